@@ -1,0 +1,1 @@
+"""hornet-train: train, evaluate and deploy HorNet."""

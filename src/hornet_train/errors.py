@@ -1,0 +1,50 @@
+"""The exceptions a user can meet. Each carries a message that names what is wrong and what to do.
+
+A command turns a `UserError` into exit code 2 and its message, without a traceback (`HORNET_DEBUG=1` shows it).
+Anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(Exception):
+    """Something the user can put right: a config, data or checkpoint fault."""
+
+
+class DataError(UserError):
+    """A data set that cannot be used as asked: a missing folder, classes that do not fit, a damaged file."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is damaged, missing, or made for something else."""
+
+
+class ConfigError(UserError):
+    """One or more faults of a config, all told at once.
+
+    Attributes:
+        faults: one sentence a fault, each with the key, its value and the remedy.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        if len(self.faults) == 1:
+            super().__init__(self.faults[0])
+        else:
+            lines = "\n".join(f"  - {fault}" for fault in self.faults)
+            super().__init__(f"{len(self.faults)} faults in the config:\n{lines}")
+
+
+def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
+    """The nearest of `options` as a sentence, or the options themselves where none is near."""
+    options = sorted(options)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    if not near:  # a key given without its group: `lr` for `optim.lr`
+        near = [option for option in options if option.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    if near:
+        return f"did you mean {near[0]!r}?"
+    shown = ", ".join(options[:most]) + (", ..." if len(options) > most else "")
+    return f"it is one of: {shown}" if options else "there are no options"
