@@ -37,6 +37,9 @@ class ConfigError(UserError):
             lines = "\n".join(f"  - {fault}" for fault in self.faults)
             super().__init__(f"{len(self.faults)} faults in the config:\n{lines}")
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]]]:
+        return ConfigError, (self.faults,)  # as sent from rank 0 to the others
+
 
 def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     """The nearest of `options` as a sentence, or the options themselves where none is near."""

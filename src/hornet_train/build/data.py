@@ -1,0 +1,131 @@
+"""The data and augment groups as sources and transforms, and the task on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hornet_train.config.schema import Augment, Config, Data, FolderData, Model, SyntheticData
+from hornet_train.data.dataset import EvalSamples
+from hornet_train.data.mixing import Mixer, Normalize
+from hornet_train.data.randaugment import RandAugment
+from hornet_train.data.sources import (
+    DigitsSource,
+    FolderSource,
+    Source,
+    SyntheticSource,
+    check_same_classes,
+    check_wnids,
+)
+from hornet_train.data.transforms import EvalTransform, TrainTransform
+from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.classification import Classification, ModelSpec
+
+IMAGENET_22K_CLASSES = 10_459  # of the published pre-training's label set
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Training and held-out images; None where there are none or none are needed."""
+
+    train: Source | None
+    val: Source | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        some = self.train or self.val
+        assert some is not None
+        return some.classes
+
+
+def build_sources(data: Data, *, seed: int = 0, training: bool = True) -> Sources:
+    """The images that a data group names.
+
+    Args:
+        data: the group.
+        seed: of synthetic images.
+        training: False leaves the training images alone.
+
+    Raises:
+        DataError: they are not there, or not as they should be.
+    """
+    if isinstance(data, FolderData):
+        assert data.root is not None
+        train = FolderSource(data.root, "train") if training else None
+        val = FolderSource(data.root, "val") if data.val or not training else None
+        if train is not None and val is not None:
+            check_same_classes(train.classes, val.classes)
+        sources = Sources(train, val)
+        if data.classes == "imagenet_1k":
+            check_wnids(sources.classes)
+        elif data.classes == "imagenet_22k" and len(sources.classes) != IMAGENET_22K_CLASSES:
+            raise DataError(
+                f"data.root={data.root} has {len(sources.classes)} classes; the published 22K label set has "
+                f"{IMAGENET_22K_CLASSES} (data=folder data.val=false takes any)"
+            )
+        return sources
+    if isinstance(data, SyntheticData):
+        made = (data.source_size, data.num_classes)
+        return Sources(
+            SyntheticSource(data.train_count, *made, seed=2 * seed) if training else None,
+            SyntheticSource(data.val_count, *made, seed=2 * seed + 1),
+        )
+    return Sources(DigitsSource("train") if training else None, DigitsSource("val"))
+
+
+def build_task(model: Model, data: Data, num_classes: int, config: Config | None = None) -> Classification:
+    """The classification task; without a training config, one that only evaluates.
+
+    Raises:
+        ConfigError: the config's number of classes is not the data's.
+    """
+    if model.num_classes not in (None, num_classes):
+        raise ConfigError(
+            [f"model.num_classes={model.num_classes}, but the data have {num_classes} classes: leave it null"]
+        )
+    augment = config.augment if config else None
+    return Classification(
+        model=ModelSpec(
+            name=model.name,
+            num_classes=num_classes,
+            drop_path=model.drop_path,
+            grad_checkpointing=model.grad_checkpointing,
+            channels_last=model.channels_last,
+            args=model.args,
+        ),
+        normalize=Normalize(data.mean, data.std),
+        mixer=Mixer(
+            num_classes,
+            mixup=augment.mixup if augment else 0.0,
+            cutmix=augment.cutmix if augment else 0.0,
+            prob=augment.mix_prob if augment else 0.0,
+            switch_prob=augment.switch_prob if augment else 0.0,
+            smoothing=config.task.label_smoothing if config else 0.0,
+        ),
+        erasing=augment is not None and augment.erase > 0,
+    )
+
+
+def train_transform(data: Data, augment: Augment) -> TrainTransform:
+    """Raises ConfigError for a RandAugment text that is not in timm's grammar."""
+    fill = tuple(round(255 * value) for value in data.mean)
+    randaugment = None
+    if augment.randaugment is not None:
+        try:
+            randaugment = RandAugment.parse(
+                augment.randaugment, fill=(fill[0], fill[1], fill[2]), interpolation=data.interpolation
+            )
+        except ValueError as error:
+            raise ConfigError([f"augment.randaugment={augment.randaugment}: {error}"]) from error
+    return TrainTransform(
+        image_size=data.image_size,
+        scale=augment.scale,
+        ratio=augment.ratio,
+        hflip=augment.hflip,
+        interpolation=data.interpolation,
+        randaugment=randaugment,
+        erase_prob=augment.erase,
+    )
+
+
+def eval_samples(source: Source, data: Data) -> EvalSamples:
+    return EvalSamples(source, EvalTransform(data.image_size, data.crop_pct, data.interpolation))

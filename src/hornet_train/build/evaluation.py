@@ -1,0 +1,55 @@
+"""From an evaluation config to a model with its weights, and the held-out images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from hornet_train.build.data import build_sources, build_task, eval_samples
+from hornet_train.build.weights import Weights, classifier_name, find_weights, load
+from hornet_train.config.schema import EvalConfig
+from hornet_train.data.loader import Loader
+from hornet_train.engine.distributed import World
+from hornet_train.errors import DataError
+from hornet_train.tasks.classification import Classification
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation needs."""
+
+    task: Classification
+    model: nn.Module
+    data: Loader
+    weights: Weights
+    notes: list[str]
+
+
+def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
+    """Model with its weights, and the held-out images.
+
+    Raises:
+        UserError: the checkpoint is damaged, for another model, or for other classes than the data's.
+    """
+    assert config.checkpoint is not None
+    weights = find_weights(Path(config.checkpoint), config.weights)
+    source = build_sources(config.data, training=False).val
+    assert source is not None
+    task = build_task(config.model, config.data, len(source.classes))
+    model = task.build_model()
+    head = weights.tensors.get(f"{classifier_name(model)}.weight")
+    if head is not None and head.shape[0] != len(source.classes):
+        raise DataError(
+            f"{weights.place} tells {head.shape[0]} classes apart, the images of data.source="
+            f"{config.data.source} are of {len(source.classes)}"
+        )
+    notes = [*weights.notes, *load(model, weights)]
+    data = Loader(
+        eval_samples(source, config.data),
+        device=world.device,
+        workers=config.data.workers,
+        prefetch=config.data.prefetch,
+    )
+    return Evaluation(task, model.to(world.device), data, weights, notes)

@@ -1,0 +1,52 @@
+"""What the start panel says of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hornet_train.build.data import Sources
+from hornet_train.config.schema import Config
+from hornet_train.engine.trainer import Trainer
+from hornet_train.errors import ConfigError
+from hornet_train.models.complexity import count
+
+
+def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> dict[str, str | list[str]]:
+    """Name -> value, in the order they are shown.
+
+    Raises:
+        ConfigError: the images are too small for the model.
+    """
+    assert sources.train is not None
+    world, plan, settings = trainer.world, trainer.plan, trainer.settings
+    try:
+        cost = count(trainer.state.model, config.data.image_size)
+    except ValueError as error:  # HorNet refuses images below its stride
+        raise ConfigError([f"data.image_size={config.data.image_size}: {error}"]) from error
+    held_out = f"{len(sources.val):,} held out" if sources.val is not None else "none held out"
+    dropped = f"; {plan.dropped} a epoch are left out (data.drop_last)" if plan.dropped else ""
+    pieces = -(-config.batch_size // (plan.micro_batch_size * world.size))
+    warmup = config.schedule.warmup
+    recipe = config.recipe
+    published = f"; published top-1 {recipe.top1}" if recipe.top1 is not None else ""
+    threads = f", {torch.get_num_threads()} threads each" if world.device.type == "cpu" else ""
+    return {
+        "recipe": f"{recipe.name} ({recipe.source}{published}; {'run' if recipe.run_by_us else 'not run'} by us)",
+        "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
+        f"at {config.data.image_size}x{config.data.image_size}",
+        "data": f"{config.data.source}: {len(sources.train):,} training images, {held_out}, "
+        f"{len(sources.classes):,} classes{dropped}",
+        "batch": f"{config.batch_size} = {world.size} process{'es' * (world.size > 1)} x {pieces} "
+        f"micro-batch{'es' * (pieces > 1)} x {plan.micro_batch_size}",
+        "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
+        "precision": f"{config.precision}{', compiled' if config.compile else ''}",
+        "devices": f"{world.size} x {_device_name(world.device)}{threads}",
+        "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
+        "writes to": str(folder),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,211 @@
+"""From a training config to a Trainer that stands where the run stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import group_parameters
+from torch import nn
+
+from hornet_train.build.data import build_sources, build_task, eval_samples, train_transform
+from hornet_train.build.facts import facts
+from hornet_train.build.weights import start_from
+from hornet_train.config.duration import Duration
+from hornet_train.config.schema import Config, CosineSchedule, Dist, PolySchedule
+from hornet_train.config.stored import HEADER, header_text
+from hornet_train.config.validate import accumulation
+from hornet_train.data.dataset import EvalSamples, TrainSamples
+from hornet_train.data.loader import Loader
+from hornet_train.data.sampler import EpochPlan
+from hornet_train.engine.checkpoint import CheckpointStore
+from hornet_train.engine.distributed import World
+from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.state import TrainState
+from hornet_train.engine.trainer import Settings, Trainer
+from hornet_train.errors import ConfigError
+from hornet_train.models import HorNet
+from hornet_train.optim import schedules
+from hornet_train.optim.ema import AveragedModel
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw
+
+
+def set_up_process(dist: Dist, *, deterministic: bool) -> None:
+    """Process-wide settings of torch."""
+    if dist.threads is not None:
+        torch.set_num_threads(dist.threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run, ready for `trainer.fit()`.
+
+    Attributes:
+        facts: what the start panel says.
+        notes: what was done beyond what the config says, one sentence each.
+        resumed_from: the step it goes on from; None for a new run.
+    """
+
+    trainer: Trainer
+    facts: dict[str, str | list[str]]
+    notes: list[str]
+    resumed_from: int | None
+
+
+def build_run(
+    config: Config,
+    tree: Mapping[str, Any],
+    yaml_text: str,
+    *,
+    world: World,
+    folder: Path,
+) -> Run:
+    """Build everything and take over the newest checkpoint, if any. Sinks are added by the caller.
+
+    Raises:
+        UserError: the data, the model or a checkpoint does not fit; nothing was written.
+    """
+    sources = build_sources(config.data, seed=config.seed)
+    assert sources.train is not None
+    task = build_task(config.model, config.data, len(sources.classes), config)
+    micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
+    if config.batch_size > len(sources.train):
+        raise ConfigError(
+            [f"batch_size={config.batch_size} is larger than the data set of {len(sources.train)} training images"]
+        )
+    plan = EpochPlan(
+        samples=len(sources.train),
+        batch_size=config.batch_size,
+        micro_batch_size=micro,
+        rank=world.rank,
+        world_size=world.size,
+        seed=config.seed,
+        drop_last=config.data.drop_last,
+    )
+    settings, schedule = _resolve(config, plan, micro)
+    train_samples = TrainSamples(sources.train, train_transform(config.data, config.augment), config.seed)
+
+    torch.manual_seed(config.seed)
+    model = task.build_model().to(world.device)
+    notes = start_from(model, config.init_from, config.init_map) if config.init_from is not None else []
+    state = TrainState(
+        model=model,
+        optimizer=_optimizer(model, config),
+        scaler=loss_scaler(config.precision, world.device),
+        average=AveragedModel(model, decay=config.ema.decay, warmup=config.ema.warmup)
+        if config.ema.enabled
+        else None,
+    )
+    store = CheckpointStore(
+        folder / "checkpoints",
+        keep=config.checkpoint.keep,
+        texts={"config.yaml": yaml_text},
+        metadata={HEADER: header_text(tree)},
+    )
+    saved, passed_over = store.newest()
+    if saved is not None:
+        state.restore(saved.tensors, saved.numbers)
+        notes = [*(f"passed over: {reason}" for reason in passed_over), f"going on from {saved.folder}"]
+    network = torch.compile(model) if config.compile else model
+    assert isinstance(network, nn.Module)
+
+    def loader(samples: TrainSamples | EvalSamples) -> Loader:
+        return Loader(
+            samples, device=world.device, workers=config.data.workers, prefetch=config.data.prefetch
+        )
+
+    trainer = Trainer(
+        task=task,
+        state=state,
+        network=world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
+        plan=plan,
+        train_data=loader(train_samples),
+        eval_data=loader(eval_samples(sources.val, config.data)) if sources.val is not None else None,
+        schedule=schedule,
+        settings=settings,
+        store=store,
+        world=world,
+    )
+    return Run(trainer, facts(config, sources, trainer, folder), notes, saved and state.step)
+
+
+def _resolve(config: Config, plan: EpochPlan, micro: int) -> tuple[Settings, schedules.Schedule]:
+    """Durations to steps, now that the data are known."""
+    per_epoch = plan.steps_per_epoch
+    total = config.epochs.steps(steps_per_epoch=per_epoch)
+
+    def steps(length: Duration) -> int:
+        return length.steps(steps_per_epoch=per_epoch, total_steps=total)
+
+    faults = [
+        f"{key}={length} is less than a step"
+        for key, length in (
+            ("epochs", config.epochs),
+            ("log.every", config.log.every),
+            ("eval.every", config.eval.every),
+            ("checkpoint.every", config.checkpoint.every),
+        )
+        if steps(length) < 1
+    ]
+    given, warmup = config.schedule, steps(config.schedule.warmup)
+    if warmup > total:
+        faults.append(f"schedule.warmup={given.warmup} ({warmup} steps) is longer than the run ({total} steps)")
+    if faults:
+        raise ConfigError(faults)
+    peak = config.optim.lr
+    if isinstance(given, CosineSchedule):
+        schedule = schedules.cosine(peak=peak, total=total, warmup=warmup, floor=given.min_lr)
+    elif isinstance(given, PolySchedule):
+        schedule = schedules.poly(
+            peak=peak, total=total, warmup=warmup, floor=given.min_lr, power=given.power
+        )
+    else:
+        milestones = tuple(steps(milestone) for milestone in given.milestones)
+        schedule = schedules.multistep(
+            peak=peak, total=total, warmup=warmup, milestones=milestones, gamma=given.gamma
+        )
+    settings = Settings(
+        seed=config.seed,
+        total_steps=total,
+        log_every=steps(config.log.every),
+        eval_every=steps(config.eval.every),
+        checkpoint_every=steps(config.checkpoint.every),
+        eval_batch_size=config.eval.batch_size or micro,
+        precision=config.precision,
+        clip_grad=config.optim.clip_grad,
+    )
+    return settings, schedule
+
+
+def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    given = config.optim
+    groups = parameter_groups(
+        model.named_parameters(),
+        weight_decay=given.weight_decay,
+        exempt=getattr(model, "no_weight_decay", set)(),  # optional in timm's contract
+        layer_decay=given.layer_decay,
+        layer_ids=_layer_ids(model) if given.layer_decay is not None else None,
+    )
+    return adamw(groups, betas=given.betas, eps=given.eps, implementation=given.implementation)
+
+
+def _layer_ids(model: nn.Module) -> dict[str, int]:
+    """The published ids for HorNet, timm's groups for its other models."""
+    if isinstance(model, HorNet):
+        return {name: model.layer_id(name) for name, _ in model.named_parameters()}
+    try:
+        matcher = model.group_matcher(coarse=False)
+    except AttributeError:
+        name = type(model).__name__
+        raise ConfigError([f"optim.layer_decay: {name} does not tell its layers; set it to null"]) from None
+    ids: dict[str, int] = group_parameters(model, matcher, reverse=True)
+    return ids

@@ -1,0 +1,97 @@
+"""Weights from any checkpoint: a run folder, a step folder, a safetensors file, an official .pth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.engine.checkpoint import locate, read_checkpoint
+from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.models.weights import load_into, read_weights
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights from a checkpoint.
+
+    Attributes:
+        tensors: a state dict.
+        place: the step folder or file they are from.
+        name: `model` or `ema`.
+        step: of the run; None where it is not told.
+        notes: one sentence for each thing a user should know of.
+    """
+
+    tensors: dict[str, Tensor]
+    place: Path
+    name: str
+    step: int | None
+    notes: list[str]
+
+
+def find_weights(path: Path, wanted: str | None) -> Weights:
+    """The weights at a path: of a run folder its best checkpoint, of a step folder, or of a file.
+
+    Args:
+        path: where.
+        wanted: `model` or `ema`; None for those that were the best where that is told, else the average
+            where there is one.
+
+    Raises:
+        CheckpointError: there are none, or they are damaged.
+    """
+    if not path.is_dir():
+        tensors, origin = read_weights(path, prefer="model" if wanted == "model" else "ema")
+        averaged = origin["ema"] or path.name == "ema.safetensors"
+        return Weights(tensors, path, "ema" if averaged else "model", None, [])
+    folder, notes = locate(path)
+    best = read_checkpoint(folder, groups=()).numbers.get("best")
+    at_best = best is not None and folder.name.endswith(f"{best['step']:08d}")
+    has_average = (folder / "ema.safetensors").exists()
+    name = wanted or (best["weights"] if at_best else "ema" if has_average else "model")
+    if name == "ema" and not has_average:
+        raise CheckpointError(f"{folder} has no averaged weights: weights=model")
+    saved = read_checkpoint(folder, groups=(name,))
+    return Weights(saved.tensors[name], folder, name, int(saved.numbers["step"]), notes)
+
+
+def start_from(model: nn.Module, init_from: str, init_map: str | None) -> list[str]:
+    """Load weights to start from; their head is replaced where the classes differ, and said aloud."""
+    weights = find_weights(Path(init_from), None)
+    rows = _head_rows(Path(init_map)) if init_map is not None else None
+    done = load(model, weights, head_rows=rows, allow_new_head=True)
+    return [f"starting from {weights.place} ({weights.name})", *weights.notes, *done]
+
+
+def _head_rows(path: Path) -> Tensor:
+    """The rows of a class map: a tensor in a .pth, or whole numbers in a text file, one a line."""
+    try:
+        if path.suffix in (".pth", ".pt"):
+            rows = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            rows = torch.tensor([int(line) for line in path.read_text().split()])
+    except Exception as error:  # noqa: BLE001 - a damaged pickle raises nearly anything
+        raise ConfigError([f"init_map={path} cannot be read ({error})"]) from error
+    if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.is_floating_point():
+        raise ConfigError([f"init_map={path} is not a list of row numbers, one for each class"])
+    return rows.long()
+
+
+def load(
+    model: nn.Module, weights: Weights, *, head_rows: Tensor | None = None, allow_new_head: bool = False
+) -> list[str]:
+    """Load weights strictly; see `load_into`. Returns what was done beyond copying."""
+    classifier = classifier_name(model)
+    try:
+        return load_into(model, weights.tensors, classifier=classifier, head_rows=head_rows, allow_new_head=allow_new_head)
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights.place}: {error}") from error
+
+
+def classifier_name(model: nn.Module) -> str:
+    """What timm calls the head of one of its models."""
+    name = getattr(model, "pretrained_cfg", {}).get("classifier", "head")
+    return name if isinstance(name, str) else name[0]

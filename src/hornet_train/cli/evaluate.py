@@ -1,0 +1,113 @@
+"""`hornet-eval`: the accuracy of a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hornet_train.cli.command import run_command
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script."""
+    run_command(_command, arguments)
+
+
+def _command(arguments: list[str]) -> None:
+    from hornet_train.cli.help import answer_questions, eval_help
+
+    if {"--help", "-h"} & set(arguments):
+        sys.stdout.write(eval_help())
+    elif (overrides := answer_questions(arguments)) is not None:
+        _evaluate(overrides)
+
+
+def _evaluate(overrides: list[str]) -> None:
+    from hornet_train.build.evaluation import build_evaluation
+    from hornet_train.build.run import set_up_process
+    from hornet_train.config.compose import compose_eval
+    from hornet_train.engine.distributed import choose_device, distributed
+    from hornet_train.engine.evaluate import evaluate
+    from hornet_train.errors import ConfigError
+
+    composed = compose_eval(overrides, _known_of)
+    config = composed.config
+    set_up_process(config.dist, deterministic=False)
+    try:
+        device = choose_device(config.dist.device)
+    except ValueError as error:
+        raise ConfigError([f"dist.device={config.dist.device}: {error}"]) from error
+    with distributed(
+        device, backend=config.dist.backend, timeout_minutes=config.dist.timeout_minutes
+    ) as world:
+        job = build_evaluation(config, world=world)
+        begin = time.perf_counter()
+        batches = job.data.evaluation(world.rank, world.size, config.batch_size)
+        metrics = evaluate(job.task, job.model, batches, world=world, precision=config.precision)
+        seconds = time.perf_counter() - begin
+        if world.is_main:
+            result = {
+                **{name: metrics[name] for name in ("top1", "top5", "loss")},
+                "count": int(metrics["count"]),
+                "images_per_second": metrics["count"] / seconds,
+                "checkpoint": str(job.weights.place),
+                "weights": job.weights.name,
+                "step": job.weights.step,
+                "model": config.model.name,
+                "data": config.data.source,
+                "image_size": config.data.image_size,
+                "precision": config.precision,
+                "processes": world.size,
+            }
+            _tell(result, job.notes, Path(config.out) if config.out else _beside(Path(config.checkpoint or "")))
+
+
+def _known_of(checkpoint: str) -> dict[str, Any] | None:
+    """What is known of how a checkpoint was trained: from its own config, or from its weights alone."""
+    from hornet_train.config.stored import trained_with
+
+    path = Path(checkpoint)
+    kept = trained_with(path)
+    if kept is not None or path.is_dir():
+        return kept
+    from hornet_train.models.variants import VARIANTS
+    from hornet_train.models.weights import identify, read_weights
+
+    name = identify(read_weights(path)[0])
+    if name is None:
+        return None
+    return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}
+
+
+def _beside(checkpoint: Path) -> Path:
+    """eval.json in a folder, or next to a file."""
+    return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "eval.json"
+
+
+def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
+    from hornet_train.errors import ConfigError
+    from hornet_train.track.console import ConsoleSink
+    from hornet_train.track.files import write_json
+
+    console = ConsoleSink(1, 1)
+    for note in notes:
+        console.warn(note) if note.startswith("passed over") else console.say(note)
+    columns = ("model", "weights", "top-1", "top-5", "loss", "count", "images/s")
+    row = (
+        result["model"],
+        result["weights"],
+        f"{result['top1']:.3f}",
+        f"{result['top5']:.3f}",
+        f"{result['loss']:.4f}",
+        f"{result['count']:,}",
+        f"{result['images_per_second']:.1f}",
+    )
+    console.table(str(result["checkpoint"]), columns, [row])
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, result)
+    except OSError as error:
+        raise ConfigError([f"out={out} cannot be written ({error.strerror})"]) from error
+    console.say(f"written to {out}")

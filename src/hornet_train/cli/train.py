@@ -1,0 +1,134 @@
+"""`hornet-train`: compose, build, fit. Heavy imports wait until there is something to train."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hornet_train.cli.command import run_command
+from hornet_train.config.compose import Composed, compose_train
+from hornet_train.config.schema import Config
+
+if TYPE_CHECKING:
+    from hornet_train.build.run import Run
+    from hornet_train.engine.distributed import World
+    from hornet_train.track.console import Console
+    from hornet_train.track.sinks import Sink
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script."""
+    run_command(_command, arguments)
+
+
+def _command(arguments: list[str]) -> None:
+    from hornet_train.cli.help import answer_questions
+
+    overrides = answer_questions(arguments)
+    if overrides is not None:
+        _train(overrides)
+
+
+def _train(overrides: list[str]) -> None:
+    from hornet_train.build.run import build_run, set_up_process
+    from hornet_train.config.stored import default_run_dir, prepare_run_folder
+    from hornet_train.engine.distributed import choose_device, distributed, launched_world_size
+    from hornet_train.errors import ConfigError
+    from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole
+
+    composed = compose_train(overrides, world_size=launched_world_size())
+    config = composed.config
+    set_up_process(config.dist, deterministic=config.deterministic)
+    try:
+        device = choose_device(config.dist.device)
+    except ValueError as error:
+        raise ConfigError([f"dist.device={config.dist.device}: {error}"]) from error
+    with distributed(
+        device, backend=config.dist.backend, timeout_minutes=config.dist.timeout_minutes
+    ) as world:
+        folder = world.broadcast(Path(config.run_dir) if config.run_dir else default_run_dir(composed.choices))
+        tree = {**composed.tree, "run_dir": str(folder)}
+        earlier = world.on_main(lambda: prepare_run_folder(folder, tree, config.resume))
+        run = build_run(config, tree, composed.yaml(), world=world, folder=folder)
+        console: Console = NullConsole()
+        if world.is_main:
+            settings = run.trainer.settings
+            console = ConsoleSink(settings.total_steps, run.trainer.plan.steps_per_epoch)
+        handler = ConsoleHandler(console)
+        logging.getLogger("hornet_train").addHandler(handler)
+        try:
+            _fit(composed, run, world=world, folder=folder, console=console, earlier=earlier)
+        finally:
+            logging.getLogger("hornet_train").removeHandler(handler)
+
+
+def _fit(
+    composed: Composed[Config],
+    run: Run,
+    *,
+    world: World,
+    folder: Path,
+    console: Console,
+    earlier: str | None,
+) -> None:
+    """Say what starts, train, say what came of it."""
+    for note in ([earlier] if earlier else []) + run.notes:
+        console.warn(note) if note.startswith("passed over") else console.say(note)
+    trainer, begin = run.trainer, time.monotonic()
+    if trainer.state.step == trainer.settings.total_steps:
+        console.say(f"{folder}: this run is complete at step {trainer.state.step:,}; resume=restart trains anew")
+    else:
+        console.start_panel(run.facts, "hornet-train")
+        with ExitStack() as stack:
+            trainer.advance = console.advance
+            if world.is_main:
+                trainer.sinks = _sinks(composed, run, world, folder, console, stack)
+            trainer.fit()
+    minutes = (time.monotonic() - begin) / 60
+    best = trainer.state.best
+    if best is not None:
+        console.say(
+            f"best {best.metric}: {best.value:.2f} ({best.weights} weights, step {best.step:,}); "
+            f"{minutes:.1f} minutes"
+        )
+    console.say(f"results: {folder}/metrics.jsonl, {folder}/curves.png, {folder}/checkpoints")
+    console.say(f"evaluate: hornet-eval checkpoint={folder}")
+
+
+def _sinks(
+    composed: Composed[Config], run: Run, world: World, folder: Path, console: Console, stack: ExitStack
+) -> list[Sink]:
+    """Where rank 0's events go, closed at the end; writes what the run folder says of its start."""
+    from hornet_train.report.curves import CurvesSink
+    from hornet_train.track.environment import environment
+    from hornet_train.track.files import read_json, write_json, write_text
+    from hornet_train.track.sinks import JsonlSink, TensorBoardSink, rewind
+
+    log, step = composed.config.log, run.resumed_from
+    tree: dict[str, Any] = {**composed.tree, "run_dir": str(folder)}
+    record = folder / "environment.json"
+    started = environment(world.size, world.device.type)
+    before = read_json(record) if record.exists() else {}
+    earlier_starts = before.pop("earlier", []) + ([before] if before else [])
+    write_json(record, {**started, "earlier": earlier_starts})
+    write_text(folder / "config.yaml", composed.yaml())
+    metrics = folder / "metrics.jsonl"
+    rewind(metrics, step or 0)
+
+    sinks: list[Sink] = [JsonlSink(metrics), console, CurvesSink(folder)]
+    if log.tensorboard:
+        sinks.append(TensorBoardSink(folder / "tensorboard", resume_step=step))
+    if log.wandb:
+        from hornet_train.track.wandb_sink import WandbSink
+
+        sinks.append(WandbSink(folder, tree, log.wandb_project, log.wandb_name, log.wandb_entity))
+    for sink in reversed(sinks):  # the curves last, from a whole metrics.jsonl
+        stack.callback(sink.close)
+    if step is not None:
+        resumed = {"event": "resumed", "step": step, "epoch": round(step / run.trainer.plan.steps_per_epoch, 4)}
+        for sink in sinks:
+            sink.write(resumed)
+    return sinks

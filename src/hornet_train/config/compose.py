@@ -1,0 +1,209 @@
+"""From conf/ and a command line to a typed config. Nothing else in the program sees Hydra's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hornet_train.config.schema import Config, EvalConfig
+from hornet_train.config.validate import data_rules, rules, typed
+from hornet_train.errors import ConfigError, did_you_mean
+
+GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
+EVAL_GROUPS = ("model", "data", "task", "dist")
+PATHS = ("data.root", "run_dir", "init_from", "init_map", "checkpoint", "out")  # taken as they are typed
+FREE = ("model.args",)  # mappings whose keys are not ours to know
+PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
+
+C = TypeVar("C", Config, EvalConfig)
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Composed(Generic[C]):
+    """A config, typed and as the plain mapping that config.yaml holds."""
+
+    config: C
+    tree: Tree
+    choices: Mapping[str, str]  # group -> option
+
+    def yaml(self) -> str:
+        return to_yaml(self.tree)
+
+
+def to_yaml(tree: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(tree), sort_keys=False, width=110, default_flow_style=None)
+
+
+def conf_dir() -> Path:
+    """The folder of the config groups: beside src/ in a checkout, inside the package when installed."""
+    package = Path(__file__).resolve().parents[1]
+    for place in (package / "conf", package.parents[1] / "conf"):
+        if (place / "train.yaml").is_file():
+            return place
+    raise FileNotFoundError(f"conf/ is neither in {package} nor in {package.parents[1]}: a broken installation")
+
+
+def options(group: str) -> list[str]:
+    """The names that `group=` takes."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Config]:
+    """The config of `hornet-train <overrides>`.
+
+    Without `recipe=`, the default recipe (the digits) stands for as long as the data are the digits; other
+    data then start from recipe=none, the settings that the published trainings have in common.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    parsed, faults = _parse(overrides, GROUPS)
+    if "recipe" not in parsed and parsed.get("data", "digits") != "digits":
+        parsed["recipe"] = "none"
+    return _checked(Config, "train", parsed, GROUPS, faults, partial(rules, world_size=world_size))
+
+
+def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> Composed[EvalConfig]:
+    """The config of `hornet-eval <overrides>`.
+
+    What the checkpoint was trained with comes first: its model and its data, and its preprocessing also
+    where other data are chosen. Group choices replace these, and single keys replace both.
+
+    Args:
+        overrides: the command line.
+        stored: gives what is known of a checkpoint's training: a training config, or of its groups
+            what the weights alone tell; None for nothing.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    parsed, faults = _parse(overrides, EVAL_GROUPS)
+    checkpoint = parsed.get("checkpoint")
+    trained = stored(str(checkpoint)) if checkpoint is not None else None
+    if checkpoint is None:
+        faults.append("checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>")
+    elif "data" not in parsed and "source" not in (trained or {}).get("data", {}):
+        faults.append(f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say")
+
+    def from_training(tree: DictConfig) -> None:
+        kept = trained or {}
+        if "model" not in parsed:
+            tree.model = OmegaConf.merge(tree.model, kept.get("model", {}))
+        if "data" not in parsed and "source" in kept.get("data", {}):
+            tree.data = kept["data"]
+        for name in PREPROCESSING:
+            tree.data[name] = kept.get("data", {}).get(name, tree.data[name])
+        tree.task = kept.get("task", tree.task)
+        tree.precision = kept.get("precision", tree.precision)
+
+    def check(config: EvalConfig) -> Iterable[str]:
+        return data_rules(config.data)
+
+    return _checked(EvalConfig, "eval", parsed, EVAL_GROUPS, faults, check, from_training)
+
+
+def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """Key -> value of the overrides that can be understood, and a fault for each that cannot."""
+    parsed: dict[str, Any] = {}
+    faults = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        key = key.lstrip("+")
+        if text.startswith("-"):
+            faults.append(f"unknown flag {text}: keys are given as key=value (see --help)")
+        elif not equals or not key.replace(".", "").replace("_", "").isalnum():
+            faults.append(f"{text!r} is not of the form key=value")
+        elif key in groups:
+            known = options(key)
+            if value in known:
+                parsed[key] = value
+            else:
+                faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
+        elif key in PATHS and value != "null":
+            parsed[key] = value.strip("'\"")
+        else:
+            try:
+                parsed[key] = _value(text)
+            except ValueError as error:
+                faults.append(f"{text!r} {error}")
+    return parsed, faults
+
+
+def _value(text: str) -> Any:
+    """The value of `key=value` in Hydra's grammar: numbers, null, true, [lists], {a: mapping}, 'quoted text'."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        raise ValueError("has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'") from None
+    if override.is_sweep_override():
+        raise ValueError("gives several values: run the command once for each, or quote the text")
+    return override.value()
+
+
+def _checked(
+    kind: type[C],
+    name: str,
+    parsed: dict[str, Any],
+    groups: tuple[str, ...],
+    faults: list[str],
+    check: Callable[[C], Iterable[str]],
+    base: Callable[[DictConfig], None] = lambda _tree: None,
+) -> Composed[C]:
+    """Compose, set the single keys, type, check the rules; raises `faults` and every further one."""
+    choices = [f"{key}={value}" for key, value in parsed.items() if key in groups]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir()), job_name="hornet"):
+        try:
+            tree = compose(name, choices, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError([*faults, " ".join(str(error).split())]) from error
+    OmegaConf.set_struct(tree, False)
+    chosen = {group: str(tree.hydra.runtime.choices[group]) for group in groups}
+    del tree["hydra"]
+    base(tree)
+    defaults = _plain(tree)
+    keys = _keys(defaults)
+    for key, value in parsed.items():
+        if key in groups:
+            continue
+        if key in keys or any(key.startswith(f"{free}.") for free in FREE):
+            OmegaConf.update(tree, key, value, merge=True)
+        else:
+            faults.append(f"unknown key {key}: {did_you_mean(key, keys)}")
+    config, mistyped = typed(kind, _plain(tree))
+    faults += mistyped.values()
+    if config is None:  # look for broken rules among the other keys
+        for key in mistyped:
+            OmegaConf.update(tree, key, OmegaConf.select(OmegaConf.create(defaults), key), merge=False)
+        config, _ = typed(kind, _plain(tree))
+    if config is not None:
+        faults += check(config)
+    if faults or config is None:
+        raise ConfigError(faults)
+    return Composed(config, _plain(tree), chosen)
+
+
+def _plain(tree: DictConfig) -> Tree:
+    plain = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _keys(tree: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a nested mapping, inner nodes too."""
+    found = []
+    for name, value in tree.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            found += _keys(value, f"{prefix}{name}.")
+    return found

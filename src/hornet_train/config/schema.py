@@ -1,0 +1,250 @@
+"""The config, typed: a frozen dataclass for each group of conf/, every field with its unit.
+
+The defaults stand in conf/ and nowhere else. pydantic checks types and ranges and reports every fault.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from typing_extensions import dataclass_transform
+
+from hornet_train.config.duration import Duration
+
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True)
+def _frozen(cls: type[C]) -> type[C]:
+    made: type[C] = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)
+    return made
+
+
+def _duration(value: object) -> object:
+    return value if isinstance(value, Duration) else Duration.parse(str(value))
+
+
+def _run_length(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value}ep"  # the key is called `epochs`
+    return _duration(value)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[Duration, BeforeValidator(_duration)]
+RGB = tuple[float, float, float]
+
+
+@_frozen
+class Model:
+    """`name`: as timm knows it, once hornet_train is imported. `args`: more of its constructor's arguments."""
+
+    name: str
+    drop_path: Fraction  # of the last block; the first has 0
+    num_classes: Count | None  # null: as many as the data have
+    grad_checkpointing: bool  # recompute activations in the backward pass
+    channels_last: bool  # memory format of images and kernels
+    args: dict[str, Any]
+
+
+@_frozen
+class _Images:
+    image_size: Count  # pixels, square
+    mean: RGB  # of RGB in 0..1
+    std: RGB
+    crop_pct: Annotated[float, Field(gt=0, le=1)]  # evaluation below 384 pixels: the crop's share of the short side
+    interpolation: Literal["bicubic", "bilinear"]
+    workers: Annotated[int, Field(ge=0)]  # reading processes of each rank
+    prefetch: Count  # batches ready in each worker
+    drop_last: bool  # leave out the shorter last step of an epoch
+
+
+@_frozen
+class DigitsData(_Images):
+    """scikit-learn's handwritten digits."""
+
+    source: Literal["digits"]
+
+
+@_frozen
+class FolderData(_Images):
+    """Class folders under root/train and root/val."""
+
+    source: Literal["folder"]
+    root: str | None
+    classes: Literal["any", "imagenet_1k", "imagenet_22k"]  # checked against what is on the disk
+    val: bool  # false: there is no root/val and the run evaluates nothing
+
+
+@_frozen
+class SyntheticData(_Images):
+    """Coloured gratings made on the fly."""
+
+    source: Literal["synthetic"]
+    train_count: Count
+    val_count: Count
+    num_classes: Count
+    source_size: Count  # pixels, square, before the transforms
+
+
+Data = Annotated[DigitsData | FolderData | SyntheticData, Field(discriminator="source")]
+
+
+@_frozen
+class Augment:
+    """Of training images."""
+
+    scale: tuple[Fraction, Fraction]  # random resized crop: share of the area
+    ratio: tuple[Positive, Positive]  # and width / height
+    hflip: Fraction  # probability
+    randaugment: str | None  # timm's grammar, rand-m9-mstd0.5-inc1
+    erase: Fraction  # probability of random erasing
+    mixup: NotNegative  # alpha of Beta(alpha, alpha); 0 for none
+    cutmix: NotNegative
+    mix_prob: Fraction  # share of the micro-batches that are mixed
+    switch_prob: Fraction  # of these, the share with CutMix where both are on
+
+
+@_frozen
+class Optim:
+    """AdamW."""
+
+    lr: Positive  # peak, for the whole of batch_size
+    weight_decay: NotNegative
+    betas: tuple[Fraction, Fraction]
+    eps: Positive
+    clip_grad: Positive | None  # greatest norm of the gradient; null does not clip
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None  # learning rate's factor a layer towards the input
+    implementation: Literal["auto", "fused", "foreach", "loop"]
+
+
+@_frozen
+class CosineSchedule:
+    kind: Literal["cosine"]
+    warmup: Length
+    min_lr: NotNegative
+
+
+@_frozen
+class PolySchedule:
+    kind: Literal["poly"]
+    warmup: Length
+    min_lr: NotNegative
+    power: Positive
+
+
+@_frozen
+class MultistepSchedule:
+    kind: Literal["multistep"]
+    warmup: Length
+    milestones: tuple[Length, ...]  # from the start of the run
+    gamma: Positive
+
+
+Schedule = Annotated[CosineSchedule | PolySchedule | MultistepSchedule, Field(discriminator="kind")]
+
+
+@_frozen
+class Ema:
+    """The averaged weights."""
+
+    enabled: bool
+    decay: Annotated[float, Field(ge=0, lt=1)]  # a step
+    warmup: bool  # start with a small decay: min(decay, (1 + step) / (10 + step))
+
+
+@_frozen
+class Dist:
+    device: Literal["auto", "cpu", "cuda"]
+    backend: Literal["auto", "nccl", "gloo"]
+    threads: Count | None  # of each process on the CPU; null: torch's own choice
+    timeout_minutes: Positive  # of a collective
+    find_unused_parameters: bool  # DDP's; for models with weights that a step may not use
+
+
+@_frozen
+class Log:
+    every: Length  # a `train` event
+    wandb: bool
+    wandb_project: str
+    wandb_entity: str | None
+    wandb_name: str | None  # null: the run folder's name
+    tensorboard: bool
+
+
+@_frozen
+class Classification:
+    name: Literal["classification"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+@_frozen
+class Recipe:
+    """Where the settings come from. Says, and does nothing."""
+
+    name: str
+    source: str
+    command: str | None  # of the source
+    top1: float | None  # per cent, as published
+    run_by_us: bool
+
+
+@_frozen
+class Checkpoint:
+    every: Length
+    keep: Count  # the newest so many; besides these the best
+
+
+@_frozen
+class Eval:
+    every: Length
+    batch_size: Count | None  # images a rank forwards at once; null: as in training
+
+
+@_frozen
+class Config:
+    """A training run."""
+
+    run_dir: str | None  # null: runs/<date>_<model>_<data>
+    resume: Literal["auto", "force", "restart"]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    epochs: Annotated[Duration, BeforeValidator(_run_length)]  # length of the run; a bare number is epochs
+    batch_size: Count  # images of a step over all ranks
+    micro_batch_size: Count | None  # images a rank forwards at once, at most; null: its share of batch_size
+    precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool  # torch.compile the training step's model
+    deterministic: bool  # deterministic kernels only, for bit-equal runs on a GPU
+    init_from: str | None  # weights to start from: a run, a step folder, .safetensors or an official .pth
+    init_map: str | None  # which row of a 22K head each class takes: a .pth or .txt of indices
+    model: Model
+    data: Data
+    augment: Augment
+    optim: Optim
+    schedule: Schedule
+    ema: Ema
+    dist: Dist
+    log: Log
+    task: Classification
+    recipe: Recipe
+    checkpoint: Checkpoint
+    eval: Eval
+
+
+@_frozen
+class EvalConfig:
+    """An evaluation of a checkpoint."""
+
+    checkpoint: str | None
+    weights: Literal["ema", "model"] | None  # null: the average where there is one
+    out: str | None  # null: eval.json beside the checkpoint
+    batch_size: Count  # images a rank forwards at once
+    precision: Literal["fp32", "bf16", "fp16"]
+    model: Model
+    data: Data
+    task: Classification
+    dist: Dist

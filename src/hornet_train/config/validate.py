@@ -1,0 +1,120 @@
+"""What a config must hold: types and ranges from the schema, and rules across fields. All faults at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from hornet_train.config import schema
+from hornet_train.config.schema import Config, EvalConfig
+from hornet_train.errors import did_you_mean
+
+T = TypeVar("T", Config, EvalConfig)
+
+
+def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, str]]:
+    """The tree as a typed config, or None and a sentence for each key with a fault of type or range."""
+    try:
+        return TypeAdapter(kind).validate_python(tree), {}
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        return None, {_key(tree, detail["loc"]): _sentence(tree, detail) for detail in details}
+
+
+def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
+    key, value, context = _key(tree, detail["loc"]), detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "unexpected_keyword_argument":
+            return f"unknown key {key}"
+        case "missing" | "missing_argument":
+            return f"{key} is missing"
+        case "literal_error":
+            return f"{key}={value}: {did_you_mean(str(value), _quoted(context['expected']))}"
+        case "union_tag_invalid":
+            tag = context["discriminator"].strip("'")
+            return f"{key}.{tag}={context['tag']}: {did_you_mean(context['tag'], _quoted(context['expected_tags']))}"
+        case "value_error":
+            return f"{key}={value}: {context['error']}"
+        case _ if value is None:
+            return f"{key} is missing: give it a value"
+        case _:
+            return f"{key}={value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _key(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+    """The dotted key of pydantic's location, which also has the tags of unions, as no mapping does."""
+    key, node = [], tree
+    for part in location[:-1]:
+        if isinstance(node, Mapping) and part in node:
+            key.append(str(part))
+            node = node[part]
+    return ".".join([*key, str(location[-1])])
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def accumulation(batch_size: int, micro_batch_size: int | None, world_size: int) -> tuple[int, int]:
+    """(micro-batch size, micro-batches per step and rank) for a global batch shared by `world_size` ranks.
+
+    A rank's share is batch_size / world_size. A `micro_batch_size` above the share means the share (a rank
+    cannot forward more than it has); None means the share too.
+
+    Raises:
+        ValueError: where the sizes do not divide, naming the nearest that do.
+    """
+    if batch_size % world_size:
+        below = batch_size // world_size * world_size
+        near = [size for size in (below, below + world_size) if size > 0]
+        raise ValueError(
+            f"batch_size={batch_size} cannot be shared by {world_size} processes; "
+            f"the nearest that can: {' or '.join(f'batch_size={size}' for size in near)}"
+        )
+    share = batch_size // world_size
+    micro = min(micro_batch_size or share, share)
+    if share % micro:
+        below = max(size for size in range(1, micro) if share % size == 0)
+        above = min(size for size in range(micro + 1, share + 1) if share % size == 0)
+        raise ValueError(
+            f"micro_batch_size={micro_batch_size} does not divide the {share} images that each of "
+            f"{world_size} processes has of batch_size={batch_size}; "
+            f"the nearest that do: micro_batch_size={below} or micro_batch_size={above}"
+        )
+    return micro, share // micro
+
+
+def rules(config: Config, world_size: int) -> Iterator[str]:
+    """A sentence for each rule across fields that a training config breaks."""
+    try:
+        accumulation(config.batch_size, config.micro_batch_size, world_size)
+    except ValueError as error:
+        yield str(error)
+    yield from data_rules(config.data)
+    if config.epochs.unit == "%":
+        yield f"epochs={config.epochs}: the length of a run is given in epochs (300) or steps (1500it)"
+    elif config.epochs.value <= 0:
+        yield f"epochs={config.epochs}: a run has at least one step"
+    warmup = config.schedule.warmup
+    if warmup.unit == config.epochs.unit and warmup.value > config.epochs.value:
+        yield f"schedule.warmup={warmup} is longer than the run, epochs={config.epochs}"
+    if config.schedule.kind != "multistep" and config.schedule.min_lr > config.optim.lr:
+        yield f"schedule.min_lr={config.schedule.min_lr} is above the peak, optim.lr={config.optim.lr}"
+    for name in ("scale", "ratio"):
+        low, high = getattr(config.augment, name)
+        if low > high:
+            yield f"augment.{name}=[{low},{high}]: the smaller value comes first"
+    if config.init_map is not None and config.init_from is None:
+        yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
+
+
+def data_rules(data: schema.DigitsData | schema.FolderData | schema.SyntheticData) -> Iterator[str]:
+    """A sentence for each rule that a data group breaks, in training and evaluation alike."""
+    if isinstance(data, schema.FolderData) and data.root is None:
+        yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+    if min(data.std) <= 0:
+        yield f"data.std={list(data.std)}: a standard deviation is above 0"

@@ -1,0 +1,46 @@
+"""Addressed randomness: every draw of a run is a function of where it happens, never of what came before.
+
+numpy's Philox is a counter-based generator (Salmon et al., SC 2011): a key and a 256-bit counter name a
+stream, and streams of different names never overlap. We put (seed, purpose, epoch or step) into the key and
+(sample index) or (rank, micro-batch) into the upper words of the counter. So a run that stops anywhere goes
+on bit for bit, with any number of workers, and there is no generator state to save.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class _Purpose(IntEnum):
+    SAMPLE = 1
+    ORDER = 2
+    BATCH = 3
+    DEVICE = 4
+
+
+def _generator(seed: int, purpose: _Purpose, major: int, minor: int = 0, minor2: int = 0) -> np.random.Generator:
+    key = np.array([seed, (purpose << 56) | major], dtype=np.uint64)
+    counter = np.array([0, 0, minor, minor2], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """For the augmentation of one sample in one epoch."""
+    return _generator(seed, _Purpose.SAMPLE, epoch, index)
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
+    """The order of an epoch: a permutation of range(samples), int64 of shape (samples,)."""
+    return _generator(seed, _Purpose.ORDER, epoch).permutation(samples)
+
+
+def batch_rng(seed: int, step: int, rank: int, micro: int) -> np.random.Generator:
+    """For what is drawn once a micro-batch on the host: Mixup's and CutMix's lambda, boxes, switches."""
+    return _generator(seed, _Purpose.BATCH, step, micro, rank)
+
+
+def device_seed(seed: int, step: int, rank: int, micro: int) -> int:
+    """The seed of torch's generators for one micro-batch: drop path, dropout, the noise of random erasing."""
+    return int(_generator(seed, _Purpose.DEVICE, step, micro, rank).integers(2**63 - 1))

@@ -1,0 +1,238 @@
+"""RandAugment on uint8 tensors, to timm's definition: its grammar, operations, levels and noise.
+
+Cubuk et al., arXiv 1909.13719; the numbers are those of timm's `auto_augment.py` (the recipes of the HorNet
+paper name it by `rand-m9-mstd0.5-inc1`). One difference: posterize to 0 bits gives black, where timm raises
+under Pillow 13. Since magnitudes are clipped to 10, `m12` and `m15` of the recipes are, with noise 0.5,
+always `m10`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from hornet_train.data import image_ops
+from hornet_train.data.image_ops import Interpolation, Matrix
+
+MAX_LEVEL = 10.0  # magnitudes are tenths of an operation's range
+MEAN_PIXEL = (124, 116, 104)  # ImageNet's mean, times 255
+
+_UNIFORM_ABOVE = 100.0  # mstd above this: magnitudes uniform in 0..m
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """`layers` operations drawn with replacement, each applied with probability `prob` at a noisy magnitude.
+
+    Attributes:
+        magnitude: m of the grammar, in tenths of an operation's range.
+        layers: n of the grammar, how many operations an image gets.
+        prob: p of the grammar, the probability of each.
+        noise: mstd of the grammar, the standard deviation of the magnitude; above 100, magnitudes are uniform
+            in 0..magnitude.
+        most: mmax of the grammar, the bound to which a noisy magnitude is clipped.
+        increasing: inc of the grammar: more magnitude is always more change.
+        fill: RGB, 0..255, that geometric operations show outside the image: the data set's mean pixel.
+        interpolation: of geometric operations; "random" draws one of the two each time. timm takes the
+            training interpolation here, so the paper's recipes (bicubic) have bicubic.
+    """
+
+    magnitude: float = MAX_LEVEL
+    layers: int = 2
+    prob: float = 0.5
+    noise: float = 0.0
+    most: float = MAX_LEVEL
+    increasing: bool = False
+    fill: tuple[int, int, int] = MEAN_PIXEL
+    interpolation: Interpolation | Literal["random"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.layers < 0 or not 0 <= self.prob <= 1 or min(self.magnitude, self.noise, self.most) < 0:
+            raise ValueError(f"RandAugment needs p in 0..1 and nothing below 0, not {self}")
+
+    @classmethod
+    def parse(
+        cls,
+        text: str,
+        fill: tuple[int, int, int] = MEAN_PIXEL,
+        interpolation: Interpolation | Literal["random"] = "bicubic",
+    ) -> RandAugment:
+        """Read timm's grammar: `rand`, then m n p mstd mmax inc with a number, in any order, by dashes.
+
+        Raises:
+            ValueError: a part that is unknown or repeated, or whose number does not fit; named.
+        """
+        head, *parts = text.split("-")
+        if head != "rand":
+            raise ValueError(
+                f"{text!r} starts with {head!r}; RandAugment starts with 'rand', as in 'rand-m9-mstd0.5-inc1'"
+            )
+        values: dict[str, float] = {}
+        for part in parts:
+            match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", part)
+            key = match[1] if match else part
+            if match is None or key not in _GRAMMAR or key in values:
+                why = (
+                    "is given twice"
+                    if key in values
+                    else f"is unknown; parts are {', '.join(_GRAMMAR)} with a number"
+                )
+                raise ValueError(f"{part!r} of {text!r} {why}")
+            if key not in ("p", "mstd") and "." in match[2]:
+                raise ValueError(f"{part!r} of {text!r} needs a whole number")
+            if (key == "p" and float(match[2]) > 1) or (key == "inc" and float(match[2]) > 1):
+                raise ValueError(f"{part!r} of {text!r} is out of range 0..1")
+            values[key] = float(match[2])
+        return cls(
+            magnitude=values.get("m", MAX_LEVEL),
+            layers=int(values.get("n", 2)),
+            prob=values.get("p", 0.5),
+            noise=values.get("mstd", 0.0),
+            most=values.get("mmax", MAX_LEVEL),
+            increasing=bool(values.get("inc", 0)),
+            fill=fill,
+            interpolation=interpolation,
+        )
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The 15 names that are drawn from."""
+        return INCREASING if self.increasing else PLAIN
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Augment one image.
+
+        Args:
+            image: uint8 (3, H, W).
+            rng: where every decision comes from.
+
+        Returns:
+            uint8 (3, H, W); `image` itself where no operation came up.
+        """
+        operations = self.operations
+        for choice in rng.integers(len(operations), size=self.layers):
+            if rng.random() >= self.prob:
+                continue
+            name = operations[choice]
+            value = level_to_value(name, self._level(rng), rng)
+            image = apply(name, image, value, self.fill, self._interpolation(name, rng))
+        return image
+
+    def _level(self, rng: np.random.Generator) -> float:
+        level = self.magnitude
+        if self.noise > _UNIFORM_ABOVE:
+            level = rng.uniform(0, level)
+        elif self.noise > 0:
+            level = rng.normal(level, self.noise)
+        return max(0.0, min(level, self.most or MAX_LEVEL))
+
+    def _interpolation(self, name: str, rng: np.random.Generator) -> Interpolation:
+        if self.interpolation != "random":
+            return self.interpolation
+        return "bilinear" if name in _MATRICES and rng.random() < 0.5 else "bicubic"
+
+
+def level_to_value(name: str, level: float, rng: np.random.Generator) -> float:
+    """What operation `name` is given at `level`, 0..10: an angle, a factor, ... (timm's level functions).
+
+    Operations with two directions draw a sign from `rng`; those without a value return 0.
+    """
+    share = level / MAX_LEVEL
+    signed = (-share if rng.random() < 0.5 else share) if name in _SIGNED else share
+    match name:
+        case "Rotate":
+            return signed * 30  # degrees
+        case "ShearX" | "ShearY":
+            return signed * 0.3
+        case "TranslateXRel" | "TranslateYRel":
+            return signed * 0.45  # of the side
+        case "ColorIncreasing" | "ContrastIncreasing" | "BrightnessIncreasing" | "SharpnessIncreasing":
+            return max(0.1, 1 + signed * 0.9)
+        case "Color" | "Contrast" | "Brightness" | "Sharpness":
+            return share * 1.8 + 0.1
+        case "Posterize":
+            return int(share * 4)  # bits
+        case "PosterizeIncreasing":
+            return max(0, 4 - int(share * 4))
+        case "Solarize":
+            return min(256, int(share * 256))
+        case "SolarizeIncreasing":
+            return 256 - min(256, int(share * 256))
+        case "SolarizeAdd":
+            return min(128, int(share * 110))
+        case _:
+            return 0
+
+
+def apply(
+    name: str,
+    image: Tensor,
+    value: float,
+    fill: tuple[int, int, int] = MEAN_PIXEL,
+    interpolation: Interpolation = "bicubic",
+) -> Tensor:
+    """One operation by its timm name at one value; `fill` and `interpolation` matter to geometric ones only.
+
+    Args:
+        image: uint8 (3, H, W).
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    if name in _MATRICES:
+        matrix = _MATRICES[name](value, image.shape[1], image.shape[2])
+        return image_ops.warp(image, matrix, fill, interpolation)
+    return _POINTWISE[name.removesuffix("Increasing")](image, value)
+
+
+_GRAMMAR = ("m", "n", "p", "mstd", "mmax", "inc")
+
+INCREASING = (
+    "AutoContrast",
+    "Equalize",
+    "Invert",
+    "Rotate",
+    "PosterizeIncreasing",
+    "SolarizeIncreasing",
+    "SolarizeAdd",
+    "ColorIncreasing",
+    "ContrastIncreasing",
+    "BrightnessIncreasing",
+    "SharpnessIncreasing",
+    "ShearX",
+    "ShearY",
+    "TranslateXRel",
+    "TranslateYRel",
+)
+PLAIN = tuple(name.removesuffix("Increasing") for name in INCREASING)
+
+_MATRICES: dict[str, Callable[[float, int, int], Matrix]] = {
+    "Rotate": image_ops.rotation,
+    "ShearX": lambda value, _h, _w: (1, value, 0, 0, 1, 0),
+    "ShearY": lambda value, _h, _w: (1, 0, 0, value, 1, 0),
+    "TranslateXRel": lambda value, _h, width: (1, 0, value * width, 0, 1, 0),
+    "TranslateYRel": lambda value, height, _w: (1, 0, 0, 0, 1, value * height),
+}
+_POINTWISE: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "AutoContrast": lambda image, _: image_ops.auto_contrast(image),
+    "Equalize": lambda image, _: image_ops.equalize(image),
+    "Invert": lambda image, _: image_ops.invert(image),
+    "Posterize": lambda image, bits: image_ops.posterize(image, int(bits)),
+    "Solarize": lambda image, threshold: image_ops.solarize(image, int(threshold)),
+    "SolarizeAdd": lambda image, add: image_ops.solarize_add(image, int(add)),
+    "Color": image_ops.color,
+    "Contrast": image_ops.contrast,
+    "Brightness": image_ops.brightness,
+    "Sharpness": image_ops.sharpness,
+}
+_SIGNED = frozenset(_MATRICES) | {
+    "ColorIncreasing",
+    "ContrastIncreasing",
+    "BrightnessIncreasing",
+    "SharpnessIncreasing",
+}

@@ -1,0 +1,198 @@
+"""From a decoded image to the uint8 square that a model sees, for training and for evaluation.
+
+Training draws everything from the generator it is given, in a fixed order: crop, flip, erase box,
+RandAugment. The result is a function of image and generator alone. Pixels stay uint8 here; normalisation and
+the filling of the erase box happen on the device (`mixing`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hornet_train.data.image_ops import Interpolation, resize
+from hornet_train.data.randaugment import RandAugment
+
+Crop = Literal["random_resized", "pad", "none"]
+Box = tuple[int, int, int, int]  # top, left, height, width
+
+WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
+_ATTEMPTS = 10
+
+
+def random_resized_crop_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """A box of random area and aspect ratio inside the image, by torchvision's and timm's rule.
+
+    Area uniform in `scale` (shares of the image), aspect ratio width/height log-uniform in `ratio`; of 10
+    tries the first that fits, else the largest central box whose aspect ratio is within `ratio`.
+
+    Returns:
+        (top, left, height, width) in pixels, at least one pixel each way.
+    """
+    for _ in range(_ATTEMPTS):
+        area = rng.uniform(*scale) * height * width
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        box_w, box_h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_w <= width and 0 < box_h <= height:
+            top = int(rng.integers(height - box_h + 1))
+            left = int(rng.integers(width - box_w + 1))
+            return top, left, box_h, box_w
+    box_h, box_w = height, width
+    if width / height < ratio[0]:
+        box_h = max(1, round(width / ratio[0]))
+    elif width / height > ratio[1]:
+        box_w = max(1, round(height * ratio[1]))
+    return (height - box_h) // 2, (width - box_w) // 2, box_h, box_w
+
+
+def random_erase_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    area: tuple[float, float] = (0.02, 1 / 3),
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
+) -> Box:
+    """The box that random erasing fills, by timm's rule (Zhong et al., arXiv 1708.04896).
+
+    Area uniform in `area` (shares of the image), height/width log-uniform in `aspect`; of 10 tries the first
+    that is smaller than the image both ways, else none.
+
+    Returns:
+        (top, left, height, width) in pixels; zeros where there is no box.
+    """
+    for _ in range(_ATTEMPTS):
+        pixels = rng.uniform(*area) * height * width
+        tall = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        box_h, box_w = round(math.sqrt(pixels * tall)), round(math.sqrt(pixels / tall))
+        if box_h < height and box_w < width:
+            top = int(rng.integers(height - box_h + 1))
+            left = int(rng.integers(width - box_w + 1))
+            return top, left, box_h, box_w
+    return 0, 0, 0, 0
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Crop, flip, RandAugment, and the draw of an erase box.
+
+    Attributes:
+        image_size: side of the result, in pixels.
+        crop: "random_resized": a random box, resized; "pad": resized, then shifted by up to `pad` pixels each
+            way over black; "none": resized. The last two do not keep the aspect ratio.
+        scale, ratio: of the random box; see `random_resized_crop_box`.
+        pad: pixels, for crop "pad".
+        hflip: probability of a horizontal flip.
+        interpolation: of the resize.
+        randaugment: None for none.
+        erase_prob: probability of an erase box.
+    """
+
+    image_size: int
+    crop: Crop = "random_resized"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: int = 4
+    hflip: float = 0.5
+    interpolation: Interpolation = "bicubic"
+    randaugment: RandAugment | None = None
+    erase_prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or self.pad < 0:
+            raise ValueError(f"image_size must be >= 1 and pad >= 0, not {self.image_size} and {self.pad}")
+        if self.crop not in ("random_resized", "pad", "none"):
+            raise ValueError(f"crop is 'random_resized', 'pad' or 'none', not {self.crop!r}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(
+                f"scale must rise within 0..1 and ratio above 0, not {self.scale} and {self.ratio}"
+            )
+        if not 0 <= self.hflip <= 1 or not 0 <= self.erase_prob <= 1:
+            raise ValueError(f"hflip and erase_prob are within 0..1, not {self.hflip} and {self.erase_prob}")
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Transform one image.
+
+        Args:
+            image: uint8 (3, H, W), any size.
+            rng: where every decision comes from.
+
+        Returns:
+            The image, uint8 (3, S, S), contiguous; and the erase box, int64 (4,): top, left, height, width,
+            zeros for none.
+        """
+        image = self._crop(image, rng)
+        if rng.random() < self.hflip:
+            image = image.flip(2)
+        box = (0, 0, 0, 0)
+        if rng.random() < self.erase_prob:
+            box = random_erase_box(self.image_size, self.image_size, rng)
+        if self.randaugment is not None:
+            image = self.randaugment(image, rng)
+        return image.contiguous(), torch.tensor(box, dtype=torch.int64)
+
+    def _crop(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        square = (self.image_size, self.image_size)
+        if self.crop == "random_resized":
+            top, left, height, width = random_resized_crop_box(
+                image.shape[1], image.shape[2], rng, self.scale, self.ratio
+            )
+            # sliced first: the resize then reads only what it needs
+            return resize(image[:, top : top + height, left : left + width], square, self.interpolation)
+        image = resize(image, square, self.interpolation)
+        if self.crop == "none":
+            return image
+        top, left = (int(shift) for shift in rng.integers(2 * self.pad + 1, size=2))
+        image = functional.pad(image, (self.pad,) * 4)
+        return image[:, top : top + self.image_size, left : left + self.image_size]
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """The paper's evaluation: below 384 pixels resize and crop the centre, from 384 on warp the whole image.
+
+    Below: the short side becomes int(image_size / crop_pct), aspect ratio kept, then the central square. At
+    224 with 0.875 that is 256, then 224. From 384 on the image is warped to the square and nothing is cut
+    away.
+
+    Attributes:
+        image_size: side of the result, in pixels.
+        crop_pct: the square's share of the resized short side, above 0 and at most 1. Unused from 384 on.
+        interpolation: of the resize.
+    """
+
+    image_size: int
+    crop_pct: float = 0.875
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or not 0 < self.crop_pct <= 1:
+            raise ValueError(
+                f"image_size must be >= 1 and crop_pct in (0, 1], not {self.image_size}, {self.crop_pct}"
+            )
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """uint8 (3, H, W) of any size to uint8 (3, S, S), contiguous."""
+        size = self.image_size
+        if size >= WARP_FROM:
+            return resize(image, (size, size), self.interpolation).contiguous()
+        height, width = image.shape[1:]
+        short = int(size / self.crop_pct)
+        if height <= width:
+            height, width = short, int(short * width / height)
+        else:
+            height, width = int(short * height / width), short
+        image = resize(image, (height, width), self.interpolation)
+        top, left = round((height - size) / 2), round((width - size) / 2)
+        return image[:, top : top + size, left : left + size].contiguous()

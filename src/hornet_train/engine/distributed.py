@@ -1,0 +1,135 @@
+"""One process or many: ranks, devices and the few collectives the loop needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hornet_train.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers.
+
+    Attributes:
+        rank: 0 .. size - 1; rank 0 writes files and speaks.
+        size: processes in all.
+        device: where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_distributed(self) -> bool:
+        return self.size > 1
+
+    def barrier(self) -> None:
+        if self.is_distributed:
+            dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Sum over the ranks, in place."""
+        if self.is_distributed:
+            dist.all_reduce(tensor)
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on every rank. Any picklable value; only ever sent between our own processes."""
+        if not self.is_distributed:
+            return value
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+        received: T = box[0]
+        return received
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """What `action` gives on rank 0, on every rank; a UserError there is raised on every rank."""
+        outcome: T | UserError | None = None
+        if self.is_main:
+            try:
+                outcome = action()
+            except UserError as error:
+                outcome = error
+        outcome = self.broadcast(outcome)
+        if isinstance(outcome, UserError):
+            raise outcome
+        return cast(T, outcome)
+
+    def wrap(self, model: nn.Module, *, find_unused_parameters: bool = False) -> nn.Module:
+        """The model under DDP, or itself for one process."""
+        if not self.is_distributed:
+            return model
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            find_unused_parameters=find_unused_parameters,
+            gradient_as_bucket_view=True,
+        )
+
+
+def launched_world_size() -> int:
+    """How many processes torchrun started; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """This process's rank as torchrun gave it; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def choose_device(kind: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device of this process: the GPU of its local rank, or the CPU.
+
+    Raises:
+        ValueError: a GPU is asked for that is not there.
+    """
+    if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if local_rank >= count:
+        raise ValueError(
+            f"process {local_rank} of this node has no GPU of its own: torch sees {count} "
+            "(start at most as many processes a node, or dist=cpu)"
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def distributed(
+    device: torch.device, *, backend: Literal["auto", "nccl", "gloo"], timeout_minutes: float
+) -> Iterator[World]:
+    """Join the group that torchrun describes in the environment, if any, and leave it at the end."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    size = launched_world_size()
+    if size == 1:
+        yield World(rank=0, size=1, device=device)
+        return
+    chosen = ("nccl" if device.type == "cuda" else "gloo") if backend == "auto" else backend
+    dist.init_process_group(
+        chosen,
+        timeout=timedelta(minutes=timeout_minutes),
+        device_id=device if chosen == "nccl" else None,
+    )
+    try:
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+    finally:
+        dist.destroy_process_group()

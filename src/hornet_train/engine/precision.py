@@ -1,0 +1,25 @@
+"""fp32, bf16 and fp16 by autocast; fp16 with a scaled loss."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch.amp import GradScaler
+
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: PrecisionName, device: torch.device) -> AbstractContextManager[object]:
+    """The context a forward pass runs in; weights, moments and averages stay in fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def loss_scaler(precision: PrecisionName, device: torch.device) -> GradScaler:
+    """Scales the loss for fp16, whose gradients would vanish otherwise; passes it through for the others."""
+    return GradScaler(device.type, enabled=precision == "fp16")

@@ -1,0 +1,114 @@
+"""Everything a run must remember: as named tensors and plain numbers, so that a checkpoint is data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+from hornet_train.errors import CheckpointError
+from hornet_train.optim.ema import AveragedModel
+
+TensorGroups = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best evaluation so far: of which weights, at which step, the goal's value."""
+
+    step: int
+    weights: str
+    metric: str
+    value: float
+
+
+@dataclass
+class TrainState:
+    """Weights, optimizer moments, averaged weights, the step and the best result.
+
+    There is no generator state and no position of a loader: both are functions of the step.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    scaler: GradScaler
+    average: AveragedModel | None
+    step: int = 0
+    best: Best | None = None
+
+    def tensors(self) -> TensorGroups:
+        """`model`, `ema` (with averaging) and `optimizer`, whose tensors are called `<parameter>/<slot>`."""
+        groups: TensorGroups = {"model": dict(self.model.state_dict())}
+        if self.average is not None:
+            groups["ema"] = dict(self.average.module.state_dict())
+        groups["optimizer"] = {
+            f"{name}/{slot}": value
+            for name, parameter in self.model.named_parameters()
+            for slot, value in self.optimizer.state.get(parameter, {}).items()
+        }
+        return groups
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "best": asdict(self.best) if self.best else None,
+            "loss_scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
+        """Take over a checkpoint.
+
+        Raises:
+            CheckpointError: it was written for another model or another kind of run.
+        """
+        load_strictly(self.model, tensors["model"], what="model")
+        if self.average is not None:
+            if "ema" not in tensors:
+                raise CheckpointError("the checkpoint has no averaged weights: go on with ema=none")
+            load_strictly(self.average.module, tensors["ema"], what="ema")
+        self._restore_optimizer(tensors["optimizer"])
+        if numbers["loss_scaler"]:
+            self.scaler.load_state_dict(numbers["loss_scaler"])
+        self.step = int(numbers["step"])
+        self.best = Best(**numbers["best"]) if numbers["best"] else None
+
+    def _restore_optimizer(self, saved: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.model.named_parameters())
+        self.optimizer.state.clear()
+        for key, value in saved.items():
+            name, slot = key.rsplit("/", 1)
+            if name not in parameters:
+                raise CheckpointError(f"the checkpoint has optimizer state of {name!r}, which the model lacks")
+            parameter = parameters[name]
+            if value.ndim:  # a moment: laid out as its parameter
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            elif self.optimizer.param_groups[0].get("fused") or self.optimizer.param_groups[0].get("capturable"):
+                value = value.to(parameter.device)
+            self.optimizer.state[parameter][slot] = value
+
+
+def load_strictly(model: nn.Module, saved: Mapping[str, Tensor], *, what: str) -> None:
+    """Copy tensors into a model that must have exactly these.
+
+    Raises:
+        CheckpointError: names the first keys that differ.
+    """
+    ours = model.state_dict()
+    faults = [
+        *(f"{name} is missing" for name in ours if name not in saved),
+        *(f"{name} is not in the model" for name in saved if name not in ours),
+        *(
+            f"{name} is {tuple(saved[name].shape)}, in the model {tuple(value.shape)}"
+            for name, value in ours.items()
+            if name in saved and saved[name].shape != value.shape
+        ),
+    ]
+    if faults:
+        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+        raise CheckpointError(f"the checkpoint's {what} weights are for another model: {shown}")
+    model.load_state_dict(saved)

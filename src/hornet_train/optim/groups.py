@@ -1,0 +1,59 @@
+"""Parameter groups: which weights decay, and how the learning rate falls with depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+
+def decays(name: str, parameter: nn.Parameter, exempt: frozenset[str] = frozenset()) -> bool:
+    """Whether a parameter has weight decay: matrices and kernels do; biases, norms and layer scale do not.
+
+    The rule of the published recipes: no decay for 1-D parameters and names that end in `.bias`. The 4-D
+    global filters do decay.
+    """
+    return parameter.ndim > 1 and not name.endswith(".bias") and name not in exempt
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    weight_decay: float,
+    exempt: Iterable[str] = (),
+    layer_decay: float | None = None,
+    layer_ids: Mapping[str, int] | None = None,
+) -> list[dict[str, Any]]:
+    """Groups for an optimizer, one for each (layer, decays or not) that occurs.
+
+    Args:
+        named_parameters: as of `nn.Module.named_parameters`; those without a gradient are left out.
+        weight_decay: for the parameters that `decays`.
+        exempt: names that never decay, as a model's `no_weight_decay()` gives.
+        layer_decay: the learning rate of layer i is scaled by layer_decay ** (last layer - i); None for 1.
+        layer_ids: the layer of each parameter, 0 at the input; needed for `layer_decay`.
+
+    Returns:
+        Dicts with `params`, `weight_decay`, `lr_scale` and `names`, in a fixed order.
+    """
+    exempt = frozenset(exempt)
+    top = max(layer_ids.values(), default=0) if layer_ids else 0
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad:
+            continue
+        layer = layer_ids[name] if layer_decay is not None and layer_ids is not None else top
+        decayed = decays(name, parameter, exempt)
+        group = groups.setdefault(
+            (layer, decayed),
+            {
+                "params": [],
+                "weight_decay": weight_decay if decayed else 0.0,
+                "lr_scale": 1.0 if layer_decay is None else layer_decay ** (top - layer),
+                "names": [],
+            },
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return [groups[key] for key in sorted(groups)]

@@ -1,0 +1,165 @@
+"""The picture of a run: curves.png, drawn from metrics.jsonl alone."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hornet_train.errors import DataError
+from hornet_train.report import panels
+from hornet_train.track.events import Best, Event, best_result, number
+from hornet_train.track.files import write_bytes
+from hornet_train.track.sinks import read_events
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_log = logging.getLogger("hornet_train")
+
+_STYLE: dict[str, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
+    "axes.edgecolor": panels.QUIET,
+    "axes.labelcolor": panels.QUIET,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": panels.GRID,
+    "text.color": panels.INK,
+    "xtick.color": panels.QUIET,
+    "ytick.color": panels.QUIET,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "lines.solid_capstyle": "round",
+}
+
+
+def draw_curves(run_folder: str | Path, metric: str | None = None) -> Path:
+    """Draw `<run folder>/curves.png`: losses, the metrics of evaluation with the best marked, rate, speed.
+
+    The same events give the same bytes. Evaluation metrics of any task are drawn; `metric` says which one the
+    best is taken by (default: top1, else the first that the eval events name).
+
+    Raises:
+        DataError: there is no metrics.jsonl in the folder.
+        OSError: the picture cannot be written.
+    """
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    folder = Path(run_folder)
+    try:
+        events = read_events(folder / "metrics.jsonl")
+    except FileNotFoundError as fault:
+        raise DataError(
+            f"{folder} holds no metrics.jsonl: it is no run folder, or its run has not begun"
+        ) from fault
+
+    with matplotlib.style.context(["default", _STYLE]):  # a user's matplotlibrc has no say
+        figure = Figure(figsize=(10.5, 6.4), dpi=150, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1))
+        best = best_result(events, metric)
+        per_epoch = _steps_per_epoch(events)
+        panels.draw_losses(axes[0, 0], events, per_epoch)
+        panels.draw_metrics(axes[0, 1], events, per_epoch, best)
+        panels.draw_rate(axes[1, 0], events, per_epoch)
+        panels.draw_speed(axes[1, 1], events, per_epoch)
+        for ax in axes[1]:
+            if per_epoch:
+                _step_axis(ax, per_epoch)
+            else:
+                ax.set_xlabel("step")
+        _limit_x(axes[0, 0], events, per_epoch)
+        figure.suptitle(_title(folder, best), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
+        picture = io.BytesIO()
+        canvas.print_png(picture, metadata={"Software": None})
+    path = folder / "curves.png"
+    write_bytes(path, picture.getvalue())
+    return path
+
+
+class CurvesSink:
+    """Redraws curves.png after evaluations, at most every `min_seconds`, and at the end.
+
+    It reads metrics.jsonl: let it stand after the JsonlSink among the sinks of a run.
+    """
+
+    def __init__(self, run_folder: str | Path, min_seconds: float = 60.0) -> None:
+        self._folder = Path(run_folder)
+        self._min_seconds = min_seconds
+        self._drawn_at = -float("inf")
+        self._stale = True
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Draw if this is an evaluation and it is time."""
+        self._stale = True
+        if event.get("event") == "eval" and time.monotonic() - self._drawn_at >= self._min_seconds:
+            self._draw()
+
+    def close(self) -> None:
+        """Draw what has come since."""
+        if self._stale:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._stale = False
+        try:
+            draw_curves(self._folder)
+        except (OSError, ValueError, DataError) as fault:  # a picture is not worth a run
+            _log.warning("curves.png is not drawn: %s", fault)
+        self._drawn_at = time.monotonic()
+
+
+def _steps_per_epoch(events: Sequence[Event]) -> float | None:
+    """Steps of an epoch, by the last event that tells both: the later, the less a rounded epoch matters."""
+    for event in reversed(events):
+        step, epoch = number(event.get("step")), number(event.get("epoch"))
+        if step and epoch:
+            return step / epoch
+    return None
+
+
+def _limit_x(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
+    last = max(
+        (panels.at(step, per_epoch) for e in events if (step := number(e.get("step"))) is not None),
+        default=0.0,
+    )
+    if last > 0:
+        ax.set_xlim(0, last * 1.02)
+
+
+def _step_axis(ax: Axes, per_epoch: float) -> None:
+    """A second axis under that of the epochs, in steps."""
+    from matplotlib.ticker import MaxNLocator
+
+    def to_steps(epochs: Any) -> Any:
+        return epochs * per_epoch
+
+    def to_epochs(steps: Any) -> Any:
+        return steps / per_epoch
+
+    below = ax.secondary_xaxis(-0.2, functions=(to_steps, to_epochs))
+    below.tick_params(labelsize=7.5, length=0, labelcolor=panels.QUIET)
+    below.spines["bottom"].set_visible(False)
+    below.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    below.xaxis.set_major_formatter("{x:,.0f}")
+    below.set_xlabel("epoch / step", labelpad=3)
+
+
+def _title(folder: Path, best: Best | None) -> str:
+    run = folder.resolve().name
+    if best is None:
+        return run
+    epoch = f"epoch {best.epoch:.4g}, " if best.epoch is not None else ""
+    result = f"best {panels.name(best.metric)} {panels.value_text(best.metric, best.value)}"
+    return f"{run}: {result} ({panels.name(best.weights)}, {epoch}step {best.step:,})"

@@ -1,0 +1,111 @@
+"""Image classification: one label an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import hornet_train.models  # noqa: F401 - registers HorNet with timm
+from hornet_train.data.mixing import Mixer, Normalize, erase
+from hornet_train.engine.task import Batch, Goal
+from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.track.metrics import topk_correct
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What `timm.create_model` needs, HorNet being one of timm's models.
+
+    Attributes:
+        name: as timm knows it.
+        num_classes: width of the head.
+        drop_path: of the last block.
+        grad_checkpointing: recompute activations in the backward pass.
+        channels_last: memory format of kernels (and images).
+        args: more keyword arguments of the model.
+    """
+
+    name: str
+    num_classes: int
+    drop_path: float = 0.0
+    grad_checkpointing: bool = False
+    channels_last: bool = True
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """Build the model with its initial weights.
+
+        Raises:
+            ConfigError: timm has no such model, or the model takes no such argument.
+        """
+        if not timm.is_model(self.name):
+            hint = did_you_mean(self.name, timm.list_models())
+            raise ConfigError([f"model.name={self.name}: timm has no such model; {hint}"])
+        arguments = dict(self.args)
+        if self.drop_path:
+            arguments["drop_path_rate"] = self.drop_path
+        try:
+            model: nn.Module = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
+        except (TypeError, ValueError) as error:
+            keys = ", ".join(("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args))
+            raise ConfigError([f"model.name={self.name} with {keys or 'no arguments'}: {error}"]) from error
+        if self.grad_checkpointing:
+            try:
+                model.set_grad_checkpointing(True)
+            except (AttributeError, AssertionError) as error:
+                raise ConfigError(
+                    [f"model.grad_checkpointing=true: {self.name} cannot recompute activations"]
+                ) from error
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy against smoothed and mixed targets; top-1, top-5 and the plain loss in evaluation.
+
+    A training batch has `image` uint8 (B, 3, S, S), `label` int64 (B,) and `erase` int64 (B, 4); an
+    evaluation batch the first two.
+    """
+
+    model: ModelSpec
+    normalize: Normalize
+    mixer: Mixer
+    erasing: bool
+    goal: Goal = Goal("top1")
+
+    def build_model(self) -> nn.Module:
+        return self.model.build()
+
+    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+        images = self._images(batch)
+        if self.erasing:
+            images = erase(images, batch["erase"])
+        images, targets = self.mixer(images, batch["label"], rng)
+        return F.cross_entropy(model(images).float(), targets)
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
+        logits, labels = model(self._images(batch)).float(), batch["label"]
+        return {
+            "count": len(labels),
+            "loss": F.cross_entropy(logits, labels, reduction="sum"),
+            **topk_correct(logits, labels, (1, 5)),
+        }
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """`loss` (mean), `top1` and `top5` (per cent)."""
+        return {
+            "loss": sums["loss"] / sums["count"],
+            "top1": 100.0 * sums["top1"] / sums["count"],
+            "top5": 100.0 * sums["top5"] / sums["count"],
+        }
+
+    def _images(self, batch: Batch) -> Tensor:
+        images = self.normalize(batch["image"])
+        return images.contiguous(memory_format=torch.channels_last) if self.model.channels_last else images

@@ -1,0 +1,69 @@
+"""What an event is, and how to read one.
+
+An event is a flat dict of JSON scalars with the keys "event" ("train", "eval", "resumed", ...) and mostly
+"step" and "epoch". The names are those of the run folder's metrics.jsonl (DESIGN.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+Event = dict[str, Any]
+
+# What an eval event says beside its metrics.
+_NOT_METRICS = frozenset({"step", "epoch", "loss", "count", "seconds", "images_per_second", "data_wait"})
+
+
+class Best(NamedTuple):
+    """The best result of a run by its headline metric (in that metric's unit: percent for top1)."""
+
+    metric: str
+    value: float
+    step: int
+    epoch: float | None
+    weights: str
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite float; None for anything else, booleans among them."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def eval_metrics(event: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an eval event, headline first: `top1` or, in another task, the first that it names."""
+    pairs = [(name, number(value)) for name, value in event.items() if name not in _NOT_METRICS]
+    metrics = {name: value for name, value in pairs if value is not None}
+    if "top1" in metrics:
+        return {"top1": metrics.pop("top1"), **metrics}
+    return metrics
+
+
+def best_result(events: Iterable[Mapping[str, Any]], metric: str | None = None) -> Best | None:
+    """The highest headline metric over the eval events (the earliest of equals), or None before the first."""
+    best: Best | None = None
+    for event in events:
+        metrics = eval_metrics(event) if event.get("event") == "eval" else {}
+        if not metrics:
+            continue
+        metric = metric or next(iter(metrics))
+        value = metrics.get(metric)
+        if value is not None and (best is None or value > best.value):
+            weights = str(event.get("weights", "model"))
+            best = Best(metric, value, int(event.get("step", 0)), number(event.get("epoch")), weights)
+    return best
+
+
+def scalars(event: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an event under the names that dashboards show: `train/loss`, `eval/ema/top1`."""
+    prefix = str(event.get("event", "event"))
+    if "weights" in event:
+        prefix = f"{prefix}/{event['weights']}"
+    return {
+        f"{prefix}/{name}": float(value)  # NaN and infinity too: a dashboard should show where a run blew up
+        for name, value in event.items()
+        if name not in ("step", "epoch") and isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -1,0 +1,70 @@
+"""Files that are whole or absent: written beside, synced, then renamed over the old one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Put `data` at `path` such that a kill or a power cut leaves the old file or the new one, never a part.
+
+    Raises:
+        OSError: as the file system says; the old file then stands as it was.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`write_bytes` of a text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write `obj` as indented, strict JSON, whole or not at all.
+
+    Raises:
+        ValueError: `obj` holds NaN or infinity, which JSON cannot say.
+        TypeError: `obj` holds what JSON does not know, a tensor for one.
+        OSError: as the file system says.
+    """
+    write_text(path, json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not JSON in UTF-8; the message names it.
+    """
+    data = Path(path).read_bytes()
+    try:
+        return json.loads(data)
+    except ValueError as fault:  # UnicodeDecodeError is one too
+        raise ValueError(f"{path}: not valid JSON ({fault})") from fault
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the file system lets a folder be synced (some network ones do not)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

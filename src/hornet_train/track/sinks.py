@@ -1,0 +1,157 @@
+"""Where events go: a protocol of two methods, metrics.jsonl, TensorBoard (W&B is in wandb_sink).
+
+metrics.jsonl is the record of a run: every figure and report is made from it. A line is strict JSON. JSON has
+no NaN and no infinity, so such a number is written as null and named under "nonfinite":
+`{"event": "train", "step": 7, "loss": null, "nonfinite": {"loss": "nan"}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from hornet_train.track.events import Event, scalars
+from hornet_train.track.files import write_bytes
+
+__all__ = ["Event", "JsonlSink", "Sink", "TensorBoardSink", "read_events", "rewind"]
+
+_log = logging.getLogger("hornet_train")
+
+
+class Sink(Protocol):
+    """Takes the events of a run, in order. Only rank 0 has sinks."""
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """Finish; may be called twice."""
+
+
+class JsonlSink:
+    """Appends a line to a file for each event and hands it to the system at once: a killed run loses none."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens `path`, made where absent. A last line that a kill tore off in mid-write is cut away."""
+        self.path = Path(path)
+        if self.path.exists():
+            data = self.path.read_bytes()
+            whole = _whole(data)
+            if whole != data:
+                write_bytes(self.path, whole)
+        self._file = open(self.path, "ab")  # noqa: SIM115  open for as long as the run
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append the event as one line.
+
+        Raises:
+            TypeError: a value that JSON does not know.
+            OSError: the disk is full, for one.
+        """
+        self._file.write(_line(event))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoardSink:
+    """Scalars `train/loss`, `eval/ema/top1`, ... by step in TensorBoard's event files."""
+
+    def __init__(self, folder: str | Path, resume_step: int | None = None) -> None:
+        """`resume_step`: step of the checkpoint that the run goes on from; what lay beyond is not shown."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        # TensorBoard drops what is at or after purge_step; the checkpoint's own step stays.
+        purge_step = None if resume_step is None else resume_step + 1
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=30)
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Add the numbers of an event that has a step."""
+        if "step" not in event:
+            return
+        for name, value in scalars(event).items():
+            self._writer.add_scalar(name, value, event["step"])
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._writer.close()
+
+
+def read_events(path: str | Path) -> list[Event]:
+    """The events of a metrics.jsonl, also of a run that is being written or was killed in mid-write.
+
+    A torn last line is left out silently (it never was an event); a damaged line before it is left out with a
+    warning.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    lines = _whole(Path(path).read_bytes()).splitlines()
+    events = [event for line in lines if (event := _parse(line)) is not None]
+    damaged = sum(1 for line in lines if line.strip()) - len(events)
+    if damaged:
+        _log.warning("%s: %d damaged line(s) left out", path, damaged)
+    return events
+
+
+def rewind(path: str | Path, step: int) -> int:
+    """Drop what a run wrote after `step`, that of the checkpoint it goes on from: no step is told twice.
+
+    An event without a step belongs to the step of the event before it. Torn and damaged lines go too. The
+    file is replaced whole, so a kill here costs nothing.
+
+    Returns:
+        The number of lines dropped; 0 where there is no file.
+    """
+    path = Path(path)
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    lines = [line for line in data.splitlines() if line.strip()]
+    kept: list[bytes] = []
+    at = 0
+    for line in lines:
+        event = _parse(line)
+        if event is None:
+            continue
+        at = event.get("step", at)
+        if at <= step:
+            kept.append(line + b"\n")
+    whole = b"".join(kept)
+    if whole != data:
+        write_bytes(path, whole)
+    return len(lines) - len(kept)
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    """One strict-JSON line, with numbers that JSON cannot say moved to "nonfinite"."""
+    nonfinite = {k: str(v) for k, v in event.items() if isinstance(v, float) and not math.isfinite(v)}
+    if nonfinite:
+        event = {**event, **dict.fromkeys(nonfinite), "nonfinite": nonfinite}
+    return json.dumps(dict(event), allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def _parse(line: bytes) -> Event | None:
+    """The event of a line; None for a line that is none."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _whole(data: bytes) -> bytes:
+    """`data` with a torn last line cut off.
+
+    No part of an object is an object, so a last line that parses was only short of its line feed.
+    """
+    end = data.rfind(b"\n") + 1
+    if end == len(data):
+        return data
+    return data + b"\n" if _parse(data[end:]) is not None else data[:end]

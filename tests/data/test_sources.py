@@ -1,0 +1,181 @@
+"""Sources: what they hold, that they pickle, and what they say about folders that are wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from hornet_train.data.sources import (
+    DigitsSource,
+    FolderSource,
+    Source,
+    SyntheticSource,
+    check_same_classes,
+    check_wnids,
+)
+from hornet_train.errors import DataError
+
+
+def _image(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (5, 4), (value, value, value)).save(path, lossless=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        _image(tmp_path / split / "cat" / "b.png", 11)
+        _image(tmp_path / split / "cat" / "a.JPEG", 10)
+        _image(tmp_path / split / "cat" / "deep" / "er" / "c.WebP", 12)
+        _image(tmp_path / split / "größe 狗" / "x y.Png", 20)
+        (tmp_path / split / "cat" / "notes.txt").write_text("not an image")
+        (tmp_path / split / "cat" / "._a.JPEG").write_bytes(b"what macOS leaves")
+    return tmp_path
+
+
+def _pixels(source: Source) -> list[tuple[int, int]]:
+    return [(int(image[0, 0, 0]), label) for image, label in map(source.read, range(len(source)))]
+
+
+def test_folders_in_sorted_order_any_case_and_depth(root: Path) -> None:
+    source = FolderSource(root, "train")
+    assert source.classes == ("cat", "größe 狗")
+    assert source.ignored == 4 // 2
+    assert _pixels(source) == [(10, 0), (11, 0), (12, 0), (20, 1)]
+    assert source.locate(2) == str(root / "train" / "cat" / "deep" / "er" / "c.WebP")
+    copy = pickle.loads(pickle.dumps(source))
+    assert [copy.locate(index) for index in range(4)] == [source.locate(index) for index in range(4)]
+    assert _pixels(copy) == _pixels(source)
+
+
+def test_given_classes_set_the_labels(root: Path) -> None:
+    classes = ("größe 狗", "absent", "cat")
+    source = FolderSource(root, "val", classes)
+    assert source.classes == classes
+    assert _pixels(source) == [(20, 0), (10, 2), (11, 2), (12, 2)]
+
+
+def test_a_link_to_a_class_folder_is_followed(root: Path) -> None:
+    (root / "train" / "linked").symlink_to(root / "val" / "cat", target_is_directory=True)
+    assert FolderSource(root, "train").classes == ("cat", "größe 狗", "linked")
+
+
+def test_a_damaged_file_is_named_when_read(root: Path) -> None:
+    path = root / "train" / "cat" / "a.JPEG"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="cannot be decoded") as caught:
+        FolderSource(root, "train").read(0)
+    assert str(path) in str(caught.value)
+
+
+def test_paths_are_held_compactly(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "n01440764"
+    folder.mkdir(parents=True)
+    for index in range(2000):
+        (folder / f"n01440764_{index}.JPEG").touch()
+    assert len(pickle.dumps(FolderSource(tmp_path, "train"))) < 2000 * 64
+
+
+def test_missing_root_and_split_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.root=.*/nowhere does not exist; set data\.root="):
+        FolderSource(tmp_path / "nowhere", "train")
+    with pytest.raises(DataError, match=r"has no folder val/; it holds no folders"):
+        FolderSource(tmp_path, "val")
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match=r"has no folder val/; there are: train, validation"):
+        FolderSource(tmp_path, "val")
+
+
+def test_all_faults_of_a_split_are_told_at_once(root: Path) -> None:
+    for number in range(7):
+        (root / "train" / f"empty_{number}").mkdir()
+    with pytest.raises(DataError) as caught:
+        FolderSource(root, "train", ("cat", *(f"empty_{number}" for number in range(7))))
+    message = str(caught.value)
+    assert f"{root / 'train'}: 2 faults" in message
+    assert "1 class folder (größe 狗) not among the 8 classes" in message
+    expected = "7 class folders (empty_0, empty_1, empty_2, empty_3, empty_4, ...) without an image"
+    assert expected in message
+
+
+def test_images_without_class_folders(tmp_path: Path) -> None:
+    _image(tmp_path / "train" / "loose.png")
+    with pytest.raises(DataError, match=r"no class folders \(1 images lie in it directly\)"):
+        FolderSource(tmp_path, "train")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_folder_is_told(root: Path) -> None:
+    locked = root / "train" / "cat" / "deep"
+    locked.chmod(0)
+    try:
+        with pytest.raises(DataError, match="cannot be listed"):
+            FolderSource(root, "train")
+    finally:
+        locked.chmod(0o755)
+
+
+def test_classes_that_differ_are_listed() -> None:
+    check_same_classes(("a", "b"), ("a", "b"))
+    with pytest.raises(DataError, match=r"1 in val but not in train \(c\); 1 in train but not in val \(b\)"):
+        check_same_classes(("a", "b"), ("a", "c"))
+    with pytest.raises(DataError, match="another order"):
+        check_same_classes(("a", "b"), ("b", "a"))
+
+
+def test_wnids_are_checked() -> None:
+    from timm.data import ImageNetInfo
+
+    wnids = ImageNetInfo("imagenet-1k").label_names()
+    check_wnids(wnids)
+    with pytest.raises(DataError, match=r"2 missing \(n01440764, n01443537\); 1 unexpected \(cats\)"):
+        check_wnids(["cats", *wnids[2:]])
+    with pytest.raises(DataError, match="not in sorted order"):
+        check_wnids(wnids[::-1])
+
+
+def test_digits_split_is_fixed_stratified_and_complete() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    train, val = DigitsSource("train"), DigitsSource("val")
+    assert (len(train), len(val)) == (1437, 360)
+    places = [source.locate(index) for source in (train, val) for index in range(len(source))]
+    assert len(set(places)) == 1797
+    shares = Counter(val.read(index)[1] for index in range(360))
+    for digit, count in Counter(labels.tolist()).items():
+        assert abs(shares[digit] - count * 360 / 1797) < 1
+    # pinned: a split that moved would change every published number of ours
+    assert [int(val.locate(index).split()[-1]) for index in range(5)] == [35, 36, 37, 40, 44]
+    image, label = train.read(0)
+    assert image.shape == (3, 8, 8)
+    assert image.dtype == torch.uint8
+    assert label == labels[0]
+    assert torch.equal(image[1], torch.from_numpy(np.rint(images[0] * 255 / 16)).view(8, 8).byte())
+    assert max(int(train.read(index)[0].max()) for index in range(50)) == 255
+    with pytest.raises(DataError, match="digits have no split 'test'"):
+        DigitsSource("test")  # type: ignore[arg-type]
+
+
+def test_synthetic_is_a_function_of_seed_and_index_and_can_be_learnt() -> None:
+    source = SyntheticSource(400, 16, 10, seed=3)
+    again = pickle.loads(pickle.dumps(source))
+    assert torch.equal(source.read(7)[0], again.read(7)[0])
+    assert not torch.equal(source.read(7)[0], SyntheticSource(400, 16, 10, seed=4).read(7)[0])
+    assert not torch.equal(source.read(7)[0], source.read(17)[0])
+    assert source.read(17)[0].shape == (3, 16, 16)
+    samples = [source.read(index) for index in range(400)]
+    x = np.stack([image.numpy().ravel() / 255 for image, _ in samples])
+    y = np.array([label for _, label in samples])
+    assert LogisticRegression(max_iter=200).fit(x[:300], y[:300]).score(x[300:], y[300:]) > 0.9
+    with pytest.raises(ValueError, match="num_classes"):
+        SyntheticSource(1, 1, 0)

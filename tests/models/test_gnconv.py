@@ -1,0 +1,202 @@
+"""gnConv and the global filter against references written another way, over shapes, dtypes and layouts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hornet_train.models import GlobalLocalFilter, GnConv
+from hornet_train.models.layers import LayerNorm
+
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Every parameter from a normal wide enough that each one shows in the output."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(0.5 * draw + (1.0 if parameter.ndim == 1 else 0.0))
+    return module
+
+
+def naive_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    mean = x.mean(axis=1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis=1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + 1e-6) * weight[:, None, None] + bias[:, None, None]
+
+
+def naive_depthwise(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """One kernel tap at a time."""
+    size = weight.shape[-1]
+    pad = size // 2
+    height, width = x.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros_like(x)
+    for i in range(size):
+        for j in range(size):
+            out += padded[:, :, i : i + height, j : j + width] * weight[:, 0, i, j][:, None, None]
+    return out if bias is None else out + bias[:, None, None]
+
+
+def naive_pointwise(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
+    weight, bias = conv.weight.detach().numpy()[:, :, 0, 0], conv.bias.detach().numpy()
+    return np.einsum("oc,bchw->bohw", weight, x) + bias[:, None, None]
+
+
+def naive_resize(weight: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear with aligned corners: interpolate along one axis, then along the other."""
+    for axis, size in ((1, height), (2, width)):
+        old = weight.shape[axis]
+        at = np.linspace(0, old - 1, size) if size > 1 else np.zeros(1)
+        low = np.minimum(np.floor(at).astype(int), old - 1)
+        high = np.minimum(low + 1, old - 1)
+        share = (at - low).reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+        weight = np.take(weight, low, axis) * (1 - share) + np.take(weight, high, axis) * share
+    return weight
+
+
+def naive_filter(layer: GlobalLocalFilter, x: np.ndarray) -> np.ndarray:
+    p = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    half, (height, width) = x.shape[1] // 2, x.shape[2:]
+    normed = naive_norm(x, p["pre_norm.weight"], p["pre_norm.bias"])
+    out = np.empty_like(x)
+    out[:, 0::2] = naive_depthwise(normed[:, :half], p["dw.weight"], None)
+    weight = naive_resize(p["complex_weight"], height, width // 2 + 1)
+    spectrum = np.fft.rfft2(normed[:, half:], norm="ortho") * (weight[..., 0] + 1j * weight[..., 1])
+    out[:, 1::2] = np.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+    return naive_norm(out, p["post_norm.weight"], p["post_norm.bias"])
+
+
+def naive_gnconv(layer: GnConv, x: np.ndarray, order: int, scale: float) -> np.ndarray:
+    channels = x.shape[1]
+    widths = [channels // 2 ** (order - 1 - k) for k in range(order)]
+    projected = naive_pointwise(x, layer.proj_in)
+    state, q = projected[:, : widths[0]], projected[:, widths[0] :]
+    if isinstance(layer.dwconv, GlobalLocalFilter):
+        q = naive_filter(layer.dwconv, q)
+    else:
+        q = naive_depthwise(q, layer.dwconv.weight.detach().numpy(), layer.dwconv.bias.detach().numpy())
+    start = 0
+    for k, width in enumerate(widths):
+        if k > 0:
+            state = naive_pointwise(state, layer.pws[k - 1])
+        state = state * q[:, start : start + width] * scale
+        start += width
+    return naive_pointwise(state, layer.proj_out)
+
+
+sides = st.integers(1, 9)
+
+
+@few
+@given(
+    order=st.integers(1, 4),
+    c0=st.integers(1, 3),
+    mixer=st.sampled_from(["7x7", 3, "gf"]),
+    grid=st.tuples(st.integers(1, 6), st.integers(1, 5)),
+    scale=st.sampled_from([1.0, 1 / 3]),
+    height=sides,
+    width=sides,
+)
+def test_gnconv_equals_the_naive_one(order, c0, mixer, grid, scale, height, width):
+    dim = (2 * c0 if mixer == "gf" else c0) * 2 ** (order - 1)
+    layer = randomise(GnConv(dim, order=order, mixer=mixer, grid=grid, scale=scale).double())
+    x = torch.randn(2, dim, height, width, dtype=torch.float64)
+    out = layer(x)
+    assert out.shape == x.shape
+    assert out.dtype == torch.float64
+    np.testing.assert_allclose(
+        out.detach().numpy(), naive_gnconv(layer, x.numpy(), order, scale), rtol=1e-7, atol=1e-9
+    )
+
+
+@few
+@given(
+    half=st.integers(1, 4),
+    grid=st.tuples(st.integers(1, 7), st.integers(1, 6)),
+    height=sides,
+    width=sides,
+    channels_last=st.booleans(),
+)
+def test_global_filter_equals_the_naive_one(half, grid, height, width, channels_last):
+    layer = randomise(GlobalLocalFilter(2 * half, grid=grid).double())
+    x = torch.randn(2, 2 * half, height, width, dtype=torch.float64)
+    expected = naive_filter(layer, x.numpy())
+    if channels_last:
+        layer, x = layer.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=1e-7, atol=1e-9)
+
+
+def _differentiable(layer: nn.Module, channels: int) -> tuple[object, tuple[Tensor, ...]]:
+    """The layer as a function of its input and of every parameter, for gradcheck."""
+    names = [name for name, _ in layer.named_parameters()]
+    x = torch.randn(1, channels, 3, 4, dtype=torch.float64, requires_grad=True)
+
+    def call(x: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+    return call, (x, *(p.detach().clone().requires_grad_() for p in layer.parameters()))
+
+
+@pytest.mark.parametrize("mixer", [3, "gf"])
+def test_gnconv_gradients(mixer):
+    layer = randomise(GnConv(4, order=2, mixer=mixer, grid=(2, 3), scale=1 / 3).double())
+    assert torch.autograd.gradcheck(*_differentiable(layer, 4))
+
+
+def test_global_filter_gradients():
+    for grid in ((3, 3), (4, 2)):  # the grid of a 3 x 4 map, and one that is resized
+        layer = randomise(GlobalLocalFilter(4, grid=grid).double())
+        assert torch.autograd.gradcheck(*_differentiable(layer, 4))
+
+
+def test_the_fft_never_runs_in_half_precision(monkeypatch):
+    seen = []
+    real = torch.fft.rfft2
+    monkeypatch.setattr(torch.fft, "rfft2", lambda x, **k: seen.append(x.dtype) or real(x, **k))
+    layer, x = randomise(GlobalLocalFilter(8, grid=(5, 3))), torch.randn(2, 8, 5, 5)
+    full = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = layer(x)
+    pure = layer.bfloat16()(x.bfloat16())
+    assert seen == [torch.float32] * 3
+    assert pure.dtype == torch.bfloat16
+    for half in (mixed, pure):
+        assert torch.linalg.vector_norm(half.float() - full) < 0.02 * torch.linalg.vector_norm(full)
+
+
+def test_layer_norm_is_over_channels():
+    norm, x = randomise(LayerNorm(6)), torch.randn(2, 6, 3, 5)
+    expected = naive_norm(x.double().numpy(), norm.weight.detach().numpy(), norm.bias.detach().numpy())
+    out = norm(x)
+    np.testing.assert_allclose(out.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_mixer_may_be_a_function_of_the_width():
+    layer = GnConv(8, order=3, mixer=lambda width: nn.Conv2d(width, width, 1))
+    assert layer.dwconv.in_channels == layer.total_width == 14
+    assert layer(torch.randn(1, 8, 2, 3)).shape == (1, 8, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"dim": 100, "order": 5}, "multiple of 16, not 100; the nearest that works is 96"),
+        ({"dim": 3, "order": 4}, "the nearest that works is 8"),
+        ({"dim": 8, "order": 0}, "order of at least 1"),
+        ({"dim": 16, "mixer": 4}, "must be odd"),
+        ({"dim": 16, "mixer": "3x3"}, "unknown mixer '3x3'"),
+        ({"dim": 32, "mixer": "gf", "grid": (0, 4)}, "at least 1 x 1, not 0 x 4"),
+        ({"dim": 16, "mixer": "gf"}, "must be even, not 31"),
+    ],
+)
+def test_impossible_options_are_refused_with_a_remedy(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        GnConv(**arguments)

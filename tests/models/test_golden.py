@@ -1,0 +1,46 @@
+"""The models compute what the published code computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest difference over the reference's largest magnitude."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("name", ["hornet_tiny_7x7", "hornet_tiny_gf"])
+def test_state_dict_is_the_published_one(name, published_shapes):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    ours = [(key, list(tensor.shape)) for key, tensor in model.state_dict().items()]
+    assert ours == list(published_shapes[name].items())
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("hornet_tiny_7x7", (224, 224)), ("hornet_tiny_gf", (224, 224)), ("hornet_tiny_gf", (256, 320))],
+)
+def test_outputs_and_gradients_equal_the_reference(name, size, filled, fill, reference):
+    height, width = size
+    expected = reference(f"{name}_{height}" if height == width else f"{name}_{height}x{width}")
+    model = filled(name)
+    with_gradients = "grad_norms" in expected
+    with torch.set_grad_enabled(with_gradients):
+        last, stages = model.forward_intermediates(fill.image_batch(2, height, width))
+        logits = model.forward_head(last)
+    assert relative(logits.detach().numpy(), expected["logits"]) < 1e-4
+    for stage, features in enumerate(stages):
+        pixels = features.detach().flatten(2).numpy()
+        assert relative(pixels.mean(-1), expected[f"stage{stage}_mean"]) < 1e-4, stage
+        assert relative(pixels.std(-1, ddof=1), expected[f"stage{stage}_std"]) < 1e-4, stage
+    if not with_gradients:
+        return
+    logits.square().mean().backward()
+    norms = {key: float(parameter.grad.norm()) for key, parameter in model.named_parameters()}
+    assert list(norms) == list(expected["grad_norm_names"])
+    np.testing.assert_allclose(list(norms.values()), expected["grad_norms"], rtol=1e-3)

@@ -1,0 +1,114 @@
+"""curves.png comes out of any metrics.jsonl: unfinished, with holes, of another task; the same bytes."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from hornet_train.errors import DataError
+from hornet_train.report import curves
+from hornet_train.report.curves import CurvesSink, draw_curves
+from hornet_train.track.sinks import JsonlSink
+
+Event = dict[str, object]
+
+
+def events(
+    epochs: int, metrics: tuple[str, ...] = ("top1", "top5"), weights: tuple[str, ...] = ("model", "ema")
+) -> list[Event]:
+    found: list[Event] = []
+    for step in range(1, epochs * 20 + 1):
+        at: Event = {"step": step, "epoch": step / 20}
+        speed = {"images_per_second": 900.0 + step % 7, "data_wait": 0.05, "lr": 1e-3 / step}
+        found.append({"event": "train", **at, "loss": 2 / math.sqrt(step), **speed})
+        if step % 20 == 0:
+            for i, kind in enumerate(weights):
+                values = dict.fromkeys(metrics, 99 - 80 / step + i)
+                found.append(
+                    {"event": "eval", **at, "weights": kind, "loss": 1 / step, **values, "count": 360}
+                )
+    return found
+
+
+def run(folder: Path, *found: Event) -> Path:
+    folder.mkdir(exist_ok=True)
+    sink = JsonlSink(folder / "metrics.jsonl")
+    for event in found:
+        sink.write(event)
+    sink.close()
+    return folder
+
+
+CASES: dict[str, list[Event]] = {
+    "nothing yet": [],
+    "no evaluation yet": events(1)[:10],
+    "one of each": [events(1)[0], events(1)[-1]],
+    "a whole run": events(12),
+    "no averaged weights": events(3, weights=("model",)),
+    "another task": events(6, metrics=("pixel_accuracy", "mean_iou")),
+    "holes and other events": [
+        {"event": "resumed", "step": 0},
+        {"event": "train", "step": 1, "epoch": 0.1, "loss": float("nan"), "lr": 0.1},
+        {"event": "bad_sample", "file": "x.jpg"},
+        {"event": "eval", "step": 1, "epoch": 0.1, "weights": "model", "loss": float("inf"), "top1": 0.0},
+        {"event": "train", "step": 2, "loss": 1.0},
+    ],
+    "before the first epoch": [{"event": "train", "step": s, "epoch": 0, "loss": 1.0} for s in (1, 2)],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("error")
+def test_any_run_is_drawn(case: str, tmp_path: Path) -> None:
+    path = draw_curves(run(tmp_path / "run", *CASES[case]))
+    assert path == tmp_path / "run" / "curves.png"
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(data[16:20], "big") > 1200  # pixels across
+
+
+def test_the_same_events_give_the_same_bytes(tmp_path: Path) -> None:
+    import matplotlib
+
+    first = draw_curves(run(tmp_path / "run", *events(5))).read_bytes()
+    with matplotlib.rc_context({"font.size": 30}):  # a user's own style
+        assert draw_curves(tmp_path / "run").read_bytes() == first
+        assert matplotlib.rcParams["font.size"] == 30
+    assert (
+        "matplotlib.pyplot" not in sys.modules
+        or "hornet_train" not in sys.modules["matplotlib.pyplot"].__dict__
+    )
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["curves.png", "metrics.jsonl"]
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no metrics\.jsonl"):
+        draw_curves(tmp_path)
+
+
+def test_the_sink_draws_at_evaluations_not_too_often_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr(curves, "draw_curves", lambda folder: drawn.append(Path(folder)))
+    sink = CurvesSink(tmp_path, min_seconds=3600)
+    for event in events(3):
+        sink.write(event)
+    assert len(drawn) == 1
+    sink.close()
+    sink.close()
+    assert len(drawn) == 2
+
+
+def test_a_picture_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, *events(1))
+    (tmp_path / "curves.png").mkdir()
+    sink = CurvesSink(tmp_path)
+    sink.write(events(1)[-1])
+    sink.close()
+    assert "curves.png is not drawn" in caplog.text
