@@ -1,7 +1,7 @@
 """The exceptions a user can meet. Each carries a message that names what is wrong and what to do.
 
-A command turns a `UserError` into exit code 2 and its message, without a traceback (`HORNET_DEBUG=1` shows it).
-Anything else that escapes is a bug of ours.
+A command turns a `UserError` into exit code 2 and its message, without a traceback (`HORNET_DEBUG=1`
+shows it). Anything else that escapes is a bug of ours.
 """
 
 from __future__ import annotations

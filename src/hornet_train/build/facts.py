@@ -33,7 +33,8 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     published = f"; published top-1 {recipe.top1}" if recipe.top1 is not None else ""
     threads = f", {torch.get_num_threads()} threads each" if world.device.type == "cpu" else ""
     return {
-        "recipe": f"{recipe.name} ({recipe.source}{published}; {'run' if recipe.run_by_us else 'not run'} by us)",
+        "recipe": f"{recipe.name} ({recipe.source}{published}; "
+        f"{'run' if recipe.run_by_us else 'not run'} by us)",
         "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
         f"at {config.data.image_size}x{config.data.image_size}",
         "data": f"{config.data.source}: {len(sources.train):,} training images, {held_out}, "

@@ -80,7 +80,9 @@ def build_run(
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     if config.batch_size > len(sources.train):
         raise ConfigError(
-            [f"batch_size={config.batch_size} is larger than the data set of {len(sources.train)} training images"]
+            [
+                f"batch_size={config.batch_size} is larger than the data set of {len(sources.train)} training images"
+            ]
         )
     plan = EpochPlan(
         samples=len(sources.train),
@@ -135,7 +137,7 @@ def build_run(
         store=store,
         world=world,
     )
-    return Run(trainer, facts(config, sources, trainer, folder), notes, saved and state.step)
+    return Run(trainer, facts(config, sources, trainer, folder), notes, None if saved is None else state.step)
 
 
 def _resolve(config: Config, plan: EpochPlan, micro: int) -> tuple[Settings, schedules.Schedule]:
@@ -158,7 +160,9 @@ def _resolve(config: Config, plan: EpochPlan, micro: int) -> tuple[Settings, sch
     ]
     given, warmup = config.schedule, steps(config.schedule.warmup)
     if warmup > total:
-        faults.append(f"schedule.warmup={given.warmup} ({warmup} steps) is longer than the run ({total} steps)")
+        faults.append(
+            f"schedule.warmup={given.warmup} ({warmup} steps) is longer than the run ({total} steps)"
+        )
     if faults:
         raise ConfigError(faults)
     peak = config.optim.lr

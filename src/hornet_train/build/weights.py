@@ -73,7 +73,7 @@ def _head_rows(path: Path) -> Tensor:
             rows = torch.load(path, map_location="cpu", weights_only=True)
         else:
             rows = torch.tensor([int(line) for line in path.read_text().split()])
-    except Exception as error:  # noqa: BLE001 - a damaged pickle raises nearly anything
+    except Exception as error:
         raise ConfigError([f"init_map={path} cannot be read ({error})"]) from error
     if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.is_floating_point():
         raise ConfigError([f"init_map={path} is not a list of row numbers, one for each class"])
@@ -86,7 +86,9 @@ def load(
     """Load weights strictly; see `load_into`. Returns what was done beyond copying."""
     classifier = classifier_name(model)
     try:
-        return load_into(model, weights.tensors, classifier=classifier, head_rows=head_rows, allow_new_head=allow_new_head)
+        return load_into(
+            model, weights.tensors, classifier=classifier, head_rows=head_rows, allow_new_head=allow_new_head
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error
 

@@ -61,7 +61,9 @@ def _evaluate(overrides: list[str]) -> None:
                 "precision": config.precision,
                 "processes": world.size,
             }
-            _tell(result, job.notes, Path(config.out) if config.out else _beside(Path(config.checkpoint or "")))
+            _tell(
+                result, job.notes, Path(config.out) if config.out else _beside(Path(config.checkpoint or ""))
+            )
 
 
 def _known_of(checkpoint: str) -> dict[str, Any] | None:

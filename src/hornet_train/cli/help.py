@@ -9,21 +9,45 @@ from hornet_train.config.compose import EVAL_GROUPS, GROUPS, compose_train, conf
 
 TRAIN_EXAMPLES = (
     ("the default: a pico model on handwritten digits", "hornet-train"),
-    ("a published recipe, on as many GPUs as this machine has", "torchrun --nproc_per_node=gpu -m hornet_train recipe=hornet_t_gf_in1k data.root=/data/imagenet"),
-    ("the same on one GPU: the global batch is kept, micro-batches are added up", "hornet-train recipe=hornet_t_gf_in1k data.root=/data/imagenet precision=bf16 compile=true"),
-    ("your own class folders, root/train/<class>/ and root/val/<class>/", "hornet-train model=hornet_s_gf data=folder data.root=photos epochs=50 schedule.warmup=5ep batch_size=256 optim.lr=5e-4"),
-    ("fine-tune from a checkpoint; a head of other classes is made anew", "hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos epochs=30 schedule.warmup=0ep optim.layer_decay=0.7 batch_size=64 optim.lr=2e-4"),
+    (
+        "a published recipe, on as many GPUs as this machine has",
+        "torchrun --nproc_per_node=gpu -m hornet_train recipe=hornet_t_gf_in1k data.root=/data/imagenet",
+    ),
+    (
+        "the same on one GPU: the global batch is kept, micro-batches are added up",
+        "hornet-train recipe=hornet_t_gf_in1k data.root=/data/imagenet precision=bf16 compile=true",
+    ),
+    (
+        "your own class folders, root/train/<class>/ and root/val/<class>/",
+        "hornet-train model=hornet_s_gf data=folder data.root=photos epochs=50 schedule.warmup=5ep batch_size=256 optim.lr=5e-4",
+    ),
+    (
+        "fine-tune from a checkpoint; a head of other classes is made anew",
+        "hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos epochs=30 schedule.warmup=0ep optim.layer_decay=0.7 batch_size=64 optim.lr=2e-4",
+    ),
     ("go on with a run that was stopped, from where it stood", "hornet-train run_dir=runs/mine"),
-    ("any other model of timm in the same loop", "hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 batch_size=100 epochs=2 schedule.warmup=10%"),
+    (
+        "any other model of timm in the same loop",
+        "hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 batch_size=100 epochs=2 schedule.warmup=10%",
+    ),
     ("two processes on the CPU", "torchrun --nproc_per_node=2 -m hornet_train dist=cpu"),
     ("Weights & Biases besides the run folder", "hornet-train log=wandb log.wandb_project=digits"),
     ("a checkpoint every 500 steps, five kept", "hornet-train checkpoint.every=500it checkpoint.keep=5"),
 )
 EVAL_EXAMPLES = (
     ("the best checkpoint of a run, on the images it was held out from", "hornet-eval checkpoint=runs/mine"),
-    ("an official checkpoint; the model is told from its weights", "hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet data.root=/data/imagenet"),
-    ("one checkpoint of a run, its raw weights", "hornet-eval checkpoint=runs/mine/checkpoints/step_00000600 weights=model"),
-    ("each image once on eight GPUs", "torchrun --nproc_per_node=8 $(which hornet-eval) checkpoint=runs/mine"),
+    (
+        "an official checkpoint; the model is told from its weights",
+        "hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet data.root=/data/imagenet",
+    ),
+    (
+        "one checkpoint of a run, its raw weights",
+        "hornet-eval checkpoint=runs/mine/checkpoints/step_00000600 weights=model",
+    ),
+    (
+        "each image once on eight GPUs",
+        "torchrun --nproc_per_node=8 $(which hornet-eval) checkpoint=runs/mine",
+    ),
 )
 FLAGS = """\
   --help       this text
@@ -125,5 +149,3 @@ def _keys(file: str) -> list[str]:
 
 def _examples(examples: tuple[tuple[str, str], ...]) -> list[str]:
     return ["Examples:", *(line for what, command in examples for line in (f"  # {what}", f"  {command}"))]
-
-

@@ -49,7 +49,9 @@ def _train(overrides: list[str]) -> None:
     with distributed(
         device, backend=config.dist.backend, timeout_minutes=config.dist.timeout_minutes
     ) as world:
-        folder = world.broadcast(Path(config.run_dir) if config.run_dir else default_run_dir(composed.choices))
+        folder = world.broadcast(
+            Path(config.run_dir) if config.run_dir else default_run_dir(composed.choices)
+        )
         tree = {**composed.tree, "run_dir": str(folder)}
         earlier = world.on_main(lambda: prepare_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, composed.yaml(), world=world, folder=folder)
@@ -79,7 +81,9 @@ def _fit(
         console.warn(note) if note.startswith("passed over") else console.say(note)
     trainer, begin = run.trainer, time.monotonic()
     if trainer.state.step == trainer.settings.total_steps:
-        console.say(f"{folder}: this run is complete at step {trainer.state.step:,}; resume=restart trains anew")
+        console.say(
+            f"{folder}: this run is complete at step {trainer.state.step:,}; resume=restart trains anew"
+        )
     else:
         console.start_panel(run.facts, "hornet-train")
         with ExitStack() as stack:
@@ -128,7 +132,11 @@ def _sinks(
     for sink in reversed(sinks):  # the curves last, from a whole metrics.jsonl
         stack.callback(sink.close)
     if step is not None:
-        resumed = {"event": "resumed", "step": step, "epoch": round(step / run.trainer.plan.steps_per_epoch, 4)}
+        resumed = {
+            "event": "resumed",
+            "step": step,
+            "epoch": round(step / run.trainer.plan.steps_per_epoch, 4),
+        }
         for sink in sinks:
             sink.write(resumed)
     return sinks

@@ -42,7 +42,8 @@ class Composed(Generic[C]):
 
 
 def to_yaml(tree: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(tree), sort_keys=False, width=110, default_flow_style=None)
+    text: str = yaml.safe_dump(dict(tree), sort_keys=False, width=110, default_flow_style=None)
+    return text
 
 
 def conf_dir() -> Path:
@@ -51,7 +52,9 @@ def conf_dir() -> Path:
     for place in (package / "conf", package.parents[1] / "conf"):
         if (place / "train.yaml").is_file():
             return place
-    raise FileNotFoundError(f"conf/ is neither in {package} nor in {package.parents[1]}: a broken installation")
+    raise FileNotFoundError(
+        f"conf/ is neither in {package} nor in {package.parents[1]}: a broken installation"
+    )
 
 
 def options(group: str) -> list[str]:
@@ -94,7 +97,9 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
     if checkpoint is None:
         faults.append("checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>")
     elif "data" not in parsed and "source" not in (trained or {}).get("data", {}):
-        faults.append(f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say")
+        faults.append(
+            f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say"
+        )
 
     def from_training(tree: DictConfig) -> None:
         kept = trained or {}
@@ -145,7 +150,9 @@ def _value(text: str) -> Any:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
-        raise ValueError("has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'") from None
+        raise ValueError(
+            "has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"
+        ) from None
     if override.is_sweep_override():
         raise ValueError("gives several values: run the command once for each, or quote the text")
     return override.value()

@@ -32,7 +32,9 @@ class Duration:
         """
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
-            raise ValueError("a duration is a number with its unit: 20ep (epochs), 1500it (steps) or 5% (of the run)")
+            raise ValueError(
+                "a duration is a number with its unit: 20ep (epochs), 1500it (steps) or 5% (of the run)"
+            )
         unit: Unit = match[2]  # type: ignore[assignment]
         value = float(match[1])
         if unit == "it" and value != int(value):

@@ -18,8 +18,7 @@ C = TypeVar("C")
 
 @dataclass_transform(frozen_default=True)
 def _frozen(cls: type[C]) -> type[C]:
-    made: type[C] = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)
-    return made
+    return dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)  # type: ignore[return-value]
 
 
 def _duration(value: object) -> object:
@@ -57,7 +56,9 @@ class _Images:
     image_size: Count  # pixels, square
     mean: RGB  # of RGB in 0..1
     std: RGB
-    crop_pct: Annotated[float, Field(gt=0, le=1)]  # evaluation below 384 pixels: the crop's share of the short side
+    crop_pct: Annotated[
+        float, Field(gt=0, le=1)
+    ]  # evaluation below 384 pixels: the crop's share of the short side
     interpolation: Literal["bicubic", "bilinear"]
     workers: Annotated[int, Field(ge=0)]  # reading processes of each rank
     prefetch: Count  # batches ready in each worker
@@ -119,7 +120,9 @@ class Optim:
     betas: tuple[Fraction, Fraction]
     eps: Positive
     clip_grad: Positive | None  # greatest norm of the gradient; null does not clip
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None  # learning rate's factor a layer towards the input
+    layer_decay: (
+        Annotated[float, Field(gt=0, le=1)] | None
+    )  # learning rate's factor a layer towards the input
     implementation: Literal["auto", "fused", "foreach", "loop"]
 
 

@@ -101,7 +101,9 @@ def default_run_dir(choices: Mapping[str, str]) -> Path:
     return Path("runs") / f"{stamp}_{choices['model']}_{choices['data']}"
 
 
-def prepare_run_folder(folder: Path, tree: Mapping[str, Any], resume: Literal["auto", "force", "restart"]) -> str | None:
+def prepare_run_folder(
+    folder: Path, tree: Mapping[str, Any], resume: Literal["auto", "force", "restart"]
+) -> str | None:
     """Make the run folder, or make sure that what is in it is this run.
 
     Returns:
@@ -115,14 +117,20 @@ def prepare_run_folder(folder: Path, tree: Mapping[str, Any], resume: Literal["a
     except OSError as error:
         raise ConfigError([f"run_dir={folder} cannot be made ({error.strerror}): choose another"]) from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError([f"run_dir={folder} cannot be read and written: choose another, or change its rights"])
+        raise ConfigError(
+            [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
+        )
     kept = folder / "config.yaml"
     if not kept.exists():
         if (folder / "checkpoints").exists():
-            raise ConfigError([f"run_dir={folder} has checkpoints but no config.yaml: choose another run_dir"])
+            raise ConfigError(
+                [f"run_dir={folder} has checkpoints but no config.yaml: choose another run_dir"]
+            )
         return None
     if resume == "restart":
-        aside = next(p for i in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists())
+        aside = next(
+            p for i in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists()
+        )
         folder.rename(aside)
         folder.mkdir()
         return f"the run that was in {folder} is now in {aside}"

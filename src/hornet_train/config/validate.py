@@ -51,7 +51,7 @@ def _key(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
     for part in location[:-1]:
         if isinstance(node, Mapping) and part in node:
             key.append(str(part))
-            node = node[part]
+            node = node[str(part)]
     return ".".join([*key, str(location[-1])])
 
 

@@ -20,7 +20,9 @@ class _Purpose(IntEnum):
     DEVICE = 4
 
 
-def _generator(seed: int, purpose: _Purpose, major: int, minor: int = 0, minor2: int = 0) -> np.random.Generator:
+def _generator(
+    seed: int, purpose: _Purpose, major: int, minor: int = 0, minor2: int = 0
+) -> np.random.Generator:
     key = np.array([seed, (purpose << 56) | major], dtype=np.uint64)
     counter = np.array([0, 0, minor, minor2], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

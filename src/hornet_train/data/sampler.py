@@ -15,8 +15,6 @@ SampleAddress = tuple[int, int]  # (epoch, index)
 _cached_order = lru_cache(maxsize=2)(epoch_order)  # the epoch that ends and the one that begins
 
 
-
-
 @dataclass(frozen=True)
 class EpochPlan:
     """The order of the training samples and who gets which.

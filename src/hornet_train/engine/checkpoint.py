@@ -123,7 +123,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: there are checkpoints, and not one of them is good.
         """
-        passed_over = []
+        passed_over: list[str] = []
         for path in reversed(self.steps()):
             try:
                 return read_checkpoint(path), passed_over
@@ -173,7 +173,7 @@ def locate(path: Path) -> tuple[Path, list[str]]:
     folder = path if path.name == "checkpoints" else path / "checkpoints"
     store = CheckpointStore(folder, keep=1)
     names = [pointed(folder, "best"), pointed(folder, "last"), *(p.name for p in reversed(store.steps()))]
-    passed_over = []
+    passed_over: list[str] = []
     for name in dict.fromkeys(name for name in names if name is not None):
         try:
             return read_checkpoint(folder / name).folder, passed_over

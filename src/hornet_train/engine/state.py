@@ -83,11 +83,15 @@ class TrainState:
         for key, value in saved.items():
             name, slot = key.rsplit("/", 1)
             if name not in parameters:
-                raise CheckpointError(f"the checkpoint has optimizer state of {name!r}, which the model lacks")
+                raise CheckpointError(
+                    f"the checkpoint has optimizer state of {name!r}, which the model lacks"
+                )
             parameter = parameters[name]
             if value.ndim:  # a moment: laid out as its parameter
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-            elif self.optimizer.param_groups[0].get("fused") or self.optimizer.param_groups[0].get("capturable"):
+            elif self.optimizer.param_groups[0].get("fused") or self.optimizer.param_groups[0].get(
+                "capturable"
+            ):
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][slot] = value
 

@@ -48,6 +48,7 @@ def multistep(
     """`peak` times `gamma` for each milestone (a step, counted from the start of the run) that has passed."""
 
     def fall(step: int, _steps: int) -> float:
-        return peak * gamma ** sum(step + warmup >= milestone for milestone in milestones)
+        passed = sum(step + warmup >= milestone for milestone in milestones)
+        return peak * float(gamma**passed)
 
     return _with_warmup(peak, total, warmup, fall)

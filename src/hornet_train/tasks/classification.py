@@ -54,7 +54,9 @@ class ModelSpec:
         try:
             model: nn.Module = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
         except (TypeError, ValueError) as error:
-            keys = ", ".join(("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args))
+            keys = ", ".join(
+                ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
+            )
             raise ConfigError([f"model.name={self.name} with {keys or 'no arguments'}: {error}"]) from error
         if self.grad_checkpointing:
             try:
@@ -78,7 +80,7 @@ class Classification:
     normalize: Normalize
     mixer: Mixer
     erasing: bool
-    goal: Goal = Goal("top1")
+    goal: Goal = field(default=Goal("top1"), init=False)
 
     def build_model(self) -> nn.Module:
         return self.model.build()
