@@ -34,6 +34,7 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     threads = f", {torch.get_num_threads()} threads each" if world.device.type == "cpu" else ""
     return {
         "recipe": f"{recipe.name} ({recipe.source}{published}; "
+        f""
         f"{'run' if recipe.run_by_us else 'not run'} by us)",
         "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
         f"at {config.data.image_size}x{config.data.image_size}",

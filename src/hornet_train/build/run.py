@@ -81,7 +81,8 @@ def build_run(
     if config.batch_size > len(sources.train):
         raise ConfigError(
             [
-                f"batch_size={config.batch_size} is larger than the data set of {len(sources.train)} training images"
+                f"batch_size={config.batch_size} is larger than the data set of {len(sources.train)} "
+                "training images"
             ]
         )
     plan = EpochPlan(
@@ -202,7 +203,7 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     return adamw(groups, betas=given.betas, eps=given.eps, implementation=given.implementation)
 
 
-def _layer_ids(model: nn.Module) -> dict[str, int]:
+def _layer_ids(model: Any) -> dict[str, int]:
     """The published ids for HorNet, timm's groups for its other models."""
     if isinstance(model, HorNet):
         return {name: model.layer_id(name) for name, _ in model.named_parameters()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hornet_train.engine.checkpoint import locate, read_checkpoint
+from hornet_train.engine.checkpoint import locate, read_checkpoint, step_name
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.weights import load_into, read_weights
 
@@ -49,9 +49,9 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
         return Weights(tensors, path, "ema" if averaged else "model", None, [])
     folder, notes = locate(path)
     best = read_checkpoint(folder, groups=()).numbers.get("best")
-    at_best = best is not None and folder.name.endswith(f"{best['step']:08d}")
+    at_best = best is not None and folder.name == step_name(best["step"])
     has_average = (folder / "ema.safetensors").exists()
-    name = wanted or (best["weights"] if at_best else "ema" if has_average else "model")
+    name = wanted or (best["weights"] if best and at_best else "ema" if has_average else "model")
     if name == "ema" and not has_average:
         raise CheckpointError(f"{folder} has no averaged weights: weights=model")
     saved = read_checkpoint(folder, groups=(name,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,11 +15,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _command(arguments: list[str]) -> None:
-    from hornet_train.cli.help import answer_questions, eval_help
+    from hornet_train.cli.help import answer_eval_questions
 
-    if {"--help", "-h"} & set(arguments):
-        sys.stdout.write(eval_help())
-    elif (overrides := answer_questions(arguments)) is not None:
+    overrides = answer_eval_questions(arguments)
+    if overrides is not None:
         _evaluate(overrides)
 
 

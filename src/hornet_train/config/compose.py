@@ -146,7 +146,7 @@ def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any
 
 
 def _value(text: str) -> Any:
-    """The value of `key=value` in Hydra's grammar: numbers, null, true, [lists], {a: mapping}, 'quoted text'."""
+    """The value of `key=value` in Hydra's grammar: numbers, null, true, [lists], {a: mapping}, 'text'."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:

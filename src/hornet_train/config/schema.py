@@ -56,9 +56,7 @@ class _Images:
     image_size: Count  # pixels, square
     mean: RGB  # of RGB in 0..1
     std: RGB
-    crop_pct: Annotated[
-        float, Field(gt=0, le=1)
-    ]  # evaluation below 384 pixels: the crop's share of the short side
+    crop_pct: Annotated[float, Field(gt=0, le=1)]  # crop / short side of evaluations below 384 pixels
     interpolation: Literal["bicubic", "bilinear"]
     workers: Annotated[int, Field(ge=0)]  # reading processes of each rank
     prefetch: Count  # batches ready in each worker

@@ -35,8 +35,8 @@ def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
         case "literal_error":
             return f"{key}={value}: {did_you_mean(str(value), _quoted(context['expected']))}"
         case "union_tag_invalid":
-            tag = context["discriminator"].strip("'")
-            return f"{key}.{tag}={context['tag']}: {did_you_mean(context['tag'], _quoted(context['expected_tags']))}"
+            tag, chosen = context["discriminator"].strip("'"), str(context["tag"])
+            return f"{key}.{tag}={chosen}: {did_you_mean(chosen, _quoted(context['expected_tags']))}"
         case "value_error":
             return f"{key}={value}: {context['error']}"
         case _ if value is None:

@@ -37,7 +37,7 @@ def poly(*, peak: float, total: int, warmup: int = 0, floor: float = 0.0, power:
     """(1 - k/n) ** power from `peak` towards `floor`: the segmentation recipes have power 1 and floor 0."""
 
     def fall(step: int, steps: int) -> float:
-        return floor + (peak - floor) * (1.0 - step / steps) ** power
+        return floor + (peak - floor) * math.pow(1.0 - step / steps, power)
 
     return _with_warmup(peak, total, warmup, fall)
 
@@ -49,6 +49,6 @@ def multistep(
 
     def fall(step: int, _steps: int) -> float:
         passed = sum(step + warmup >= milestone for milestone in milestones)
-        return peak * float(gamma**passed)
+        return peak * math.pow(gamma, passed)
 
     return _with_warmup(peak, total, warmup, fall)

@@ -52,7 +52,7 @@ class ModelSpec:
         if self.drop_path:
             arguments["drop_path_rate"] = self.drop_path
         try:
-            model: nn.Module = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
+            model: Any = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
         except (TypeError, ValueError) as error:
             keys = ", ".join(
                 ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
@@ -65,7 +65,8 @@ class ModelSpec:
                 raise ConfigError(
                     [f"model.grad_checkpointing=true: {self.name} cannot recompute activations"]
                 ) from error
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+        built: nn.Module = model.to(memory_format=torch.channels_last) if self.channels_last else model
+        return built
 
 
 @dataclass(frozen=True)
