@@ -21,6 +21,8 @@ def run_command(command: Callable[[list[str]], None], arguments: list[str] | Non
     """
     # torch's DDP warns of the strides of 1x1 kernels under channels_last, where they do not matter
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    # the number of workers is the user's choice, and the share of time spent waiting for data is logged
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     try:
         command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:

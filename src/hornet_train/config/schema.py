@@ -41,7 +41,7 @@ RGB = tuple[float, float, float]
 
 @_frozen
 class Model:
-    """`name`: as timm knows it, once hornet_train is imported. `args`: more of its constructor's arguments."""
+    """`name`: as timm knows it. `args`: more of its constructor's arguments."""
 
     name: str
     drop_path: Fraction  # of the last block; the first has 0

@@ -1,0 +1,55 @@
+# Everything runs in a virtual environment of the project's own, made and kept up to date on the way.
+VENV ?= .venv
+ARGS ?=
+# the first Python here that is new enough; another: make PYTHON=/path/to/python3.12 ...
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-accuracy check format install constraints clean
+
+help:  ## this list
+	@echo "hornet-train: make <target> [ARGS='key=value ...']"
+	@sed -n 's/^\([a-z-]*\):.*##/  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+train: $(INSTALLED)  ## train the default model on real images; ARGS are those of hornet-train
+	@echo "== hornet-train $(ARGS)"
+	@$(BIN)/hornet-train $(ARGS)
+
+test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
+	@echo "== pytest: the test suite, some minutes on two CPU cores"
+	@$(BIN)/pytest -m "not accuracy" $(ARGS)
+
+test-accuracy: $(INSTALLED)  ## train the default model with five seeds and check what they reach
+	@echo "== pytest: five trainings of the default model, some minutes on two CPU cores"
+	@$(BIN)/pytest -m accuracy $(ARGS)
+
+check: $(INSTALLED)  ## format, lint, types, import contracts
+	@echo "== ruff format" && $(BIN)/ruff format --check .
+	@echo "== ruff check" && $(BIN)/ruff check .
+	@echo "== mypy" && $(BIN)/mypy
+	@echo "== import-linter" && $(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED)  ## format the code and mend what lint can
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+install: $(INSTALLED)  ## make the virtual environment and install what pyproject.toml asks for
+
+constraints: $(INSTALLED)  ## write the versions installed now to constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable \
+		| grep -viE '^(nvidia|cuda|triton|setuptools|pip)'; } > $(VENV)/constraints.txt
+	@mv $(VENV)/constraints.txt constraints.txt && touch $(INSTALLED)
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
+
+# Made again whenever what is asked for changes.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; none was found" >&2; exit 2; }
+	@echo "== installing into $(VENV) with $$($(PYTHON) --version): once, and again when pyproject.toml or constraints.txt change"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

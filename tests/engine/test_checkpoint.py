@@ -1,0 +1,164 @@
+"""Checkpoints that are complete or absent, damaged ones that are named and passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hornet_train.engine.checkpoint import CheckpointStore, locate, read_checkpoint
+from hornet_train.engine.state import load_strictly
+from hornet_train.errors import CheckpointError
+
+
+def write(store: CheckpointStore, step: int, best: int | None = None) -> Path:
+    generator = torch.Generator().manual_seed(step)
+    tensors = {
+        "model": {"a": torch.randn(3, 4, generator=generator), "n": torch.tensor(step)},
+        "optimizer": {"a/exp_avg": torch.randn(3, 4, generator=generator)},
+    }
+    told = None if best is None else {"step": best, "weights": "model", "metric": "top1", "value": 1.0}
+    return store.save(tensors, {"step": step, "best": told, "loss_scaler": {}})
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    store = CheckpointStore(
+        tmp_path, keep=3, texts={"config.yaml": "seed: 1\n"}, metadata={"hornet_train": "{}"}
+    )
+    tied = torch.randn(4, 3)
+    tensors = {
+        "model": {
+            "tied": tied,
+            "again": tied,
+            "view": tied.t(),
+            "half": tied.bfloat16(),
+            "n": torch.tensor(7),
+        },
+        "optimizer": {},
+    }
+    folder = store.save(tensors, {"step": 7, "best": None, "loss_scaler": {}})
+    saved = read_checkpoint(folder)
+    torch.testing.assert_close(saved.tensors, tensors, rtol=0, atol=0)
+    assert saved.numbers["step"] == 7
+    assert (folder / "config.yaml").read_text() == "seed: 1\n"
+    assert (tmp_path / "last").read_text() == "step_00000007\n"
+    assert not (tmp_path / "best").exists()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "config.yaml",
+        "manifest.json",
+    }
+
+
+def test_old_ones_go_but_never_the_best_or_the_last(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in range(1, 7):
+        write(store, step, best=2 if step >= 2 else 1)
+    assert [path.name for path in store.steps()] == [f"step_{n:08d}" for n in (2, 5, 6)]
+    assert (tmp_path / "best").read_text().strip() == "step_00000002"
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def nonsense(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, nonsense, Path.unlink])
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+)
+def test_a_damaged_one_is_named_and_the_one_before_is_used(
+    tmp_path: Path, file: str, damage: Callable[[Path], None]
+) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
+    write(store, 1)
+    expected = read_checkpoint(store.folder / "step_00000001")
+    folder = write(store, 2, best=2)
+    damage(folder / file)
+    if file == "manifest.json" and damage is flip:  # may hit white space or a name: then it still is damaged
+        data = json.dumps({"format": 1, "step": 2}).encode()
+        (folder / file).write_bytes(data)
+    with pytest.raises(CheckpointError, match=file.replace(".", r"\.")):
+        read_checkpoint(folder)
+    saved, passed_over = store.newest()
+    assert saved is not None
+    torch.testing.assert_close(saved.tensors, expected.tensors, rtol=0, atol=0)
+    assert len(passed_over) == 1
+    assert "step_00000002" in passed_over[0]
+    found, notes = locate(tmp_path)
+    assert found.name == "step_00000001"
+    assert notes
+
+
+def test_none_good_is_an_error_that_tells_the_way_out(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    for step in (1, 2):
+        truncate(write(store, step) / "model.safetensors")
+    with pytest.raises(CheckpointError, match="resume=restart") as raised:
+        store.newest()
+    assert "step_00000001" in str(raised.value)
+    assert "step_00000002" in str(raised.value)
+    assert CheckpointStore(tmp_path / "none", keep=1).newest() == (None, [])
+
+
+def test_an_interrupted_write_is_not_a_checkpoint(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    write(store, 1)
+    left = tmp_path / ".step_00000002.writing"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    saved, passed_over = store.newest()
+    assert saved is not None
+    assert saved.numbers["step"] == 1
+    assert passed_over == []
+    write(store, 2)
+    assert not left.exists()
+
+
+def test_a_damaged_folder_of_the_same_step_is_replaced(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    truncate(write(store, 4) / "state.json")
+    write(store, 4)
+    assert read_checkpoint(tmp_path / "step_00000004").numbers["step"] == 4
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run", keep=3)
+    folder = write(store, 1)
+    secret = tmp_path / "secret.safetensors"
+    secret.write_bytes(b"x")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../../secret.safetensors"] = {"bytes": 1, "sha256": "0" * 64}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="outside"):
+        read_checkpoint(folder)
+
+
+def test_weights_of_another_model_are_named() -> None:
+    model = torch.nn.Linear(3, 2)
+    saved = {"weight": torch.zeros(4, 3), "extra": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="another model") as raised:
+        load_strictly(model, saved, what="model")
+    for told in ("bias is missing", "extra is not in the model", "weight is (4, 3), in the model (2, 3)"):
+        assert told in str(raised.value)
