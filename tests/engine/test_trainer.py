@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from dense import CPU, PerPixel, Squares, dense_trainer
+from dense_task import CPU, PerPixel, Squares, dense_trainer
 
 from hornet_train.data.loader import Loader
 from hornet_train.engine.evaluate import evaluate
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -26,10 +26,10 @@ def final_tensors(trainer: Any) -> dict[str, torch.Tensor]:
 def kill_after(trainer: Any, step: int) -> None:
     def advance(now: int) -> None:
         if now == step:
-            raise Killed
+            raise KilledError
 
     trainer.advance = advance
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         trainer.fit()
 
 
@@ -70,7 +70,7 @@ def test_micro_batches_equal_one_batch(tmp_path: Path) -> None:
     """
 
     class Steady(PerPixel):
-        def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
+        def loss(self, model: Any, batch: Any, _rng: Any) -> torch.Tensor:
             class Zero:
                 def random(self) -> float:
                     return 0.0

@@ -18,7 +18,7 @@ from hornet_train.optim.schedules import cosine, multistep, poly
 
 
 def test_cosine_is_the_published_schedule() -> None:
-    """Warmup as a linspace of its steps from 0 to the peak inclusive, then half a cosine, end point left out."""
+    """Warmup as a linspace from 0 to the peak inclusive, then half a cosine, its end point left out."""
     total, warmup, peak, floor = 50, 8, 4e-3, 1e-6
     rest = np.arange(total - warmup)
     fall = [floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * i / len(rest))) for i in rest]

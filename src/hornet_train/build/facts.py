@@ -31,23 +31,27 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     warmup = config.schedule.warmup
     recipe = config.recipe
     published = f"; published top-1 {recipe.top1}" if recipe.top1 is not None else ""
-    threads = f", {torch.get_num_threads()} threads each" if world.device.type == "cpu" else ""
+    threads = f", {_many(torch.get_num_threads(), 'thread')} each" if world.device.type == "cpu" else ""
     return {
         "recipe": f"{recipe.name} ({recipe.source}{published}; "
-        f""
         f"{'run' if recipe.run_by_us else 'not run'} by us)",
         "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
         f"at {config.data.image_size}x{config.data.image_size}",
         "data": f"{config.data.source}: {len(sources.train):,} training images, {held_out}, "
         f"{len(sources.classes):,} classes{dropped}",
-        "batch": f"{config.batch_size} = {world.size} process{'es' * (world.size > 1)} x {pieces} "
-        f"micro-batch{'es' * (pieces > 1)} x {plan.micro_batch_size}",
+        "batch": f"{config.batch_size} = {_many(world.size, 'process')} x {_many(pieces, 'micro-batch')} x "
+        f"{_many(plan.micro_batch_size, 'image')}",
         "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
         "precision": f"{config.precision}{', compiled' if config.compile else ''}",
         "devices": f"{world.size} x {_device_name(world.device)}{threads}",
         "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
         "writes to": str(folder),
     }
+
+
+def _many(count: int, noun: str) -> str:
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def _device_name(device: torch.device) -> str:

@@ -48,7 +48,7 @@ def _evaluate(overrides: list[str]) -> None:
         if world.is_main:
             result = {
                 **{name: metrics[name] for name in ("top1", "top5", "loss")},
-                "count": int(metrics["count"]),
+                "count": metrics["count"],
                 "images_per_second": metrics["count"] / seconds,
                 "checkpoint": str(job.weights.place),
                 "weights": job.weights.name,

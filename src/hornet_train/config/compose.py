@@ -191,6 +191,8 @@ def _checked(
     faults += mistyped.values()
     if config is None:  # look for broken rules among the other keys
         for key in mistyped:
+            while key not in keys:  # an element of a list
+                key = key.rpartition(".")[0]
             OmegaConf.update(tree, key, OmegaConf.select(OmegaConf.create(defaults), key), merge=False)
         config, _ = typed(kind, _plain(tree))
     if config is not None:

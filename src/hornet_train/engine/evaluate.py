@@ -33,4 +33,4 @@ def evaluate(
     sums.add(**dict.fromkeys(names, 0.0))
     sums.reduce(world.all_reduce)
     totals = sums.read()
-    return {**task.metrics(totals), "count": totals["count"]}
+    return {**task.metrics(totals), "count": round(totals["count"])}

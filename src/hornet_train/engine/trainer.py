@@ -169,9 +169,7 @@ class Trainer:
         batches = self.eval_data.evaluation(world.rank, world.size, self.settings.eval_batch_size)
         metrics = evaluate(self.task, model, batches, world=world, precision=self.settings.precision)
         if metrics["count"] != len(self.eval_data.samples):
-            raise DataError(
-                f"evaluation counted {metrics['count']:.0f} samples of {len(self.eval_data.samples)}"
-            )
+            raise DataError(f"evaluation counted {metrics['count']} samples of {len(self.eval_data.samples)}")
         return metrics
 
     def _save(self) -> None:

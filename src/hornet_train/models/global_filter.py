@@ -82,8 +82,9 @@ class GlobalLocalFilter(nn.Module):
         height, width = v_BSHW.shape[-2:]
         dtype = torch.promote_types(v_BSHW.dtype, torch.float32)
         weight_ShwK = resize_filter(self.complex_weight.to(dtype), grid_of(height, width))
-        # view_as_complex wants (re, im) side by side; channels_last conversion permutes this 4-D weight too
-        filter_Shw = torch.view_as_complex(weight_ShwK.contiguous())
+        # not view_as_complex, which wants (re, im) side by side: channels_last permutes this 4-D weight
+        # too, and the compiler may
+        filter_Shw = torch.complex(*weight_ShwK.unbind(-1))
         spectrum = torch.fft.rfft2(v_BSHW.to(dtype), norm="ortho")
         out: Tensor = torch.fft.irfft2(spectrum * filter_Shw, s=(height, width), norm="ortho")
         return out

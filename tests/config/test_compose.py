@@ -1,0 +1,201 @@
+"""From the command line to a typed config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hornet_train.config import schema
+from hornet_train.config.compose import GROUPS, compose_eval, compose_train, conf_dir, options
+from hornet_train.config.duration import Duration
+from hornet_train.config.validate import accumulation
+from hornet_train.errors import ConfigError
+
+NEEDED = {"folder": ["data.root=/x"], "imagenet": ["data.root=/x"], "imagenet22k": ["data.root=/x"]}
+
+
+def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as raised:
+        compose_train(list(overrides), world_size=world_size)
+    return raised.value.faults
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in GROUPS for o in options(g)])
+def test_every_option_composes(group: str, option: str) -> None:
+    more = NEEDED.get(option, [])
+    if option == "timm":
+        more = ["model.name=resnet18"]
+    if group == "recipe" and option.startswith("hornet"):
+        more = ["data.root=/x"]
+    composed = compose_train([f"{group}={option}", *more])
+    assert composed.choices[group] == option
+    assert yaml.safe_load(composed.yaml()) == composed.tree
+    again = schema.Config(**{f.name: getattr(composed.config, f.name) for f in fields(schema.Config)})  # type: ignore[arg-type]
+    assert again == composed.config
+
+
+def leaves(kind: Any, prefix: str = "") -> Iterator[str]:
+    for field in fields(kind):
+        member = vars(schema).get(str(field.type), field.type)
+        if is_dataclass(member):
+            yield from leaves(member, f"{prefix}{field.name}.")
+        elif (args := get_args(member)) and get_args(args[0]) and is_dataclass(get_args(args[0])[0]):
+            for one in get_args(args[0]):
+                yield from leaves(one, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def test_every_field_is_set_in_conf_and_read_by_the_program() -> None:
+    """No key that does nothing: each field's name is read somewhere outside of the schema."""
+    source = "\n".join(
+        path.read_text()
+        for path in conf_dir().parent.glob("src/hornet_train/**/*.py")
+        if path.name not in ("schema.py",)
+    )
+    conf = "\n".join(path.read_text() for path in conf_dir().rglob("*.yaml"))
+    names = sorted(set(leaves(schema.Config)) | set(leaves(schema.EvalConfig)))
+    assert "data.train_count" in names
+    assert "optim.lr" in names
+    for name in names:
+        leaf = name.rsplit(".", 1)[-1]
+        assert f".{leaf}" in source, f"{name} is never read"
+        assert f"{leaf}:" in conf, f"{name} is set nowhere in conf/"
+
+
+def test_the_default_is_the_digits() -> None:
+    composed = compose_train([])
+    assert composed.choices["recipe"] == "digits"
+    assert isinstance(composed.config.data, schema.DigitsData)
+    assert composed.config.model.name == "hornet_pico_gf"
+
+
+def test_other_data_start_from_the_papers_settings() -> None:
+    composed = compose_train(["data=imagenet", "data.root=/x"])
+    assert composed.choices["recipe"] == "none"
+    assert composed.choices["augment"] == "paper"
+    assert composed.config.batch_size == 4096
+    assert compose_train(["data=synthetic", "recipe=digits"]).choices["recipe"] == "digits"
+
+
+def test_keys_win_over_recipes() -> None:
+    config = compose_train(["recipe=hornet_s_gf_in1k", "data.root=/x", "optim.lr=1e-3", "ema=none"]).config
+    assert (config.optim.lr, config.optim.clip_grad, config.ema.enabled) == (1e-3, 1.0, False)
+
+
+def test_all_faults_at_once() -> None:
+    told = faults(
+        "optim.lrr=1",
+        "model=hornet_tiny_gf",
+        "batch_size=0",
+        "schedule=cosin",
+        "epochs=5%",
+        "a b",
+        "seed=1,2",
+        "-x",
+        "data.image_size=abc",
+        "augment.scale=[1.0,0.5]",
+    )
+    expected = (
+        "unknown key optim.lrr: did you mean 'optim.lr'?",
+        "model=hornet_tiny_gf: no such option of model; did you mean 'hornet_t_gf'?",
+        "batch_size=0: input should be greater than or equal to 1",
+        "schedule=cosin: no such option of schedule; did you mean 'cosine'?",
+    )
+    assert len(told) == 10
+    assert set(expected) <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("lr=1", "did you mean 'optim.lr'"),
+        ("optim.lr=fast", "optim.lr=fast"),
+        ("optim.clip_grad=0", "optim.clip_grad=0"),
+        ("optim.betas=[0.9]", "optim.betas"),
+        ("optim.betas=[0.9,x]", "optim.betas.1=x"),
+        ("checkpoint=5", "checkpoint=5"),
+        ("precision=fp23", "did you mean 'fp32'"),
+        ("data.source=digit", "did you mean 'digits'"),
+        ("schedule.warmup=30%%", "schedule.warmup"),
+        ("schedule.warmup=1.5it", "whole number"),
+        ("ema.decay=1", "ema.decay=1"),
+        ("checkpoint.keep=0", "checkpoint.keep=0"),
+        ("schedule.min_lr=1", "above the peak"),
+        ("init_map=x.pth", "init_from="),
+        ("schedule.warmup=30ep", "longer than the run"),
+    ],
+)
+def test_one_fault(override: str, told: str) -> None:
+    (fault,) = faults(override)
+    assert told in fault
+
+
+def test_paths_are_taken_as_they_are() -> None:
+    path = "/data/ImageNet (2012), part=1"
+    config = compose_train(["data=folder", f"data.root={path}", "run_dir=null"]).config
+    assert isinstance(config.data, schema.FolderData)
+    assert config.data.root == path
+    assert config.run_dir is None
+
+
+def test_free_arguments_reach_the_model() -> None:
+    assert compose_train(["model.args.layer_scale_init=0.1"]).config.model.args == {"layer_scale_init": 0.1}
+
+
+def test_an_evaluation_keeps_what_the_checkpoint_was_trained_with() -> None:
+    trained = compose_train(["model=hornet_s_gf", "data.image_size=48", "precision=bf16"]).tree
+    kept = compose_eval(["checkpoint=x"], lambda _: trained).config
+    assert (kept.model.name, kept.data.image_size, kept.precision) == ("hornet_small_gf", 48, "bf16")
+    other = compose_eval(["checkpoint=x", "data=imagenet", "data.root=/y"], lambda _: trained).config
+    assert isinstance(other.data, schema.FolderData)
+    assert (other.data.image_size, other.data.mean) == (48, kept.data.mean)
+    explicit = compose_eval(["checkpoint=x", "data.image_size=64"], lambda _: trained).config
+    assert explicit.data.image_size == 64
+    with pytest.raises(ConfigError, match="data is missing"):
+        compose_eval(["checkpoint=x"], lambda _: None)
+
+
+@given(value=st.floats(0, 1e4), unit=st.sampled_from(["ep", "it", "%"]))
+def test_durations_resolve_to_whole_steps(value: float, unit: str) -> None:
+    if unit == "it":
+        value = int(value)
+    if unit == "%":
+        value = value / 100
+    duration = Duration.parse(f"{value}{unit}")
+    steps = duration.steps(steps_per_epoch=312, total_steps=93_600)
+    exact = {"ep": value * 312, "it": value, "%": value / 100 * 93_600}[unit]
+    assert abs(steps - exact) <= 0.5
+    assert Duration.parse("300ep").steps(steps_per_epoch=312) == 93_600
+    with pytest.raises(ValueError, match="share of itself"):
+        Duration.parse("5%").steps(steps_per_epoch=312)
+
+
+@given(batch=st.integers(1, 200), micro=st.none() | st.integers(1, 64), world=st.integers(1, 9))
+def test_batches_are_cut_up_evenly_or_refused_with_sizes_that_work(
+    batch: int, micro: int | None, world: int
+) -> None:
+    try:
+        size, pieces = accumulation(batch, micro, world)
+    except ValueError as error:
+        offered = [
+            int(word.split("=")[1].rstrip(",;")) for word in str(error).split(":")[-1].split() if "=" in word
+        ]
+        if offered and "micro" in str(error).split(":")[-1]:
+            offered = [
+                int(w) for w in str(error).split("nearest")[1].replace("=", " ").split() if w.isdigit()
+            ]
+            assert offered
+            assert all(accumulation(batch, one, world) for one in offered)
+        else:
+            assert offered
+            assert all(accumulation(one, None, world) for one in offered)
+    else:
+        assert size * pieces * world == batch
+        assert micro is None or size <= micro

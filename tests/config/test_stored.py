@@ -1,0 +1,44 @@
+"""What counts as another run."""
+
+from __future__ import annotations
+
+import pytest
+
+from hornet_train.config.compose import compose_train
+from hornet_train.config.stored import differences
+
+BASE = compose_train([]).tree
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        "run_dir=x",
+        "resume=force",
+        "data.workers=3",
+        "micro_batch_size=48",
+        "log=wandb",
+        "checkpoint.every=7it",
+        "eval.every=2ep",
+        "dist=cpu",
+        "model.grad_checkpointing=true",
+    ],
+)
+def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
+    assert differences(BASE, compose_train([neutral]).tree) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("seed=1", "seed: 0 -> 1"),
+        ("batch_size=48", "batch_size: 96 -> 48"),
+        ("epochs=25", "epochs: 24 -> 25"),
+        ("augment.mixup=0", "augment.mixup: 0.4 -> 0"),
+        ("ema=none", "ema.enabled: True -> False"),
+        ("precision=bf16", "precision: fp32 -> bf16"),
+        ("model.args.scale=1.0", "model.args.scale: (none) -> 1.0"),
+    ],
+)
+def test_what_a_run_computes_may_not(changed: str, told: str) -> None:
+    assert told in differences(BASE, compose_train([changed]).tree)

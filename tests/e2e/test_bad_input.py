@@ -1,0 +1,171 @@
+"""The user's mistakes: exit code 2, a message that names key, value and remedy, nothing written over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import TINY, run
+from PIL import Image
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def picture_folders(root: Path, *classes: str, count: int = 3) -> None:
+    for name in classes:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.new("RGB", (40, 40), (60 * i, 90, 9)).save(root / name / f"{i}.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["model=hornet_tiny"], ["model=hornet_tiny", "did you mean 'hornet_"]),
+        (["optim.weigth_decay=1"], ["optim.weigth_decay", "did you mean 'optim.weight_decay'"]),
+        (["weight_decay=1"], ["did you mean 'optim.weight_decay'"]),
+        (["data=digitss"], ["did you mean 'digits'"]),
+        (["precision=fp8"], ["precision=fp8", "fp32"]),
+        (["schedule.warmup=3"], ["schedule.warmup=3", "20ep"]),
+        (["model=timm"], ["model.name is missing"]),
+        (["model=timm", "model.name=convnextt_tiny"], ["convnextt_tiny", "did you mean 'convnext_tiny"]),
+        (["model.args.foo=1"], ["model.args.foo", "unexpected keyword argument"]),
+        (["model.num_classes=7"], ["model.num_classes=7", "10 classes"]),
+        (["batch_size=1438"], ["batch_size=1438", "1437"]),
+        (["batch_size=96", "micro_batch_size=36"], ["micro_batch_size=32 or micro_batch_size=48"]),
+        (["data.image_size=8"], ["data.image_size=8", "16 x 16"]),
+        (["augment.randaugment=rand-m9-foo1"], ["augment.randaugment", "foo1"]),
+        (["epochs=1it", "schedule.warmup=9it"], ["schedule.warmup=9it", "longer than the run"]),
+        (["init_from=nowhere.pth"], ["nowhere.pth"]),
+        (["--fast"], ["--fast", "--help"]),
+        (["seed=1,2"], ["seed=1,2"]),
+        (["optim.lr=-1", "ema.decay=2", "opti.lr=1"], ["3 faults", "optim.lr=-1", "ema.decay=2", "opti.lr"]),
+    ],
+)
+def test_config(tmp_path: Path, command: Command, arguments: list[str], told: list[str]) -> None:
+    code, out, err = command("hornet-train", *arguments, f"run_dir={tmp_path}/run")
+    assert code == 2
+    for words in told:
+        assert words in err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_folders(tmp_path: Path, command: Command) -> None:
+    def refused(root: Path, *more: str) -> str:
+        arguments = ("data=folder", "model=hornet_pico_gf", "batch_size=4", "data.workers=0", *more)
+        code, _, err = command("hornet-train", *arguments, f"data.root={root}", f"run_dir={tmp_path}/run")
+        assert code == 2
+        return err
+
+    code, _, err = command("hornet-train", "data=folder")
+    assert code == 2
+    assert "data.root is missing" in err
+    assert "nowhere" in refused(tmp_path / "nowhere")
+    root = tmp_path / "photos"
+    picture_folders(root / "train", "cat", "dog")
+    assert "val" in refused(root)
+    picture_folders(root / "val", "cat", "fox")
+    err = refused(root)
+    assert "fox" in err
+    assert "dog" in err
+    shutil.rmtree(root / "val")
+    picture_folders(root / "val", "cat", "dog")
+    (root / "train/empty").mkdir()
+    assert "empty" in refused(root)
+    (root / "train/empty").rmdir()
+    assert "n01440764" in refused(root, "data=imagenet")
+    assert "10459" in refused(root, "data=imagenet22k")
+    (root / "train/cat/1.png").write_bytes(b"not a picture")
+    assert "cat/1.png" in refused(
+        root, "batch_size=6", "epochs=1", "schedule.warmup=0ep", "data.image_size=32"
+    )
+
+
+def test_run_folders(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "file").write_text("mine")
+    code, _, err = command("hornet-train", f"run_dir={tmp_path}/file")
+    assert code == 2
+    assert f"run_dir={tmp_path}/file" in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+    folder = tmp_path / "run"
+    short = [*TINY, "epochs=3it", f"run_dir={folder}"]
+    assert command("hornet-train", *short)[0] == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, _, err = command("hornet-train", *short, "optim.lr=2e-3", "seed=4")
+    assert code == 2
+    for told in ("seed: 0 -> 4", "optim.lr: 0.001 -> 0.002", "resume=restart", "resume=force"):
+        assert told in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    longer = [*short[:-1], short[-1], "epochs=5it"]
+    code, out, err = command("hornet-train", *longer, "resume=force")
+    assert code == 0, err
+    assert "epochs: 3it -> 5it" in out
+    assert "going on from" in out
+    code, out, err = command("hornet-train", *longer, "seed=4", "resume=restart")
+    assert code == 0, err
+    assert "run.old1" in out
+    assert (tmp_path / "run.old1/metrics.jsonl").exists()
+    assert "resumed" not in (folder / "metrics.jsonl").read_text()
+
+    (folder / "config.yaml").write_bytes(b"\xff\x00: [")
+    code, _, err = command("hornet-train", *longer)
+    assert code == 2
+    assert "config.yaml cannot be read" in err
+
+
+def test_damaged_checkpoints(tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    arguments = [*TINY, f"run_dir={folder}", "checkpoint.every=2it", "checkpoint.keep=9"]
+    assert command("hornet-train", *arguments)[0] == 0
+    newest = folder / "checkpoints/step_00000006/optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    code, out, err = command("hornet-train", *arguments)
+    assert code == 0
+    assert "step_00000006/optimizer.safetensors is damaged" in out + err
+    assert "going on from" in out
+    assert "step_00000004" in out
+    for path in folder.glob("checkpoints/step_*/state.json"):
+        path.write_text("{}")
+    before = sorted(folder.rglob("*"))
+    code, _, err = command("hornet-train", *arguments)
+    assert code == 2
+    assert "no checkpoint of this run can be used" in err
+    assert "resume=restart" in err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_weights_of_another_model(tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    assert command("hornet-train", *TINY, "epochs=1it", f"run_dir={folder}")[0] == 0
+    code, _, err = command(
+        "hornet-train", *TINY, "model=hornet_pico_7x7", f"init_from={folder}", f"run_dir={tmp_path}/other"
+    )
+    assert code == 2
+    assert "made for another model" in err
+    assert "gnconv.dwconv.weight" in err
+    code, out, err = command(
+        "hornet-train",
+        *TINY,
+        "data.num_classes=5",
+        "epochs=1it",
+        f"init_from={folder}",
+        f"run_dir={tmp_path}/five",
+    )
+    assert code == 0, err
+    assert "starting from" in out
+    assert "head" in out, "a head of another class count is made anew, and said aloud"
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    plain = run("hornet-train", "precision=fp8")
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert plain.stderr.startswith("hornet-train: precision=fp8")
+    assert plain.stderr.count("\n") == 1
+    debugged = run("python", "-m", "hornet_train", "precision=fp8", env={"HORNET_DEBUG": "1", "PATH": ""})
+    assert debugged.returncode != 0
+    assert "Traceback" in debugged.stderr

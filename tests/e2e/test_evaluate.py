@@ -1,0 +1,164 @@
+"""hornet-eval: every kind of checkpoint, other data, other numbers of processes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from helpers import BIN, TINY, events, torchrun
+from PIL import Image
+
+import hornet_train.models  # noqa: F401 - registers
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run of its own image size and statistics."""
+    from hornet_train.cli.train import main
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.raises(SystemExit) as stopped:
+        main([*TINY, "data.image_size=40", "data.mean=[0.4,0.5,0.6]", f"run_dir={folder}"])
+    assert stopped.value.code == 0
+    return folder
+
+
+def best_of(folder: Path) -> dict[str, Any]:
+    return max(events(folder, "eval"), key=lambda event: event["top1"])
+
+
+def test_run_folder_step_folder_and_file(trained: Path, tmp_path: Path, command: Command) -> None:
+    code, out, _ = command("hornet-eval", f"checkpoint={trained}")
+    assert code == 0
+    best = best_of(trained)
+    result = json.loads((trained / "eval.json").read_text())
+    assert result["top1"] == pytest.approx(best["top1"])
+    assert result["loss"] == pytest.approx(best["loss"], rel=1e-5)
+    assert (result["count"], result["image_size"], result["weights"]) == (21, 40, best["weights"])
+    assert result["images_per_second"] > 0
+    assert "top-1" in out
+    assert str(trained / "eval.json") in out
+
+    step = trained / "checkpoints/step_00000003"
+    for weights in ("model", "ema"):
+        (expected,) = [e for e in events(trained, "eval") if e["step"] == 3 and e["weights"] == weights]
+        lone = tmp_path / f"{weights}.safetensors"  # a file alone tells what it was trained with
+        shutil.copy(step / f"{weights}.safetensors", lone)
+        for place in (step, lone):
+            out_file = tmp_path / "result.json"
+            code, _, err = command(
+                "hornet-eval", f"checkpoint={place}", f"weights={weights}", f"out={out_file}"
+            )
+            assert code == 0, err
+            result = json.loads(out_file.read_text())
+            assert result["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+            assert result["image_size"] == 40
+    assert (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_each_image_counts_once_on_any_number_of_processes(
+    trained: Path, tmp_path: Path, processes: int
+) -> None:
+    out = tmp_path / "two.json"
+    done = torchrun(
+        processes, str(BIN / "hornet-eval"), f"checkpoint={trained}", f"out={out}", "batch_size=4"
+    )
+    assert done.returncode == 0, done.stderr
+    result, best = json.loads(out.read_text()), best_of(trained)
+    assert result["count"] == 21
+    assert result["processes"] == processes
+    assert result["top1"] == pytest.approx(best["top1"])
+    assert result["loss"] == pytest.approx(best["loss"], rel=1e-5)
+    assert done.stdout.count("top-1") == 1
+
+
+def test_an_official_checkpoint_tells_its_model(tmp_path: Path, command: Command) -> None:
+    """DDP prefixes and a Namespace, as the published trainer wrote them; images from folders."""
+    model = timm.create_model("hornet_pico_7x7", num_classes=2)
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    official = {"model": state, "epoch": 299, "args": argparse.Namespace(lr=4e-3)}
+    torch.save(official, tmp_path / "official.pth")
+    for name in ("cat", "dog"):
+        (tmp_path / "photos/val" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (50, 40), (80 * i, 10, 200)).save(tmp_path / f"photos/val/{name}/{i}.webp")
+    arguments = (f"checkpoint={tmp_path}/official.pth", "data=folder", f"data.root={tmp_path}/photos")
+    code, out, err = command("hornet-eval", *arguments, "data.workers=0")
+    assert code == 0, err
+    result = json.loads((tmp_path / "eval.json").read_text())
+    assert (result["model"], result["image_size"], result["count"]) == ("hornet_pico_7x7", 32, 6)
+    assert result["top1"] == 50.0, "the images of both classes are the same"
+    assert "hornet_pico_7x7" in out
+
+
+def test_other_data_keep_the_trained_preprocessing(trained: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "other.json"
+    arguments = ("data=synthetic", "data.num_classes=4", "data.val_count=9", "data.source_size=30")
+    code, _, err = command("hornet-eval", f"checkpoint={trained}", *arguments, f"out={out}", "data.workers=0")
+    assert code == 0, err
+    result = json.loads(out.read_text())
+    assert (result["count"], result["image_size"]) == (9, 40)
+    code, _, err = command("hornet-eval", f"checkpoint={trained}", "data.image_size=32", f"out={out}")
+    assert code == 0, err
+    assert json.loads(out.read_text())["image_size"] == 32, "unless overridden"
+
+
+def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    best = (folder / "checkpoints/best").read_text().strip()
+    damaged = folder / "checkpoints" / best / "ema.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    code, out, err = command("hornet-eval", f"checkpoint={folder}")
+    assert code == 0
+    assert f"{best}/ema.safetensors is damaged" in out + err
+    code, _, err = command("hornet-eval", f"checkpoint={folder}/checkpoints/{best}")
+    assert code == 2
+    assert f"{best}/ema.safetensors is damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "checkpoint is missing"),
+        (["checkpoint=nowhere"], "nowhere: no such file"),
+        (["checkpoint={run}", "weigths=ema"], "did you mean 'weights'"),
+        (["checkpoint={run}", "data.imagesize=3"], "did you mean 'data.image_size'"),
+        (["checkpoint={run}", "model=hornet_pico_7x7"], "made for another model"),
+        (
+            ["checkpoint={run}", "data=digits"],
+            "tells 4 classes apart, the images of data.source=digits are of 10",
+        ),
+        (["checkpoint={run}", "data=folder"], "data.root is missing"),
+        (["checkpoint={run}", "data=folder", "data.root=nowhere"], "nowhere"),
+        (["checkpoint={run}/config.yaml"], "config.yaml"),
+        (["checkpoint={run}/checkpoints/step_00000099"], "step_00000099"),
+    ],
+)
+def test_bad_input(trained: Path, command: Command, arguments: list[str], told: str) -> None:
+    code, out, err = command("hornet-eval", *(a.replace("{run}", str(trained)) for a in arguments))
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in out + err
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, command: Command) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "pwned",)
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pth")
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/evil.pth", "data=digits")
+    assert code == 2
+    assert "evil.pth" in err
+    assert not (tmp_path / "pwned").exists()

@@ -1,0 +1,189 @@
+"""hornet-train as real processes: equalities, kills and resumes, what a run folder holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import BIN, TINY, events, resolve, run, torchrun
+
+from hornet_train.engine.checkpoint import read_checkpoint
+
+# everything random on, and three epochs of 6.5 steps
+RANDOM = [
+    *TINY,
+    "data.train_count=104",
+    "epochs=3",
+    "augment=paper",
+    "model.drop_path=0.2",
+    "checkpoint.every=2it",
+    "checkpoint.keep=50",
+]
+
+
+def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return read_checkpoint(folder / "checkpoints" / (folder / "checkpoints/last").read_text().strip()).tensors
+
+
+def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
+    """SIGKILL in mid-epoch, resumed with another number of workers, against the undisturbed run."""
+    whole = run("hornet-train", *RANDOM, f"run_dir={tmp_path}/whole", "data.workers=1")
+    assert whole.returncode == 0, whole.stderr
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        resolve(("hornet-train", *RANDOM, f"run_dir={killed}", "data.workers=2")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        metrics = killed / "metrics.jsonl"
+        if metrics.exists() and metrics.read_bytes().count(b'"train"') >= 10:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "ended or stuck before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)  # its data workers too
+    process.wait()
+
+    again = run("hornet-train", *RANDOM, f"run_dir={killed}", "data.workers=0")
+    assert again.returncode == 0, again.stderr
+    (resumed,) = events(killed, "resumed")
+    assert 8 <= resumed["step"] < 21
+    assert resumed["epoch"] != int(resumed["epoch"]), "was meant to stop in mid-epoch"
+    assert "going on from" in again.stdout
+
+    torch.testing.assert_close(final(killed), final(tmp_path / "whole"), rtol=0, atol=0)
+    for kind in ("train", "eval"):
+        one, other = events(killed, kind), events(tmp_path / "whole", kind)
+        for event in (*one, *other):
+            event.pop("images_per_second", None)
+            event.pop("data_wait", None)
+        assert one == other, "the metrics are those of one undisturbed run"
+
+    complete = run("hornet-train", *RANDOM, f"run_dir={killed}")
+    assert complete.returncode == 0
+    assert "complete" in complete.stdout
+    assert len(events(killed, "train")) == 21
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """Step by step and in the end, with half the batch each; 21 evaluation images on two ranks count 21."""
+    steady = [*TINY, "augment=none"]
+    one = run("hornet-train", *steady, f"run_dir={tmp_path}/one")
+    two = torchrun(2, "-m", "hornet_train", *steady, f"run_dir={tmp_path}/two")
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    for kind, keys in (("train", ("loss", "lr", "grad_norm")), ("eval", ("loss", "top1", "top5", "count"))):
+        ours, theirs = events(tmp_path / "one", kind), events(tmp_path / "two", kind)
+        assert len(ours) == len(theirs) == (6 if kind == "train" else 4)
+        for a, b in zip(ours, theirs, strict=True):
+            assert [a[key] for key in keys] == pytest.approx([b[key] for key in keys], rel=2e-5), (a, b)
+    assert {event["count"] for event in events(tmp_path / "two", "eval")} == {21}
+    for group in ("model", "ema"):
+        torch.testing.assert_close(
+            final(tmp_path / "two")[group], final(tmp_path / "one")[group], rtol=1e-4, atol=1e-5
+        )
+    assert two.stdout.count("best top1") == 1, "only rank 0 speaks"
+
+
+def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:
+    """Started on one process, killed, gone on with on two: the same images in each step."""
+    steady = [*TINY, "augment=none", f"run_dir={tmp_path}/run", "checkpoint.every=1it"]
+    short = run("hornet-train", *steady, "checkpoint.keep=9")
+    assert short.returncode == 0, short.stderr
+    expected = [event["loss"] for event in events(tmp_path / "run", "train")]
+    for path in sorted((tmp_path / "run/checkpoints").glob("step_*"))[2:]:  # as if killed in step 3
+        subprocess.run(["rm", "-r", str(path)], check=True)
+    two = torchrun(2, str(BIN / "hornet-train"), *steady)
+    assert two.returncode == 0, two.stderr
+    assert [event["step"] for event in events(tmp_path / "run", "resumed")] == [2]
+    assert [event["loss"] for event in events(tmp_path / "run", "train")] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_run_folder_has_what_others_rely_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = run("hornet-train", *TINY, f"run_dir={folder}", "log=tensorboard", "checkpoint.keep=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "a start without warnings"
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    for told in ("480,336 parameters", "GMACs", "40 training images, 21 held out", "16 = 1 process", "fp32"):
+        assert told in done.stdout
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "curves.png",
+        "checkpoints",
+        "tensorboard",
+    }
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    train = events(folder, "train")[0]
+    assert set(train) == {
+        "event", "step", "epoch", "loss", "lr", "grad_norm", "images_per_second", "data_wait",
+    }  # fmt: skip
+    assert 0 <= train["data_wait"] <= 1
+    evaluation = events(folder, "eval")[-1]
+    assert set(evaluation) == {"event", "step", "epoch", "weights", "loss", "top1", "top5", "count"}
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["world_size"] == 1
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0]
+    steps = sorted((folder / "checkpoints").glob("step_*"))
+    best = (folder / "checkpoints/best").read_text().strip()
+    assert {path.name for path in steps} == {best, "step_00000006"}
+
+
+def test_rank_and_size_of_batches_are_checked_together(tmp_path: Path) -> None:
+    refused = torchrun(2, "-m", "hornet_train", *TINY, "batch_size=15", f"run_dir={tmp_path}/run")
+    assert refused.returncode != 0
+    assert refused.stderr.count("batch_size=14 or batch_size=16") == 1, "told once, by rank 0"
+    assert not (tmp_path / "run").exists()
+
+
+def test_any_timm_model_goes_through_the_same_loop(tmp_path: Path) -> None:
+    done = run(
+        "hornet-train",
+        *TINY,
+        "model=timm",
+        "model.name=resnet10t",  # batch norm: buffers are averaged and saved too
+        "optim.layer_decay=0.8",
+        "compile=false",
+        "precision=bf16",
+        f"run_dir={tmp_path}/run",
+    )
+    assert done.returncode == 0, done.stderr
+    evaluated = run("hornet-eval", f"checkpoint={tmp_path}/run", "weights=ema")
+    assert evaluated.returncode == 0, evaluated.stderr
+    result = json.loads((tmp_path / "run/eval.json").read_text())
+    last = [e for e in events(tmp_path / "run", "eval") if e["weights"] == "ema"]
+    assert result["top1"] in {e["top1"] for e in last}
+
+
+def test_every_switch_of_the_loop_trains(tmp_path: Path) -> None:
+    """Micro-batches, recomputed activations, a compiled step, contiguous memory, one kernel at a time."""
+    done = run(
+        "hornet-train",
+        *TINY,
+        "micro_batch_size=8",
+        "model.grad_checkpointing=true",
+        "model.channels_last=false",
+        "compile=true",
+        "deterministic=true",
+        "optim.implementation=foreach",
+        "schedule=multistep",
+        "ema=none",
+        "epochs=2it",
+        "eval.every=2it",
+        f"run_dir={tmp_path}/run",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 micro-batches" in done.stdout
+    assert {event["weights"] for event in events(tmp_path / "run", "eval")} == {"model"}
