@@ -18,6 +18,21 @@ def register_with_timm() -> None:
         sys.meta_path.insert(0, _AfterTimm())
 
 
+def import_timm() -> None:
+    """Import timm without the wandb that it imports on its own account, used or not.
+
+    For commands, which import wandb where it is asked for: a broken one must not keep the others from
+    starting. `import hornet_train` in somebody's program leaves timm as it is.
+    """
+    if "timm" in sys.modules or "wandb" in sys.modules:
+        return
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # an ImportError, which timm expects
+    try:
+        importlib.import_module("timm")
+    finally:
+        del sys.modules["wandb"]
+
+
 class _AfterTimm(importlib.abc.MetaPathFinder):
     """Finds `timm.models` as the others do, and imports our models when it has been executed."""
 

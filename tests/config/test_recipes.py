@@ -12,17 +12,17 @@ from hornet_train.config.validate import accumulation
 
 # FACTS section 3; "gpu" is the batch of one GPU, m RandAugment's magnitude
 TABLE = """
-recipe                         model            batch gpu lr   wd   ep  wu drop clip m  ema mix decay size top1
-hornet_t_7x7_in1k              tiny_7x7         4096 128 4e-3 0.05 300 20 0.2  100  9  1   1   -     224  82.8
-hornet_t_gf_in1k               tiny_gf          4096 128 4e-3 0.05 300 20 0.2  1    9  1   1   -     224  83.0
-hornet_s_7x7_in1k              small_7x7        4096 64  4e-3 0.05 300 20 0.4  5    9  1   1   -     224  83.8
-hornet_s_gf_in1k               small_gf         4096 64  4e-3 0.05 300 20 0.4  1    12 1   1   -     224  84.0
-hornet_b_7x7_in1k              base_7x7         4096 64  4e-3 0.05 300 20 0.5  5    9  1   1   -     224  84.2
-hornet_b_gf_in1k               base_gf          4096 64  4e-3 0.05 300 20 0.5  1    15 1   1   -     224  84.3
-hornet_l_7x7_in22k             large_7x7        4096 32  4e-3 0.1  90  5  0.2  5    9  0   1   -     224  -
-hornet_l_gf_in22k              large_gf         4096 32  4e-3 0.1  90  5  0.2  1    9  0   1   -     224  -
-hornet_l_7x7_in22k_ft_in1k_384 large_7x7        512  16  5e-5 1e-8 30  0  0.4  1    9  1   0   0.7   384  -
-hornet_l_gf_in22k_ft_in1k_384  large_gf_img384  512  16  5e-5 1e-8 30  0  0.4  1    9  1   0   0.7   384  87.7
+name                           model           batch gpu lr   wd   ep  wu drop clip m  ema mix ld  size top1
+hornet_t_7x7_in1k              tiny_7x7        4096  128 4e-3 0.05 300 20 0.2  100  9  1   1   -     224  82.8
+hornet_t_gf_in1k               tiny_gf         4096  128 4e-3 0.05 300 20 0.2  1    9  1   1   -     224  83.0
+hornet_s_7x7_in1k              small_7x7       4096  64  4e-3 0.05 300 20 0.4  5    9  1   1   -     224  83.8
+hornet_s_gf_in1k               small_gf        4096  64  4e-3 0.05 300 20 0.4  1    12 1   1   -     224  84.0
+hornet_b_7x7_in1k              base_7x7        4096  64  4e-3 0.05 300 20 0.5  5    9  1   1   -     224  84.2
+hornet_b_gf_in1k               base_gf         4096  64  4e-3 0.05 300 20 0.5  1    15 1   1   -     224  84.3
+hornet_l_7x7_in22k             large_7x7       4096  32  4e-3 0.1  90  5  0.2  5    9  0   1   -     224  -
+hornet_l_gf_in22k              large_gf        4096  32  4e-3 0.1  90  5  0.2  1    9  0   1   -     224  -
+hornet_l_7x7_in22k_ft_in1k_384 large_7x7       512   16  5e-5 1e-8 30  0  0.4  1    9  1   0   0.7   384  -
+hornet_l_gf_in22k_ft_in1k_384  large_gf_img384 512   16  5e-5 1e-8 30  0  0.4  1    9  1   0   0.7   384  87.7
 """
 HEADER, *ROWS = [line.split() for line in TABLE.strip().splitlines()]
 PUBLISHED = {row[0]: dict(zip(HEADER, row, strict=True)) for row in ROWS}
@@ -50,7 +50,7 @@ def test_field_by_field(recipe: str) -> None:
     assert (config.optim.lr, config.optim.weight_decay) == (number("lr"), number("wd"))
     assert (str(config.epochs), str(config.schedule.warmup)) == (f"{row['ep']}ep", f"{row['wu']}ep")
     assert (config.model.drop_path, config.optim.clip_grad) == (number("drop"), number("clip"))
-    assert config.optim.layer_decay == number("decay")
+    assert config.optim.layer_decay == number("ld")
     assert config.augment.randaugment == f"rand-m{row['m']}-mstd0.5-inc1"
     assert config.ema.enabled is (row["ema"] == "1")
     assert (config.augment.mixup, config.augment.cutmix) == ((0.8, 1.0) if mixing else (0.0, 0.0))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hornet_train._timm import import_timm
 from hornet_train.cli.command import run_command
 
 
@@ -23,6 +24,7 @@ def _command(arguments: list[str]) -> None:
 
 
 def _evaluate(overrides: list[str]) -> None:
+    import_timm()
     from hornet_train.build.evaluation import build_evaluation
     from hornet_train.build.run import set_up_process
     from hornet_train.config.compose import compose_eval

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hornet_train._timm import import_timm
 from hornet_train.cli.command import run_command
 from hornet_train.config.compose import Composed, compose_train
 from hornet_train.config.schema import Config
@@ -33,6 +34,7 @@ def _command(arguments: list[str]) -> None:
 
 
 def _train(overrides: list[str]) -> None:
+    import_timm()
     from hornet_train.build.run import build_run, set_up_process
     from hornet_train.config.stored import default_run_dir, prepare_run_folder
     from hornet_train.engine.distributed import choose_device, distributed, launched_world_size

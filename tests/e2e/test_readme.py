@@ -1,0 +1,161 @@
+"""Every command of the README runs: on small stand-ins for ImageNet, photos and checkpoints, for a step."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from helpers import BIN, ROOT, run
+from PIL import Image
+from timm.data import ImageNetInfo
+
+import hornet_train.models  # noqa: F401 - registers
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+TRAINED = [line for line in COMMANDS if "hornet-train " in line or "-m hornet_train" in line]
+
+# A training of the README, cut down to a step of a small model on small images.
+SMALL = (
+    "model.name=hornet_pico_gf data.image_size=32 data.workers=0 epochs=1it schedule.warmup=0it batch_size=8 "
+    "micro_batch_size=4 dist=cpu checkpoint.keep=1 data.drop_last=true"
+)
+
+
+def tree(root: Path, classes: list[str], count: int) -> None:
+    image = Image.new("RGB", (36, 36), (90, 120, 30))
+    root.mkdir(parents=True)
+    image.save(root / "one.jpg")
+    for split in ("train", "val"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                os.link(root / "one.jpg", root / split / name / f"{i}.jpg")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the README's commands name."""
+    home = tmp_path_factory.mktemp("home")
+    tree(home / "data/imagenet", list(ImageNetInfo("imagenet-1k").label_names()), 1)
+    tree(home / "photos", ["cat", "dog"], 6)
+    (home / ".venv").mkdir()
+    (home / ".venv/bin").symlink_to(BIN)
+    for file, classes in (
+        ("hornet_tiny_7x7", 1000),
+        ("hornet_tiny_gf", 1000),
+        ("hornet_large_gf_22k", 10_459),
+    ):
+        model = timm.create_model("hornet_pico_gf", num_classes=classes)
+        torch.save({"model": model.state_dict()}, home / f"{file}.pth")
+    torch.save(torch.arange(1000), home / "in1k_to_21k_map.pth")
+    return home
+
+
+def adapted(line: str, home: Path) -> list[str]:
+    """The command as it stands, with the paths of the stand-ins, fewer processes and a short run."""
+    line = line.replace("/data/imagenet", f"{home}/data/imagenet").replace("/shared/", f"{home}/shared/")
+    line = line.replace("$NODE0:29500", "localhost:0").replace("--nnodes=4", "--nnodes=1")
+    line = line.replace("--nproc_per_node=8", "--nproc_per_node=2")
+    if line in COMMANDS or "hornet_train" in line or "hornet-train" in line:
+        line += "" if "--help" in line else f" {SMALL}"
+    if "model=timm" in line:
+        line = line.replace("model.name=hornet_pico_gf", "").replace("convnext_tiny", "test_convnext")
+    return shlex.split(line)
+
+
+def test_it_opens_with_what_it_is_the_two_commands_and_a_picture() -> None:
+    opening = README.split("\n## ")[0]
+    assert COMMANDS[:2] == ["make train", "make test"]
+    picture = re.search(r"!\[.*?\]\((.*?)\)", opening)
+    assert picture is not None
+    assert (ROOT / picture[1]).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("line", TRAINED)
+def test_training_commands(home: Path, line: str) -> None:
+    command = adapted(line, home)
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("best top1" in done.stdout) or ("--help" in line) or ("--cfg" in line)
+
+
+def test_evaluation_commands(home: Path) -> None:
+    """After the trainings that they evaluate, whatever the order of the tests."""
+    lines = [line for line in COMMANDS if "hornet-eval" in line]
+    assert len(lines) == 3
+    for line in lines:
+        if folder := re.search(r"checkpoint=(runs/\w+)", line):
+            made = "model=hornet_pico_gf data=folder data.root=photos data.workers=0 batch_size=4 epochs=1it"
+            arguments = f"{made} schedule.warmup=0it data.image_size=32 dist=cpu run_dir={folder[1]}"
+            shutil.rmtree(home / folder[1], ignore_errors=True)
+            assert run("hornet-train", *arguments.split(), cwd=home).returncode == 0
+        command = adapted(line, home)
+        command = [part for part in command if part not in SMALL.split()]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "top-1" in done.stdout
+
+
+def test_make(tmp_path: Path) -> None:
+    """`make train` as it is, in this environment, for a step; the targets that the README names are there."""
+    stamp = tmp_path / "venv"
+    stamp.mkdir()
+    (stamp / "bin").symlink_to(BIN)
+    (stamp / ".installed").touch()
+    arguments = f"epochs=1it schedule.warmup=0it dist=cpu run_dir={tmp_path}/run"
+    made = subprocess.run(
+        ["make", "train", f"VENV={stamp}", f"ARGS={arguments}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert f"results: {tmp_path}/run" in made.stdout
+    assert "installing" not in made.stdout
+    for target in ("test", "help", "check", "test-accuracy"):
+        assert f"make {target}" in README
+        planned = subprocess.run(
+            ["make", "-n", target, f"VENV={stamp}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert planned.returncode == 0, planned.stderr
+
+
+def test_a_change_of_what_is_asked_for_installs_again(tmp_path: Path) -> None:
+    """By a stand-in for pip: not on a second call, but when pyproject.toml or the constraints change."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "python").write_text(
+        '#!/bin/sh\necho "$@" >> calls\n'
+        'case "$1 $2" in "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python";; esac\n'
+    )
+    (tmp_path / "python").chmod(0o755)
+
+    def calls() -> int:
+        done = subprocess.run(
+            ["make", "install", "PYTHON=./python"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "calls").read_text().count("pip install")
+
+    assert [calls(), calls()] == [1, 1]
+    for count, name in ((2, "pyproject.toml"), (3, "constraints.txt")):
+        later = (tmp_path / ".venv/.installed").stat().st_mtime + 5 * count
+        os.utime(tmp_path / name, (later, later))
+        assert calls() == count
+        os.utime(tmp_path / ".venv/.installed", (later + 1, later + 1))
+        assert calls() == count
+
+
+def test_the_library_example(command: Callable[..., object]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert type(names["model"]).__name__ == "HorNet"
