@@ -18,6 +18,10 @@ class DataError(UserError):
     """A data set that cannot be used as asked: a missing folder, classes that do not fit, a damaged file."""
 
 
+class SampleError(DataError):
+    """One sample that cannot be read; only the process that wanted it knows."""
+
+
 class CheckpointError(UserError):
     """A checkpoint that is damaged, missing, or made for something else."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hornet_train.data.address import batch_rng, device_seed, epoch_order, sample_rng
 from hornet_train.data.loader import Loader
 from hornet_train.data.sampler import EpochPlan, evaluation_shard
-from hornet_train.errors import DataError
+from hornet_train.errors import SampleError
 
 PLAN = EpochPlan(samples=50, batch_size=16, micro_batch_size=4, rank=0, world_size=1, seed=3, drop_last=False)
 
@@ -94,7 +94,7 @@ class Drawn:
 
     def sample(self, epoch: int, index: int) -> dict[str, torch.Tensor | float]:
         if self.damaged and index == 13:
-            raise DataError("photos/13.jpg is damaged")
+            raise SampleError("photos/13.jpg is damaged")
         self.read.append((epoch, index))
         return {"at": torch.tensor([epoch, index]), "draw": sample_rng(3, epoch, index).random()}
 
@@ -120,7 +120,7 @@ def test_a_resumed_loader_reads_nothing_of_what_came_before() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_sample_is_told_without_a_traceback(workers: int) -> None:
     loader = Loader(Drawn(damaged=True), device=torch.device("cpu"), workers=workers)
-    with pytest.raises(DataError, match=r"^photos/13.jpg is damaged$"):
+    with pytest.raises(SampleError, match=r"^photos/13.jpg is damaged$"):
         list(islice(loader.training(PLAN, 0, 4), 20))
 
 

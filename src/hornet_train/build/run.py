@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from torch import nn
 from hornet_train.build.data import build_sources, build_task, eval_samples, train_transform
 from hornet_train.build.facts import facts
 from hornet_train.build.weights import start_from
+from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
-from hornet_train.config.schema import Config, CosineSchedule, Dist, PolySchedule
+from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
 from hornet_train.data.dataset import EvalSamples, TrainSamples
@@ -33,16 +33,6 @@ from hornet_train.optim import schedules
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
-
-
-def set_up_process(dist: Dist, *, deterministic: bool) -> None:
-    """Process-wide settings of torch."""
-    if dist.threads is not None:
-        torch.set_num_threads(dist.threads)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-        torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = not deterministic
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,6 @@ class Run:
 def build_run(
     config: Config,
     tree: Mapping[str, Any],
-    yaml_text: str,
     *,
     world: World,
     folder: Path,
@@ -111,10 +100,10 @@ def build_run(
     store = CheckpointStore(
         folder / "checkpoints",
         keep=config.checkpoint.keep,
-        texts={"config.yaml": yaml_text},
+        texts={"config.yaml": to_yaml(tree)},
         metadata={HEADER: header_text(tree)},
     )
-    saved, passed_over = store.newest()
+    saved, passed_over = store.newest() if config.resume != "restart" else (None, [])
     if saved is not None:
         state.restore(saved.tensors, saved.numbers)
         notes = [*(f"passed over: {reason}" for reason in passed_over), f"going on from {saved.folder}"]

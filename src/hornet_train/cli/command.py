@@ -1,44 +1,89 @@
-"""What every command shares: exit codes, how errors are told, quiet starts."""
+"""What every command shares: questions, exit codes, how errors are told, quiet starts, joining the others."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
-from hornet_train.errors import UserError
+from hornet_train._timm import import_timm
+from hornet_train.config.schema import Dist
+from hornet_train.errors import ConfigError, SampleError, UserError
+
+if TYPE_CHECKING:
+    from hornet_train.engine.distributed import World
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
-def run_command(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> NoReturn:
+def run_command(
+    work: Callable[[list[str]], None],
+    questions: Callable[[list[str]], list[str] | None],
+    arguments: list[str] | None = None,
+) -> NoReturn:
     """Run a command and exit: 0 done, 2 the user's mistake (told without a traceback), else a bug of ours.
+
+    Args:
+        work: does what the overrides ask for.
+        questions: answers --help and the like; gives the overrides where there is something to do.
+        arguments: None for those of the command line.
 
     HORNET_DEBUG=1 shows the traceback of a user's mistake too.
     """
-    # torch's DDP warns of the strides of 1x1 kernels under channels_last, where they do not matter
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    # the number of workers is the user's choice, and the share of time spent waiting for data is logged
-    warnings.filterwarnings("ignore", message="This DataLoader will create")
+    _quiet()
     try:
-        command(sys.argv[1:] if arguments is None else arguments)
+        overrides = questions(sys.argv[1:] if arguments is None else arguments)
+        if overrides is not None:
+            import_timm()
+            work(overrides)
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
-        complain(str(error))
+        _complain(str(error), every_rank=isinstance(error, SampleError))
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
-        complain("interrupted; the same command with the same run_dir goes on from the last checkpoint")
+        _complain("interrupted; the same command with the same run_dir goes on from the last checkpoint")
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
-def complain(message: str) -> None:
-    """To stderr, from rank 0 only."""
-    if os.environ.get("RANK", "0") == "0":
-        name = os.path.basename(sys.argv[0])
-        name = "hornet-train" if name in ("__main__.py", "-m") else name
+@contextmanager
+def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
+    """Set this process up and join the group that torchrun started, if any.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    from hornet_train.build.process import set_up_process
+    from hornet_train.engine.distributed import choose_device, distributed
+
+    set_up_process(dist, deterministic=deterministic)
+    try:
+        device = choose_device(dist.device)
+    except ValueError as error:
+        raise ConfigError([f"dist.device={dist.device}: {error}"]) from error
+    with distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world:
+        yield world
+
+
+def _quiet() -> None:
+    """Silence warnings of libraries about what is as it should be."""
+    # torch's DDP warns of the strides of 1x1 kernels under channels_last, where they do not matter
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    # the number of workers is the user's choice, and the share of time spent waiting for data is logged
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
+
+
+def _complain(message: str, *, every_rank: bool = False) -> None:
+    """To stderr, from rank 0, or from the rank that alone knows."""
+    rank = os.environ.get("RANK", "0")
+    name = os.path.basename(sys.argv[0])
+    name = "hornet-train" if name in ("__main__.py", "-m") else name
+    if rank == "0":
         sys.stderr.write(f"{name}: {message}\n")
+    elif every_rank:
+        sys.stderr.write(f"{name}, rank {rank}: {message}\n")

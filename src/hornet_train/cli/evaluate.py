@@ -6,42 +6,23 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hornet_train._timm import import_timm
-from hornet_train.cli.command import run_command
+from hornet_train.cli.command import joined, run_command
+from hornet_train.cli.help import answer_eval_questions
+from hornet_train.config.compose import compose_eval
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
-    run_command(_command, arguments)
-
-
-def _command(arguments: list[str]) -> None:
-    from hornet_train.cli.help import answer_eval_questions
-
-    overrides = answer_eval_questions(arguments)
-    if overrides is not None:
-        _evaluate(overrides)
+    run_command(_evaluate, answer_eval_questions, arguments)
 
 
 def _evaluate(overrides: list[str]) -> None:
-    import_timm()
     from hornet_train.build.evaluation import build_evaluation
-    from hornet_train.build.run import set_up_process
-    from hornet_train.config.compose import compose_eval
-    from hornet_train.engine.distributed import choose_device, distributed
     from hornet_train.engine.evaluate import evaluate
-    from hornet_train.errors import ConfigError
 
     composed = compose_eval(overrides, _known_of)
     config = composed.config
-    set_up_process(config.dist, deterministic=False)
-    try:
-        device = choose_device(config.dist.device)
-    except ValueError as error:
-        raise ConfigError([f"dist.device={config.dist.device}: {error}"]) from error
-    with distributed(
-        device, backend=config.dist.backend, timeout_minutes=config.dist.timeout_minutes
-    ) as world:
+    with joined(config.dist) as world:
         job = build_evaluation(config, world=world)
         begin = time.perf_counter()
         batches = job.data.evaluation(world.rank, world.size, config.batch_size)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hornet_train._timm import import_timm
-from hornet_train.cli.command import run_command
-from hornet_train.config.compose import Composed, compose_train
+from hornet_train.cli.command import joined, run_command
+from hornet_train.cli.help import answer_questions
+from hornet_train.config.compose import compose_train, to_yaml
 from hornet_train.config.schema import Config
+from hornet_train.config.stored import check_run_folder, claim_run_folder, default_run_dir
 
 if TYPE_CHECKING:
     from hornet_train.build.run import Run
@@ -22,65 +24,46 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
-    run_command(_command, arguments)
-
-
-def _command(arguments: list[str]) -> None:
-    from hornet_train.cli.help import answer_questions
-
-    overrides = answer_questions(arguments)
-    if overrides is not None:
-        _train(overrides)
+    run_command(_train, answer_questions, arguments)
 
 
 def _train(overrides: list[str]) -> None:
-    import_timm()
-    from hornet_train.build.run import build_run, set_up_process
-    from hornet_train.config.stored import default_run_dir, prepare_run_folder
-    from hornet_train.engine.distributed import choose_device, distributed, launched_world_size
-    from hornet_train.errors import ConfigError
+    from hornet_train.build.run import build_run
+    from hornet_train.engine.distributed import launched_world_size
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole
 
     composed = compose_train(overrides, world_size=launched_world_size())
     config = composed.config
-    set_up_process(config.dist, deterministic=config.deterministic)
-    try:
-        device = choose_device(config.dist.device)
-    except ValueError as error:
-        raise ConfigError([f"dist.device={config.dist.device}: {error}"]) from error
-    with distributed(
-        device, backend=config.dist.backend, timeout_minutes=config.dist.timeout_minutes
-    ) as world:
-        folder = world.broadcast(
-            Path(config.run_dir) if config.run_dir else default_run_dir(composed.choices)
-        )
+    with joined(config.dist, deterministic=config.deterministic) as world:
+        folder = world.broadcast(Path(config.run_dir or default_run_dir(composed.choices)))
         tree = {**composed.tree, "run_dir": str(folder)}
-        earlier = world.on_main(lambda: prepare_run_folder(folder, tree, config.resume))
-        run = build_run(config, tree, composed.yaml(), world=world, folder=folder)
+        world.on_main(lambda: check_run_folder(folder, tree, config.resume))
+        run = build_run(config, tree, world=world, folder=folder)
+        note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume))
         console: Console = NullConsole()
         if world.is_main:
-            settings = run.trainer.settings
-            console = ConsoleSink(settings.total_steps, run.trainer.plan.steps_per_epoch)
+            console = ConsoleSink(run.trainer.settings.total_steps, run.trainer.plan.steps_per_epoch)
         handler = ConsoleHandler(console)
         logging.getLogger("hornet_train").addHandler(handler)
         try:
-            _fit(composed, run, world=world, folder=folder, console=console, earlier=earlier)
+            _fit(config, tree, run, world=world, folder=folder, console=console, note=note)
         finally:
             logging.getLogger("hornet_train").removeHandler(handler)
 
 
 def _fit(
-    composed: Composed[Config],
+    config: Config,
+    tree: Mapping[str, Any],
     run: Run,
     *,
     world: World,
     folder: Path,
     console: Console,
-    earlier: str | None,
+    note: str | None,
 ) -> None:
     """Say what starts, train, say what came of it."""
-    for note in ([earlier] if earlier else []) + run.notes:
-        console.warn(note) if note.startswith("passed over") else console.say(note)
+    for text in ([note] if note else []) + run.notes:
+        console.warn(text) if text.startswith("passed over") else console.say(text)
     trainer, begin = run.trainer, time.monotonic()
     if trainer.state.step == trainer.settings.total_steps:
         console.say(
@@ -91,7 +74,7 @@ def _fit(
         with ExitStack() as stack:
             trainer.advance = console.advance
             if world.is_main:
-                trainer.sinks = _sinks(composed, run, world, folder, console, stack)
+                trainer.sinks = _sinks(config, tree, run, world, folder, console, stack)
             trainer.fit()
     minutes = (time.monotonic() - begin) / 60
     best = trainer.state.best
@@ -105,7 +88,13 @@ def _fit(
 
 
 def _sinks(
-    composed: Composed[Config], run: Run, world: World, folder: Path, console: Console, stack: ExitStack
+    config: Config,
+    tree: Mapping[str, Any],
+    run: Run,
+    world: World,
+    folder: Path,
+    console: Console,
+    stack: ExitStack,
 ) -> list[Sink]:
     """Where rank 0's events go, closed at the end; writes what the run folder says of its start."""
     from hornet_train.report.curves import CurvesSink
@@ -113,14 +102,13 @@ def _sinks(
     from hornet_train.track.files import read_json, write_json, write_text
     from hornet_train.track.sinks import JsonlSink, TensorBoardSink, rewind
 
-    log, step = composed.config.log, run.resumed_from
-    tree: dict[str, Any] = {**composed.tree, "run_dir": str(folder)}
+    log, step = config.log, run.resumed_from
     record = folder / "environment.json"
     started = environment(world.size, world.device.type)
     before = read_json(record) if record.exists() else {}
     earlier_starts = before.pop("earlier", []) + ([before] if before else [])
     write_json(record, {**started, "earlier": earlier_starts})
-    write_text(folder / "config.yaml", composed.yaml())
+    write_text(folder / "config.yaml", to_yaml(tree))
     metrics = folder / "metrics.jsonl"
     rewind(metrics, step or 0)
 

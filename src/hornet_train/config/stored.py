@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,39 +102,32 @@ def default_run_dir(choices: Mapping[str, str]) -> Path:
     return Path("runs") / f"{stamp}_{choices['model']}_{choices['data']}"
 
 
-def prepare_run_folder(
-    folder: Path, tree: Mapping[str, Any], resume: Literal["auto", "force", "restart"]
-) -> str | None:
-    """Make the run folder, or make sure that what is in it is this run.
+Resume = Literal["auto", "force", "restart"]
 
-    Returns:
-        What was done with an earlier run that is in the way, as a sentence; None for nothing.
+
+def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> None:
+    """Make sure that a run can be written to a folder; changes nothing.
 
     Raises:
-        ConfigError: it cannot be written, or holds a run with another config; nothing was changed.
+        ConfigError: it is no folder, cannot be written, or holds a run with another config.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([f"run_dir={folder} cannot be made ({error.strerror}): choose another"]) from error
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError([f"run_dir={folder} is a file: choose another"])
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(
             [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
         )
+    if resume == "restart":
+        return
     kept = folder / "config.yaml"
     if not kept.exists():
         if (folder / "checkpoints").exists():
             raise ConfigError(
                 [f"run_dir={folder} has checkpoints but no config.yaml: choose another run_dir"]
             )
-        return None
-    if resume == "restart":
-        aside = next(
-            p for i in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists()
-        )
-        folder.rename(aside)
-        folder.mkdir()
-        return f"the run that was in {folder} is now in {aside}"
+        return
     changed = differences(read_config(kept), tree)
     if changed and resume == "auto":
         lines = "".join(f"\n    {line}" for line in changed)
@@ -144,4 +138,27 @@ def prepare_run_folder(
                 "under another name), or go on all the same with resume=force"
             ]
         )
-    return f"going on with another config: {'; '.join(changed)}" if changed else None
+
+
+def claim_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> str | None:
+    """Make the run folder, after `check_run_folder`; with `restart`, move an earlier run out of the way.
+
+    Returns:
+        What was done, or is different, as a sentence; None for nothing.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    note, kept = None, folder / "config.yaml"
+    try:
+        if kept.exists() and resume == "restart":
+            numbered = (folder.with_name(f"{folder.name}.old{i}") for i in count(1))
+            aside = next(place for place in numbered if not place.exists())
+            folder.rename(aside)
+            note = f"the run that was in {folder} is now in {aside}"
+        elif kept.exists() and (changed := differences(read_config(kept), tree)):
+            note = f"going on with another config: {'; '.join(changed)}"
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"run_dir={folder} cannot be made ({error.strerror}): choose another"]) from error
+    return note

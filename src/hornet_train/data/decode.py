@@ -21,7 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from hornet_train.errors import DataError
+from hornet_train.errors import SampleError
 
 # Only these: Pillow also knows formats that start other programs (EPS) or follow references.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -56,10 +56,10 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
         on.
 
     Raises:
-        DataError: empty, not an image, damaged, truncated, or larger than `MAX_PIXELS`.
+        SampleError: empty, not an image, damaged, truncated, or larger than `MAX_PIXELS`.
     """
     if not data:
-        raise DataError(f"{where}: the file is empty (0 bytes); fetch it again or remove it")
+        raise SampleError(f"{where}: the file is empty (0 bytes); fetch it again or remove it")
     pixels = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
     if pixels is None:
         pixels = _decode_pillow(data, where)
@@ -73,13 +73,13 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         uint8 (3, H, W), RGB; see `decode`.
 
     Raises:
-        DataError: the file cannot be read or decoded; the message names it.
+        SampleError: the file cannot be read or decoded; the message names it.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(
+        raise SampleError(
             f"{os.fspath(path)}: cannot be read ({reason}); check that it exists and its permissions"
         ) from error
     return decode(data, os.fspath(path))
@@ -100,7 +100,7 @@ def _decode_jpeg(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtyp
 
 
 def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """uint8 (H, W, 3) by Pillow. Raises DataError for all that Pillow refuses."""
+    """uint8 (H, W, 3) by Pillow. Raises SampleError for all that Pillow refuses."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -113,7 +113,7 @@ def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dt
             reason = f"not one of {', '.join(FORMATS)}"
         else:
             reason = str(error) or type(error).__name__
-        raise DataError(
+        raise SampleError(
             f"{where}: cannot be decoded as an image ({reason}); fetch it again or remove it"
         ) from error
 
@@ -127,8 +127,8 @@ def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8
     return np.array(image.convert("RGB"))  # a copy: torch wants memory it may write to
 
 
-def _too_large(where: str, size: str) -> DataError:
-    return DataError(
+def _too_large(where: str, size: str) -> SampleError:
+    return SampleError(
         f"{where}: {size} is more than the {MAX_PIXELS} allowed (a decompression bomb?); "
         "scale it down or remove it"
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from hornet_train.data.sampler import EpochPlan, SampleAddress, evaluation_shard
-from hornet_train.errors import DataError
+from hornet_train.errors import SampleError
 
 Batch = dict[str, Tensor]
 
@@ -24,21 +24,21 @@ class Samples(Protocol):
         """Tensors and numbers of one sample, the same names and shapes for every sample.
 
         Raises:
-            DataError: the sample cannot be read.
+            SampleError: the sample cannot be read.
         """
         ...
 
 
-class _Addressed(Dataset[dict[str, Any] | DataError]):
+class _Addressed(Dataset[dict[str, Any] | SampleError]):
     """Hands a sample's error over as a value: raised in a worker, it would arrive wrapped in a traceback."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
 
-    def __getitem__(self, address: SampleAddress) -> dict[str, Any] | DataError:
+    def __getitem__(self, address: SampleAddress) -> dict[str, Any] | SampleError:
         try:
             return self.samples.sample(*address)
-        except DataError as error:
+        except SampleError as error:
             return error
 
 
@@ -50,9 +50,9 @@ class _Batches(Sampler[list[SampleAddress]]):
         return iter(self.batches)
 
 
-def _collate(items: list[dict[str, Any] | DataError]) -> Batch | DataError:
+def _collate(items: list[dict[str, Any] | SampleError]) -> Batch | SampleError:
     for item in items:
-        if isinstance(item, DataError):
+        if isinstance(item, SampleError):
             return item
     batch: Batch = default_collate(items)
     return batch
@@ -104,8 +104,8 @@ class Loader:
         return _copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
 
 
-def _raise_error(batch: Batch | DataError) -> Batch:
-    if isinstance(batch, DataError):
+def _raise_error(batch: Batch | SampleError) -> Batch:
+    if isinstance(batch, SampleError):
         raise batch
     return batch
 

@@ -1,0 +1,19 @@
+"""Process-wide settings of torch."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from hornet_train.config.schema import Dist
+
+
+def set_up_process(dist: Dist, *, deterministic: bool) -> None:
+    """Process-wide settings of torch."""
+    if dist.threads is not None:
+        torch.set_num_threads(dist.threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not deterministic
