@@ -14,13 +14,13 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from hornet_train.data.address import sample_rng
-from hornet_train.data.loader import Loader
+from hornet_train.data.loader import Batch, Loader
 from hornet_train.data.sampler import EpochPlan
-from hornet_train.engine.checkpoint import CheckpointStore
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
-from hornet_train.engine.task import Batch, Goal
+from hornet_train.engine.task import Goal
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.models import GnConv
 from hornet_train.optim.ema import AveragedModel
@@ -102,8 +102,9 @@ def dense_trainer(
     )
     plan = EpochPlan(22, 8, micro_batch_size, world.rank, world.size, seed=5, drop_last=False)
     store = CheckpointStore(folder / "checkpoints", keep=2)
-    saved, _ = store.newest()
-    if saved is not None:
+    newest, _ = store.newest()
+    if newest is not None:
+        saved = read_checkpoint(newest)
         state.restore(saved.tensors, saved.numbers)
     folder.mkdir(exist_ok=True)
     return Trainer(

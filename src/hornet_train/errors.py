@@ -11,7 +11,13 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """Something the user can put right: a config, data or checkpoint fault."""
+    """Something the user can put right: a config, data or checkpoint fault.
+
+    Attributes:
+        of_one_rank: whether the process that raises it may be the only one that knows.
+    """
+
+    of_one_rank = False
 
 
 class DataError(UserError):
@@ -20,6 +26,8 @@ class DataError(UserError):
 
 class SampleError(DataError):
     """One sample that cannot be read; only the process that wanted it knows."""
+
+    of_one_rank = True
 
 
 class CheckpointError(UserError):
@@ -33,8 +41,8 @@ class ConfigError(UserError):
         faults: one sentence a fault, each with the key, its value and the remedy.
     """
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
+    def __init__(self, faults: Sequence[str] | str) -> None:
+        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
         if len(self.faults) == 1:
             super().__init__(self.faults[0])
         else:

@@ -121,6 +121,11 @@ def test_all_faults_at_once() -> None:
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.betas=[0.9,x]", "optim.betas.1=x"),
         ("checkpoint=5", "checkpoint=5"),
+        ("optim.betas=[0.9,1.0]", "optim.betas.1=1.0"),
+        ("augment.scale=[0,1]", "augment.scale.0=0"),
+        ("optim.lr=inf", "optim.lr=inf"),
+        ("epochs=1e400ep", "epochs=1e400ep"),
+        ("seed=${foo}", "foo"),
         ("precision=fp23", "did you mean 'fp32'"),
         ("data.source=digit", "did you mean 'digits'"),
         ("schedule.warmup=30%%", "schedule.warmup"),
@@ -158,8 +163,10 @@ def test_an_evaluation_keeps_what_the_checkpoint_was_trained_with() -> None:
     assert (other.data.image_size, other.data.mean) == (48, kept.data.mean)
     explicit = compose_eval(["checkpoint=x", "data.image_size=64"], lambda _: trained).config
     assert explicit.data.image_size == 64
-    with pytest.raises(ConfigError, match="data is missing"):
-        compose_eval(["checkpoint=x"], lambda _: None)
+    with pytest.raises(ConfigError) as raised:
+        compose_eval(["checkpoint=x", "model.drop_path=0.1"], lambda _: None)
+    for told in ("data is missing", "model is missing", "model.drop_path is read in training only"):
+        assert told in str(raised.value)
 
 
 @given(value=st.floats(0, 1e4), unit=st.sampled_from(["ep", "it", "%"]))

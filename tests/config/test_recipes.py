@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hornet_train.build.data import build_task, train_transform
+from hornet_train.builders.data import build_task, train_transform
 from hornet_train.config.compose import compose_train, options
 from hornet_train.config.schema import Config, CosineSchedule, FolderData
 from hornet_train.config.validate import accumulation

@@ -40,6 +40,8 @@ def picture_folders(root: Path, *classes: str, count: int = 3) -> None:
         (["epochs=1it", "schedule.warmup=9it"], ["schedule.warmup=9it", "longer than the run"]),
         (["init_from=nowhere.pth"], ["nowhere.pth"]),
         (["--fast"], ["--fast", "--help"]),
+        (["model=timm", "model.name=vit_tiny_patch16_224"], ["data.image_size=32", "vit_tiny"]),
+        (["dist=cpu", "dist.backend=nccl"], ["dist.backend=nccl"]),
         (["seed=1,2"], ["seed=1,2"]),
         (["optim.lr=-1", "ema.decay=2", "opti.lr=1"], ["3 faults", "optim.lr=-1", "ema.decay=2", "opti.lr"]),
     ],
@@ -159,6 +161,82 @@ def test_weights_of_another_model(tmp_path: Path, command: Command) -> None:
     assert code == 0, err
     assert "starting from" in out
     assert "head" in out, "a head of another class count is made anew, and said aloud"
+
+
+def test_a_run_is_one_of_the_same_images(tmp_path: Path, command: Command) -> None:
+    """Images that come or go between two starts would change the order of every epoch."""
+    root = tmp_path / "photos"
+    for split in ("train", "val"):
+        picture_folders(root / split, "cat", "dog", count=6)
+    arguments = [
+        "model=hornet_pico_gf", "data=folder", f"data.root={root}", "data.workers=0", "data.image_size=32",
+        "batch_size=4", "epochs=4it", "schedule.warmup=0it", "checkpoint.every=2it", f"run_dir={tmp_path}/run",
+    ]  # fmt: skip
+    assert command("hornet-train", *arguments)[0] == 0
+    shutil.rmtree(tmp_path / "run/checkpoints/step_00000004")
+    (root / "train/cat/5.png").unlink()
+    code, _, err = command("hornet-train", *arguments)
+    assert code == 2
+    assert "12 images" in err
+    assert "11 images" in err
+    code, out, err = command("hornet-train", *arguments, "resume=force")
+    assert code == 0, err
+    assert "going on with other images" in out
+    (root / "val/dog").rename(root / "val/fox")
+    code, out, err = command("hornet-eval", f"checkpoint={tmp_path}/run")
+    assert code == 0, err
+    assert "1 classes are called otherwise" in out
+
+
+def test_initial_weights_are_read_once(tmp_path: Path, command: Command) -> None:
+    assert command("hornet-train", *TINY, "epochs=1it", f"run_dir={tmp_path}/first")[0] == 0
+    lone = tmp_path / "init.safetensors"
+    shutil.copy(tmp_path / "first/checkpoints/step_00000001/model.safetensors", lone)
+    arguments = [
+        *TINY,
+        f"init_from={lone}",
+        "checkpoint.every=1it",
+        "checkpoint.keep=9",
+        f"run_dir={tmp_path}/run",
+    ]
+    code, out, err = command("hornet-train", *arguments)
+    assert code == 0, err
+    assert f"starting from {lone}" in out
+    shutil.rmtree(tmp_path / "run/checkpoints/step_00000006")
+    lone.unlink()
+    code, out, err = command("hornet-train", *arguments)
+    assert code == 0, err
+    assert "is not read" in out
+    rows = tmp_path / "rows.txt"
+    rows.write_text("3\n2\n1\n0\n")
+    code, out, err = command(
+        "hornet-train",
+        *TINY,
+        "epochs=1it",
+        f"init_from={tmp_path}/first",
+        f"init_map={rows}",
+        f"run_dir={tmp_path}/map",
+    )
+    assert code == 0, err
+    assert "by the class map" in out, "also where the heads are of one size"
+    rows.write_text("3\n9\n1\n0\n")
+    code, _, err = command(
+        "hornet-train", *TINY, f"init_from={tmp_path}/first", f"init_map={rows}", f"run_dir={tmp_path}/no"
+    )
+    assert code == 2
+    assert "class map does not fit" in err
+
+
+def test_a_restart_takes_over_nothing(tmp_path: Path, command: Command) -> None:
+    """Also where only checkpoints are left of the old run."""
+    folder = tmp_path / "run"
+    assert command("hornet-train", *TINY, f"run_dir={folder}")[0] == 0
+    (folder / "config.yaml").unlink()
+    assert command("hornet-train", *TINY, f"run_dir={folder}")[0] == 2
+    code, out, err = command("hornet-train", *TINY, "epochs=1it", "resume=restart", f"run_dir={folder}")
+    assert code == 0, err
+    assert "run.old1" in out
+    assert [path.name for path in folder.glob("checkpoints/step_*")] == ["step_00000001"]
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

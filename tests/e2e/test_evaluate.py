@@ -14,6 +14,8 @@ import timm
 import torch
 from helpers import BIN, TINY, events, torchrun
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import hornet_train.models  # noqa: F401 - registers
 
@@ -142,6 +144,9 @@ def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, co
         (["checkpoint={run}", "data=folder"], "data.root is missing"),
         (["checkpoint={run}", "data=folder", "data.root=nowhere"], "nowhere"),
         (["checkpoint={run}/config.yaml"], "config.yaml"),
+        (["checkpoint={run}", "data.image_size=2"], "data.image_size=2"),
+        (["checkpoint={run}", "data.val=false"], "training only"),
+        (["checkpoint={run}/checkpoints/step_00000003/model.safetensors", "weights=ema"], "weights=model"),
         (["checkpoint={run}/checkpoints/step_00000099"], "step_00000099"),
     ],
 )
@@ -150,6 +155,19 @@ def test_bad_input(trained: Path, command: Command, arguments: list[str], told: 
     assert code == 2
     assert told in err
     assert "Traceback" not in out + err
+
+
+def test_weights_that_give_nan_give_a_result(trained: Path, tmp_path: Path, command: Command) -> None:
+    state = load_file(trained / "checkpoints/step_00000003/model.safetensors")
+    state["head.weight"].fill_(float("nan"))
+    tree = json.loads(
+        safe_open(trained / "checkpoints/step_00000003/model.safetensors", "pt").metadata()["hornet_train"]
+    )
+    save_file(state, tmp_path / "nan.safetensors", metadata={"hornet_train": json.dumps(tree)})
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/nan.safetensors")
+    assert code == 0, err
+    result = json.loads((tmp_path / "eval.json").read_text())
+    assert (result["top1"], result["loss"], result["nonfinite"]) == (0.0, None, {"loss": "nan"})
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, command: Command) -> None:

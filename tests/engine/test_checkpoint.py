@@ -100,14 +100,24 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
         (folder / file).write_bytes(data)
     with pytest.raises(CheckpointError, match=file.replace(".", r"\.")):
         read_checkpoint(folder)
-    saved, passed_over = store.newest()
-    assert saved is not None
+    newest, passed_over = store.newest()
+    assert newest is not None
+    saved = read_checkpoint(newest)
     torch.testing.assert_close(saved.tensors, expected.tensors, rtol=0, atol=0)
     assert len(passed_over) == 1
     assert "step_00000002" in passed_over[0]
-    found, notes = locate(tmp_path)
-    assert found.name == "step_00000001"
+    found, notes = locate(tmp_path, ("model", "optimizer"))
+    assert found.folder == newest
     assert notes
+
+
+def test_a_full_disk_is_told_and_older_checkpoints_stand(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
+    write(store, 1)
+    (store.folder / ".step_00000002.writing").write_text("a file where the folder would be written")
+    with pytest.raises(CheckpointError, match="checkpoints cannot be written"):
+        write(store, 2)
+    assert store.newest()[0] == store.folder / "step_00000001"
 
 
 def test_none_good_is_an_error_that_tells_the_way_out(tmp_path: Path) -> None:
@@ -127,9 +137,8 @@ def test_an_interrupted_write_is_not_a_checkpoint(tmp_path: Path) -> None:
     left = tmp_path / ".step_00000002.writing"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
-    saved, passed_over = store.newest()
-    assert saved is not None
-    assert saved.numbers["step"] == 1
+    newest, passed_over = store.newest()
+    assert newest == tmp_path / "step_00000001"
     assert passed_over == []
     write(store, 2)
     assert not left.exists()

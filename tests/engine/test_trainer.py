@@ -127,8 +127,8 @@ def test_an_evaluation_does_not_depend_on_its_batches(batch_size: int) -> None:
     task = PerPixel()
     model = task.build_model()
     data = Loader(Squares(7, seed=6), device=CPU.device)
-    one = evaluate(task, model, data.evaluation(0, 1, 7), world=CPU, precision="fp32")
-    other = evaluate(task, model, data.evaluation(0, 1, batch_size), world=CPU, precision="fp32")
+    one = evaluate(task, {"a": model, "b": model}, data.evaluation(0, 1, 7), world=CPU, precision="fp32")["b"]
+    other = evaluate(task, {"a": model}, data.evaluation(0, 1, batch_size), world=CPU, precision="fp32")["a"]
     assert other == pytest.approx(one, rel=1e-5)
     assert other["count"] == 7
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train._timm import import_timm
 from hornet_train.config.schema import Dist
-from hornet_train.errors import ConfigError, SampleError, UserError
+from hornet_train.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from hornet_train.engine.distributed import World
@@ -24,6 +24,8 @@ def run_command(
     work: Callable[[list[str]], None],
     questions: Callable[[list[str]], list[str] | None],
     arguments: list[str] | None = None,
+    *,
+    after_interrupt: str = "",
 ) -> NoReturn:
     """Run a command and exit: 0 done, 2 the user's mistake (told without a traceback), else a bug of ours.
 
@@ -31,6 +33,7 @@ def run_command(
         work: does what the overrides ask for.
         questions: answers --help and the like; gives the overrides where there is something to do.
         arguments: None for those of the command line.
+        after_interrupt: what to tell who has pressed Ctrl-C.
 
     HORNET_DEBUG=1 shows the traceback of a user's mistake too.
     """
@@ -43,10 +46,10 @@ def run_command(
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
-        _complain(str(error), every_rank=isinstance(error, SampleError))
+        _complain(str(error), every_rank=error.of_one_rank)
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
-        _complain("interrupted; the same command with the same run_dir goes on from the last checkpoint")
+        _complain(f"interrupted{after_interrupt}")
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
@@ -58,14 +61,18 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     Raises:
         ConfigError: there is no such device.
     """
-    from hornet_train.build.process import set_up_process
+    from hornet_train.builders.process import set_up_process
     from hornet_train.engine.distributed import choose_device, distributed
 
     set_up_process(dist, deterministic=deterministic)
     try:
         device = choose_device(dist.device)
     except ValueError as error:
-        raise ConfigError([f"dist.device={dist.device}: {error}"]) from error
+        fault = ConfigError([f"dist.device={dist.device}: {error}"])
+        fault.of_one_rank = True
+        raise fault from error
+    if device.type == "cpu" and dist.backend == "nccl":
+        raise ConfigError(["dist.backend=nccl needs GPUs, and torch sees none: dist.backend=gloo"])
     with distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world:
         yield world
 

@@ -17,16 +17,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _evaluate(overrides: list[str]) -> None:
-    from hornet_train.build.evaluation import build_evaluation
+    from hornet_train.builders.evaluation import build_evaluation
     from hornet_train.engine.evaluate import evaluate
 
     composed = compose_eval(overrides, _known_of)
     config = composed.config
     with joined(config.dist) as world:
-        job = build_evaluation(config, world=world)
+        job = world.together(lambda: build_evaluation(config, world=world))
         begin = time.perf_counter()
         batches = job.data.evaluation(world.rank, world.size, config.batch_size)
-        metrics = evaluate(job.task, job.model, batches, world=world, precision=config.precision)
+        results = evaluate(job.task, {"it": job.model}, batches, world=world, precision=config.precision)
+        metrics = results["it"]
         seconds = time.perf_counter() - begin
         if world.is_main:
             result = {
@@ -50,10 +51,11 @@ def _evaluate(overrides: list[str]) -> None:
 def _known_of(checkpoint: str) -> dict[str, Any] | None:
     """What is known of how a checkpoint was trained: from its own config, or from its weights alone."""
     from hornet_train.config.stored import trained_with
+    from hornet_train.engine.checkpoint import locate
 
     path = Path(checkpoint)
-    kept = trained_with(path)
-    if kept is not None or path.is_dir():
+    kept = trained_with(locate(path, groups=())[0].folder if path.is_dir() else path)
+    if kept is not None:
         return kept
     from hornet_train.models.variants import VARIANTS
     from hornet_train.models.weights import identify, read_weights
@@ -72,6 +74,7 @@ def _beside(checkpoint: Path) -> Path:
 def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
     from hornet_train.errors import ConfigError
     from hornet_train.track.console import ConsoleSink
+    from hornet_train.track.events import strict
     from hornet_train.track.files import write_json
 
     console = ConsoleSink(1, 1)
@@ -90,7 +93,7 @@ def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
     console.table(str(result["checkpoint"]), columns, [row])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, result)
+        write_json(out, strict(result))
     except OSError as error:
         raise ConfigError([f"out={out} cannot be written ({error.strerror})"]) from error
     console.say(f"written to {out}")

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_questions
-from hornet_train.config.compose import compose_train, to_yaml
+from hornet_train.config.compose import compose_train
 from hornet_train.config.schema import Config
-from hornet_train.config.stored import check_run_folder, claim_run_folder, default_run_dir
 
 if TYPE_CHECKING:
-    from hornet_train.build.run import Run
+    from hornet_train.builders.run import Run
     from hornet_train.engine.distributed import World
     from hornet_train.track.console import Console
     from hornet_train.track.sinks import Sink
@@ -24,11 +23,13 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
-    run_command(_train, answer_questions, arguments)
+    hint = "; the same command with the same run_dir goes on from the last checkpoint"
+    run_command(_train, answer_questions, arguments, after_interrupt=hint)
 
 
 def _train(overrides: list[str]) -> None:
-    from hornet_train.build.run import build_run
+    from hornet_train.builders.folder import check_run_folder, claim_run_folder, default_run_dir
+    from hornet_train.builders.run import build_run
     from hornet_train.engine.distributed import launched_world_size
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole
 
@@ -65,7 +66,7 @@ def _fit(
     for text in ([note] if note else []) + run.notes:
         console.warn(text) if text.startswith("passed over") else console.say(text)
     trainer, begin = run.trainer, time.monotonic()
-    if trainer.state.step == trainer.settings.total_steps:
+    if trainer.state.step >= trainer.settings.total_steps:
         console.say(
             f"{folder}: this run is complete at step {trainer.state.step:,}; resume=restart trains anew"
         )
@@ -75,6 +76,8 @@ def _fit(
             trainer.advance = console.advance
             if world.is_main:
                 trainer.sinks = _sinks(config, tree, run, world, folder, console, stack)
+            if run.resumed_from is not None:
+                trainer.tell("resumed")
             trainer.fit()
     minutes = (time.monotonic() - begin) / 60
     best = trainer.state.best
@@ -96,23 +99,14 @@ def _sinks(
     console: Console,
     stack: ExitStack,
 ) -> list[Sink]:
-    """Where rank 0's events go, closed at the end; writes what the run folder says of its start."""
+    """Where rank 0's events go, closed at the end; opens the run folder."""
+    from hornet_train.builders.folder import open_run_folder
     from hornet_train.report.curves import CurvesSink
-    from hornet_train.track.environment import environment
-    from hornet_train.track.files import read_json, write_json, write_text
-    from hornet_train.track.sinks import JsonlSink, TensorBoardSink, rewind
+    from hornet_train.track.sinks import JsonlSink, TensorBoardSink
 
     log, step = config.log, run.resumed_from
-    record = folder / "environment.json"
-    started = environment(world.size, world.device.type)
-    before = read_json(record) if record.exists() else {}
-    earlier_starts = before.pop("earlier", []) + ([before] if before else [])
-    write_json(record, {**started, "earlier": earlier_starts})
-    write_text(folder / "config.yaml", to_yaml(tree))
-    metrics = folder / "metrics.jsonl"
-    rewind(metrics, step or 0)
-
-    sinks: list[Sink] = [JsonlSink(metrics), console, CurvesSink(folder)]
+    open_run_folder(folder, tree, world=world, step=step or 0)
+    sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]
     if log.tensorboard:
         sinks.append(TensorBoardSink(folder / "tensorboard", resume_step=step))
     if log.wandb:
@@ -121,12 +115,4 @@ def _sinks(
         sinks.append(WandbSink(folder, tree, log.wandb_project, log.wandb_name, log.wandb_entity))
     for sink in reversed(sinks):  # the curves last, from a whole metrics.jsonl
         stack.callback(sink.close)
-    if step is not None:
-        resumed = {
-            "event": "resumed",
-            "step": step,
-            "epoch": round(step / run.trainer.plan.steps_per_epoch, 4),
-        }
-        for sink in sinks:
-            sink.write(resumed)
     return sinks

@@ -20,9 +20,16 @@ from hornet_train.config.validate import data_rules, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
 
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
-EVAL_GROUPS = ("model", "data", "task", "dist")
+EVAL_GROUPS = ("model", "data", "dist")
 PATHS = ("data.root", "run_dir", "init_from", "init_map", "checkpoint", "out")  # taken as they are typed
 FREE = ("model.args",)  # mappings whose keys are not ours to know
+TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
+    "model.drop_path",
+    "model.grad_checkpointing",
+    "data.drop_last",
+    "data.val",
+    "data.train_count",
+)
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
 C = TypeVar("C", Config, EvalConfig)
@@ -96,10 +103,14 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
     trained = stored(str(checkpoint)) if checkpoint is not None else None
     if checkpoint is None:
         faults.append("checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>")
-    elif "data" not in parsed and "source" not in (trained or {}).get("data", {}):
+    if checkpoint is not None and "model" not in parsed and not (trained or {}).get("model"):
+        faults.append(f"model is missing, and {checkpoint} does not tell: model=hornet_t_gf, say")
+    if checkpoint is not None and "data" not in parsed and "source" not in (trained or {}).get("data", {}):
         faults.append(
             f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say"
         )
+
+    faults += [f"{key} is read in training only" for key in parsed if key in TRAINING_ONLY]
 
     def from_training(tree: DictConfig) -> None:
         kept = trained or {}
@@ -109,7 +120,6 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
             tree.data = kept["data"]
         for name in PREPROCESSING:
             tree.data[name] = kept.get("data", {}).get(name, tree.data[name])
-        tree.task = kept.get("task", tree.task)
         tree.precision = kept.get("precision", tree.precision)
 
     def check(config: EvalConfig) -> Iterable[str]:
@@ -187,7 +197,10 @@ def _checked(
             OmegaConf.update(tree, key, value, merge=True)
         else:
             faults.append(f"unknown key {key}: {did_you_mean(key, keys)}")
-    config, mistyped = typed(kind, _plain(tree))
+    try:
+        config, mistyped = typed(kind, _plain(tree))
+    except OmegaConfBaseException as error:  # a ${reference} to nothing
+        raise ConfigError([*faults, " ".join(str(error).split())]) from error
     faults += mistyped.values()
     if config is None:  # look for broken rules among the other keys
         for key in mistyped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -37,6 +38,8 @@ class Duration:
             )
         unit: Unit = match[2]  # type: ignore[assignment]
         value = float(match[1])
+        if not math.isfinite(value):
+            raise ValueError("a duration has an end")
         if unit == "it" and value != int(value):
             raise ValueError("a duration in it (steps) is a whole number")
         if unit == "%" and value > 100:

@@ -18,7 +18,7 @@ C = TypeVar("C")
 
 @dataclass_transform(frozen_default=True)
 def _frozen(cls: type[C]) -> type[C]:
-    return dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)  # type: ignore[return-value]
+    return dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)  # type: ignore[return-value]
 
 
 def _duration(value: object) -> object:
@@ -32,8 +32,10 @@ def _run_length(value: object) -> object:
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Length = Annotated[Duration, BeforeValidator(_duration)]
 RGB = tuple[float, float, float]
@@ -56,7 +58,7 @@ class _Images:
     image_size: Count  # pixels, square
     mean: RGB  # of RGB in 0..1
     std: RGB
-    crop_pct: Annotated[float, Field(gt=0, le=1)]  # crop / short side of evaluations below 384 pixels
+    crop_pct: Share  # crop / short side of evaluations below 384 pixels
     interpolation: Literal["bicubic", "bilinear"]
     workers: Annotated[int, Field(ge=0)]  # reading processes of each rank
     prefetch: Count  # batches ready in each worker
@@ -98,7 +100,7 @@ Data = Annotated[DigitsData | FolderData | SyntheticData, Field(discriminator="s
 class Augment:
     """Of training images."""
 
-    scale: tuple[Fraction, Fraction]  # random resized crop: share of the area
+    scale: tuple[Share, Share]  # random resized crop: share of the area
     ratio: tuple[Positive, Positive]  # and width / height
     hflip: Fraction  # probability
     randaugment: str | None  # timm's grammar, rand-m9-mstd0.5-inc1
@@ -115,12 +117,10 @@ class Optim:
 
     lr: Positive  # peak, for the whole of batch_size
     weight_decay: NotNegative
-    betas: tuple[Fraction, Fraction]
+    betas: tuple[Momentum, Momentum]
     eps: Positive
     clip_grad: Positive | None  # greatest norm of the gradient; null does not clip
-    layer_decay: (
-        Annotated[float, Field(gt=0, le=1)] | None
-    )  # learning rate's factor a layer towards the input
+    layer_decay: Share | None  # rate's factor a layer towards the input
     implementation: Literal["auto", "fused", "foreach", "loop"]
 
 
@@ -155,7 +155,7 @@ class Ema:
     """The averaged weights."""
 
     enabled: bool
-    decay: Annotated[float, Field(ge=0, lt=1)]  # a step
+    decay: Momentum  # a step
     warmup: bool  # start with a small decay: min(decay, (1 + step) / (10 + step))
 
 
@@ -241,11 +241,10 @@ class EvalConfig:
     """An evaluation of a checkpoint."""
 
     checkpoint: str | None
-    weights: Literal["ema", "model"] | None  # null: the average where there is one
+    weights: Literal["ema", "model"] | None  # null: those that made it the best, else the average
     out: str | None  # null: eval.json beside the checkpoint
     batch_size: Count  # images a rank forwards at once
     precision: Literal["fp32", "bf16", "fp16"]
     model: Model
     data: Data
-    task: Classification
     dist: Dist

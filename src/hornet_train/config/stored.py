@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from safetensors import SafetensorError, safe_open
@@ -17,9 +14,10 @@ from hornet_train.errors import CheckpointError, ConfigError
 
 Tree = dict[str, Any]
 HEADER = "hornet_train"  # key of the config in the metadata of our safetensors
+CLASSES = "classes"  # and in it, of the class names in label order
 
-# What may change between the starts of one run: where it writes and reads, how it speaks, and how the work
-# is cut up, none of which changes the result.
+# What may change between the starts of one run: where it writes and reads, how it speaks, how often it looks
+# and saves, and how the work is cut up (which moves the draws by micro-batch and the last bits, no more).
 NEUTRAL = (
     "run_dir",
     "resume",
@@ -38,9 +36,10 @@ NEUTRAL = (
 )
 
 
-def header_text(tree: Mapping[str, Any]) -> str:
-    """The config as it goes into a weights file."""
-    return json.dumps({key: tree[key] for key in ("model", "data", "task", "precision")})
+def header_text(tree: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """The config and the class names as they go into a weights file."""
+    kept = {key: tree[key] for key in ("model", "data", "task", "precision")}
+    return json.dumps({**kept, CLASSES: list(classes)})
 
 
 def read_config(path: Path) -> Tree:
@@ -59,17 +58,16 @@ def read_config(path: Path) -> Tree:
 
 
 def trained_with(checkpoint: Path) -> Tree | None:
-    """The training config kept beside or in a checkpoint; None where there is none (an official .pth).
+    """The training config kept in a checkpoint; None where there is none (an official .pth).
 
     Args:
-        checkpoint: a run folder, a step folder or a file of weights.
+        checkpoint: a step folder or a file of weights.
 
     Raises:
         ConfigError, CheckpointError: there is one and it cannot be read.
     """
     if checkpoint.is_dir():
-        kept = checkpoint / "config.yaml"
-        return read_config(kept) if kept.exists() else None
+        return _training_config(read_config(checkpoint / "config.yaml"), checkpoint)
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None
     try:
@@ -78,7 +76,13 @@ def trained_with(checkpoint: Path) -> Tree | None:
         tree = json.loads(text) if text else None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is not a whole safetensors file ({error})") from error
-    return tree if isinstance(tree, dict) else None
+    return None if tree is None else _training_config(tree, checkpoint)
+
+
+def _training_config(tree: object, place: Path) -> Tree:
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(key), dict) for key in ("model", "data")):
+        raise CheckpointError(f"{place} does not hold the config of a training")
+    return tree
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -94,71 +98,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != after:
             found.append(f"{key}: {before} -> {after}")
     return found
-
-
-def default_run_dir(choices: Mapping[str, str]) -> Path:
-    """runs/<date>_<model>_<data>, new each second."""
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("runs") / f"{stamp}_{choices['model']}_{choices['data']}"
-
-
-Resume = Literal["auto", "force", "restart"]
-
-
-def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> None:
-    """Make sure that a run can be written to a folder; changes nothing.
-
-    Raises:
-        ConfigError: it is no folder, cannot be written, or holds a run with another config.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ConfigError([f"run_dir={folder} is a file: choose another"])
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(
-            [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
-        )
-    if resume == "restart":
-        return
-    kept = folder / "config.yaml"
-    if not kept.exists():
-        if (folder / "checkpoints").exists():
-            raise ConfigError(
-                [f"run_dir={folder} has checkpoints but no config.yaml: choose another run_dir"]
-            )
-        return
-    changed = differences(read_config(kept), tree)
-    if changed and resume == "auto":
-        lines = "".join(f"\n    {line}" for line in changed)
-        raise ConfigError(
-            [
-                f"run_dir={folder} holds a run with another config:{lines}\n"
-                "  start anew elsewhere with another run_dir=, here with resume=restart (the old run is kept "
-                "under another name), or go on all the same with resume=force"
-            ]
-        )
-
-
-def claim_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> str | None:
-    """Make the run folder, after `check_run_folder`; with `restart`, move an earlier run out of the way.
-
-    Returns:
-        What was done, or is different, as a sentence; None for nothing.
-
-    Raises:
-        ConfigError: the folder cannot be made.
-    """
-    note, kept = None, folder / "config.yaml"
-    try:
-        if kept.exists() and resume == "restart":
-            numbered = (folder.with_name(f"{folder.name}.old{i}") for i in count(1))
-            aside = next(place for place in numbered if not place.exists())
-            folder.rename(aside)
-            note = f"the run that was in {folder} is now in {aside}"
-        elif kept.exists() and (changed := differences(read_config(kept), tree)):
-            note = f"going on with another config: {'; '.join(changed)}"
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([f"run_dir={folder} cannot be made ({error.strerror}): choose another"]) from error
-    return note

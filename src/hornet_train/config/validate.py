@@ -108,6 +108,8 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         low, high = getattr(config.augment, name)
         if low > high:
             yield f"augment.{name}=[{low},{high}]: the smaller value comes first"
+    if config.dist.device == "cpu" and config.dist.backend == "nccl":
+        yield "dist.backend=nccl needs GPUs, and dist.device=cpu has none: dist.backend=gloo"
     if config.init_map is not None and config.init_from is None:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Interpolation = Literal["bilinear", "bicubic"]
+Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 Matrix = tuple[float, float, float, float, float, float]
 
 

@@ -66,12 +66,13 @@ class EpochPlan:
         """The samples of each of this rank's micro-batches.
 
         A rank without samples still takes part in the gradient's all-reduce: it is handed the first image
-        of the step, which `micro_sizes` gives no weight.
+        of the step, twice (batch norm refuses one), which `micro_sizes` gives no weight.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         mine = self.indices(step)
         if not len(mine):
-            mine = _cached_order(self.seed, epoch, self.samples)[position * self.batch_size :][:1]
+            first = _cached_order(self.seed, epoch, self.samples)[position * self.batch_size]
+            return [[(epoch, int(first))] * 2]
         size = self.micro_batch_size
         return [[(epoch, int(i)) for i in mine[k : k + size]] for k in range(0, len(mine), size)]
 

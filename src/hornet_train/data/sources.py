@@ -7,11 +7,12 @@ are shared after a fork without being copied.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -45,6 +46,10 @@ class Source(Protocol):
 
     def locate(self, index: int) -> str:
         """Where sample `index` lies, for messages: a path or a description."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of which samples there are, in what order, under which labels; not of their pixels."""
 
 
 class FolderSource:
@@ -94,6 +99,10 @@ class FolderSource:
         name = self._names[start : int(self._ends[index])].tobytes()
         return os.fsdecode(os.path.join(self._folder, name))
 
+    @property
+    def fingerprint(self) -> str:
+        return _sha256(self._names, self._ends, self._labels, repr(self.classes).encode())
+
 
 class DigitsSource:
     """scikit-learn's 1,797 handwritten digits, 8x8, in a fixed stratified split: 1,437 train, 360 val.
@@ -132,6 +141,10 @@ class DigitsSource:
 
     def locate(self, index: int) -> str:
         return f"scikit-learn's digit {int(self._members[index])}"
+
+    @property
+    def fingerprint(self) -> str:
+        return _sha256(self._members, self._labels)
 
 
 class SyntheticSource:
@@ -184,6 +197,10 @@ class SyntheticSource:
     def locate(self, index: int) -> str:
         return f"synthetic sample {index} of seed {self._seed}"
 
+    @property
+    def fingerprint(self) -> str:
+        return _sha256(repr((self._count, self._size, len(self.classes), self._seed)).encode())
+
 
 def check_same_classes(train: Sequence[str], val: Sequence[str]) -> None:
     """Refuse splits whose labels would not mean the same classes.
@@ -226,6 +243,13 @@ def check_wnids(classes: Sequence[str]) -> None:
             f"{len(classes)} classes are not ImageNet-1K's 1,000: {'; '.join(faults)}; "
             "name the class folders by WordNet id (n01440764, ...) or choose another data set"
         )
+
+
+def _sha256(*parts: np.ndarray[Any, Any] | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else part.tobytes())
+    return digest.hexdigest()
 
 
 def _held_out(

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from hornet_train.data.image_ops import Interpolation, resize
+from hornet_train.data.image_ops import Box, Interpolation, resize
 from hornet_train.data.randaugment import RandAugment
-
-Crop = Literal["random_resized", "pad", "none"]
-Box = tuple[int, int, int, int]  # top, left, height, width
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
 _ATTEMPTS = 10
@@ -85,14 +80,11 @@ def random_erase_box(
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Crop, flip, RandAugment, and the draw of an erase box.
+    """Random resized crop, flip, RandAugment, and the box of random erasing.
 
     Attributes:
-        image_size: side of the result, in pixels.
-        crop: "random_resized": a random box, resized; "pad": resized, then shifted by up to `pad` pixels each
-            way over black; "none": resized. The last two do not keep the aspect ratio.
+        image_size: S, the side of the result in pixels.
         scale, ratio: of the random box; see `random_resized_crop_box`.
-        pad: pixels, for crop "pad".
         hflip: probability of a horizontal flip.
         interpolation: of the resize.
         randaugment: None for none.
@@ -100,20 +92,16 @@ class TrainTransform:
     """
 
     image_size: int
-    crop: Crop = "random_resized"
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    pad: int = 4
     hflip: float = 0.5
     interpolation: Interpolation = "bicubic"
     randaugment: RandAugment | None = None
     erase_prob: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.image_size < 1 or self.pad < 0:
-            raise ValueError(f"image_size must be >= 1 and pad >= 0, not {self.image_size} and {self.pad}")
-        if self.crop not in ("random_resized", "pad", "none"):
-            raise ValueError(f"crop is 'random_resized', 'pad' or 'none', not {self.crop!r}")
+        if self.image_size < 1:
+            raise ValueError(f"image_size must be >= 1, not {self.image_size}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(
                 f"scale must rise within 0..1 and ratio above 0, not {self.scale} and {self.ratio}"
@@ -132,7 +120,12 @@ class TrainTransform:
             The image, uint8 (3, S, S), contiguous; and the erase box, int64 (4,): top, left, height, width,
             zeros for none.
         """
-        image = self._crop(image, rng)
+        top, left, height, width = random_resized_crop_box(
+            image.shape[1], image.shape[2], rng, self.scale, self.ratio
+        )
+        # sliced first: the resize then reads only what it needs
+        cropped = image[:, top : top + height, left : left + width]
+        image = resize(cropped, (self.image_size, self.image_size), self.interpolation)
         if rng.random() < self.hflip:
             image = image.flip(2)
         box = (0, 0, 0, 0)
@@ -141,21 +134,6 @@ class TrainTransform:
         if self.randaugment is not None:
             image = self.randaugment(image, rng)
         return image.contiguous(), torch.tensor(box, dtype=torch.int64)
-
-    def _crop(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        square = (self.image_size, self.image_size)
-        if self.crop == "random_resized":
-            top, left, height, width = random_resized_crop_box(
-                image.shape[1], image.shape[2], rng, self.scale, self.ratio
-            )
-            # sliced first: the resize then reads only what it needs
-            return resize(image[:, top : top + height, left : left + width], square, self.interpolation)
-        image = resize(image, square, self.interpolation)
-        if self.crop == "none":
-            return image
-        top, left = (int(shift) for shift in rng.integers(2 * self.pad + 1, size=2))
-        image = functional.pad(image, (self.pad,) * 4)
-        return image[:, top : top + self.image_size, left : left + self.image_size]
 
 
 @dataclass(frozen=True)

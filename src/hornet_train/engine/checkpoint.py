@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -27,19 +27,21 @@ from torch import Tensor
 
 from hornet_train.engine.state import TensorGroups
 from hornet_train.errors import CheckpointError
-from hornet_train.track.files import write_bytes
+from hornet_train.track.files import sync_folder, write_bytes, write_through
 
 FORMAT = 1
+_log = logging.getLogger("hornet_train")
 _STEP = re.compile(r"step_(\d{8,})")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was read and whose sums match."""
+    """A checkpoint that was read and whose sums match; `texts` are its further files, by name."""
 
     folder: Path
     tensors: TensorGroups
     numbers: dict[str, Any]
+    texts: dict[str, str]
 
 
 class CheckpointStore:
@@ -66,7 +68,17 @@ class CheckpointStore:
         self.metadata = {"format": "pt", **(metadata or {})}
 
     def save(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> Path:
-        """Write the checkpoint of step `numbers["step"]`, repoint `last` and `best`, prune."""
+        """Write the checkpoint of step `numbers["step"]`, repoint `last` and `best`, prune.
+
+        Raises:
+            CheckpointError: the file system refuses (full, read-only); older checkpoints stand as they were.
+        """
+        try:
+            return self._save(tensors, numbers)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder} cannot be written ({error.strerror})") from error
+
+    def _save(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
         name = step_name(numbers["step"])
@@ -76,17 +88,17 @@ class CheckpointStore:
         for group, named in tensors.items():
             metadata = self.metadata if group != "optimizer" else {"format": "pt"}
             data = safetensors.torch.save(_storable(named), metadata=metadata)
-            files[f"{group}.safetensors"] = _write(hidden / f"{group}.safetensors", data)
+            files[f"{group}.safetensors"] = _put(hidden / f"{group}.safetensors", data)
         for file, text in (*self.texts.items(), ("state.json", json.dumps(dict(numbers), indent=2))):
-            files[file] = _write(hidden / file, text.encode())
+            files[file] = _put(hidden / file, text.encode())
         manifest = {"format": FORMAT, "step": numbers["step"], "files": files}
-        _write(hidden / "manifest.json", json.dumps(manifest, indent=2).encode())
-        _sync_folder(hidden)
+        _put(hidden / "manifest.json", json.dumps(manifest, indent=2).encode())
+        sync_folder(hidden)
         place = self.folder / name
         if place.exists():  # a damaged one that the run has come past again
             place.rename(self.folder / f".{name}.old")
         hidden.rename(place)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         self.point(last=name, best=step_name(numbers["best"]["step"]) if numbers["best"] else None)
         self.clean()
         self.prune()
@@ -110,15 +122,19 @@ class CheckpointStore:
         precious = {pointed(self.folder, "last"), pointed(self.folder, "best")}
         for path in self.steps()[: -self.keep]:
             if path.name not in precious:
-                shutil.rmtree(path)
+                path.rename(self.folder / f".{path.name}.old")  # gone under its name before it is in pieces
+        self.clean()
 
     def clean(self) -> None:
-        """Remove what an interrupted write left behind."""
+        """Remove what interrupted writes and pruning left behind."""
         for path in self.folder.glob(".step_*"):
-            shutil.rmtree(path)
+            try:
+                shutil.rmtree(path)
+            except OSError as error:  # somebody on a network file system reads it: the next time will do
+                _log.warning("%s cannot be removed yet (%s)", path, error.strerror)
 
-    def newest(self) -> tuple[Saved | None, list[str]]:
-        """The newest checkpoint whose sums match, and why each newer one was passed over.
+    def newest(self) -> tuple[Path | None, list[str]]:
+        """The newest step folder whose sums match, and why each newer one was passed over.
 
         Raises:
             CheckpointError: there are checkpoints, and not one of them is good.
@@ -126,7 +142,7 @@ class CheckpointStore:
         passed_over: list[str] = []
         for path in reversed(self.steps()):
             try:
-                return read_checkpoint(path), passed_over
+                return read_checkpoint(path).folder, passed_over
             except CheckpointError as error:
                 passed_over.append(str(error))
         if passed_over:
@@ -157,26 +173,30 @@ def pointed(folder: Path, pointer: str) -> str | None:
     return name if _STEP.fullmatch(name) else None
 
 
-def locate(path: Path) -> tuple[Path, list[str]]:
-    """The step folder that a run folder, a `checkpoints` folder or a step folder stands for.
+def locate(path: Path, groups: tuple[str, ...] = ("model", "ema")) -> tuple[Saved, list[str]]:
+    """The checkpoint that a run folder, a `checkpoints` folder or a step folder stands for.
 
     Of a run it is the best whose sums match, else the last, else the newest good one.
 
+    Args:
+        path: the folder.
+        groups: which safetensors to read and check.
+
     Returns:
-        The step folder, and a sentence for each better choice that was passed over.
+        The checkpoint, and a sentence for each better choice that was passed over.
 
     Raises:
         CheckpointError: there is none, or none is good.
     """
     if (path / "manifest.json").exists() or _STEP.fullmatch(path.name):
-        return path, []
+        return read_checkpoint(path, groups), []
     folder = path if path.name == "checkpoints" else path / "checkpoints"
     store = CheckpointStore(folder, keep=1)
     names = [pointed(folder, "best"), pointed(folder, "last"), *(p.name for p in reversed(store.steps()))]
     passed_over: list[str] = []
     for name in dict.fromkeys(name for name in names if name is not None):
         try:
-            return read_checkpoint(folder / name).folder, passed_over
+            return read_checkpoint(folder / name, groups), passed_over
         except CheckpointError as error:
             passed_over.append(f"passed over: {error}")
     raise CheckpointError("\n  ".join([f"{path} holds no usable checkpoint", *passed_over]))
@@ -204,6 +224,7 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
         raise CheckpointError(f"{folder} has checkpoint format {version}, this program reads {FORMAT}")
     tensors: TensorGroups = {}
     numbers: dict[str, Any] | None = None
+    texts: dict[str, str] = {}
     for name, (size, digest) in expected.items():
         group = name.removesuffix(".safetensors")
         if name != Path(name).name:
@@ -216,11 +237,13 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
                 tensors[group] = safetensors.torch.load(data)
             elif name == "state.json":
                 numbers = json.loads(data)
+            else:
+                texts[name] = data.decode()
         except (SafetensorError, ValueError) as error:
             raise CheckpointError(f"{folder / name} cannot be read ({error})") from None
     if numbers is None or (groups is None and not {"model", "optimizer"} <= set(tensors)):
         raise CheckpointError(f"{folder / 'manifest.json'} does not list all files of a checkpoint")
-    return Saved(folder, tensors, numbers)
+    return Saved(folder, tensors, numbers, texts)
 
 
 def _verified(path: Path, size: int, digest: str) -> bytes:
@@ -248,17 +271,7 @@ def _storable(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def _write(path: Path, data: bytes) -> dict[str, Any]:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _put(path: Path, data: bytes) -> dict[str, Any]:
+    """Write a file through to the disk; its entry in the manifest."""
+    write_through(path, data)
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -72,6 +72,44 @@ class World:
             raise outcome
         return cast(T, outcome)
 
+    def together(self, action: Callable[[], T]) -> T:
+        """What `action` gives on this rank, when all have done it.
+
+        Raises:
+            UserError: that of any rank, on every rank, so that none waits for one that has gone.
+        """
+        result: T | None = None
+        failure: UserError | None = None
+        try:
+            result = action()
+        except UserError as error:
+            if not self.is_distributed:
+                raise
+            failure = error
+        if self.is_distributed:
+            failures: list[UserError | None] = [None] * self.size
+            dist.all_gather_object(failures, failure)
+            told = [(rank, fault) for rank, fault in enumerate(failures) if fault is not None]
+            if len(told) == self.size:
+                raise told[0][1]
+            for rank, fault in told:
+                raise type(fault)(f"rank {rank}: {fault}")
+        return cast(T, result)
+
+    def agree(self, value: object) -> bool:
+        """Whether every rank has the same value."""
+        if not self.is_distributed:
+            return True
+        values: list[object] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return all(other == value for other in values)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank rank 0's buffers: the running statistics of batch norm, which DDP shares later."""
+        if self.is_distributed:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def wrap(self, model: nn.Module, *, find_unused_parameters: bool = False) -> nn.Module:
         """The model under DDP, or itself for one process."""
         if not self.is_distributed:
@@ -87,11 +125,6 @@ class World:
 def launched_world_size() -> int:
     """How many processes torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def launched_rank() -> int:
-    """This process's rank as torchrun gave it; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def choose_device(kind: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -79,6 +79,13 @@ class TrainState:
 
     def _restore_optimizer(self, saved: Mapping[str, Tensor]) -> None:
         parameters = dict(self.model.named_parameters())
+        slots: dict[str, set[str]] = {}
+        for key in saved:
+            name, slot = key.rsplit("/", 1)
+            slots.setdefault(name, set()).add(slot)
+        every = set().union(*slots.values())
+        if partial := [name for name, has in slots.items() if has != every]:
+            raise CheckpointError(f"the checkpoint's optimizer state of {partial[0]!r} is not complete")
         self.optimizer.state.clear()
         for key, value in saved.items():
             name, slot = key.rsplit("/", 1)
@@ -87,11 +94,9 @@ class TrainState:
                     f"the checkpoint has optimizer state of {name!r}, which the model lacks"
                 )
             parameter = parameters[name]
-            if value.ndim:  # a moment: laid out as its parameter
+            if slot != "step":  # a moment: laid out as its parameter
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-            elif self.optimizer.param_groups[0].get("fused") or self.optimizer.param_groups[0].get(
-                "capturable"
-            ):
+            elif self.optimizer.param_groups[0].get("fused"):  # counts on the device
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][slot] = value
 

@@ -12,10 +12,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from hornet_train.data.address import batch_rng, device_seed
+from hornet_train.data.loader import Batch
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.state import TrainState
-from hornet_train.engine.task import Batch, Task
+from hornet_train.engine.task import Task
 from hornet_train.optim.optimizers import set_learning_rate
 
 
@@ -26,10 +27,12 @@ class StepResult:
     Attributes:
         loss_sum: this rank's sum of the loss over its images, 0-d.
         grad_norm: the global gradient norm before clipping, 0-d.
+        skipped: 1 where fp16 overflowed, the loss scale was halved and the weights kept, else 0; 0-d.
     """
 
     loss_sum: Tensor
     grad_norm: Tensor
+    skipped: Tensor
 
 
 def train_step(
@@ -56,6 +59,7 @@ def train_step(
         step_size: images of the step over all ranks. A micro-batch's mean loss has weight size / step_size,
             so the gradient is that of the mean over the step however it was cut up, also in the shorter
             last step of an epoch.
+        precision: with fp16 a step whose gradient overflows changes no weight; the schedule goes on.
         clip_grad: the greatest norm of the whole gradient; None does not clip.
     """
     set_learning_rate(state.optimizer, learning_rate)
@@ -80,7 +84,8 @@ def train_step(
     if state.average is not None:
         state.average.update(state.step)
     state.step += 1
-    return StepResult(loss_sum, grad_norm)
+    skipped = (~grad_norm.isfinite()).float() if precision == "fp16" else torch.zeros_like(grad_norm)
+    return StepResult(loss_sum, grad_norm, skipped)
 
 
 def _synchronising(network: nn.Module, *, last: bool) -> AbstractContextManager[object]:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-Batch = dict[str, Tensor]
+from hornet_train.data.loader import Batch
 
 
 @dataclass(frozen=True)

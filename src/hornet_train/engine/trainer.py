@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from hornet_train.data.loader import Loader
+from hornet_train.data.loader import Batch, Loader
 from hornet_train.data.sampler import EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
@@ -18,7 +20,7 @@ from hornet_train.engine.evaluate import evaluate
 from hornet_train.engine.precision import PrecisionName
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.step import StepResult, train_step
-from hornet_train.engine.task import Batch, Task
+from hornet_train.engine.task import Task
 from hornet_train.errors import DataError
 from hornet_train.optim.schedules import Schedule
 from hornet_train.track.metrics import Speedometer, Sums
@@ -37,6 +39,31 @@ class Settings:
     eval_batch_size: int
     precision: PrecisionName
     clip_grad: float | None
+
+
+class _Window:
+    """What the next `train` event tells: sums and speed since the one before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = Sums(device=device)
+        self.speed = Speedometer()
+        self.grad_norm = torch.zeros((), device=device)  # of the newest step
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, the time that the loop waited for them taken down."""
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            self.speed.add_wait(time.perf_counter() - begin)
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, result: StepResult, *, mine: int, images: int) -> None:
+        """Count a step: `mine` images of this rank, `images` over all of them."""
+        self.sums.add(loss=result.loss_sum, images=mine, skipped=result.skipped)
+        self.grad_norm = result.grad_norm
+        self.speed.add_images(images)
 
 
 @dataclass
@@ -64,6 +91,7 @@ class Trainer:
     world: World
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
+    window: _Window = field(init=False)
 
     def fit(self) -> Best | None:
         """Train from the state's step to the last one; returns the best evaluation.
@@ -73,7 +101,7 @@ class Trainer:
         """
         settings, state = self.settings, self.state
         batches = self.train_data.training(self.plan, state.step, settings.total_steps)
-        self._start_window()
+        self.window = _Window(self.world.device)
         self.network.train()
         while state.step < settings.total_steps:
             step = state.step
@@ -82,7 +110,7 @@ class Trainer:
                 state,
                 self.network,
                 self.task,
-                self._timed(islice(batches, len(sizes))),
+                self.window.timed(islice(batches, len(sizes))),
                 sizes,
                 step_size=self.plan.step_size(step),
                 learning_rate=self.schedule(step),
@@ -91,7 +119,7 @@ class Trainer:
                 clip_grad=settings.clip_grad,
                 world=self.world,
             )
-            self._count(result, sizes, step)
+            self.window.add(result, mine=sum(sizes), images=self.plan.step_size(step))
             self.advance(state.step)
             if self._due(settings.log_every):
                 self._log(step)
@@ -104,80 +132,64 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.settings.total_steps
 
-    def _start_window(self) -> None:
-        """Begin to add up what the next `train` event tells."""
-        self.speed = Speedometer()
-        self.sums = Sums(device=self.world.device)
-        self.grad_norm: Tensor | None = None
-        self.loss_scale = self.state.scaler.get_scale()
-
-    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, the time that the loop waited for them taken down."""
-        while True:
-            begin = time.perf_counter()
-            batch = next(batches, None)
-            self.speed.add_wait(time.perf_counter() - begin)
-            if batch is None:
-                return
-            yield batch
-
-    def _count(self, result: StepResult, sizes: list[int], step: int) -> None:
-        self.sums.add(loss=result.loss_sum, images=sum(sizes))
-        self.grad_norm = result.grad_norm
-        self.speed.add_images(self.plan.step_size(step))
-
     def _log(self, step: int) -> None:
-        """Tell the window's mean loss over all ranks; the one place where the host waits for the device."""
-        assert self.grad_norm is not None
-        self.sums.add(grad_norm=self.grad_norm / self.world.size)  # the same on every rank
-        self.sums.reduce(self.world.all_reduce)
-        totals = self.sums.read()
-        images_per_second, data_wait = self.speed.read()
-        self._tell(
+        """Tell the window's mean loss over all ranks; the host waits here, for evaluations and saves."""
+        window, world = self.window, self.world
+        window.sums.add(grad_norm=window.grad_norm)
+        window.sums.reduce(world.all_reduce)
+        totals = window.sums.read()
+        speed = window.speed.read()
+        self.tell(
             "train",
             loss=totals["loss"] / totals["images"],
             lr=self.schedule(step),
-            grad_norm=totals["grad_norm"],
-            images_per_second=images_per_second,
-            data_wait=data_wait,
+            grad_norm=totals["grad_norm"] / world.size,  # the same on every rank
+            images_per_second=speed.images_per_second,
+            data_wait=speed.data_wait,
         )
-        if self.state.scaler.get_scale() < self.loss_scale:
-            self._tell("skipped_step", reason="fp16 overflow", loss_scale=self.state.scaler.get_scale())
-        self._start_window()
+        if skipped := round(totals["skipped"] / world.size):
+            scale = self.state.scaler.get_scale()
+            self.tell("skipped_step", count=skipped, reason="fp16 overflow", loss_scale=scale)
+        self.window = _Window(world.device)
 
     def _evaluate(self) -> bool:
         """Evaluate the model and its average; whether one of them is the best so far."""
         if self.eval_data is None:
             return False
-        improved = False
-        contestants = {"model": self.state.model}
+        models = {"model": self.state.model}
         if self.state.average is not None:
-            contestants["ema"] = self.state.average.module
-        with self.speed.paused():
-            for weights, model in contestants.items():
-                metrics = self._evaluate_one(model)
-                self._tell("eval", weights=weights, **metrics)
-                goal, best = self.task.goal, self.state.best
-                if goal.better(metrics[goal.metric], than=best.value if best else None):
-                    self.state.best = Best(self.state.step, weights, goal.metric, metrics[goal.metric])
-                    improved = True
+            models["ema"] = self.state.average.module
+        world, improved = self.world, False
+        with self._clock_stopped():
+            batches = self.eval_data.evaluation(world.rank, world.size, self.settings.eval_batch_size)
+            results = evaluate(self.task, models, batches, world=world, precision=self.settings.precision)
+        for weights, metrics in results.items():
+            if metrics["count"] != len(self.eval_data.samples):
+                raise DataError(
+                    f"evaluation counted {metrics['count']} samples of {len(self.eval_data.samples)}"
+                )
+            self.tell("eval", weights=weights, **metrics)
+            goal, best = self.task.goal, self.state.best
+            if goal.better(metrics[goal.metric], than=best.value if best else None):
+                self.state.best = Best(self.state.step, weights, goal.metric, metrics[goal.metric])
+                improved = True
         return improved
 
-    def _evaluate_one(self, model: nn.Module) -> dict[str, float]:
-        assert self.eval_data is not None
-        world = self.world
-        batches = self.eval_data.evaluation(world.rank, world.size, self.settings.eval_batch_size)
-        metrics = evaluate(self.task, model, batches, world=world, precision=self.settings.precision)
-        if metrics["count"] != len(self.eval_data.samples):
-            raise DataError(f"evaluation counted {metrics['count']} samples of {len(self.eval_data.samples)}")
-        return metrics
-
     def _save(self) -> None:
-        with self.speed.paused():
+        with self._clock_stopped():
             if self.world.is_main:
                 self.store.save(self.state.tensors(), self.state.numbers())
 
-    def _tell(self, event: str, **values: Any) -> None:
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        """Keep what is done here out of the throughput; the steps before it count to their end."""
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize(self.world.device)
+        with self.window.speed.paused():
+            yield
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Write an event of the present step to every sink."""
         epoch = round(self.state.step / self.plan.steps_per_epoch, 4)
         for sink in self.sinks:
             sink.write({"event": event, "step": self.state.step, "epoch": epoch, **values})

@@ -218,10 +218,12 @@ def _fit_head(
     """Make the file's head fit by `head_rows`, or give way to the model's own head if that is allowed."""
     ours = {name: tensor for name, tensor in wanted.items() if _is_head(name, classifier)}
     theirs = {name: tensor for name, tensor in given.items() if _is_head(name, classifier)}
-    if {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}:
-        return []
     here, there = (_classes(head, classifier) for head in (ours, theirs))
-    if head_rows is not None and here and there:
+    if head_rows is not None:
+        if not here or not there:
+            raise CheckpointError(
+                f"a class map is given, but {'the model' if there else 'the file'} has no head"
+            )
         if head_rows.numel() != here or not 0 <= int(head_rows.min()) <= int(head_rows.max()) < there:
             raise CheckpointError(
                 f"the class map does not fit: it names {head_rows.numel()} rows {int(head_rows.min())}.."
@@ -229,6 +231,8 @@ def _fit_head(
             )
         given.update({name: tensor.index_select(0, head_rows) for name, tensor in theirs.items()})
         return [f"took {here} of the head's {there} rows by the class map"]
+    if {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}:
+        return []
     if not allow_new_head:
         return []
     for name in theirs:

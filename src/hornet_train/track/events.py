@@ -57,6 +57,13 @@ def best_result(events: Iterable[Mapping[str, Any]], metric: str | None = None) 
     return best
 
 
+def strict(event: Mapping[str, Any]) -> Event:
+    """What strict JSON can say: a NaN or infinity becomes null, and is told under "nonfinite"."""
+    nonfinite = {k: str(v) for k, v in event.items() if isinstance(v, float) and not math.isfinite(v)}
+    told = {"nonfinite": nonfinite} if nonfinite else {}
+    return {**event, **dict.fromkeys(nonfinite), **told}
+
+
 def scalars(event: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an event under the names that dashboards show: `train/loss`, `eval/ema/top1`."""
     prefix = str(event.get("event", "event"))

@@ -18,16 +18,21 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_through(beside, data)
         os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def write_through(path: str | Path, data: bytes) -> None:
+    """Put `data` at `path` and onto the disk; a kill may leave a part of it."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -60,7 +65,7 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path}: not valid JSON ({fault})") from fault
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable, where the file system lets a folder be synced (some network ones do not)."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

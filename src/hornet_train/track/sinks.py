@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from hornet_train.track.events import Event, scalars
+from hornet_train.track.events import Event, scalars, strict
 from hornet_train.track.files import write_bytes
 
 __all__ = ["Event", "JsonlSink", "Sink", "TensorBoardSink", "read_events", "rewind"]
@@ -131,10 +130,7 @@ def rewind(path: str | Path, step: int) -> int:
 
 def _line(event: Mapping[str, Any]) -> bytes:
     """One strict-JSON line, with numbers that JSON cannot say moved to "nonfinite"."""
-    nonfinite = {k: str(v) for k, v in event.items() if isinstance(v, float) and not math.isfinite(v)}
-    if nonfinite:
-        event = {**event, **dict.fromkeys(nonfinite), "nonfinite": nonfinite}
-    return json.dumps(dict(event), allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
+    return json.dumps(strict(event), allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def _parse(line: bytes) -> Event | None:

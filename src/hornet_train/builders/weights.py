@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from hornet_train.engine.checkpoint import locate, read_checkpoint, step_name
+from hornet_train.config.stored import CLASSES, HEADER
+from hornet_train.engine.checkpoint import locate
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.weights import load_into, read_weights
 
@@ -22,6 +24,7 @@ class Weights:
         place: the step folder or file they are from.
         name: `model` or `ema`.
         step: of the run; None where it is not told.
+        classes: their names in label order; empty where they are not told.
         notes: one sentence for each thing a user should know of.
     """
 
@@ -29,6 +32,7 @@ class Weights:
     place: Path
     name: str
     step: int | None
+    classes: tuple[str, ...]
     notes: list[str]
 
 
@@ -45,17 +49,20 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     """
     if not path.is_dir():
         tensors, origin = read_weights(path, prefer="model" if wanted == "model" else "ema")
-        averaged = origin["ema"] or path.name == "ema.safetensors"
-        return Weights(tensors, path, "ema" if averaged else "model", None, [])
-    folder, notes = locate(path)
-    best = read_checkpoint(folder, groups=()).numbers.get("best")
-    at_best = best is not None and folder.name == step_name(best["step"])
-    has_average = (folder / "ema.safetensors").exists()
-    name = wanted or (best["weights"] if best and at_best else "ema" if has_average else "model")
-    if name == "ema" and not has_average:
-        raise CheckpointError(f"{folder} has no averaged weights: weights=model")
-    saved = read_checkpoint(folder, groups=(name,))
-    return Weights(saved.tensors[name], folder, name, int(saved.numbers["step"]), notes)
+        name = "ema" if origin["ema"] or path.name == "ema.safetensors" else "model"
+        if wanted not in (None, name):
+            other = "averaged" if wanted == "ema" else "raw"
+            raise CheckpointError(f"{path} holds no {other} weights: weights={name}")
+        header = json.loads(origin["metadata"].get(HEADER, "{}"))
+        return Weights(tensors, path, name, None, tuple(header.get(CLASSES, ())), [])
+    saved, notes = locate(path)
+    best, step = saved.numbers.get("best"), int(saved.numbers["step"])
+    made_it_the_best = best["weights"] if best and best["step"] == step else None
+    name = wanted or made_it_the_best or ("ema" if "ema" in saved.tensors else "model")
+    if name not in saved.tensors:
+        raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
+    classes = tuple(json.loads(saved.texts["data.json"])["classes"]) if "data.json" in saved.texts else ()
+    return Weights(saved.tensors[name], saved.folder, name, step, classes, notes)
 
 
 def start_from(model: nn.Module, init_from: str, init_map: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hornet_train.config.schema import Augment, Config, Data, FolderData, Model, SyntheticData
 from hornet_train.data.dataset import EvalSamples
@@ -36,13 +37,24 @@ class Sources:
         assert some is not None
         return some.classes
 
+    def identity(self) -> dict[str, Any]:
+        """What makes these images these images, as JSON: a run is one of the same images throughout."""
+        parts = {"train": self.train, "val": self.val}
+        return {
+            "classes": list(self.classes),
+            **{
+                name: {"samples": len(source), "sha256": source.fingerprint}
+                for name, source in parts.items()
+                if source is not None
+            },
+        }
 
-def build_sources(data: Data, *, seed: int = 0, training: bool = True) -> Sources:
+
+def build_sources(data: Data, *, training: bool = True) -> Sources:
     """The images that a data group names.
 
     Args:
         data: the group.
-        seed: of synthetic images.
         training: False leaves the training images alone.
 
     Raises:
@@ -66,8 +78,8 @@ def build_sources(data: Data, *, seed: int = 0, training: bool = True) -> Source
     if isinstance(data, SyntheticData):
         made = (data.source_size, data.num_classes)
         return Sources(
-            SyntheticSource(data.train_count, *made, seed=2 * seed) if training else None,
-            SyntheticSource(data.val_count, *made, seed=2 * seed + 1),
+            SyntheticSource(data.train_count, *made, seed=0) if training else None,
+            SyntheticSource(data.val_count, *made, seed=1),
         )
     return Sources(DigitsSource("train") if training else None, DigitsSource("val"))
 

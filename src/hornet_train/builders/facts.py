@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from hornet_train.build.data import Sources
+from hornet_train.builders.data import Sources
 from hornet_train.config.schema import Config
+from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
-from hornet_train.models.complexity import count
+from hornet_train.models.complexity import Complexity, count
 
 
 def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> dict[str, str | list[str]]:
@@ -21,12 +23,11 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     """
     assert sources.train is not None
     world, plan, settings = trainer.world, trainer.plan, trainer.settings
-    try:
-        cost = count(trainer.state.model, config.data.image_size)
-    except ValueError as error:  # HorNet refuses images below its stride
-        raise ConfigError([f"data.image_size={config.data.image_size}: {error}"]) from error
+    cost = measured(trainer.state.model, config.model.name, config.data.image_size)
     held_out = f"{len(sources.val):,} held out" if sources.val is not None else "none held out"
-    dropped = f"; {plan.dropped} a epoch are left out (data.drop_last)" if plan.dropped else ""
+    left_out = f"; {plan.dropped} an epoch are left out (data.drop_last)" if plan.dropped else ""
+    if isinstance(sources.train, FolderSource) and sources.train.ignored:
+        left_out += f"; {sources.train.ignored:,} files that are no images"
     pieces = -(-config.batch_size // (plan.micro_batch_size * world.size))
     warmup = config.schedule.warmup
     recipe = config.recipe
@@ -38,7 +39,7 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
         "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
         f"at {config.data.image_size}x{config.data.image_size}",
         "data": f"{config.data.source}: {len(sources.train):,} training images, {held_out}, "
-        f"{len(sources.classes):,} classes{dropped}",
+        f"{len(sources.classes):,} classes{left_out}",
         "batch": f"{config.batch_size} = {_many(world.size, 'process')} x {_many(pieces, 'micro-batch')} x "
         f"{_many(plan.micro_batch_size, 'image')}",
         "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
@@ -47,6 +48,18 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
         "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
         "writes to": str(folder),
     }
+
+
+def measured(model: nn.Module, name: str, image_size: int) -> Complexity:
+    """What a model costs at an image size, found by running it without arithmetic.
+
+    Raises:
+        ConfigError: it does not take images of that size.
+    """
+    try:
+        return count(model, image_size)
+    except (ValueError, AssertionError, RuntimeError) as error:  # models say it in their own ways
+        raise ConfigError([f"data.image_size={image_size} does not suit {name}: {error}"]) from error
 
 
 def _many(count: int, noun: str) -> str:

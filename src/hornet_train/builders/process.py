@@ -16,4 +16,6 @@ def set_up_process(dist: Dist, *, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True)
+    # fp32 means fp32: torch would round the convolutions' inputs to TF32, and not the matrix products'
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not deterministic

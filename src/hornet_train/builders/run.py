@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hornet_train.build.data import build_sources, build_task, eval_samples, train_transform
-from hornet_train.build.facts import facts
-from hornet_train.build.weights import start_from
+from hornet_train.builders.data import Sources, build_sources, build_task, eval_samples, train_transform
+from hornet_train.builders.facts import facts, measured
+from hornet_train.builders.weights import start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
@@ -22,17 +23,18 @@ from hornet_train.config.validate import accumulation
 from hornet_train.data.dataset import EvalSamples, TrainSamples
 from hornet_train.data.loader import Loader
 from hornet_train.data.sampler import EpochPlan
-from hornet_train.engine.checkpoint import CheckpointStore
+from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
-from hornet_train.errors import ConfigError
+from hornet_train.errors import ConfigError, DataError
 from hornet_train.models import HorNet
 from hornet_train.optim import schedules
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
+from hornet_train.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,64 @@ class Run:
     resumed_from: int | None
 
 
-def build_run(
-    config: Config,
-    tree: Mapping[str, Any],
-    *,
-    world: World,
-    folder: Path,
-) -> Run:
+def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: Path) -> Run:
     """Build everything and take over the newest checkpoint, if any. Sinks are added by the caller.
 
     Raises:
-        UserError: the data, the model or a checkpoint does not fit; nothing was written.
+        UserError: the data, the model or a checkpoint does not fit, on any rank; nothing was written.
     """
-    sources = build_sources(config.data, seed=config.seed)
+    store = CheckpointStore(folder / "checkpoints", keep=config.checkpoint.keep)
+    place, passed_over = (
+        (None, []) if config.resume == "restart" else world.on_main(store.newest)  # one for all ranks
+    )
+    parts = world.together(lambda: _build_parts(config, world, place))
+    if not world.agree((parts.state.step, parts.sources.identity())):
+        raise DataError("the processes see other images than each other: data.root must be the same for all")
+    store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(parts.sources.identity())}
+    store.metadata |= {HEADER: header_text(tree, parts.sources.classes)}
+    network = torch.compile(parts.state.model) if config.compile else parts.state.model
+    assert isinstance(network, nn.Module)
+
+    def loader(samples: TrainSamples | EvalSamples) -> Loader:
+        return Loader(
+            samples, device=world.device, workers=config.data.workers, prefetch=config.data.prefetch
+        )
+
+    val = parts.sources.val
+    trainer = Trainer(
+        task=parts.task,
+        state=parts.state,
+        network=world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
+        plan=parts.plan,
+        train_data=loader(parts.train_samples),
+        eval_data=loader(eval_samples(val, config.data)) if val is not None else None,
+        schedule=parts.schedule,
+        settings=parts.settings,
+        store=store,
+        world=world,
+    )
+    notes = [*(f"passed over: {reason}" for reason in passed_over), *parts.notes]
+    resumed_from = None if place is None else parts.state.step
+    return Run(trainer, facts(config, parts.sources, trainer, folder), notes, resumed_from)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What each rank builds on its own, without a word to the others."""
+
+    sources: Sources
+    task: Classification
+    plan: EpochPlan
+    settings: Settings
+    schedule: schedules.Schedule
+    train_samples: TrainSamples
+    state: TrainState
+    notes: list[str]
+
+
+def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
+    """Data, task, plan and state, the latter from the checkpoint at `place` where there is one."""
+    sources = build_sources(config.data)
     assert sources.train is not None
     task = build_task(config.model, config.data, len(sources.classes), config)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
@@ -85,10 +132,12 @@ def build_run(
     )
     settings, schedule = _resolve(config, plan, micro)
     train_samples = TrainSamples(sources.train, train_transform(config.data, config.augment), config.seed)
-
     torch.manual_seed(config.seed)
     model = task.build_model().to(world.device)
-    notes = start_from(model, config.init_from, config.init_map) if config.init_from is not None else []
+    measured(model, config.model.name, config.data.image_size)
+    notes = []
+    if config.init_from is not None and place is None:
+        notes += start_from(model, config.init_from, config.init_map)
     state = TrainState(
         model=model,
         optimizer=_optimizer(model, config),
@@ -97,37 +146,39 @@ def build_run(
         if config.ema.enabled
         else None,
     )
-    store = CheckpointStore(
-        folder / "checkpoints",
-        keep=config.checkpoint.keep,
-        texts={"config.yaml": to_yaml(tree)},
-        metadata={HEADER: header_text(tree)},
-    )
-    saved, passed_over = store.newest() if config.resume != "restart" else (None, [])
-    if saved is not None:
-        state.restore(saved.tensors, saved.numbers)
-        notes = [*(f"passed over: {reason}" for reason in passed_over), f"going on from {saved.folder}"]
-    network = torch.compile(model) if config.compile else model
-    assert isinstance(network, nn.Module)
+    if place is not None:
+        notes += _take_over(state, read_checkpoint(place), sources, forced=config.resume == "force")
+        if config.init_from is not None:
+            notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
+    return _Parts(sources, task, plan, settings, schedule, train_samples, state, notes)
 
-    def loader(samples: TrainSamples | EvalSamples) -> Loader:
-        return Loader(
-            samples, device=world.device, workers=config.data.workers, prefetch=config.data.prefetch
-        )
 
-    trainer = Trainer(
-        task=task,
-        state=state,
-        network=world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
-        plan=plan,
-        train_data=loader(train_samples),
-        eval_data=loader(eval_samples(sources.val, config.data)) if sources.val is not None else None,
-        schedule=schedule,
-        settings=settings,
-        store=store,
-        world=world,
-    )
-    return Run(trainer, facts(config, sources, trainer, folder), notes, None if saved is None else state.step)
+def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:
+    """Restore a checkpoint that was trained on these images.
+
+    Raises:
+        CheckpointError: it is for another model.
+        DataError: the images are not those it was trained on, and `forced` is not set.
+    """
+    notes = []
+    before, now = json.loads(saved.texts.get("data.json", "{}")), sources.identity()
+    if changed := [name for name, value in before.items() if now.get(name) != value]:
+        told = "; ".join(f"{name}: {_brief(before[name])} -> {_brief(now.get(name))}" for name in changed)
+        if not forced:
+            raise DataError(
+                f"{saved.folder} was trained on other images than the data group names now ({told}): "
+                "bring them back, or go on all the same with resume=force"
+            )
+        notes.append(f"going on with other images ({told})")
+    state.restore(saved.tensors, saved.numbers)
+    return [*notes, f"going on from {saved.folder}"]
+
+
+def _brief(part: Any) -> str:
+    """An entry of the images' identity in a few words."""
+    if isinstance(part, dict):
+        return f"{part['samples']:,} images, {part['sha256'][:8]}"
+    return f"{len(part):,} classes" if isinstance(part, list) else "none"
 
 
 def _resolve(config: Config, plan: EpochPlan, micro: int) -> tuple[Settings, schedules.Schedule]:

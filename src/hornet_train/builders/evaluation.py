@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from hornet_train.build.data import build_sources, build_task, eval_samples
-from hornet_train.build.weights import Weights, classifier_name, find_weights, load
+from hornet_train.builders.data import build_sources, build_task, eval_samples
+from hornet_train.builders.facts import measured
+from hornet_train.builders.weights import Weights, classifier_name, find_weights, load
 from hornet_train.config.schema import EvalConfig
 from hornet_train.data.loader import Loader
 from hornet_train.engine.distributed import World
@@ -46,6 +47,12 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
             f"{config.data.source} are of {len(source.classes)}"
         )
     notes = [*weights.notes, *load(model, weights)]
+    if renamed := sum(a != b for a, b in zip(weights.classes, source.classes, strict=False)):
+        notes.append(
+            f"{renamed} classes are called otherwise than in training (the first is {weights.classes[0]!r} "
+            f"there, {source.classes[0]!r} here): labels go by their order"
+        )
+    measured(model, config.model.name, config.data.image_size)
     data = Loader(
         eval_samples(source, config.data),
         device=world.device,

@@ -1,0 +1,98 @@
+"""The run folder: whose it is, and what is written into it when a run starts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from hornet_train.config.compose import to_yaml
+from hornet_train.config.stored import differences, read_config
+from hornet_train.engine.distributed import World
+from hornet_train.errors import ConfigError
+from hornet_train.track.environment import environment
+from hornet_train.track.files import read_json, write_json, write_text
+from hornet_train.track.sinks import rewind
+
+
+def default_run_dir(choices: Mapping[str, str]) -> Path:
+    """runs/<date>_<model>_<data>, new each second."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    return Path("runs") / f"{stamp}_{choices['model']}_{choices['data']}"
+
+
+Resume = Literal["auto", "force", "restart"]
+
+
+def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> None:
+    """Make sure that a run can be written to a folder; changes nothing.
+
+    Raises:
+        ConfigError: it is no folder, cannot be written, or holds a run with another config.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError([f"run_dir={folder} is a file: choose another"])
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(
+            [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
+        )
+    if resume == "restart":
+        return
+    kept = folder / "config.yaml"
+    if not kept.exists():
+        if (folder / "checkpoints").exists():
+            raise ConfigError(
+                [f"run_dir={folder} has checkpoints but no config.yaml: choose another run_dir"]
+            )
+        return
+    changed = differences(read_config(kept), tree)
+    if changed and resume == "auto":
+        lines = "".join(f"\n    {line}" for line in changed)
+        raise ConfigError(
+            [
+                f"run_dir={folder} holds a run with another config:{lines}\n"
+                "  start anew elsewhere with another run_dir=, here with resume=restart (the old run is kept "
+                "under another name), or go on all the same with resume=force"
+            ]
+        )
+
+
+def claim_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> str | None:
+    """Make the run folder, after `check_run_folder`; with `restart`, move an earlier run out of the way.
+
+    Returns:
+        What was done, or is different, as a sentence; None for nothing.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    note, kept = None, folder / "config.yaml"
+    try:
+        if resume == "restart" and (kept.exists() or (folder / "checkpoints").exists()):
+            whole = folder.absolute()
+            numbered = (whole.with_name(f"{whole.name}.old{i}") for i in count(1))
+            aside = next(place for place in numbered if not place.exists())
+            whole.rename(aside)
+            note = f"the run that was in {folder} is now in {aside}"
+        elif kept.exists() and (changed := differences(read_config(kept), tree)):
+            note = f"going on with another config: {'; '.join(changed)}"
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"run_dir={folder} cannot be made ({error.strerror}): choose another"]) from error
+    return note
+
+
+def open_run_folder(folder: Path, tree: Mapping[str, Any], *, world: World, step: int) -> None:
+    """Write what a run folder says of this start, and take the metrics back to the step it starts from."""
+    record = folder / "environment.json"
+    started = environment(world.size, world.device.type)
+    before = read_json(record) if record.exists() else None
+    earlier = [*before.pop("earlier", []), before] if isinstance(before, dict) else []
+    write_json(record, {**started, "earlier": earlier})
+    write_text(folder / "config.yaml", to_yaml(tree))
+    rewind(folder / "metrics.jsonl", step)
