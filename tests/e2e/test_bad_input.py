@@ -169,9 +169,10 @@ def test_a_run_is_one_of_the_same_images(tmp_path: Path, command: Command) -> No
     for split in ("train", "val"):
         picture_folders(root / split, "cat", "dog", count=6)
     arguments = [
-        "model=hornet_pico_gf", "data=folder", f"data.root={root}", "data.workers=0", "data.image_size=32",
-        "batch_size=4", "epochs=4it", "schedule.warmup=0it", "checkpoint.every=2it", f"run_dir={tmp_path}/run",
-    ]  # fmt: skip
+        *("model=hornet_pico_gf", "data=folder", f"data.root={root}", "data.workers=0", "data.image_size=32"),
+        *("batch_size=4", "epochs=4it", "schedule.warmup=0it", "checkpoint.every=2it"),
+        f"run_dir={tmp_path}/run",
+    ]
     assert command("hornet-train", *arguments)[0] == 0
     shutil.rmtree(tmp_path / "run/checkpoints/step_00000004")
     (root / "train/cat/5.png").unlink()

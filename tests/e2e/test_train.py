@@ -198,6 +198,7 @@ def test_every_switch_of_the_loop_trains(tmp_path: Path) -> None:
         "hornet-train",
         *TINY,
         "micro_batch_size=8",
+        "model.args.depths=[1,1,1,1]",
         "model.grad_checkpointing=true",
         "model.channels_last=false",
         "compile=true",
