@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -81,12 +82,11 @@ Examples:
 def answer_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help, --cfg job or --version of hornet-train; the overrides where there is something to do."""
     if {"--help", "-h"} & set(arguments):
-        sys.stdout.write(TRAIN.format(groups=_groups(GROUPS), keys=_keys("train.yaml")))
+        _say(TRAIN.format(groups=_groups(GROUPS), keys=_keys("train.yaml")))
     elif arguments == ["--version"]:
-        tell_version("hornet-train")
-    elif "--cfg" in arguments:
-        at = arguments.index("--cfg")
-        sys.stdout.write(compose_train(arguments[:at] + arguments[at + 2 :]).yaml())
+        _say(f"hornet-train {version('hornet-train')}\n")
+    elif "--cfg=job" in arguments or "--cfg job" in " ".join(arguments):
+        _say(compose_train([a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]).yaml())
     else:
         return arguments
     return None
@@ -95,17 +95,18 @@ def answer_questions(arguments: list[str]) -> list[str] | None:
 def answer_eval_questions(arguments: list[str]) -> list[str] | None:
     """The same for hornet-eval."""
     if {"--help", "-h"} & set(arguments):
-        sys.stdout.write(EVALUATE.format(groups=_groups(EVAL_GROUPS), keys=_keys("eval.yaml")))
+        _say(EVALUATE.format(groups=_groups(EVAL_GROUPS), keys=_keys("eval.yaml")))
     elif arguments == ["--version"]:
-        tell_version("hornet-eval")
+        _say(f"hornet-eval {version('hornet-train')}\n")
     else:
         return arguments
     return None
 
 
-def tell_version(command: str) -> None:
-    """The version of the package, on stdout."""
-    sys.stdout.write(f"{command} {version('hornet-train')}\n")
+def _say(text: str) -> None:
+    """To stdout, from rank 0."""
+    if os.environ.get("RANK", "0") == "0":
+        sys.stdout.write(text)
 
 
 def _groups(groups: tuple[str, ...]) -> str:

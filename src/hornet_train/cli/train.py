@@ -112,7 +112,10 @@ def _sinks(
     if log.wandb:
         from hornet_train.track.wandb_sink import WandbSink
 
-        sinks.append(WandbSink(folder, tree, log.wandb_project, log.wandb_name, log.wandb_entity))
+        wandb = WandbSink(folder, tree, log.wandb_project, log.wandb_name, log.wandb_entity)
+        if wandb.where:
+            console.say(f"Weights & Biases: {wandb.where}")
+        sinks.append(wandb)
     for sink in reversed(sinks):  # the curves last, from a whole metrics.jsonl
         stack.callback(sink.close)
     return sinks
