@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from hornet_train.config.compose import to_yaml
+from hornet_train.config.compose import Composed, to_yaml
+from hornet_train.config.schema import Config
 from hornet_train.config.stored import differences, read_config
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
@@ -18,10 +19,12 @@ from hornet_train.track.files import read_json, write_json, write_text
 from hornet_train.track.sinks import rewind
 
 
-def default_run_dir(choices: Mapping[str, str]) -> Path:
-    """runs/<date>_<model>_<data>, new each second."""
+def default_run_dir(composed: Composed[Config]) -> Path:
+    """runs/<date>_<model>_<data>, new each second; for timm's models with the name of the model."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("runs") / f"{stamp}_{choices['model']}_{choices['data']}"
+    model, data = composed.choices["model"], composed.choices["data"]
+    name = composed.config.model.name.replace("/", "_") if model == "timm" else model
+    return Path("runs") / f"{stamp}_{name}_{data}"
 
 
 Resume = Literal["auto", "force", "restart"]

@@ -36,7 +36,7 @@ def _train(overrides: list[str]) -> None:
     composed = compose_train(overrides, world_size=launched_world_size())
     config = composed.config
     with joined(config.dist, deterministic=config.deterministic) as world:
-        folder = world.broadcast(Path(config.run_dir or default_run_dir(composed.choices)))
+        folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
         tree = {**composed.tree, "run_dir": str(folder)}
         world.on_main(lambda: check_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, world=world, folder=folder)
