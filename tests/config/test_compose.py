@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -147,6 +148,8 @@ def test_paths_are_taken_as_they_are() -> None:
     config = compose_train(["data=folder", f"data.root={path}", "run_dir=null"]).config
     assert isinstance(config.data, schema.FolderData)
     assert config.data.root == path
+    home = compose_train(["run_dir=~/runs/a b"]).config.run_dir
+    assert home == str(Path.home() / "runs/a b")
     assert config.run_dir is None
 
 

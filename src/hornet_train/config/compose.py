@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -146,7 +147,7 @@ def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any
             else:
                 faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
         elif key in PATHS and value != "null":
-            parsed[key] = value.strip("'\"")
+            parsed[key] = os.path.expanduser(value.strip("'\""))  # the shell leaves key=~/x alone
         else:
             try:
                 parsed[key] = _value(text)
