@@ -56,10 +56,13 @@ class ConfigError(UserError):
 def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     """The nearest of `options` as a sentence, or the options themselves where none is near."""
     options = sorted(options)
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    begun = [option for option in options if word and option.startswith(word)]
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6) if len(begun) != 1 else begun
     if not near:  # a key given without its group: `lr` for `optim.lr`
         near = [option for option in options if option.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    if near:
-        return f"did you mean {near[0]!r}?"
+    if near and len(begun) < 2:
+        all_of_few = f" It is one of: {', '.join(options)}." if len(options) <= 5 else ""
+        return f"did you mean {near[0]!r}?{all_of_few}"
+    options = begun or options
     shown = ", ".join(options[:most]) + (", ..." if len(options) > most else "")
     return f"it is one of: {shown}" if options else "there are no options"

@@ -107,7 +107,8 @@ def test_all_faults_at_once() -> None:
         "unknown key optim.lrr: did you mean 'optim.lr'?",
         "model=hornet_tiny_gf: no such option of model; did you mean 'hornet_t_gf'?",
         "batch_size=0: input should be greater than or equal to 1",
-        "schedule=cosin: no such option of schedule; did you mean 'cosine'?",
+        "schedule=cosin: no such option of schedule; did you mean 'cosine'? "
+        "It is one of: cosine, multistep, poly.",
     )
     assert len(told) == 10
     assert set(expected) <= set(told)
@@ -127,6 +128,11 @@ def test_all_faults_at_once() -> None:
         ("optim.lr=inf", "optim.lr=inf"),
         ("epochs=1e400ep", "epochs=1e400ep"),
         ("seed=${foo}", "foo"),
+        ("batch_size=true", "batch_size=True"),
+        ("model.args=[1]", "model.args=[1]"),
+        ("run_dir=", "run_dir= is empty"),
+        ("data.workers=1000000", "data.workers=1000000"),
+        ("recipe=hornet_t", "hornet_t_7x7_in1k, hornet_t_gf_in1k"),
         ("precision=fp23", "did you mean 'fp32'"),
         ("data.source=digit", "did you mean 'digits'"),
         ("schedule.warmup=30%%", "schedule.warmup"),

@@ -22,6 +22,9 @@ BASE = compose_train([]).tree
         "eval.every=2ep",
         "dist=cpu",
         "model.grad_checkpointing=true",
+        "epochs=24ep",  # the same, written otherwise
+        "schedule.warmup=3.0ep",
+        "compile=no",
     ],
 )
 def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
@@ -33,8 +36,8 @@ def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
     [
         ("seed=1", "seed: 0 -> 1"),
         ("batch_size=48", "batch_size: 96 -> 48"),
-        ("epochs=25", "epochs: 24 -> 25"),
-        ("augment.mixup=0", "augment.mixup: 0.4 -> 0"),
+        ("epochs=25", "epochs: 24ep -> 25ep"),
+        ("augment.mixup=0", "augment.mixup: 0.4 -> 0.0"),
         ("ema=none", "ema.enabled: True -> False"),
         ("precision=bf16", "precision: fp32 -> bf16"),
         ("model.args.scale=1.0", "model.args.scale: (none) -> 1.0"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import TINY, run
+from helpers import TINY, events, resolve, run
 from PIL import Image
 
 Command = Callable[..., tuple[int, str, str]]
@@ -238,6 +240,47 @@ def test_a_restart_takes_over_nothing(tmp_path: Path, command: Command) -> None:
     assert code == 0, err
     assert "run.old1" in out
     assert [path.name for path in folder.glob("checkpoints/step_*")] == ["step_00000001"]
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path, command: Command) -> None:
+    first = subprocess.Popen(
+        resolve(("hornet-train", *TINY, "epochs=5000", f"run_dir={tmp_path}/run")), stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run/metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for resume in ("auto", "restart"):
+            arguments = [*TINY, "epochs=5000", f"run_dir={tmp_path}/run", f"resume={resume}"]
+            code, _, err = command("hornet-train", *arguments)
+            assert code == 2
+            assert f"process {first.pid} on" in err
+    finally:
+        first.kill()
+        first.wait()
+    code, _, err = command("hornet-train", *TINY, "resume=restart", f"run_dir={tmp_path}/run")
+    assert code == 0, err
+
+
+def test_a_damaged_held_out_image_costs_no_training(tmp_path: Path, command: Command) -> None:
+    root = tmp_path / "photos"
+    for split in ("train", "val"):
+        picture_folders(root / split, "cat", "dog", count=6)
+    sound = (root / "val/dog/2.png").read_bytes()
+    (root / "val/dog/2.png").write_bytes(b"damaged")
+    arguments = [
+        *("model=hornet_pico_gf", "data=folder", f"data.root={root}", "data.workers=0", "data.image_size=32"),
+        *("batch_size=4", "epochs=3it", "schedule.warmup=0it", f"run_dir={tmp_path}/run"),
+    ]
+    code, _, err = command("hornet-train", *arguments)
+    assert code == 2
+    assert "val/dog/2.png" in err
+    (root / "val/dog/2.png").write_bytes(sound)
+    code, out, err = command("hornet-train", *arguments)
+    assert code == 0, err
+    assert "step_00000003" in out, "goes on from the checkpoint of the step that was to be evaluated"
+    assert [e["step"] for e in events(tmp_path / "run", "eval")] == [3, 3]
+    assert "complete" in command("hornet-train", *arguments)[1]
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

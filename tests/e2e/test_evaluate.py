@@ -146,6 +146,7 @@ def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, co
         (["checkpoint={run}/config.yaml"], "config.yaml"),
         (["checkpoint={run}", "data.image_size=2"], "data.image_size=2"),
         (["checkpoint={run}", "data.val=false"], "training only"),
+        (["checkpoint={run}", "out={run}"], "give the path of a file"),
         (["checkpoint={run}/checkpoints/step_00000003/model.safetensors", "weights=ema"], "weights=model"),
         (["checkpoint={run}/checkpoints/step_00000099"], "step_00000099"),
     ],

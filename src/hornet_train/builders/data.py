@@ -84,6 +84,15 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
     return Sources(DigitsSource("train") if training else None, DigitsSource("val"))
 
 
+def check_classes(sources: Sources) -> None:
+    """Raises DataError where there is nothing to tell apart."""
+    if len(sources.classes) < 2:
+        raise DataError(
+            f"the training images are all of one class, {sources.classes[0]!r}: is data.root the folder that "
+            "holds train/ and val/, with a folder for each class in them?"
+        )
+
+
 def build_task(model: Model, data: Data, num_classes: int, config: Config | None = None) -> Classification:
     """The classification task; without a training config, one that only evaluates.
 

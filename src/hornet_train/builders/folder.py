@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
+import socket
 import time
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from hornet_train.config.compose import Composed, to_yaml
 from hornet_train.config.schema import Config
@@ -17,6 +20,8 @@ from hornet_train.errors import ConfigError
 from hornet_train.track.environment import environment
 from hornet_train.track.files import read_json, write_json, write_text
 from hornet_train.track.sinks import rewind
+
+_log = logging.getLogger("hornet_train")
 
 
 def default_run_dir(composed: Composed[Config]) -> Path:
@@ -44,6 +49,8 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> N
         raise ConfigError(
             [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
         )
+    if (folder / ".lock").exists():
+        hold_run_folder(folder).close()
     if resume == "restart":
         return
     kept = folder / "config.yaml"
@@ -90,12 +97,39 @@ def claim_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> s
     return note
 
 
-def open_run_folder(folder: Path, tree: Mapping[str, Any], *, world: World, step: int) -> None:
-    """Write what a run folder says of this start, and take the metrics back to the step it starts from."""
+def hold_run_folder(folder: Path) -> IO[str]:
+    """Keep every other process from training in a folder, for as long as the file that is returned is open.
+
+    The system lets go when this process ends, however it ends.
+
+    Raises:
+        ConfigError: another process trains there; it is named.
+    """
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not shared with data workers
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        raise ConfigError(
+            [f"run_dir={folder}: another process trains in it ({file.read().strip()})"]
+        ) from None
+    except OSError as error:  # a file system without locks
+        _log.warning("%s cannot be locked (%s): start no second run in it", folder, error.strerror)
+        return file
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+def open_run_folder(
+    folder: Path, tree: Mapping[str, Any], *, world: World, step: int, again: frozenset[str]
+) -> None:
+    """Write what a run folder says of this start; take the metrics back to where it starts (`rewind`)."""
     record = folder / "environment.json"
     started = environment(world.size, world.device.type)
     before = read_json(record) if record.exists() else None
     earlier = [*before.pop("earlier", []), before] if isinstance(before, dict) else []
     write_json(record, {**started, "earlier": earlier})
     write_text(folder / "config.yaml", to_yaml(tree))
-    rewind(folder / "metrics.jsonl", step)
+    rewind(folder / "metrics.jsonl", step, again=again)

@@ -12,7 +12,14 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hornet_train.builders.data import Sources, build_sources, build_task, eval_samples, train_transform
+from hornet_train.builders.data import (
+    Sources,
+    build_sources,
+    build_task,
+    check_classes,
+    eval_samples,
+    train_transform,
+)
 from hornet_train.builders.facts import facts, measured
 from hornet_train.builders.weights import start_from
 from hornet_train.config.compose import to_yaml
@@ -112,6 +119,7 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
     """Data, task, plan and state, the latter from the checkpoint at `place` where there is one."""
     sources = build_sources(config.data)
     assert sources.train is not None
+    check_classes(sources)
     task = build_task(config.model, config.data, len(sources.classes), config)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     if config.batch_size > len(sources.train):

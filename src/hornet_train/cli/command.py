@@ -81,6 +81,8 @@ def _quiet() -> None:
     """Silence warnings of libraries about what is as it should be."""
     # torch's DDP warns of the strides of 1x1 kernels under channels_last, where they do not matter
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    # a run's name may be in a script that the figure's font lacks
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")
     # the number of workers is the user's choice, and the share of time spent waiting for data is logged
     warnings.filterwarnings("ignore", message="This DataLoader will create")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_eval_questions
 from hornet_train.config.compose import compose_eval
+from hornet_train.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -22,6 +24,9 @@ def _evaluate(overrides: list[str]) -> None:
 
     composed = compose_eval(overrides, _known_of)
     config = composed.config
+    out = Path(config.out) if config.out else _beside(Path(config.checkpoint or ""))
+    if out.is_dir() or not os.access(next(p for p in out.absolute().parents if p.exists()), os.W_OK):
+        raise ConfigError([f"out={out} cannot be written: give the path of a file"])
     with joined(config.dist) as world:
         job = world.together(lambda: build_evaluation(config, world=world))
         begin = time.perf_counter()
@@ -43,9 +48,7 @@ def _evaluate(overrides: list[str]) -> None:
                 "precision": config.precision,
                 "processes": world.size,
             }
-            _tell(
-                result, job.notes, Path(config.out) if config.out else _beside(Path(config.checkpoint or ""))
-            )
+            _tell(result, job.notes, out)
 
 
 def _known_of(checkpoint: str) -> dict[str, Any] | None:
@@ -72,7 +75,6 @@ def _beside(checkpoint: Path) -> Path:
 
 
 def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
-    from hornet_train.errors import ConfigError
     from hornet_train.track.console import ConsoleSink
     from hornet_train.track.events import strict
     from hornet_train.track.files import write_json
@@ -97,3 +99,7 @@ def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
     except OSError as error:
         raise ConfigError([f"out={out} cannot be written ({error.strerror})"]) from error
     console.say(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,7 @@ def answer_questions(arguments: list[str]) -> list[str] | None:
         _say(TRAIN.format(groups=_groups(GROUPS), keys=_keys("train.yaml")))
     elif arguments == ["--version"]:
         _say(f"hornet-train {version('hornet-train')}\n")
-    elif "--cfg=job" in arguments or "--cfg job" in " ".join(arguments):
+    elif {"--cfg=job", "--cfg"} & set(arguments):
         _say(compose_train([a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]).yaml())
     else:
         return arguments

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_questions
@@ -28,7 +29,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _train(overrides: list[str]) -> None:
-    from hornet_train.builders.folder import check_run_folder, claim_run_folder, default_run_dir
+    from hornet_train.builders.folder import (
+        check_run_folder,
+        claim_run_folder,
+        default_run_dir,
+        hold_run_folder,
+    )
     from hornet_train.builders.run import build_run
     from hornet_train.engine.distributed import launched_world_size
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole
@@ -41,6 +47,8 @@ def _train(overrides: list[str]) -> None:
         world.on_main(lambda: check_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, world=world, folder=folder)
         note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume))
+        held: list[IO[str]] = []
+        world.on_main(lambda: held.append(hold_run_folder(folder)))
         console: Console = NullConsole()
         if world.is_main:
             console = ConsoleSink(run.trainer.settings.total_steps, run.trainer.plan.steps_per_epoch)
@@ -50,6 +58,8 @@ def _train(overrides: list[str]) -> None:
             _fit(config, tree, run, world=world, folder=folder, console=console, note=note)
         finally:
             logging.getLogger("hornet_train").removeHandler(handler)
+            for lock in held:
+                lock.close()
 
 
 def _fit(
@@ -66,10 +76,11 @@ def _fit(
     for text in ([note] if note else []) + run.notes:
         console.warn(text) if text.startswith("passed over") else console.say(text)
     trainer, begin = run.trainer, time.monotonic()
-    if trainer.state.step >= trainer.settings.total_steps:
-        console.say(
-            f"{folder}: this run is complete at step {trainer.state.step:,}; resume=restart trains anew"
-        )
+    step, total = trainer.state.step, trainer.settings.total_steps
+    if step > total:
+        console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
+    elif step == total and not trainer.owes_evaluation:
+        console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains anew")
     else:
         console.start_panel(run.facts, "hornet-train")
         with ExitStack() as stack:
@@ -87,7 +98,8 @@ def _fit(
             f"{minutes:.1f} minutes"
         )
     console.say(f"results: {folder}/metrics.jsonl, {folder}/curves.png, {folder}/checkpoints")
-    console.say(f"evaluate: hornet-eval checkpoint={folder}")
+    if trainer.eval_data is not None:
+        console.say(f"evaluate: hornet-eval {shlex.quote(f'checkpoint={folder}')}")
 
 
 def _sinks(
@@ -105,7 +117,8 @@ def _sinks(
     from hornet_train.track.sinks import JsonlSink, TensorBoardSink
 
     log, step = config.log, run.resumed_from
-    open_run_folder(folder, tree, world=world, step=step or 0)
+    again = frozenset({"eval"} if run.trainer.owes_evaluation else ())
+    open_run_folder(folder, tree, world=world, step=step or 0, again=again)
     sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]
     if log.tensorboard:
         sinks.append(TensorBoardSink(folder / "tensorboard", resume_step=step))
@@ -119,3 +132,7 @@ def _sinks(
     for sink in reversed(sinks):  # the curves last, from a whole metrics.jsonl
         stack.callback(sink.close)
     return sinks
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config.schema import Config, EvalConfig
-from hornet_train.config.validate import data_rules, rules, typed
+from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
 
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
@@ -146,6 +146,8 @@ def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any
                 parsed[key] = value
             else:
                 faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
+        elif key in PATHS and not value:
+            faults.append(f"{key}= is empty: give it a path, or leave it out")
         elif key in PATHS and value != "null":
             parsed[key] = os.path.expanduser(value.strip("'\""))  # the shell leaves key=~/x alone
         else:
@@ -195,7 +197,10 @@ def _checked(
         if key in groups:
             continue
         if key in keys or any(key.startswith(f"{free}.") for free in FREE):
-            OmegaConf.update(tree, key, value, merge=True)
+            try:
+                OmegaConf.update(tree, key, value, merge=True)
+            except OmegaConfBaseException:  # a list for a mapping, say
+                faults.append(f"{key}={value} is not of the kind that {key} takes")
         else:
             faults.append(f"unknown key {key}: {did_you_mean(key, keys)}")
     try:
@@ -213,13 +218,13 @@ def _checked(
         faults += check(config)
     if faults or config is None:
         raise ConfigError(faults)
-    return Composed(config, _plain(tree), chosen)
+    return Composed(config, plain(config), chosen)
 
 
 def _plain(tree: DictConfig) -> Tree:
-    plain = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    nested = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(nested, dict)
+    return {str(key): value for key, value in nested.items()}
 
 
 def _keys(tree: Any, prefix: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -31,14 +31,15 @@ def _run_length(value: object) -> object:
     return _duration(value)
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Length = Annotated[Duration, BeforeValidator(_duration)]
-RGB = tuple[float, float, float]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
+Momentum = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Length = Annotated[Duration, BeforeValidator(_duration), PlainSerializer(str)]
+RGB = tuple[Number, Number, Number]
 
 
 @_frozen
@@ -60,7 +61,7 @@ class _Images:
     std: RGB
     crop_pct: Share  # crop / short side of evaluations below 384 pixels
     interpolation: Literal["bicubic", "bilinear"]
-    workers: Annotated[int, Field(ge=0)]  # reading processes of each rank
+    workers: Annotated[int, Field(ge=0, le=256, strict=True)]  # reading processes of each rank
     prefetch: Count  # batches ready in each worker
     drop_last: bool  # leave out the shorter last step of an epoch
 
@@ -181,7 +182,7 @@ class Log:
 @_frozen
 class Classification:
     name: Literal["classification"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 @_frozen
@@ -213,8 +214,10 @@ class Config:
 
     run_dir: str | None  # null: runs/<date>_<model>_<data>
     resume: Literal["auto", "force", "restart"]
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    epochs: Annotated[Duration, BeforeValidator(_run_length)]  # length of the run; a bare number is epochs
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+    epochs: Annotated[
+        Duration, BeforeValidator(_run_length), PlainSerializer(str)
+    ]  # length of the run; a bare number is epochs
     batch_size: Count  # images of a step over all ranks
     micro_batch_size: Count | None  # images a rank forwards at once, at most; null: its share of batch_size
     precision: Literal["fp32", "bf16", "fp16"]

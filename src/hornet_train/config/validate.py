@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +24,12 @@ def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, s
     except ValidationError as error:
         details = error.errors(include_url=False)
         return None, {_key(tree, detail["loc"]): _sentence(tree, detail) for detail in details}
+
+
+def plain(config: Config | EvalConfig) -> dict[str, Any]:
+    """A config as the mapping that config.yaml holds: each value written in one way, however it was given."""
+    tree: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return tree
 
 
 def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
@@ -110,6 +117,10 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
             yield f"augment.{name}=[{low},{high}]: the smaller value comes first"
     if config.dist.device == "cpu" and config.dist.backend == "nccl":
         yield "dist.backend=nccl needs GPUs, and dist.device=cpu has none: dist.backend=gloo"
+    if isinstance(config.schedule, schema.MultistepSchedule):
+        for one, other in pairwise(config.schedule.milestones):
+            if one.unit == other.unit and one.value >= other.value:
+                yield f"schedule.milestones: {one} comes before {other}, in rising order"
     if config.init_map is not None and config.init_from is None:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
 

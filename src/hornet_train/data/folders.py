@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hornet_train.errors import DataError, did_you_mean
+from hornet_train.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -84,9 +84,7 @@ def _find(root: Path, split: str) -> Path:
     folder = root / split
     if not folder.is_dir():
         there = sorted(_entries(root, folders=True))
-        holds = (
-            f"there are: {preview(there)}; {did_you_mean(split, there)}" if there else "it holds no folders"
-        )
+        holds = f"there are: {preview(there)}" if there else "it holds no folders"
         raise DataError(f"data.root={root} has no folder {split}/; {holds}")
     return folder
 

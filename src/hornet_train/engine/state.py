@@ -29,7 +29,7 @@ class Best:
 
 @dataclass
 class TrainState:
-    """Weights, optimizer moments, averaged weights, the step and the best result.
+    """Weights, optimizer moments, averaged weights, the step, the newest evaluation's step, the best result.
 
     There is no generator state and no position of a loader: both are functions of the step.
     """
@@ -39,6 +39,7 @@ class TrainState:
     scaler: GradScaler
     average: AveragedModel | None
     step: int = 0
+    evaluated: int = 0
     best: Best | None = None
 
     def tensors(self) -> TensorGroups:
@@ -56,6 +57,7 @@ class TrainState:
     def numbers(self) -> dict[str, Any]:
         return {
             "step": self.step,
+            "evaluated": self.evaluated,
             "best": asdict(self.best) if self.best else None,
             "loss_scaler": self.scaler.state_dict(),
         }
@@ -75,6 +77,7 @@ class TrainState:
         if numbers["loss_scaler"]:
             self.scaler.load_state_dict(numbers["loss_scaler"])
         self.step = int(numbers["step"])
+        self.evaluated = int(numbers["evaluated"])
         self.best = Best(**numbers["best"]) if numbers["best"] else None
 
     def _restore_optimizer(self, saved: Mapping[str, Tensor]) -> None:

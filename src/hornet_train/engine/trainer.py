@@ -103,6 +103,8 @@ class Trainer:
         batches = self.train_data.training(self.plan, state.step, settings.total_steps)
         self.window = _Window(self.world.device)
         self.network.train()
+        if self.owes_evaluation and self._evaluate():
+            self._save()
         while state.step < settings.total_steps:
             step = state.step
             sizes = self.plan.micro_sizes(step)
@@ -123,11 +125,18 @@ class Trainer:
             self.advance(state.step)
             if self._due(settings.log_every):
                 self._log(step)
-            improved = self._due(settings.eval_every) and self._evaluate()
-            if improved or self._due(settings.checkpoint_every):
+            if self._due(settings.checkpoint_every):
+                self._save()  # before an evaluation, which takes long and may meet a damaged image
+            if self.owes_evaluation and self._evaluate():
                 self._save()
         self.world.barrier()
         return state.best
+
+    @property
+    def owes_evaluation(self) -> bool:
+        """Whether the present step is one to evaluate and that has not been done: before a kill, say."""
+        due = self.state.step > 0 and self._due(self.settings.eval_every)
+        return self.eval_data is not None and due and self.state.evaluated < self.state.step
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.settings.total_steps
@@ -153,9 +162,8 @@ class Trainer:
         self.window = _Window(world.device)
 
     def _evaluate(self) -> bool:
-        """Evaluate the model and its average; whether one of them is the best so far."""
-        if self.eval_data is None:
-            return False
+        """Evaluate the model and its average; whether there is something to save: a new best, or the end."""
+        assert self.eval_data is not None
         models = {"model": self.state.model}
         if self.state.average is not None:
             models["ema"] = self.state.average.module
@@ -173,7 +181,8 @@ class Trainer:
             if goal.better(metrics[goal.metric], than=best.value if best else None):
                 self.state.best = Best(self.state.step, weights, goal.metric, metrics[goal.metric])
                 improved = True
-        return improved
+        self.state.evaluated = self.state.step
+        return improved or self.state.step == self.settings.total_steps
 
     def _save(self) -> None:
         with self._clock_stopped():

@@ -59,6 +59,9 @@ class ModelSpec:
                 ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
             )
             raise ConfigError([f"model.name={self.name} with {keys or 'no arguments'}: {error}"]) from error
+        except OSError as error:  # timm's own pretrained=true, away from its hub
+            hint = "download the weights and give init_from=<file>"
+            raise ConfigError([f"model.name={self.name}: its weights cannot be fetched: {hint}"]) from error
         if self.grad_checkpointing:
             try:
                 model.set_grad_checkpointing(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -73,8 +74,9 @@ class ConsoleSink:
         line_seconds: float = 10.0,
     ) -> None:
         """`stream`: stdout unless given; warnings go to stderr. `interactive`: None asks the stream."""
-        self._out = text.SafeStream(stream or sys.stdout)
-        self._err = text.SafeStream(sys.stderr)
+        # a stream that was closed before the start is None
+        self._out = text.SafeStream(stream or sys.stdout or io.StringIO())
+        self._err = text.SafeStream(sys.stderr or io.StringIO())
         if interactive is None:
             interactive = self._out.isatty() and os.environ.get("TERM") != "dumb"
         self._total = total_steps

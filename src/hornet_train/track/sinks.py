@@ -99,11 +99,16 @@ def read_events(path: str | Path) -> list[Event]:
     return events
 
 
-def rewind(path: str | Path, step: int) -> int:
+def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) -> int:
     """Drop what a run wrote after `step`, that of the checkpoint it goes on from: no step is told twice.
 
     An event without a step belongs to the step of the event before it. Torn and damaged lines go too. The
     file is replaced whole, so a kill here costs nothing.
+
+    Args:
+        path: a metrics.jsonl.
+        step: what comes after it is dropped.
+        again: kinds of events that will be told again at the step itself, and are dropped there too.
 
     Returns:
         The number of lines dropped; 0 where there is no file.
@@ -120,7 +125,7 @@ def rewind(path: str | Path, step: int) -> int:
         if event is None:
             continue
         at = event.get("step", at)
-        if at <= step:
+        if at < step or (at == step and event.get("event") not in again):
             kept.append(line + b"\n")
     whole = b"".join(kept)
     if whole != data:
