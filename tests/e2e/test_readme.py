@@ -140,7 +140,11 @@ def test_a_change_of_what_is_asked_for_installs_again(tmp_path: Path) -> None:
 
     def calls() -> int:
         done = subprocess.run(
-            ["make", "install", "PYTHON=./python"], cwd=tmp_path, capture_output=True, text=True, check=False
+            ["make", "install", "PYTHON=./python", "VENV=.venv"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return (tmp_path / "calls").read_text().count("pip install")
