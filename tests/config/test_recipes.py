@@ -1,4 +1,4 @@
-"""The published commands, field by field as FACTS section 3 has them."""
+"""The published commands, field by field as the authors' TRAINING.md has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hornet_train.config.compose import compose_train, options
 from hornet_train.config.schema import Config, CosineSchedule, FolderData
 from hornet_train.config.validate import accumulation
 
-# FACTS section 3; "gpu" is the batch of one GPU, m RandAugment's magnitude
+# "gpu" is the batch of one GPU, m RandAugment's magnitude
 TABLE = """
 name                           model           batch gpu lr   wd   ep  wu drop clip m  ema mix ld  size top1
 hornet_t_7x7_in1k              tiny_7x7        4096  128 4e-3 0.05 300 20 0.2  100  9  1   1   -     224  82.8
@@ -84,7 +84,7 @@ def test_field_by_field(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_builds_on_the_meta_device(recipe: str) -> None:
-    """With the published number of parameters: FACTS section 1."""
+    """With the published number of parameters."""
     config = compose(recipe)
     classes = 10_459 if recipe.endswith("_in22k") else 1000
     with torch.device("meta"):

@@ -14,7 +14,7 @@ from hornet_train.models import HorNet, variants
 from hornet_train.models.complexity import count
 from hornet_train.models.layer_ids import layer_id, num_layer_ids
 
-# FACTS, section 1: parameters (1000 classes), GMACs of convolutions and linear layers at 224 and 384 pixels
+# Of the published code: parameters (1000 classes), GMACs of conv and linear layers at 224 and 384 pixels
 FAMILY = {
     "hornet_tiny_7x7": (22_409_512, 3.9684, 11.6612),
     "hornet_tiny_gf": (22_991_848, 3.8887, 11.4270),
