@@ -80,7 +80,7 @@ def _head_rows(path: Path) -> Tensor:
             rows = torch.load(path, map_location="cpu", weights_only=True)
         else:
             rows = torch.tensor([int(line) for line in path.read_text().split()])
-    except Exception as error:
+    except Exception as error:  # a damaged pickle raises nearly anything; the user is told which
         raise ConfigError([f"init_map={path} cannot be read ({error})"]) from error
     if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.is_floating_point():
         raise ConfigError([f"init_map={path} is not a list of row numbers, one for each class"])
