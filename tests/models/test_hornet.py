@@ -28,6 +28,13 @@ FAMILY = {
     "hornet_large_gf_img384": (201_806_824, 34.5572, 101.5529),
 }
 
+ISOTROPIC = {
+    "hornet_iso_small_7x7": (21.84, 4.19),
+    "hornet_iso_small_gf": (22.47, 4.11),
+    "hornet_iso_base_7x7": (84.96, 16.47),
+    "hornet_iso_base_gf": (86.22, 16.31),
+}
+
 
 @pytest.fixture
 def pico(filled):
@@ -35,7 +42,7 @@ def pico(filled):
 
 
 def test_the_table_has_the_whole_family():
-    assert set(variants.VARIANTS) == {*FAMILY, "hornet_pico_7x7", "hornet_pico_gf"}
+    assert set(variants.VARIANTS) == {*FAMILY, *ISOTROPIC, "hornet_pico_7x7", "hornet_pico_gf"}
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -173,7 +180,7 @@ def test_too_small_images_are_refused(pico):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"orders": (2, 3)}, "one entry a stage; they have 4, 2, 4 and 4"),
+        ({"orders": (2, 3)}, "orders has 2 entries for 4 stages: one for all, or one a stage"),
         ({"dim": 24, "orders": (2, 3, 7, 5)}, "order 7 .* not 96; the nearest that works is 128"),
         ({"dim": 8, "depths": (0, 1, 1, 1)}, "at least 1"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from hornet_train.builders.data import build_sources, build_task, eval_samples
 from hornet_train.builders.facts import measured
-from hornet_train.builders.weights import Weights, classifier_name, find_weights, load
+from hornet_train.builders.weights import Weights, classifier_name, find_weights, head_rows, load
 from hornet_train.config.schema import EvalConfig
 from hornet_train.data.loader import Loader
 from hornet_train.engine.distributed import World
@@ -40,16 +40,19 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
     assert source is not None
     task = build_task(config.model, config.data, len(source.classes))
     model = task.build_model()
+    rows = head_rows(Path(config.init_map)) if config.init_map is not None else None
     head = weights.tensors.get(f"{classifier_name(model)}.weight")
-    if head is not None and head.shape[0] != len(source.classes):
+    if rows is None and head is not None and head.shape[0] != len(source.classes):
         raise DataError(
             f"{weights.place} tells {head.shape[0]} classes apart, the images of data.source="
-            f"{config.data.source} are of {len(source.classes)}"
+            f"{config.data.source} are of {len(source.classes)}: if the former include the latter, "
+            "init_map=<file> says which rows of the head these are"
         )
-    notes = [*weights.notes, *load(model, weights)]
-    if renamed := sum(a != b for a, b in zip(weights.classes, source.classes, strict=False)):
+    notes = [*weights.notes, *load(model, weights, rows=rows)]
+    names = weights.classes if rows is None else ()
+    if renamed := sum(a != b for a, b in zip(names, source.classes, strict=False)):
         notes.append(
-            f"{renamed} classes are called otherwise than in training (the first is {weights.classes[0]!r} "
+            f"{renamed} classes are called otherwise than in training (the first is {names[0]!r} "
             f"there, {source.classes[0]!r} here): labels go by their order"
         )
     measured(model, config.model.name, config.data.image_size)

@@ -50,8 +50,8 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     }
 
 
-def measured(model: nn.Module, name: str, image_size: int) -> Complexity:
-    """What a model costs at an image size, found by running it without arithmetic.
+def measured(model: nn.Module, name: str, image_size: int, key: str = "data.image_size") -> Complexity:
+    """What a model costs at an image size, the value of `key`, found by running it without arithmetic.
 
     Raises:
         ConfigError: it does not take images of that size.
@@ -59,7 +59,7 @@ def measured(model: nn.Module, name: str, image_size: int) -> Complexity:
     try:
         return count(model, image_size)
     except (ValueError, AssertionError, RuntimeError) as error:  # models say it in their own ways
-        raise ConfigError([f"data.image_size={image_size} does not suit {name}: {error}"]) from error
+        raise ConfigError([f"{key}={image_size} does not suit {name}: {error}"]) from error
 
 
 def _many(count: int, noun: str) -> str:

@@ -37,6 +37,7 @@ from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models import HorNet
+from hornet_train.models.monitor import GateMonitor
 from hornet_train.optim import schedules
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
@@ -75,6 +76,7 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
         raise DataError("the processes see other images than each other: data.root must be the same for all")
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(parts.sources.identity())}
     store.metadata |= {HEADER: header_text(tree, parts.sources.classes)}
+    monitor = _gate_monitor(parts.state.model, config) if config.log.gates else None
     network = torch.compile(parts.state.model) if config.compile else parts.state.model
     assert isinstance(network, nn.Module)
 
@@ -95,6 +97,7 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
         settings=parts.settings,
         store=store,
         world=world,
+        monitor=monitor,
     )
     notes = [*(f"passed over: {reason}" for reason in passed_over), *parts.notes]
     resumed_from = None if place is None else parts.state.step
@@ -249,6 +252,16 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
         layer_ids=_layer_ids(model) if given.layer_decay is not None else None,
     )
     return adamw(groups, betas=given.betas, eps=given.eps, implementation=given.implementation)
+
+
+def _gate_monitor(model: nn.Module, config: Config) -> GateMonitor:
+    """Raises ConfigError where there are no gating products to watch."""
+    try:
+        if isinstance(model, HorNet):
+            return GateMonitor(model)
+        raise ValueError("it is no HorNet")
+    except ValueError as error:
+        raise ConfigError([f"log.gates=true cannot watch {config.model.name}: {error}"]) from error
 
 
 def _layer_ids(model: Any) -> dict[str, int]:

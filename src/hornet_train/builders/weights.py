@@ -54,7 +54,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
             other = "averaged" if wanted == "ema" else "raw"
             raise CheckpointError(f"{path} holds no {other} weights: weights={name}")
         header = json.loads(origin["metadata"].get(HEADER, "{}"))
-        return Weights(tensors, path, name, None, tuple(header.get(CLASSES, ())), [])
+        return Weights(tensors, path, name, None, tuple(header.get(CLASSES, ())), origin["notes"])
     saved, notes = locate(path)
     best, step = saved.numbers.get("best"), int(saved.numbers["step"])
     made_it_the_best = best["weights"] if best and best["step"] == step else None
@@ -68,12 +68,12 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
 def start_from(model: nn.Module, init_from: str, init_map: str | None) -> list[str]:
     """Load weights to start from; their head is replaced where the classes differ, and said aloud."""
     weights = find_weights(Path(init_from), None)
-    rows = _head_rows(Path(init_map)) if init_map is not None else None
-    done = load(model, weights, head_rows=rows, allow_new_head=True)
+    rows = head_rows(Path(init_map)) if init_map is not None else None
+    done = load(model, weights, rows=rows, allow_new_head=True)
     return [f"starting from {weights.place} ({weights.name})", *weights.notes, *done]
 
 
-def _head_rows(path: Path) -> Tensor:
+def head_rows(path: Path) -> Tensor:
     """The rows of a class map: a tensor in a .pth, or whole numbers in a text file, one a line."""
     try:
         if path.suffix in (".pth", ".pt"):
@@ -88,13 +88,13 @@ def _head_rows(path: Path) -> Tensor:
 
 
 def load(
-    model: nn.Module, weights: Weights, *, head_rows: Tensor | None = None, allow_new_head: bool = False
+    model: nn.Module, weights: Weights, *, rows: Tensor | None = None, allow_new_head: bool = False
 ) -> list[str]:
     """Load weights strictly; see `load_into`. Returns what was done beyond copying."""
     classifier = classifier_name(model)
     try:
         return load_into(
-            model, weights.tensors, classifier=classifier, head_rows=head_rows, allow_new_head=allow_new_head
+            model, weights.tensors, classifier=classifier, head_rows=rows, allow_new_head=allow_new_head
         )
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.metadata import version
 
-from hornet_train.config.compose import EVAL_GROUPS, GROUPS, compose_train, conf_dir, options
+from hornet_train.config.compose import EVAL_GROUPS, GROUPS, INFO_GROUPS, compose_train, conf_dir, options
 
 TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
@@ -71,9 +71,42 @@ Examples:
   hornet-eval checkpoint=runs/mine/checkpoints/step_00000600 weights=model
   # an official checkpoint; its weights tell which model it is
   hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet data.root=/data/imagenet
+  # a 22K checkpoint on the 1K classes, by the map of its rows
+  hornet-eval checkpoint=hornet_large_gf_22k.pth init_map=in1k_to_21k_map.pth data=imagenet \\
+      data.root=/data/imagenet
   # on eight GPUs
   torchrun --nproc_per_node=8 $(which hornet-eval) checkpoint=runs/mine
 
+  --help       this text
+  --version    the version, and stop
+"""
+
+
+INFO = """\
+hornet-info [model=<option>] [key=value ...]
+hornet-info --family [image_size=<pixels>]
+
+Tells what a model is made of and what it costs: for a HorNet part by part, with gnConv's cost beside
+the paper's bound; with --family every registered HorNet beside the published figures. Nothing is
+computed or downloaded.
+
+{groups}
+
+{keys}
+
+Examples:
+  # a model as it is published
+  hornet-info model=hornet_s_gf
+  # at another image size
+  hornet-info model=hornet_s_gf image_size=384
+  # the paper's ablations: order 1 everywhere; 3x3 mixers; squeeze-and-excitation in place of gating
+  hornet-info model=hornet_t_7x7 model.args.orders=1
+  hornet-info model=hornet_t_7x7 model.args.mixers=3x3
+  hornet-info model=hornet_t_7x7 model.args.gating=se
+  # any other model of timm
+  hornet-info model=timm model.name=convnext_tiny
+
+  --family     every registered HorNet, at 224 and 384 pixels or at image_size
   --help       this text
   --version    the version, and stop
 """
@@ -98,6 +131,17 @@ def answer_eval_questions(arguments: list[str]) -> list[str] | None:
         _say(EVALUATE.format(groups=_groups(EVAL_GROUPS), keys=_keys("eval.yaml")))
     elif arguments == ["--version"]:
         _say(f"hornet-eval {version('hornet-train')}\n")
+    else:
+        return arguments
+    return None
+
+
+def answer_info_questions(arguments: list[str]) -> list[str] | None:
+    """The same for hornet-info."""
+    if {"--help", "-h"} & set(arguments):
+        _say(INFO.format(groups=_groups(INFO_GROUPS), keys=_keys("info.yaml")))
+    elif arguments == ["--version"]:
+        _say(f"hornet-info {version('hornet-train')}\n")
     else:
         return arguments
     return None

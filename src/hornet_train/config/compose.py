@@ -16,12 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hornet_train.config.schema import Config, EvalConfig
+from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
 
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
 EVAL_GROUPS = ("model", "data", "dist")
+INFO_GROUPS = ("model",)
 PATHS = ("data.root", "run_dir", "init_from", "init_map", "checkpoint", "out")  # taken as they are typed
 FREE = ("model.args",)  # mappings whose keys are not ours to know
 TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
@@ -33,7 +34,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
 )
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
-C = TypeVar("C", Config, EvalConfig)
+C = TypeVar("C", Config, EvalConfig, InfoConfig)
 Tree = dict[str, Any]
 
 
@@ -127,6 +128,16 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
         return data_rules(config.data)
 
     return _checked(EvalConfig, "eval", parsed, EVAL_GROUPS, faults, check, from_training)
+
+
+def compose_info(overrides: list[str]) -> Composed[InfoConfig]:
+    """The config of `hornet-info <overrides>`.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    parsed, faults = _parse(overrides, INFO_GROUPS)
+    return _checked(InfoConfig, "info", parsed, INFO_GROUPS, faults, lambda _config: ())
 
 
 def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:

@@ -172,6 +172,7 @@ class Dist:
 @_frozen
 class Log:
     every: Length  # a `train` event
+    gates: bool  # in `train` events the largest gating product of each stage, HorNet only
     wandb: bool
     wandb_project: str
     wandb_entity: str | None
@@ -240,12 +241,22 @@ class Config:
 
 
 @_frozen
+class InfoConfig:
+    """What is asked of a model."""
+
+    image_size: Count | None  # pixels, square; null: what the model is made for
+    num_classes: Count  # of its head, where model.num_classes is null
+    model: Model
+
+
+@_frozen
 class EvalConfig:
     """An evaluation of a checkpoint."""
 
     checkpoint: str | None
     weights: Literal["ema", "model"] | None  # null: those that made it the best, else the average
     out: str | None  # null: eval.json beside the checkpoint
+    init_map: str | None  # which row of the checkpoint's head each class takes: a .pth or .txt of indices
     batch_size: Count  # images a rank forwards at once
     precision: Literal["fp32", "bf16", "fp16"]
     model: Model

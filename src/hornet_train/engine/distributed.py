@@ -45,10 +45,10 @@ class World:
         if self.is_distributed:
             dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
 
-    def all_reduce(self, tensor: Tensor) -> None:
-        """Sum over the ranks, in place."""
+    def all_reduce(self, tensor: Tensor, how: Literal["sum", "max"] = "sum") -> None:
+        """Sum or greatest value over the ranks, in place."""
         if self.is_distributed:
-            dist.all_reduce(tensor)
+            dist.all_reduce(tensor, dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank. Any picklable value; only ever sent between our own processes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,6 +24,21 @@ class Goal:
         if value != value:
             return False
         return than is None or (value > than if self.direction == "max" else value < than)
+
+
+class Monitor(Protocol):
+    """Watches the training passes for greatest values, on the device, for the `train` events.
+
+    Attributes:
+        names: keys of the event, one a value.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def take(self) -> Tensor:
+        """This rank's greatest values since the last call, 1-d, on the device; starts anew."""
+        ...
 
 
 class Task(Protocol):

@@ -20,7 +20,7 @@ from hornet_train.engine.evaluate import evaluate
 from hornet_train.engine.precision import PrecisionName
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.step import StepResult, train_step
-from hornet_train.engine.task import Task
+from hornet_train.engine.task import Monitor, Task
 from hornet_train.errors import DataError
 from hornet_train.optim.schedules import Schedule
 from hornet_train.track.metrics import Speedometer, Sums
@@ -75,6 +75,7 @@ class Trainer:
         train_data, eval_data: read by addresses; eval_data None for none.
         schedule: the learning rate of a step.
         store: where checkpoints go; used on rank 0.
+        monitor: adds to `train` events the greatest over all ranks of what it watches; None for none.
         sinks: where events go; empty on other ranks.
         advance: told each step that is done.
     """
@@ -89,6 +90,7 @@ class Trainer:
     settings: Settings
     store: CheckpointStore
     world: World
+    monitor: Monitor | None = None
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     window: _Window = field(init=False)
@@ -148,6 +150,11 @@ class Trainer:
         window.sums.reduce(world.all_reduce)
         totals = window.sums.read()
         speed = window.speed.read()
+        watched: dict[str, float] = {}
+        if self.monitor is not None:
+            greatest = self.monitor.take()
+            world.all_reduce(greatest, "max")
+            watched = dict(zip(self.monitor.names, greatest.tolist(), strict=True))
         self.tell(
             "train",
             loss=totals["loss"] / totals["images"],
@@ -155,6 +162,7 @@ class Trainer:
             grad_norm=totals["grad_norm"] / world.size,  # the same on every rank
             images_per_second=speed.images_per_second,
             data_wait=speed.data_wait,
+            **watched,
         )
         if skipped := round(totals["skipped"] / world.size):
             scale = self.state.scaler.get_scale()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from hornet_train.models.global_filter import GlobalLocalFilter
+from hornet_train.models.gnconv import GnConv
+
+NORM_FLOPS = 5  # of a layer norm, an element, as fvcore counts
 
 
 @dataclass(frozen=True)
@@ -17,12 +25,56 @@ class Complexity:
         parameters: number of scalars in all parameters.
         macs: multiply-accumulates of one image in convolutions and linear layers; biases, norms, activations,
             products and FFTs are not counted.
+        published_macs: the same as the published code's counter has them, which is what its README gives:
+            besides those layers, 5 an element of each channels-last layer norm, and its own estimate of the
+            FFTs; see `fft_estimate`.
         image_size: (height, width) of that image, in pixels.
+        by_module: name of each layer -> its share of `macs`.
+        gate_products: name of each gnConv -> multiplications of an image in its gating, in no other figure.
+        output_sizes: name of each module that gives a map -> (height, width) of it.
     """
 
     parameters: int
     macs: int
+    published_macs: int
     image_size: tuple[int, int]
+    by_module: Mapping[str, int] = field(repr=False)
+    gate_products: Mapping[str, int] = field(repr=False)
+    output_sizes: Mapping[str, tuple[int, int]] = field(repr=False)
+
+    def macs_of(self, module: str) -> int:
+        """The MACs in a module and all inside it."""
+        return sum(macs for name, macs in self.by_module.items() if f"{name}.".startswith(f"{module}."))
+
+
+@dataclass
+class _Tally:
+    """Filled by forward hooks."""
+
+    macs: dict[str, int] = field(default_factory=dict)
+    extras: int = 0
+    gates: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            self.sizes[name] = (output.shape[2], output.shape[3])
+        if isinstance(module, nn.Linear):
+            self._layer(name, output.numel() * module.in_features)
+        elif isinstance(module, nn.Conv2d):
+            taps = math.prod(module.kernel_size)
+            self._layer(name, output.numel() * (module.in_channels // module.groups) * taps)
+        elif isinstance(module, nn.LayerNorm):
+            self.extras += NORM_FLOPS * output.numel()
+        elif isinstance(module, GlobalLocalFilter):
+            half, height, width = output.shape[1] // 2, *output.shape[2:]
+            self.extras += fft_estimate(half, height, width)
+        elif isinstance(module, GnConv):
+            pixels = inputs[0].shape[2] * inputs[0].shape[3]
+            self.gates[name] = module.total_width * pixels
+
+    def _layer(self, name: str, macs: int) -> None:
+        self.macs[name] = self.macs.get(name, 0) + macs  # a layer may be called more than once
 
 
 def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans: int = 3) -> Complexity:
@@ -34,26 +86,19 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
         model: takes a batch (B, in_chans, H, W); it may live on any device.
         image_size: pixels, one number for a square.
         in_chans: channels of the image.
+
+    Raises:
+        ValueError: images too small for a HorNet; other models raise what they raise.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    macs = 0
-
-    def add(module: nn.Module, _inputs: object, output: Tensor) -> None:
-        nonlocal macs
-        if isinstance(module, nn.Linear):
-            macs += output.numel() * module.in_features
-        elif isinstance(module, nn.Conv2d):
-            kernel_height, kernel_width = module.kernel_size
-            macs += output.numel() * (module.in_channels // module.groups) * kernel_height * kernel_width
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    tally = _Tally()
     state = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
     images = torch.empty(1, in_chans, height, width, device="meta", dtype=_float_dtype(model))
     modes = {module: module.training for module in model.modules()}
-    hooks = [layer.register_forward_hook(add) for layer in layers]
+    hooks = [module.register_forward_hook(partial(tally.add, name)) for name, module in model.named_modules()]
     model.eval()
     try:
         with torch.no_grad():
@@ -63,7 +108,36 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
             hook.remove()
         for module, training in modes.items():
             module.training = training
-    return Complexity(sum(parameter.numel() for parameter in model.parameters()), macs, (height, width))
+    macs = sum(tally.macs.values())
+    return Complexity(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        macs=macs,
+        published_macs=macs + tally.extras,
+        image_size=(height, width),
+        by_module=tally.macs,
+        gate_products=tally.gates,
+        output_sizes=tally.sizes,
+    )
+
+
+def fft_estimate(channels: int, height: int, width: int) -> int:
+    """What the published counter charges for the FFTs of a global filter, forward and back.
+
+    It takes the map (channels, H, W) for one of (H, W, channels), so that the logarithm is of channels * H
+    instead of H * W: each transform costs its elements times ceil(log2(channels * H)), the inverse's elements
+    being those of the half spectrum. Here for the sake of its figures; at most 0.04 G of them.
+    """
+    steps = math.ceil(math.log2(channels * height))
+    return channels * height * (width + width // 2 + 1) * steps
+
+
+def gnconv_bound(dim: int, kernel: int) -> float:
+    """The paper's bound for gnConv: MACs a pixel <= C (2 K^2 + 11 C / 3 + 2), of any order (section 3.1).
+
+    The last term is for the gating products, which no count of convolutions has. It holds for a depthwise
+    mixer of one K x K kernel, out_dim = dim, biases left out.
+    """
+    return dim * (2 * kernel**2 + 11 * dim / 3 + 2)
 
 
 def _float_dtype(model: nn.Module) -> torch.dtype:

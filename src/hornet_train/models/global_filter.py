@@ -13,21 +13,46 @@ from torch import Tensor, nn
 from hornet_train.models.layers import LayerNorm, depthwise
 
 
-def resize_filter(weight_ShwK: Tensor, grid: tuple[int, int]) -> Tensor:
+def resize_filter(weight_ShwK: Tensor, height: int, width: int) -> Tensor:
     """Resize a stored filter to another frequency grid, bilinearly with aligned corners, as published.
 
-    Shape in: (S/2, h, w, 2); out: (S/2, *grid, 2). The tensor itself comes back where its grid is right.
+    Shape in: (S/2, h, w, 2); out: (S/2, height, width, 2). The tensor itself comes back where its grid is
+    right.
     """
-    if weight_ShwK.shape[1:3] == grid:
+    if weight_ShwK.shape[1] == height and weight_ShwK.shape[2] == width:
         return weight_ShwK
     weight_KShw = weight_ShwK.permute(3, 0, 1, 2)
-    resized = nn.functional.interpolate(weight_KShw, size=grid, mode="bilinear", align_corners=True)
+    resized = nn.functional.interpolate(
+        weight_KShw, size=(height, width), mode="bilinear", align_corners=True
+    )
     return resized.permute(1, 2, 3, 0)
 
 
-def grid_of(height: int, width: int) -> tuple[int, int]:
-    """The frequency grid (h, w) of the real FFT of a feature map: w holds the non-negative half only."""
-    return height, width // 2 + 1
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+@torch.fx.wrap  # one node for symbolic tracing, which cannot follow the comparison of grids
+def filter_globally(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
+    """Circular convolution with a stored filter, as a product of spectra: irfft2(rfft2(x) * W), "ortho".
+
+    The real FFT of an H x W map has the grid (H, W // 2 + 1): only the non-negative half of the columns'
+    frequencies. A filter of another grid is resized to it.
+
+    The FFT runs in float32 whatever autocast says (float64 stays float64): half-precision FFTs exist for
+    powers of two only, and not in bfloat16 at all.
+
+    Shape in and out: (B, S, H, W); out: float32 or float64.
+    """
+    height, width = x_BSHW.shape[2], x_BSHW.shape[3]
+    dtype = _at_least_float32(x_BSHW)
+    weight_ShwK = resize_filter(weight_ShwK.to(dtype), height, width // 2 + 1)
+    # not view_as_complex, which wants (re, im) side by side: channels_last permutes this 4-D weight too, and
+    # the compiler may
+    filter_Shw = torch.complex(weight_ShwK.select(3, 0), weight_ShwK.select(3, 1))
+    spectrum = torch.fft.rfft2(x_BSHW.to(dtype), norm="ortho")
+    out: Tensor = torch.fft.irfft2(spectrum * filter_Shw, s=(height, width), norm="ortho")
+    return out
 
 
 class GlobalLocalFilter(nn.Module):
@@ -36,57 +61,64 @@ class GlobalLocalFilter(nn.Module):
     local = dw3x3(u),  global = irfft2(rfft2(v) * W)  (both FFTs "ortho"),  where (u | v) = LN(x);
     y = LN(interleave(local, global)), output channel 2i from local_i and 2i+1 from global_i.
 
-    The FFT runs in float32 whatever autocast says (float64 stays float64): half-precision FFTs exist for
-    powers of two only, and not in bfloat16 at all.
-
     Args:
         dim: S, even.
         grid: (h, w) of the stored filter; H x W feature maps need (H, W // 2 + 1), any other is resized to it
             in every forward.
+        device, dtype: of the parameters.
 
     Raises:
-        ValueError: an odd `dim`, or a grid with a side below 1.
+        ValueError: an odd `dim`, or a grid that is not two numbers from 1 on.
     """
 
-    def __init__(self, dim: int, *, grid: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        grid: tuple[int, int],
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         if dim < 2 or dim % 2:
             raise ValueError(
                 f"the global filter halves its channels, so their number must be even, not {dim}; "
                 "use a width whose smallest branch is even"
             )
+        if len(grid) != 2 or min(grid) < 1:
+            raise ValueError(
+                f"a global filter's grid is (height, width // 2 + 1) of its feature map, at least (1, 1), "
+                f"not {tuple(grid)}"
+            )
         height, width = grid
-        if height < 1 or width < 1:
-            raise ValueError(f"a global filter's grid must be at least 1 x 1, not {height} x {width}")
+        # stored real: (re, im) last
         self.complex_weight = nn.Parameter(
-            torch.empty(dim // 2, height, width, 2)
-        )  # stored real: (re, im) last
+            torch.empty(dim // 2, height, width, 2, device=device, dtype=dtype)
+        )
+        self.reset_parameters()
+        self.dw = depthwise(dim // 2, 3, bias=False, device=device, dtype=dtype)
+        self.pre_norm = LayerNorm(dim, device=device, dtype=dtype)
+        self.post_norm = LayerNorm(dim, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """The filter from a normal of std 0.02 (truncated at +-2); the layers in it have their own."""
         trunc_normal_(self.complex_weight, std=0.02)
-        self.dw = depthwise(dim // 2, 3, bias=False)
-        self.pre_norm = LayerNorm(dim)
-        self.post_norm = LayerNorm(dim)
+
+    def resize(self, height: int, width: int) -> None:
+        """Store the filter on the grid of height x width maps, instead of resizing it in every forward."""
+        weight = self.complex_weight
+        with torch.no_grad():
+            resized = resize_filter(weight.to(_at_least_float32(weight)), height, width // 2 + 1)
+        self.complex_weight = nn.Parameter(resized.to(weight.dtype), requires_grad=weight.requires_grad)
 
     def forward(self, x_BSHW: Tensor) -> Tensor:
         """Shape in and out: (B, S, H, W), any H and W."""
         u, v = self.pre_norm(x_BSHW).chunk(2, dim=1)
-        local: Tensor = self.dw(u)
-        everywhere = self._filter(v).to(local.dtype)
-        interleaved = torch.stack((local, everywhere), dim=2).flatten(
-            1, 2
-        )  # (B, S/2, 2, H, W) -> (B, S, H, W)
+        local = self.dw(u)
+        everywhere = filter_globally(v, self.complex_weight).to(local.dtype)
+        # (B, S/2, 2, H, W) -> (B, S, H, W)
+        interleaved = torch.stack((local, everywhere), dim=2).flatten(1, 2)
         out: Tensor = self.post_norm(interleaved)
-        return out
-
-    def _filter(self, v_BSHW: Tensor) -> Tensor:
-        """Circular convolution with the learned filter, as a product of spectra. Out: float32 or float64."""
-        height, width = v_BSHW.shape[-2:]
-        dtype = torch.promote_types(v_BSHW.dtype, torch.float32)
-        weight_ShwK = resize_filter(self.complex_weight.to(dtype), grid_of(height, width))
-        # not view_as_complex, which wants (re, im) side by side: channels_last permutes this 4-D weight
-        # too, and the compiler may
-        filter_Shw = torch.complex(*weight_ShwK.unbind(-1))
-        spectrum = torch.fft.rfft2(v_BSHW.to(dtype), norm="ortho")
-        out: Tensor = torch.fft.irfft2(spectrum * filter_Shw, s=(height, width), norm="ortho")
         return out
 
     def extra_repr(self) -> str:

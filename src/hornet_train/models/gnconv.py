@@ -5,15 +5,11 @@ Layout suffixes: `x_BCHW` is batch, channels, height, width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import torch
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from hornet_train.models.global_filter import GlobalLocalFilter
-from hornet_train.models.layers import depthwise
-
-Mixer = str | int | Callable[[int], nn.Module]
-"""The depthwise operator f: "7x7", an odd kernel size, "gf", or a function from a width to a module."""
+from hornet_train.models.mixers import Mixer, build_mixer
 
 
 def branch_widths(dim: int, order: int) -> tuple[int, ...]:
@@ -34,34 +30,22 @@ def branch_widths(dim: int, order: int) -> tuple[int, ...]:
     return tuple(dim // 2 ** (order - 1 - k) for k in range(order))
 
 
-def build_mixer(mixer: Mixer, channels: int, *, grid: tuple[int, int]) -> nn.Module:
-    """The module of f for `channels` channels; it must keep channels, height and width.
-
-    Raises:
-        ValueError: an unknown name, an even kernel, or a grid below 1 x 1.
-    """
-    if callable(mixer):
-        return mixer(channels)
-    if isinstance(mixer, int):
-        return depthwise(channels, mixer)
-    if mixer == "7x7":
-        return depthwise(channels, 7)
-    if mixer == "gf":
-        return GlobalLocalFilter(channels, grid=grid)
-    raise ValueError(
-        f'unknown mixer {mixer!r}: it is "7x7", "gf", an odd kernel size, or a function of the width'
-    )
-
-
 class GnConv(nn.Module):
     """gnConv of order n: self-modulation between n branches of growing width, at the cost of a convolution.
 
+    Under float16 autocast the gating runs in float32: a product of n + 1 activations leaves float16's range
+    (65,504) long before its factors do. docs/numerics.md has the figures.
+
     Args:
-        dim: C, the width in and out; a multiple of 2^(order - 1).
-        order: n, the number of gatings.
-        mixer: f, shared by all orders: one depthwise operator over the S = c_0 + .. + c_{n-1} channels of q.
+        dim: C, the width in; a multiple of 2^(order - 1).
+        order: n, the number of gatings, at least 1.
+        out_dim: the width out; None for `dim`.
+        mixer: f, shared by all orders: one operator over the S = c_0 + .. + c_{n-1} channels of q. "7x7" or
+            any other odd kernel (also as a number), "gf", "pool" (3x3 mean), or a function of S that gives a
+            module.
         grid: (h, w) of the global filter; read for mixer="gf" only.
         scale: 1 / alpha of eq. (3.3). It multiplies f, that is every order, so the product gets scale^n.
+        device, dtype: of the parameters.
 
     Raises:
         ValueError: an impossible width or order, an unknown mixer, an even kernel, a grid below 1 x 1.
@@ -72,32 +56,53 @@ class GnConv(nn.Module):
         dim: int,
         *,
         order: int = 5,
+        out_dim: int | None = None,
         mixer: Mixer = "7x7",
         grid: tuple[int, int] = (14, 8),
         scale: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        out_dim = dim if out_dim is None else out_dim
+        if out_dim < 1:
+            raise ValueError(f"out_dim is a number of channels from 1 on, not {out_dim}")
         self.widths = branch_widths(dim, order)
         self.total_width = sum(self.widths)  # S; c_0 + S = 2C exactly
         self.scale = scale
-        self.proj_in = nn.Conv2d(dim, 2 * dim, 1)
-        self.dwconv = build_mixer(mixer, self.total_width, grid=grid)
-        self.proj_out = nn.Conv2d(dim, dim, 1)
+        self.proj_in = nn.Conv2d(dim, 2 * dim, 1, device=device, dtype=dtype)
+        self.dwconv = build_mixer(mixer, self.total_width, grid=grid, device=device, dtype=dtype)
+        self.proj_out = nn.Conv2d(dim, out_dim, 1, device=device, dtype=dtype)
         self.pws = nn.ModuleList(
-            nn.Conv2d(narrow, wide, 1) for narrow, wide in zip(self.widths, self.widths[1:], strict=False)
+            nn.Conv2d(narrow, wide, 1, device=device, dtype=dtype)
+            for narrow, wide in zip(self.widths, self.widths[1:], strict=False)
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Recursive gating, eqs. (3.2)-(3.4). Shape in and out: (B, C, H, W)."""
+        """Recursive gating, eqs. (3.2)-(3.4). Shape in: (B, C, H, W); out: (B, out_dim, H, W)."""
         # eq. (3.2): p_0 first, then q_0 .. q_{n-1} in ascending width
         p, q = self.proj_in(x_BCHW).split((self.widths[0], self.total_width), dim=1)
         # eq. (3.3), f(q_k) / alpha: one depthwise pass serves every order
-        gates = (self.dwconv(q) * self.scale).split(self.widths, dim=1)
-        x = p * gates[0]  # eq. (3.3) with g_0 = identity
-        for widen, gate in zip(self.pws, gates[1:], strict=True):  # g_k of eq. (3.4): c_{k-1} -> c_k
-            x = widen(x) * gate
+        gates = self.dwconv(q) * self.scale
+        # TorchScript compiles both sides of an `and`, but nothing under a false `if`
+        if not is_scripting():  # noqa: SIM102
+            if self._autocast_to_half(p):
+                with torch.autocast(p.device.type, enabled=False):
+                    return self.gate(p.float(), gates.float())
+        return self.gate(p, gates)
+
+    def gate(self, p: Tensor, gates: Tensor) -> Tensor:
+        """Everything after f: p_0 (B, c_0, H, W) and all gates (B, S, H, W) to (B, out_dim, H, W)."""
+        branches = gates.split(self.widths, dim=1)
+        x = p * branches[0]  # eq. (3.3) with g_0 = identity
+        for k, widen in enumerate(self.pws):  # g_k of eq. (3.4): c_{k-1} -> c_k
+            x = widen(x) * branches[k + 1]
         out: Tensor = self.proj_out(x)
         return out
+
+    def _autocast_to_half(self, p: Tensor) -> bool:
+        """Whether autocast made p float16. A proxy of symbolic tracing has no dtype yet: no."""
+        return isinstance(p, Tensor) and p.dtype == torch.float16 != self.proj_out.weight.dtype
 
     def extra_repr(self) -> str:
         return f"{self.widths[-1]}, order={len(self.widths)}, scale={self.scale:.4g}"

@@ -1,96 +1,62 @@
-"""HorNet (arXiv 2207.14284, section 3.2): four stages of gnConv blocks, under timm's model contract.
+"""HorNet (arXiv 2207.14284, section 3.2): stages of gnConv blocks, under timm's model contract.
 
 State-dict names and shapes are the published ones, so official weights load unconverted.
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import DropPath, trunc_normal_
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from hornet_train.models.gnconv import GnConv, Mixer
+from hornet_train.models.ablations import build_operator
+from hornet_train.models.block import Block, Stage
+from hornet_train.models.global_filter import GlobalLocalFilter
+from hornet_train.models.init import init_layer_
 from hornet_train.models.layer_ids import layer_id, num_layer_ids
 from hornet_train.models.layers import LayerNorm
+from hornet_train.models.mixers import Mixer
+from hornet_train.models.options import grid_of, one_a_stage, pair, pool, require_pool, require_size
 
-
-class Block(nn.Module):
-    """x += DropPath(gamma1 * gnConv(LN(x)));  x += DropPath(gamma2 * W2 GELU(W1 LN(x))).
-
-    Args:
-        dim: C.
-        gnconv: the spatial operator, (B, C, H, W) -> (B, C, H, W).
-        drop_path: probability of dropping a residual branch of a sample in training.
-        layer_scale_init: initial value of gamma1 and gamma2; 0 or less: no layer scale, no such parameters.
-        mlp_ratio: width of the MLP over C.
-    """
-
-    gamma1: nn.Parameter | None
-    gamma2: nn.Parameter | None
-
-    def __init__(
-        self,
-        dim: int,
-        gnconv: nn.Module,
-        *,
-        drop_path: float = 0.0,
-        layer_scale_init: float = 1e-6,
-        mlp_ratio: int = 4,
-    ) -> None:
-        super().__init__()
-        for name in ("gamma1", "gamma2"):
-            gamma = nn.Parameter(torch.full((dim,), layer_scale_init)) if layer_scale_init > 0 else None
-            self.register_parameter(name, gamma)
-        self.norm1 = LayerNorm(dim)
-        self.gnconv = gnconv
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.pwconv1 = nn.Linear(dim, mlp_ratio * dim)
-        self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(mlp_ratio * dim, dim)
-        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Shape in and out: (B, C, H, W)."""
-        mixed: Tensor = self.gnconv(self.norm1(x_BCHW))
-        if self.gamma1 is not None:
-            mixed = mixed * self.gamma1.view(-1, 1, 1)
-        x_BCHW = x_BCHW + self.drop_path(mixed)
-
-        x_BHWC = x_BCHW.permute(0, 2, 3, 1)
-        mlp_BHWC: Tensor = self.pwconv2(self.act(self.pwconv1(self.norm2(x_BHWC))))
-        if self.gamma2 is not None:
-            mlp_BHWC = mlp_BHWC * self.gamma2
-        out: Tensor = x_BCHW + self.drop_path(mlp_BHWC.permute(0, 3, 1, 2))
-        return out
+torch.fx.wrap("require_size")  # one node for symbolic tracing, which cannot follow its comparison
 
 
 class HorNet(nn.Module):
     """Backbone and classification head: patch stem, stages with 2x downsampling between, pool, LN, linear.
+
+    `orders` and `mixers` take one value for all stages, or one a stage.
 
     Args:
         num_classes: outputs of the head; 0: no head, `forward` gives the pooled, normalised features.
         in_chans: channels of the images.
         drop_rate: dropout before the head.
         drop_path_rate: drop path of the last block; it grows linearly from 0 over all blocks.
-        global_pool: "avg", or "" to keep the map: norm and head then act on each pixel.
+        global_pool: "avg", "max", "avgmax" (their mean), or "" to keep the map: norm and head then act on
+            each pixel.
+        img_size: pixels, one number for a square or (height, width): the size that the global filters are
+            stored for. Any other size runs too, and resizes them in every forward.
         stem_stride: kernel and stride of the stem's convolution.
         depths: blocks of each stage.
         dim: C, the width of the first stage; each further stage doubles it.
-        orders: gnConv's order of each stage.
+        orders: gnConv's order.
         scale: 1 / alpha of eq. (3.3).
-        mixers: the mixer of each stage: "7x7", "gf", an odd kernel size, or a function of the width.
-        grids: the stored GF grid of each stage, read where its mixer is "gf".
+        mixers: "7x7" or any other odd kernel, "gf", "pool", or a function of the width; see `build_mixer`.
+        gating: "recursive" for gnConv; "none" or "se" put a plain depthwise convolution in its place, without
+            or with squeeze-and-excitation; see `PlainConv`.
+        isotropic: all stages have the first one's width and resolution, and the stem has no norm.
         layer_scale_init: initial layer scale; 0 or less: none.
         head_init_scale: factor on the head's initial weight and bias.
+        output_norms: a norm for each stage's output, as published for dense prediction: norm0 .. norm3, which
+            `forward_intermediates(norm=True)` applies. They take no part in classification.
+        device, dtype: of the parameters.
 
     Raises:
         ValueError: options that do not fit each other, told with what would.
     """
+
+    __jit_unused_properties__ = ("num_layer_ids",)
 
     def __init__(
         self,
@@ -100,65 +66,86 @@ class HorNet(nn.Module):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
+        img_size: int | tuple[int, int] = 224,
         stem_stride: int = 4,
         depths: Sequence[int] = (2, 3, 18, 2),
         dim: int = 64,
-        orders: Sequence[int] = (2, 3, 4, 5),
+        orders: int | Sequence[int] = (2, 3, 4, 5),
         scale: float = 1 / 3,
-        mixers: Sequence[Mixer] = ("7x7", "7x7", "7x7", "7x7"),
-        grids: Sequence[tuple[int, int]] = ((56, 29), (28, 15), (14, 8), (7, 4)),
+        mixers: Mixer | Sequence[Mixer] = "7x7",
+        gating: str = "recursive",
+        isotropic: bool = False,
         layer_scale_init: float = 1e-6,
         head_init_scale: float = 1.0,
+        output_norms: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not len(depths) == len(orders) == len(mixers) == len(grids) >= 1:
+        self.depths, stages = tuple(depths), len(depths)
+        orders = one_a_stage("orders", orders, stages)
+        mixers = one_a_stage("mixers", mixers, stages)
+        if not depths or min(depths) < 1 or min(dim, stem_stride, in_chans) < 1 or num_classes < 0:
             raise ValueError(
-                "depths, orders, mixers and grids need one entry a stage; they have "
-                f"{len(depths)}, {len(orders)}, {len(mixers)} and {len(grids)}"
-            )
-        if min(depths) < 1 or stem_stride < 1 or in_chans < 1 or num_classes < 0:
-            raise ValueError(
-                "every depth, stem_stride and in_chans must be at least 1 and num_classes at least 0, not "
-                f"{tuple(depths)}, {stem_stride}, {in_chans} and {num_classes}"
+                "there is at least one stage; its depth, dim, stem_stride and in_chans are at least 1 and "
+                f"num_classes at least 0, not depths={self.depths}, dim={dim}, stem_stride={stem_stride}, "
+                f"in_chans={in_chans}, num_classes={num_classes}"
             )
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate is a probability below 1, not {drop_path_rate}")
-        self.in_chans, self.depths = in_chans, tuple(depths)
+        self.in_chans, self.isotropic, self.output_norms = in_chans, isotropic, output_norms
         self.drop_rate, self.head_init_scale = drop_rate, head_init_scale
-        self.grad_checkpointing = False
-        widths = [dim * 2**stage for stage in range(len(depths))]
-        self.total_stride = stem_stride * 2 ** (len(depths) - 1)
+        growth = [1 if isotropic else 2**stage for stage in range(stages)]
+        widths = [dim * factor for factor in growth]
+        self.strides = [stem_stride * factor for factor in growth]
+        self.total_stride = self.strides[-1]
+        if min(pair(img_size)) < self.total_stride:
+            raise ValueError(f"img_size={img_size} is smaller than the model's stride, {self.total_stride}")
         self.num_features = self.head_hidden_size = widths[-1]
         self.feature_info = [
-            {"num_chs": width, "reduction": stem_stride * 2**stage, "module": f"stages.{stage}"}
-            for stage, width in enumerate(widths)
+            {"num_chs": width, "reduction": stride, "module": f"stages.{stage}"}
+            for stage, (width, stride) in enumerate(zip(widths, self.strides, strict=True))
         ]
 
-        stem = nn.Sequential(nn.Conv2d(in_chans, dim, stem_stride, stride=stem_stride), LayerNorm(dim))
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        patch = nn.Conv2d(in_chans, dim, stem_stride, stride=stem_stride, **where)
+        stem = nn.Sequential(patch) if isotropic else nn.Sequential(patch, LayerNorm(dim, **where))
         self.downsample_layers = nn.ModuleList([stem])
         for width in widths[:-1]:
-            self.downsample_layers.append(
-                nn.Sequential(LayerNorm(width), nn.Conv2d(width, 2 * width, 2, stride=2))
-            )
+            halve = nn.Identity() if isotropic else _downsampler(width, **where)
+            self.downsample_layers.append(halve)
         self.stages = nn.ModuleList()
         before, last = 0, max(sum(depths) - 1, 1)
-        for width, depth, order, mixer, grid in zip(widths, depths, orders, mixers, grids, strict=True):
+        for width, stride, depth, order, mixer in zip(
+            widths, self.strides, depths, orders, mixers, strict=True
+        ):
+            grid = grid_of(pair(img_size), stride)
+            operator: dict[str, Any] = {
+                "gating": gating,
+                "order": order,
+                "mixer": mixer,
+                "grid": grid,
+                "scale": scale,
+            }
             blocks = (
                 Block(
                     width,
-                    GnConv(width, order=order, mixer=mixer, grid=grid, scale=scale),
+                    build_operator(width, **operator, **where),
                     drop_path=drop_path_rate * (before + index) / last,
                     layer_scale_init=layer_scale_init,
+                    **where,
                 )
                 for index in range(depth)
             )
-            self.stages.append(nn.Sequential(*blocks))
+            self.stages.append(Stage(*blocks))
             before += depth
-        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
-        self.apply(_init_weights)
+        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6, **where)
+        for stage, width in enumerate(widths if output_norms else ()):
+            self.add_module(f"norm{stage}", LayerNorm(width, **where))
+        self.apply(init_layer_)
         self.reset_classifier(num_classes, global_pool)
 
-    def forward_features(self, x_BCHW: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor) -> Tensor:
         """The last stage's output, not normalised. Shape in: (B, in_chans, H, W); out: (B, 8C, H/32, W/32).
 
         Sizes between multiples of the stride are rounded down by each convolution.
@@ -166,95 +153,154 @@ class HorNet(nn.Module):
         Raises:
             ValueError: an image smaller than the total stride.
         """
-        self._check_size(x_BCHW)
-        for stage in range(len(self.depths)):
-            x_BCHW = self._forward_stage(stage, x_BCHW)
-        return x_BCHW
+        x = require_size(x, self.total_stride)
+        for downsample, stage in zip(self.downsample_layers, self.stages):  # noqa: B905 - TorchScript
+            x = stage(downsample(x))
+        return x
 
-    def forward_head(self, x_BCHW: Tensor, pre_logits: bool = False) -> Tensor:
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool, norm, dropout, linear. Shape out: (B, classes), or (B, classes, H, W) with global_pool "".
 
         Args:
-            x_BCHW: what `forward_features` gave.
+            x: what `forward_features` gave.
             pre_logits: stop before the linear layer.
         """
-        x = x_BCHW.mean(dim=(2, 3)) if self.global_pool == "avg" else x_BCHW.permute(0, 2, 3, 1)
-        x = nn.functional.dropout(self.norm(x), self.drop_rate, self.training)
+        x = self.norm(pool(x, self.global_pool))
+        x = nn.functional.dropout(x, self.drop_rate, self.training)
         if not pre_logits:
             x = self.head(x)
-        return x if x.ndim == 2 else x.permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2) if self.global_pool == "" else x
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to logits (B, classes)."""
-        return self.forward_head(self.forward_features(x_BCHW))
+        return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(
         self,
         x: Tensor,
-        indices: int | Sequence[int] | None = None,
+        indices: int | list[int] | None = None,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The stages' outputs, for timm's features_only. Out: a list of (B, c, h, w), or (last, list).
 
         Args:
             x: images (B, in_chans, H, W).
             indices: the last n stages, or these stages (negative from the end); None: all.
-            norm, output_fmt: must stay as they are: the stages' outputs have no norm of their own.
+            norm: normalise the outputs: each by its own norm where the model has output_norms, else the last
+                stage's by the final norm.
             stop_early: do not run stages behind the last one asked for.
+            output_fmt: NCHW, no other.
             intermediates_only: give the list alone.
 
         Raises:
-            ValueError: an option the model cannot honour, a stage it does not have, or too small an image.
+            ValueError: another output_fmt, or too small an image.
+            AssertionError: a stage that the model does not have (timm's own check).
         """
-        count = len(self.depths)
-        if norm or output_fmt != "NCHW":
-            raise ValueError(
-                f"features are un-normed and NCHW only, not norm={norm}, output_fmt={output_fmt!r}"
-            )
-        last_n = count if indices is None else indices
-        wanted = range(count - last_n, count) if isinstance(last_n, int) else last_n
-        if not wanted or not all(-count <= index < count for index in wanted):
-            raise ValueError(f"no such stages: {indices}; the model has {count}")
-        take = [index % count for index in wanted]
-        self._check_size(x)
-        outputs = []
-        for stage in range(max(take) + 1 if stop_early or intermediates_only else count):
-            x = self._forward_stage(stage, x)
-            if stage in take:
-                outputs.append(x)
-        return outputs if intermediates_only else (x, outputs)
+        if output_fmt != "NCHW":
+            raise ValueError(f"features are NCHW only, not {output_fmt}")
+        take, last = feature_take_indices(len(self.stages), indices)
+        x = require_size(x, self.total_stride)
+        outputs: list[Tensor] = []
+        for index, (downsample, stage) in enumerate(
+            zip(self.downsample_layers, self.stages)  # noqa: B905 - TorchScript
+        ):
+            if index <= last or not (stop_early or intermediates_only):
+                x = stage(downsample(x))
+                if index in take:
+                    outputs.append(self._normalised(x, index) if norm else x)
+        if intermediates_only:
+            return outputs
+        return x, outputs
+
+    @torch.jit.unused
+    def _normalised(self, x_BCHW: Tensor, stage: int) -> Tensor:
+        """A stage's output by its own norm where there is one, the last stage's by the final norm."""
+        if self.output_norms:
+            out: Tensor = self.get_submodule(f"norm{stage}")(x_BCHW)
+            return out
+        if stage < len(self.depths) - 1:
+            return x_BCHW
+        last: Tensor = self.norm(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return last
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove what the features of these stages do not need; timm's features_only calls it.
+
+        Args:
+            indices: as in `forward_intermediates`.
+            prune_norm: remove the final norm, which a stage before the last loses in any case.
+            prune_head: remove head and pooling, likewise.
+
+        Returns:
+            The stages that are kept as outputs, counted from the first.
+        """
+        take, last = feature_take_indices(len(self.stages), indices)
+        shorter = last < len(self.stages) - 1
+        if prune_norm or shorter or (self.output_norms and prune_head):
+            self.norm = nn.Identity()
+        if self.output_norms:
+            for stage in set(range(len(self.stages))) - set(take):
+                delattr(self, f"norm{stage}")
+        self.stages, self.downsample_layers = self.stages[: last + 1], self.downsample_layers[: last + 1]
+        self.total_stride = self.strides[last]
+        self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+        if prune_head or shorter:
+            self.reset_classifier(0, "")
+        kept: list[int] = take
+        return kept
 
     def get_classifier(self) -> nn.Module:
         """The linear head; an identity where num_classes is 0."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give the model a fresh head, on the device and in the dtype of the norm before it.
+        """Give the model a fresh head, on the device and in the dtype of its other parameters.
 
         Raises:
             ValueError: an unknown `global_pool`.
         """
         if global_pool is not None:
-            if global_pool not in ("avg", ""):
-                raise ValueError(f'global_pool is "avg" or "" (no pooling), not {global_pool!r}')
-            self.global_pool = global_pool
+            self.global_pool = require_pool(global_pool)
         self.num_classes = num_classes
         self.head: nn.Module = nn.Identity()
         if num_classes > 0:
-            like = self.norm.weight
+            like = next(self.parameters())
             head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-            _init_weights(head)
-            with torch.no_grad():
-                head.weight.mul_(self.head_init_scale)
-                head.bias.mul_(self.head_init_scale)
-            self.head = head
+            self.head = head.train(self.training)
+            self._init_head()
+
+    def _init_head(self) -> None:
+        init_layer_(self.head)
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.mul_(self.head_init_scale)
+
+    def init_weights(self) -> None:
+        """Draw all weights anew; for a model that came to its device empty (`to_empty`)."""
+        for module in self.modules():
+            if isinstance(module, GlobalLocalFilter):
+                module.reset_parameters()
+        self.apply(init_layer_)
+        self._init_head()
+
+    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+        """Resize the global filters once for images of another size, in pixels; see `img_size`."""
+        for stride, stage in zip(self.strides, self.stages, strict=False):
+            height, width = (size // stride for size in pair(img_size))
+            for module in stage.modules():
+                if isinstance(module, GlobalLocalFilter):
+                    module.resize(height, width)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            stage.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's parameter groups in order of depth; by stage if `coarse`, else by block."""
@@ -275,25 +321,6 @@ class HorNet(nn.Module):
         """One more than the largest layer-decay id."""
         return num_layer_ids(self.depths)
 
-    def _forward_stage(self, stage: int, x_BCHW: Tensor) -> Tensor:
-        x_BCHW = self.downsample_layers[stage](x_BCHW)
-        if not self.grad_checkpointing:
-            out: Tensor = self.stages[stage](x_BCHW)
-            return out
-        for block in self.stages[stage].children():
-            x_BCHW = checkpoint(block, x_BCHW, use_reentrant=False)
-        return x_BCHW
 
-    def _check_size(self, x_BCHW: Tensor) -> None:
-        height, width = x_BCHW.shape[-2:]
-        if min(height, width) < self.total_stride:
-            least = f"{self.total_stride} x {self.total_stride}"
-            raise ValueError(f"images of {height} x {width} are too small: the model's stride needs {least}")
-
-
-def _init_weights(module: nn.Module) -> None:
-    """Weights of convolutions and linear layers from a normal of std 0.02 (truncated at +-2), biases 0."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def _downsampler(width: int, **where: Any) -> nn.Module:
+    return nn.Sequential(LayerNorm(width, **where), nn.Conv2d(width, 2 * width, 2, stride=2, **where))

@@ -5,23 +5,22 @@ After `import hornet_train.models`, `timm.create_model("hornet_tiny_gf", drop_pa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from torch import nn
+from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
+from hornet_train.models.convert import convert_names, fit_filters
 from hornet_train.models.hornet import HorNet
 
-Grid = tuple[int, int]
-SEVEN = ("7x7", "7x7", "7x7", "7x7")
+log = logging.getLogger(__name__)
+
 GF = ("7x7", "7x7", "gf", "gf")  # the global filter acts in the last two stages only
-GRIDS_224: tuple[Grid, ...] = ((56, 29), (28, 15), (14, 8), (7, 4))  # (H, W // 2 + 1) of each stage
-GRIDS_384: tuple[Grid, ...] = ((96, 49), (48, 25), (24, 13), (12, 7))
-GRIDS_32_STEM_2: tuple[Grid, ...] = ((16, 9), (8, 5), (4, 3), (2, 2))
 
 
 @dataclass(frozen=True)
@@ -31,36 +30,42 @@ class Variant:
     Attributes:
         name: timm's name.
         dim: width of the first stage, the paper's C.
+        mixers: f, of all stages or of each.
         image_size: height and width of an input image, in pixels.
+        about: what to know of it besides.
     """
 
     name: str
     dim: int
-    mixers: tuple[str, ...] = SEVEN
-    grids: tuple[Grid, ...] = GRIDS_224
+    mixers: str | tuple[str, ...] = "7x7"
     image_size: int = 224
     depths: tuple[int, ...] = (2, 3, 18, 2)
-    orders: tuple[int, ...] = (2, 3, 4, 5)
+    orders: int | tuple[int, ...] = (2, 3, 4, 5)
     stem_stride: int = 4
+    isotropic: bool = False
     layer_scale_init: float = 1e-6
+    about: str = "as published"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `HorNet`."""
         return {
             "dim": self.dim,
             "mixers": self.mixers,
-            "grids": self.grids,
+            "img_size": self.image_size,
             "depths": self.depths,
             "orders": self.orders,
             "stem_stride": self.stem_stride,
+            "isotropic": self.isotropic,
             "layer_scale_init": self.layer_scale_init,
         }
 
     def pretrained_cfg(self) -> dict[str, Any]:
         """timm's description of input and head. From 384 pixels on, evaluation warps the image, uncropped."""
         crop = {"crop_pct": 1.0, "crop_mode": "squash"} if self.image_size >= 384 else {"crop_pct": 0.875}
+        last = self.image_size // (self.stem_stride * (1 if self.isotropic else 2 ** (len(self.depths) - 1)))
         return {
             "input_size": (3, self.image_size, self.image_size),
+            "pool_size": (last, last),
             "num_classes": 1000,
             "mean": IMAGENET_DEFAULT_MEAN,
             "std": IMAGENET_DEFAULT_STD,
@@ -71,7 +76,7 @@ class Variant:
         }
 
 
-def _pico(name: str, mixers: tuple[str, ...]) -> Variant:
+def _pico(name: str, mixers: str | tuple[str, ...]) -> Variant:
     """A model for 32 x 32 images and for tests on CPU, ours, not the paper's.
 
     Its runs are short, and a layer scale of 1e-6 does not wake the blocks up in them. After 110 AdamW steps
@@ -82,11 +87,32 @@ def _pico(name: str, mixers: tuple[str, ...]) -> Variant:
         name=name,
         dim=16,
         mixers=mixers,
-        grids=GRIDS_32_STEM_2,
         image_size=32,
         depths=(1, 2, 4, 1),
         stem_stride=2,
         layer_scale_init=1.0,
+        about="ours, for small images and tests; not the paper's",
+    )
+
+
+def _isotropic(name: str, dim: int, mixer: str) -> Variant:
+    """One width and one resolution throughout: a 16x16 stem without a norm, then blocks without layer scale.
+
+    The authors did not record depth and order of the models they report. These have 12 blocks of order 5,
+    which comes nearest to the cost of the isotropic ConvNeXt-S and -B (22M, 4.3G and 87M, 16.9G) among the
+    depths and orders that suit the width. The blocks are told as four stages of three, for the features that
+    timm's contract asks for; nothing lies between these.
+    """
+    return Variant(
+        name=name,
+        dim=dim,
+        mixers=mixer,
+        depths=(3, 3, 3, 3),
+        orders=5,
+        stem_stride=16,
+        isotropic=True,
+        layer_scale_init=0.0,
+        about="the paper's isotropic structure; depth and order, which it does not record, are ours",
     )
 
 
@@ -99,42 +125,60 @@ VARIANTS: dict[str, Variant] = {
         Variant("hornet_small_gf", 96, GF),
         Variant("hornet_base_7x7", 128),
         Variant("hornet_base_gf", 128, GF),
-        Variant("hornet_base_gf_img384", 128, GF, GRIDS_384, 384),
+        Variant("hornet_base_gf_img384", 128, GF, 384),
         Variant("hornet_large_7x7", 192),
         Variant("hornet_large_gf", 192, GF),
-        Variant("hornet_large_gf_img384", 192, GF, GRIDS_384, 384),
-        _pico("hornet_pico_7x7", SEVEN),
+        Variant("hornet_large_gf_img384", 192, GF, 384),
+        _isotropic("hornet_iso_small_7x7", 384, "7x7"),
+        _isotropic("hornet_iso_small_gf", 384, "gf"),
+        _isotropic("hornet_iso_base_7x7", 768, "7x7"),
+        _isotropic("hornet_iso_base_gf", 768, "gf"),
+        _pico("hornet_pico_7x7", "7x7"),
         _pico("hornet_pico_gf", GF),
     )
 }
 
 default_cfgs = generate_default_cfgs({row.name: row.pretrained_cfg() for row in VARIANTS.values()})
-__all__ = ["VARIANTS", "Variant"]  # register_model adds the entry points
+__all__ = ["VARIANTS", "Variant", "checkpoint_filter_fn"]  # register_model adds the entry points
 
 
 def _entry_point(row: Variant) -> Callable[..., nn.Module]:
     """timm's entry point of a row: builds the model; an argument that nobody knows is a TypeError."""
 
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        if pretrained:
+        if pretrained and not any(
+            (kwargs.get(cfg) or {}).get("file") for cfg in ("pretrained_cfg", "pretrained_cfg_overlay")
+        ):
             raise CheckpointError(
                 f"{row.name}: pretrained=True has nothing to load, as no weights are hosted; download a "
-                "checkpoint and give its path as init_from= (hornet-train) or checkpoint_path= (timm)"
+                "checkpoint and give its path as init_from= (hornet-train), checkpoint_path= or "
+                'pretrained_cfg_overlay={"file": ...} (timm)'
             )
+        arguments = {**row.arguments(), **kwargs}
+        stages = len(arguments["depths"])
+        features = {"feature_cls": "getter", "out_indices": tuple(range(stages))}
         model: nn.Module = build_model_with_cfg(
             HorNet,
             row.name,
-            pretrained=False,
-            feature_cfg={"feature_cls": "getter", "out_indices": tuple(range(len(row.depths)))},
-            **{**row.arguments(), **kwargs},
+            pretrained=pretrained,
+            pretrained_filter_fn=checkpoint_filter_fn,
+            feature_cfg={**features, "norm": bool(arguments.get("output_norms"))},
+            **arguments,
         )
         return model
 
     build.__name__ = build.__qualname__ = row.name
-    build.__doc__ = (
-        f"{row.name}: C = {row.dim}, {row.mixers[-1]} mixer in the last stage, {row.image_size} pixels."
-    )
+    build.__doc__ = f"{row.name}: C = {row.dim}, {row.image_size} pixels; {row.about}."
     return build
+
+
+def checkpoint_filter_fn(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """timm's hook for `pretrained=True` with a file: foreign names become ours, filters fit the model."""
+    converted, notes = convert_names(state)
+    notes += fit_filters(converted, model.state_dict())
+    for note in notes:
+        log.info("%s", note)
+    return converted
 
 
 for _row in VARIANTS.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.global_filter import resize_filter
+from hornet_train.models.convert import convert_names, fit_filters
 from hornet_train.models.variants import VARIANTS
 
 Prefer = Literal["ema", "model"]
@@ -27,11 +28,13 @@ _EMA_KEYS = ("model_ema", "state_dict_ema")
 _MODEL_KEYS = ("model", "module", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
 _PICKLED = (".pth", ".pt", ".bin")
+_TRUNK = re.compile(r"downsample_layers\.|stages\.")
+_OUTPUT_NORM = re.compile(r"norm\d\.")  # norm0 .. norm3 of a dense-prediction backbone
 _SHOWN = 4
 
 
 def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a state dict from a file, on CPU, without the prefixes that DDP and torch.compile add.
+    """Read a state dict from a file, on CPU, in our names and without the prefixes of DDP and torch.compile.
 
     Args:
         path: a `.safetensors`, `.pth`, `.pt` or `.bin` file.
@@ -40,7 +43,7 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     Returns:
         The state dict, and its origin: "path", "format" ("safetensors" or "pickle"), "key" (where in the file
         the weights were, "" at its top), "ema" (whether these are averaged weights), "metadata" (safetensors'
-        strings) and "epoch" (None if not told).
+        strings), "epoch" (None if not told) and "notes" (one sentence for each thing done to the names).
 
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or holds no weights.
@@ -51,7 +54,8 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     origin: dict[str, Any] = {"path": str(path), "key": "", "ema": False, "metadata": {}, "epoch": None}
     if path.suffix == ".safetensors":
         state, origin["metadata"] = _read_safetensors(path)
-        return _strip(state, path), {**origin, "format": "safetensors"}
+        state, notes = convert_names(_strip(state, path))
+        return state, {**origin, "format": "safetensors", "notes": notes}
     if path.suffix not in _PICKLED:
         known = ", ".join((".safetensors", *_PICKLED))
         raise CheckpointError(
@@ -61,16 +65,17 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     key = _weights_key(content, path, prefer)
     state = content[key] if key else content
     epoch = content.get("epoch") if key else None
-    origin |= {"format": "pickle", "key": key, "ema": key in _EMA_KEYS, "epoch": epoch}
-    return _strip(_tensors(state, path), path), origin
+    state, notes = convert_names(_strip(_tensors(state, path), path))
+    origin |= {"format": "pickle", "key": key, "ema": key in _EMA_KEYS, "epoch": epoch, "notes": notes}
+    return state, origin
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
-    """The registered variant whose names and shapes are those of `state`, whatever its head, or None."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if not _is_head(name, "head")}
+    """The registered variant whose trunk has the names and shapes of `state`'s, or None."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if _TRUNK.match(name)}
     stem = shapes.get("downsample_layers.0.0.weight", (0,))
     alike = (name for name, row in VARIANTS.items() if row.dim == stem[0])  # spares building the others
-    return next((name for name in alike if _trunk_shapes(name) == shapes), None)
+    return next((name for name in alike if shapes and _trunk_shapes(name) == shapes), None)
 
 
 def load_into(
@@ -90,7 +95,8 @@ def load_into(
         head_rows: int64, one row of the file's head for each class of the model (the 22K -> 1K map).
         resize_filters: resize global filters of another grid, once, bilinearly with aligned corners.
         allow_new_head: keep the model's freshly initialised head where the file's does not fit or is missing,
-            and drop the file's where the model has none.
+            and drop the file's where the model has none. So too with the norms between trunk and head: one in
+            a classifier, one for each stage in a dense-prediction backbone.
         classifier: the name of the model's head, timm's `classifier`.
 
     Returns:
@@ -101,8 +107,10 @@ def load_into(
     """
     wanted = model.state_dict()
     given = dict(state)
-    notes = _fit_filters(given, wanted) if resize_filters else []
+    notes = fit_filters(given, wanted) if resize_filters else []
     notes += _fit_head(given, wanted, classifier, head_rows, allow_new_head)
+    if allow_new_head and any(_TRUNK.match(name) for name in wanted):
+        notes += _fit_norms(given, wanted)
     missing = [name for name in wanted if name not in given]
     unexpected = [name for name in given if name not in wanted]
     misshapen = [
@@ -115,10 +123,12 @@ def load_into(
     if faults:
         name = identify(state)
         guess = f"; the file holds the weights of {name}" if name else ""
-        heads_only = all(
-            _is_head(entry.split(":")[0], classifier) for names in kinds.values() for entry in names
-        )
-        remedy = "; only the head differs: give the class map, or allow a new head" if heads_only else guess
+        remedy = guess
+        differing = [entry.split(":")[0] for names in kinds.values() for entry in names]
+        if all(_is_head(name, classifier) for name in differing):
+            remedy = "; only the head differs: give the class map, or allow a new head"
+        elif any(_OUTPUT_NORM.match(name) for name in unexpected):
+            remedy = f"{guess}, as a dense-prediction backbone, which has no head"
         raise CheckpointError(f"made for another model; first keys that differ: {'; '.join(faults)}{remedy}")
     model.load_state_dict(given, strict=True)
     return notes
@@ -191,21 +201,7 @@ def _strip(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 def _trunk_shapes(variant: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = timm.create_model(variant, num_classes=0)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _fit_filters(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Resize each filter of another grid in `given`; a sentence a pair of grids."""
-    changes: dict[str, int] = {}
-    for name, tensor in wanted.items():
-        if not name.endswith("complex_weight") or name not in given or given[name].ndim != 4:
-            continue
-        old, new = given[name].shape, tensor.shape
-        if old[1:3] != new[1:3] and (old[0], old[3]) == (new[0], new[3]):
-            given[name] = resize_filter(given[name].float(), (new[1], new[2]))
-            change = f"from {old[1]} x {old[2]} to {new[1]} x {new[2]}"
-            changes[change] = changes.get(change, 0) + 1
-    return [f"resized {count} global filter(s) {change}" for change, count in changes.items()]
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if _TRUNK.match(name)}
 
 
 def _fit_head(
@@ -240,7 +236,29 @@ def _fit_head(
     given.update(ours)
     if not ours:
         return [f"left out the file's head of {there} classes"]
-    return [f"the head of {here} classes starts from its initialisation; the file's has {there} classes"]
+    told = f"the file's has {there} classes" if there else "the file has none"
+    return [f"the head of {here} classes starts from its initialisation; {told}"]
+
+
+def _fit_norms(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Leave out and begin anew what stands between trunk and head, where only one of the two has it."""
+
+    def between(name: str) -> bool:
+        return name.startswith("norm.") or _OUTPUT_NORM.match(name) is not None
+
+    notes = []
+    if extra := [name for name in given if between(name) and name not in wanted]:
+        for name in extra:
+            del given[name]
+        notes.append(f"left out the file's {_norm_names(extra)}")
+    if fresh := [name for name in wanted if between(name) and name not in given]:
+        given.update({name: wanted[name] for name in fresh})
+        notes.append(f"the model's {_norm_names(fresh)} starts from its initialisation")
+    return notes
+
+
+def _norm_names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
 
 
 def _classes(head: Mapping[str, Tensor], classifier: str) -> int:

@@ -1,0 +1,79 @@
+"""Names and grids of other programs' checkpoints -> ours, which are those of the published classification.
+
+Three layouts are told apart by their names, for HorNet only; any other state dict stays as it is:
+
+published        downsample_layers.., stages.., norm, head
+mmpretrain       the same with backbone., head.fc., gnconv.projs., gamma1.weight; its last norm is norm3
+dense prediction (published, or by mmseg and mmdet) backbone. and no norm, no head, but norm0 .. norm3
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from hornet_train.models.global_filter import resize_filter
+
+_BACKBONE = "backbone."
+_HEAD = "head.fc."
+
+
+def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Give the weights of a HorNet our names.
+
+    Returns:
+        The weights, and one sentence for each thing that was done.
+    """
+    given = dict(state)
+    notes: list[str] = []
+    inside = {name.removeprefix(_BACKBONE): name for name in given if name.startswith(_BACKBONE)}
+    if not _is_hornet(inside or given):
+        return given, []
+    if inside:
+        left_out = Counter(
+            name.split(".")[0]
+            for name in given
+            if not name.startswith(_BACKBONE) and not name.startswith(_HEAD)
+        )
+        heads = {name: given[name] for name in given if name.startswith(_HEAD)}
+        given = {**{name: given[full] for name, full in inside.items()}, **heads}
+        if left_out:
+            parts = ", ".join(f"{part} ({count})" for part, count in left_out.items())
+            notes.append(f"took the backbone and left out the tensors of {parts}")
+    ours = {_our_name(name): tensor for name, tensor in given.items()}
+    if "norm3.weight" in ours and "norm0.weight" not in ours and "norm.weight" not in ours:
+        for part in ("weight", "bias"):  # mmpretrain counts the one norm of a classifier by its stage
+            ours[f"norm.{part}"] = ours.pop(f"norm3.{part}")
+    if ours.keys() != given.keys():
+        notes.append("translated mmpretrain's names")
+    return ours, notes
+
+
+def _is_hornet(state: Mapping[str, object]) -> bool:
+    return "downsample_layers.0.0.weight" in state and any(".gnconv." in name for name in state)
+
+
+def _our_name(name: str) -> str:
+    name = re.sub(r"\.gnconv\.projs\.(\d+)\.", r".gnconv.pws.\1.", name)
+    name = re.sub(r"\.(gamma[12])\.weight$", r".\1", name)
+    return name.replace(_HEAD, "head.", 1) if name.startswith(_HEAD) else name
+
+
+def fit_filters(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Resize each global filter of another grid in `given`, bilinearly with aligned corners.
+
+    Returns:
+        One sentence for each pair of grids.
+    """
+    changes: Counter[str] = Counter()
+    for name, tensor in wanted.items():
+        if not name.endswith("complex_weight") or name not in given or given[name].ndim != 4:
+            continue
+        (old_half, *old, old_parts), (half, *new, parts) = given[name].shape, tensor.shape
+        if old != new and (old_half, old_parts) == (half, parts):
+            given[name] = resize_filter(given[name].to(tensor.dtype), new[0], new[1])
+            changes[f"from {old[0]} x {old[1]} to {new[0]} x {new[1]}"] += 1
+    return [f"resized {count} global filter(s) {change}" for change, count in changes.items()]

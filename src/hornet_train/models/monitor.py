@@ -1,0 +1,61 @@
+"""How large the gating products of gnConv become: the first thing to look at when a training diverges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.models.gnconv import GnConv
+from hornet_train.models.hornet import HorNet
+
+
+class GateMonitor:
+    """The largest magnitude of a gating product in each stage, of the forward passes in training mode.
+
+    A product is what p_k becomes in eq. (3.3), of every order: the inputs of gnConv's `pws` and `proj_out`.
+    Kept on the device: nothing waits for it. A product that is not a number stays one.
+
+    Args:
+        model: the bare model, on its device; compile it afterwards.
+
+    Attributes:
+        names: one for each value of `take`: gate_product_0 .. for the stages, counted as in the state dict.
+
+    Raises:
+        ValueError: the model has no gnConv.
+    """
+
+    def __init__(self, model: HorNet) -> None:
+        self.peaks = torch.zeros(len(model.stages), device=next(model.parameters()).device)
+        self.names = tuple(f"gate_product_{stage}" for stage in range(len(model.stages)))
+        self._hooks = [
+            inner.register_forward_pre_hook(self._watch(stage))
+            for stage, blocks in enumerate(model.stages)
+            for module in blocks.modules()
+            if isinstance(module, GnConv)
+            for inner in (*module.pws, module.proj_out)
+        ]
+        if not self._hooks:
+            raise ValueError("the model has no gnConv, whose gating products could be watched")
+
+    def take(self) -> Tensor:
+        """The largest magnitude of each stage since the last call, (stages,); starts anew."""
+        taken = self.peaks.clone()
+        self.peaks.zero_()
+        return taken
+
+    def close(self) -> None:
+        """Watch no more."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _watch(self, stage: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        peak = self.peaks[stage]  # a view
+
+        def watch(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            if module.training:
+                peak.copy_(torch.maximum(peak, inputs[0].detach().abs().amax().to(peak.dtype)))
+
+        return watch

@@ -1,0 +1,169 @@
+"""Models as tables: the stages of one, and the whole family beside the published figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import nn
+
+from hornet_train.models.block import Block, Stage
+from hornet_train.models.complexity import Complexity, count, gnconv_bound
+from hornet_train.models.global_filter import GlobalLocalFilter
+from hornet_train.models.gnconv import GnConv
+from hornet_train.models.hornet import HorNet
+from hornet_train.models.published import PUBLISHED, Published
+from hornet_train.models.variants import VARIANTS
+
+NONE = "-"
+PARTS = (
+    "part",
+    "map",
+    "width",
+    "blocks",
+    "order",
+    "branches",
+    "mixer",
+    "parameters",
+    "GMACs",
+    "gnConv",
+    "bound",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text, ready to be printed.
+
+    Attributes:
+        notes: one sentence for each thing to know when reading it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: list[str]
+
+
+def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
+    """A HorNet part by part; of any other model what it costs in all.
+
+    Args:
+        model: on any device, the meta device too; nothing is computed.
+        name: for the title.
+        image_size: pixels, square.
+
+    Raises:
+        ValueError: images too small for a HorNet.
+    """
+    cost = count(model, image_size, in_chans=getattr(model, "in_chans", 3))
+    title = f"{name} at {image_size} x {image_size}"
+    if not isinstance(model, HorNet):
+        columns = ("parameters", "GMACs")
+        return Table(title, columns, [(f"{cost.parameters:,}", _giga(cost.macs))], [])
+    rows = []
+    for index, (downsample, stage) in enumerate(zip(model.downsample_layers, model.stages, strict=True)):
+        if list(downsample.parameters()):
+            what = "downsampling" if index else "stem"
+            rows.append(_cells(part=what, **_size_and_cost(f"downsample_layers.{index}", downsample, cost)))
+        assert isinstance(stage, Stage)
+        rows.append(_cells(part=f"stage {index}", **_stage_cells(f"stages.{index}", stage, cost)))
+    head = nn.ModuleList([model.norm, model.head])
+    rows.append(_cells(part="norm, head", parameters=_count(head), GMACs=_giga(cost.macs_of("head"))))
+    rows.append(_cells(part="all", parameters=f"{cost.parameters:,}", GMACs=_giga(cost.macs)))
+    notes = [
+        "GMACs: multiply-accumulates of convolutions and linear layers; counted as the authors do, with "
+        f"layer norms and FFTs, there are {_giga(cost.published_macs)} G.",
+    ]
+    if cost.gate_products:
+        notes.append(
+            "gnConv: those of one block's gnConv a pixel, gating products too; bound: the paper's "
+            "C (2 K^2 + 11 C / 3 + 2), which is for K x K mixers."
+        )
+    if image_size != _made_for(model):
+        notes.append(f"The model's filters and settings are made for {_made_for(model)} pixels.")
+    return Table(title, PARTS, rows, notes)
+
+
+def family_table(image_sizes: tuple[int, ...]) -> Table:
+    """Every registered model beside the authors' figures, at some image sizes in pixels."""
+    columns = ["model", "parameters", "published"]
+    for size in image_sizes:
+        columns += [f"GMACs @{size}", "as the authors count"]
+    columns += ["published @224", "top-1 published", "about"]
+    rows = []
+    for name, variant in VARIANTS.items():
+        with torch.device("meta"):
+            model = timm.create_model(name)
+        costs = [count(model, size) for size in image_sizes]
+        theirs = PUBLISHED.get(name, Published())
+        macs = [_giga(figure) for cost in costs for figure in (cost.macs, cost.published_macs)]
+        rows.append(
+            (
+                name,
+                f"{costs[0].parameters:,}",
+                NONE if theirs.parameters is None else f"{theirs.parameters}M",
+                *macs,
+                NONE if theirs.gmacs is None else f"{theirs.gmacs}",
+                NONE if theirs.top1 is None else f"{theirs.top1}",
+                theirs.how or ("not published here" if name in PUBLISHED else variant.about),
+            )
+        )
+    notes = [
+        "GMACs: convolutions and linear layers. As the authors count: with layer norms and their estimate of "
+        "the FFTs; their README rounds these.",
+        "The published parameters of the large models are with a head of 10,459 classes (ImageNet-22K), ours "
+        "with one of 1,000. No published accuracy was measured by us.",
+    ]
+    return Table("The HorNet family", tuple(columns), rows, notes)
+
+
+def _stage_cells(name: str, stage: Stage, cost: Complexity) -> dict[str, str]:
+    block = stage[0]
+    assert isinstance(block, Block)
+    operator, place = block.gnconv, f"{name}.0.gnconv"
+    cells = _size_and_cost(name, stage, cost)
+    cells |= {"width": str(block.norm1.normalized_shape[0]), "blocks": str(len(stage))}
+    mixer = getattr(operator, "dwconv", operator)
+    cells["mixer"] = mixer_name(mixer)
+    if isinstance(operator, GnConv):
+        cells |= {"order": str(len(operator.widths)), "branches": "/".join(map(str, operator.widths))}
+        pixels = math.prod(cost.output_sizes[place])
+        cells["gnConv"] = f"{(cost.macs_of(place) + cost.gate_products[place]) / pixels:,.0f}"
+        if isinstance(mixer, nn.Conv2d) and mixer.groups == mixer.in_channels:
+            cells["bound"] = f"{gnconv_bound(operator.widths[-1], mixer.kernel_size[0]):,.0f}"
+    return cells
+
+
+def _size_and_cost(name: str, module: nn.Module, cost: Complexity) -> dict[str, str]:
+    height, width = cost.output_sizes[name]
+    return {"map": f"{height}x{width}", "parameters": _count(module), "GMACs": _giga(cost.macs_of(name))}
+
+
+def _cells(**known: str) -> tuple[str, ...]:
+    """A row of the table of parts."""
+    return tuple(known.get(part, NONE) for part in PARTS)
+
+
+def mixer_name(mixer: object) -> str:
+    """ "7x7", "gf 14x8" with the stored grid, or what the module calls itself."""
+    if isinstance(mixer, nn.Conv2d):
+        return "x".join(map(str, mixer.kernel_size))
+    if isinstance(mixer, GlobalLocalFilter):
+        return f"gf {mixer.complex_weight.shape[1]}x{mixer.complex_weight.shape[2]}"
+    return type(mixer).__name__.lower()
+
+
+def _made_for(model: HorNet) -> int:
+    size: int = model.default_cfg["input_size"][-1]  # type: ignore[index, assignment]  # set by timm
+    return size
+
+
+def _count(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
+
+
+def _giga(macs: int) -> str:
+    return f"{macs / 1e9:.4f}"
