@@ -5,6 +5,7 @@
     python scripts/gate_study.py init       # products of the published models at their initialisation
     python scripts/gate_study.py training   # products and divergence of the pico models on the digits
     python scripts/gate_study.py half       # the same in bf16 and fp16, shorter
+    python scripts/gate_study.py stabiliser # whether bounding the products saves a divergent training
 
 Needs nothing but hornet-train. On two CPU cores the first three take a minute, the others ten or twenty.
 """
@@ -12,10 +13,11 @@ Needs nothing but hornet-train. On two CPU cores the first three take a minute, 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import math
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +27,7 @@ import timm
 import torch
 from torch import Tensor
 
+from hornet_train.cli.train import main as hornet_train
 from hornet_train.models import GnConv
 from hornet_train.models.monitor import GateMonitor
 
@@ -156,26 +159,73 @@ def trainings(cases: Iterable[tuple[str, float, float, str]], epochs: int) -> No
     table(columns, rows())
 
 
-def train(name: str, rate: float, scale: float, precision: str, epochs: int) -> tuple[object, ...]:
-    """One training by hornet-train itself, its metrics.jsonl read."""
+def stabiliser() -> None:
+    """Whether bounding the products, in the forward pass and so in the backward, makes a divergent run learn.
+
+    Beside it the same network with a plain depthwise convolution in place of gnConv, at the same rate.
+    """
+    rate, limits = (
+        6.4e-2,
+        {"none": None, "tanh, 100": soft(100.0), "tanh, 10": soft(10.0), "rms, 10": rms(10.0)},
+    )
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for (label, limit), clip in itertools.product(limits.items(), ("null", "1.0")):
+            with limited(limit):
+                yield (label, clip, *train("hornet_pico_7x7", rate, 1 / 3, "fp32", 8, clip))
+        yield ("no gating", "null", *train("hornet_pico_7x7", rate, None, "fp32", 8))
+
+    columns = ("limit", "clip_grad", "stage 0", "1", "2", "3", "last loss", "best top-1", "skipped")
+    table(columns, rows())
+
+
+def soft(cap: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: cap * torch.tanh(x / cap)
+
+
+def rms(cap: float) -> Callable[[Tensor], Tensor]:
+    """Scales a pixel whose root mean square over the channels is above `cap` down to it."""
+    return lambda x: x * (cap / x.square().mean(1, keepdim=True).sqrt().clamp(min=1e-9)).clamp(max=1.0)
+
+
+@contextlib.contextmanager
+def limited(limit: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
+    """gnConv with every product limited."""
+    plain = GnConv.gate
+
+    def gate(self: GnConv, p: Tensor, gates: Tensor) -> Tensor:
+        assert limit is not None
+        branches = gates.split(self.widths, dim=1)
+        x = limit(p * branches[0])
+        for widen, branch in zip(self.pws, branches[1:], strict=True):
+            x = limit(widen(x) * branch)
+        return self.proj_out(x)
+
+    GnConv.gate = gate if limit is not None else plain
+    try:
+        yield
+    finally:
+        GnConv.gate = plain
+
+
+def train(
+    name: str, rate: float, scale: float | None, precision: str, epochs: int, clip: str = "null"
+) -> tuple[object, ...]:
+    """One training by hornet-train, in this process, and what its metrics.jsonl says; no scale, no gating."""
+    gated = scale is not None
+    arguments = [f"model={name}", f"optim.lr={rate}", f"precision={precision}", f"epochs={epochs}"]
+    arguments += [f"model.args.scale={scale}", "log.gates=true"] if gated else ["model.args.gating=none"]
+    arguments += [f"optim.clip_grad={clip}", "schedule.warmup=1ep", "log.every=1it", "dist.device=cpu"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "hornet_train", f"model={name}", f"run_dir={folder}/run"]
-        command += [
-            f"optim.lr={rate}",
-            f"model.args.scale={scale}",
-            f"precision={precision}",
-            "log.gates=true",
-        ]
-        command += [f"epochs={epochs}", "optim.clip_grad=null", "schedule.warmup=1ep", "log.every=1it"]
-        subprocess.run([*command, "dist.device=cpu"], check=True, capture_output=True)
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+            hornet_train([*arguments, f"run_dir={folder}/run"])
         lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     steps = [event for event in events if event["event"] == "train"]
-    peaks = [max(value(event, f"gate_product_{stage}") for event in steps) for stage in range(4)]
+    peaks = [f"{max(value(e, f'gate_product_{i}') for e in steps):.2g}" if gated else "-" for i in range(4)]
     best = max(event["top1"] for event in events if event["event"] == "eval")
     skipped = sum(event["count"] for event in events if event["event"] == "skipped_step")
-    last = value(steps[-1], "loss")
-    return (*(f"{peak:.2g}" for peak in peaks), f"{last:.2f}", f"{best:.1f}", skipped)
+    return (*peaks, f"{value(steps[-1], 'loss'):.2f}", f"{best:.1f}", skipped)
 
 
 def value(event: dict[str, float], key: str) -> float:
@@ -185,7 +235,7 @@ def value(event: dict[str, float], key: str) -> float:
 
 if __name__ == "__main__":
     experiments: dict[str, Callable[[], None]] = {
-        "overflow": overflow, "rounding": rounding, "init": init, "training": training, "half": half
+        "overflow": overflow, "rounding": rounding, "init": init, "training": training, "half": half, "stabiliser": stabiliser
     }  # fmt: skip
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -13,10 +13,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `hornet-train` or `hornet-eval` in this process: (exit code, stdout, stderr)."""
-    from hornet_train.cli import evaluate, train
+    """Runs one of our commands in this process: (exit code, stdout, stderr)."""
+    from hornet_train.cli import evaluate, info, train
 
-    entry = {"hornet-train": train.main, "hornet-eval": evaluate.main}
+    entry = {"hornet-train": train.main, "hornet-eval": evaluate.main, "hornet-info": info.main}
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stopped:

@@ -61,7 +61,7 @@ def test_every_field_is_set_in_conf_and_read_by_the_program() -> None:
         if path.name not in ("schema.py",)
     )
     conf = "\n".join(path.read_text() for path in conf_dir().rglob("*.yaml"))
-    names = sorted(set(leaves(schema.Config)) | set(leaves(schema.EvalConfig)))
+    names = sorted({*leaves(schema.Config), *leaves(schema.EvalConfig), *leaves(schema.InfoConfig)})
     assert "data.train_count" in names
     assert "optim.lr" in names
     for name in names:

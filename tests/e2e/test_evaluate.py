@@ -181,3 +181,98 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, command: Command) ->
     assert code == 2
     assert "evil.pth" in err
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Command) -> None:
+    """The rows of a larger head that the map names are the head of fewer classes, here in another order."""
+    code, _, err = command("hornet-eval", f"checkpoint={trained}", f"out={tmp_path}/small.json")
+    assert code == 0, err
+    small = json.loads((tmp_path / "small.json").read_text())
+    state = load_file(
+        trained / "checkpoints" / (trained / "checkpoints/best").read_text().strip() / "ema.safetensors"
+    )
+    if small["weights"] == "model":
+        state = load_file(Path(small["checkpoint"]) / "model.safetensors")
+    rows = torch.tensor([30, 7, 22, 41])
+    for part in ("weight", "bias"):
+        wide = torch.randn(50, *state[f"head.{part}"].shape[1:])
+        wide[rows] = state[f"head.{part}"]
+        state[f"head.{part}"] = wide
+    args = argparse.Namespace(model="hornet_pico_gf")
+    torch.save({"model": state, "args": args}, tmp_path / "22k.pth")
+    torch.save(rows, tmp_path / "map.pth")
+    data = [
+        "data=synthetic",
+        "data.num_classes=4",
+        "data.val_count=21",
+        "data.source_size=24",
+        "data.workers=0",
+    ]
+    seen = ["data.image_size=40", "data.mean=[0.4,0.5,0.6]", f"checkpoint={tmp_path}/22k.pth"]
+    code, _, err = command("hornet-eval", *data, *seen)
+    assert code == 2
+    assert "tells 50 classes apart" in err
+    assert "init_map=<file>" in err
+    code, out, err = command("hornet-eval", *data, *seen, f"init_map={tmp_path}/map.pth")
+    assert code == 0, err
+    assert "took 4 of the head's 50 rows by the class map" in out
+    wide_result = json.loads((tmp_path / "eval.json").read_text())
+    assert wide_result["top1"] == small["top1"]
+    assert wide_result["loss"] == pytest.approx(small["loss"], rel=1e-5)
+    torch.save(torch.tensor([0.5]), tmp_path / "odd.pth")
+    for bad, told in (("odd.pth", "not a list of row numbers"), ("none.pth", "cannot be read")):
+        code, _, err = command("hornet-eval", *data, *seen, f"init_map={tmp_path}/{bad}")
+        assert code == 2
+        assert told in err
+
+
+def test_checkpoints_in_the_names_of_others(trained: Path, tmp_path: Path, command: Command) -> None:
+    step = trained / "checkpoints/step_00000003"
+    state = load_file(step / "model.safetensors")
+    theirs = {}
+    for name, tensor in state.items():
+        name = (
+            name.replace(".pws.", ".projs.")
+            .replace("gamma1", "gamma1.weight")
+            .replace("gamma2", "gamma2.weight")
+        )
+        name = name.replace("norm.", "norm3.") if name.startswith("norm.") else name
+        theirs[name.replace("head.", "head.fc.") if name.startswith("head.") else f"backbone.{name}"] = tensor
+    torch.save({"state_dict": theirs, "meta": {"epoch": 3}}, tmp_path / "mm.pth")
+    data = [
+        "data=synthetic",
+        "data.num_classes=4",
+        "data.val_count=21",
+        "data.source_size=24",
+        "data.workers=0",
+    ]
+    same = ["data.image_size=40", "data.mean=[0.4,0.5,0.6]"]
+    code, out, err = command("hornet-eval", f"checkpoint={tmp_path}/mm.pth", *data, *same)
+    assert code == 0, err
+    assert "translated mmpretrain's names" in out
+    (expected,) = [e for e in events(trained, "eval") if e["step"] == 3 and e["weights"] == "model"]
+    assert json.loads((tmp_path / "eval.json").read_text())["loss"] == pytest.approx(
+        expected["loss"], rel=1e-5
+    )
+
+    dense = {f"backbone.{n}": t for n, t in state.items() if not n.startswith(("norm.", "head."))}
+    dense |= {
+        f"backbone.norm{stage}.{p}": torch.ones(16 * 2**stage)
+        for stage in range(4)
+        for p in ("weight", "bias")
+    }
+    torch.save({"state_dict": {**dense, "decode_head.conv_seg.bias": torch.zeros(3)}}, tmp_path / "seg.pth")
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/seg.pth", *data, *same)
+    assert code == 2
+    assert "as a dense-prediction backbone, which has no head" in err
+    code, out, err = command(
+        "hornet-train", *TINY, "epochs=1it", f"init_from={tmp_path}/seg.pth", f"run_dir={tmp_path}/run"
+    )
+    assert code == 0, err
+    for note in (
+        "left out the tensors of decode_head (1)",
+        "left out the file's norm0, norm1, norm2, norm3",
+        "the model's norm starts from its initialisation",
+        "the head of 4 classes starts from its initialisation; the file has none",
+    ):
+        assert note in out

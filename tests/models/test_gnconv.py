@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hornet_train.models import GlobalLocalFilter, GnConv
+from hornet_train.models.global_filter import filter_globally
 from hornet_train.models.layers import LayerNorm
+from hornet_train.models.mixers import Pool
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -73,6 +75,17 @@ def naive_filter(layer: GlobalLocalFilter, x: np.ndarray) -> np.ndarray:
     return naive_norm(out, p["post_norm.weight"], p["post_norm.bias"])
 
 
+def naive_pool(x: np.ndarray) -> np.ndarray:
+    """Each pixel's neighbours one by one, those outside the map not counted."""
+    out = np.zeros_like(x)
+    height, width = x.shape[2:]
+    for i in range(height):
+        for j in range(width):
+            near = x[:, :, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+            out[:, :, i, j] = near.reshape(*near.shape[:2], -1).mean(-1)
+    return out
+
+
 def naive_gnconv(layer: GnConv, x: np.ndarray, order: int, scale: float) -> np.ndarray:
     channels = x.shape[1]
     widths = [channels // 2 ** (order - 1 - k) for k in range(order)]
@@ -80,6 +93,8 @@ def naive_gnconv(layer: GnConv, x: np.ndarray, order: int, scale: float) -> np.n
     state, q = projected[:, : widths[0]], projected[:, widths[0] :]
     if isinstance(layer.dwconv, GlobalLocalFilter):
         q = naive_filter(layer.dwconv, q)
+    elif isinstance(layer.dwconv, Pool):
+        q = naive_pool(q)
     else:
         q = naive_depthwise(q, layer.dwconv.weight.detach().numpy(), layer.dwconv.bias.detach().numpy())
     start = 0
@@ -96,20 +111,23 @@ sides = st.integers(1, 9)
 
 @few
 @given(
-    order=st.integers(1, 4),
+    order=st.integers(1, 5),
     c0=st.integers(1, 3),
-    mixer=st.sampled_from(["7x7", 3, "gf"]),
+    out_dim=st.sampled_from([None, 1, 5]),
+    mixer=st.sampled_from(["7x7", "1x1", 3, 5, "9x9", "pool", "gf"]),
     grid=st.tuples(st.integers(1, 6), st.integers(1, 5)),
     scale=st.sampled_from([1.0, 1 / 3]),
     height=sides,
     width=sides,
 )
-def test_gnconv_equals_the_naive_one(order, c0, mixer, grid, scale, height, width):
+def test_gnconv_equals_the_naive_one(order, c0, out_dim, mixer, grid, scale, height, width):
     dim = (2 * c0 if mixer == "gf" else c0) * 2 ** (order - 1)
-    layer = randomise(GnConv(dim, order=order, mixer=mixer, grid=grid, scale=scale).double())
+    layer = randomise(
+        GnConv(dim, order=order, out_dim=out_dim, mixer=mixer, grid=grid, scale=scale, dtype=torch.float64)
+    )
     x = torch.randn(2, dim, height, width, dtype=torch.float64)
     out = layer(x)
-    assert out.shape == x.shape
+    assert out.shape == (2, out_dim or dim, height, width)
     assert out.dtype == torch.float64
     np.testing.assert_allclose(
         out.detach().numpy(), naive_gnconv(layer, x.numpy(), order, scale), rtol=1e-7, atol=1e-9
@@ -133,6 +151,34 @@ def test_global_filter_equals_the_naive_one(half, grid, height, width, channels_
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=1e-7, atol=1e-9)
 
 
+@few
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    down=st.integers(0, 8),
+    right=st.integers(0, 8),
+)
+def test_the_global_half_commutes_with_circular_shifts(height, width, down, right):
+    """Whatever the grid it is stored on: a product of spectra is a circular convolution."""
+    weight = torch.randn(3, 4, 3, 2, dtype=torch.float64)
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    shifted = filter_globally(x.roll((down, right), (2, 3)), weight)
+    torch.testing.assert_close(shifted, filter_globally(x, weight).roll((down, right), (2, 3)))
+
+
+@few
+@given(order=st.integers(1, 4), kernel=st.sampled_from([1, 3, 7]), down=st.integers(0, 4))
+def test_gnconv_commutes_with_shifts_inside_the_map(order, kernel, down):
+    """A pixel further from the border than half the kernel sees no padding."""
+    layer = randomise(GnConv(8, order=order, mixer=kernel).double())
+    scene = torch.randn(1, 8, 20, 12, dtype=torch.float64)
+    above, below = layer(scene[:, :, :16]), layer(scene[:, :, down : 16 + down])
+    far = kernel // 2
+    torch.testing.assert_close(
+        above[:, :, down + far : 16 - far, far : 12 - far], below[:, :, far : 16 - down - far, far : 12 - far]
+    )
+
+
 def _differentiable(layer: nn.Module, channels: int) -> tuple[object, tuple[Tensor, ...]]:
     """The layer as a function of its input and of every parameter, for gradcheck."""
     names = [name for name, _ in layer.named_parameters()]
@@ -144,9 +190,11 @@ def _differentiable(layer: nn.Module, channels: int) -> tuple[object, tuple[Tens
     return call, (x, *(p.detach().clone().requires_grad_() for p in layer.parameters()))
 
 
-@pytest.mark.parametrize("mixer", [3, "gf"])
-def test_gnconv_gradients(mixer):
-    layer = randomise(GnConv(4, order=2, mixer=mixer, grid=(2, 3), scale=1 / 3).double())
+@pytest.mark.parametrize(
+    ("mixer", "order", "out_dim"), [(3, 2, None), ("gf", 2, None), ("pool", 3, 2), (1, 1, None)]
+)
+def test_gnconv_gradients(mixer, order, out_dim):
+    layer = randomise(GnConv(4, order=order, out_dim=out_dim, mixer=mixer, grid=(2, 3), scale=1 / 3).double())
     assert torch.autograd.gradcheck(*_differentiable(layer, 4))
 
 
@@ -171,6 +219,27 @@ def test_the_fft_never_runs_in_half_precision(monkeypatch):
         assert torch.linalg.vector_norm(half.float() - full) < 0.02 * torch.linalg.vector_norm(full)
 
 
+def test_gating_leaves_float16_alone():
+    """Products beyond 65,504, of factors far below: infinite in float16, right under its autocast."""
+    layer = GnConv(16, order=4, mixer=1)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            parameter.fill_(40.0 if name.endswith("in.bias") else 0.0)
+        layer.dwconv.weight.fill_(1.0)
+        for narrow in layer.pws:
+            narrow.weight.copy_(torch.eye(*narrow.weight.shape[:2])[:, :, None, None])
+        layer.proj_out.weight.copy_(1e-3 * torch.eye(16)[:, :, None, None])
+    x = torch.randn(2, 16, 3, 3)
+    exact = layer(x)
+    assert exact.max() > 2 * torch.finfo(torch.float16).max * 1e-3
+    with torch.autocast("cpu", torch.float16):
+        gates = layer.dwconv(layer.proj_in(x)[:, layer.widths[0] :])
+        half = layer(x)
+    assert gates.dtype == torch.float16
+    assert gates.max() < 41
+    torch.testing.assert_close(half, exact, rtol=2e-3, atol=0)
+
+
 def test_layer_norm_is_over_channels():
     norm, x = randomise(LayerNorm(6)), torch.randn(2, 6, 3, 5)
     expected = naive_norm(x.double().numpy(), norm.weight.detach().numpy(), norm.bias.detach().numpy())
@@ -179,10 +248,18 @@ def test_layer_norm_is_over_channels():
     assert out.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_mixer_may_be_a_function_of_the_width():
-    layer = GnConv(8, order=3, mixer=lambda width: nn.Conv2d(width, width, 1))
+def test_a_mixer_may_be_a_function_of_the_width(capfd):
+    layer = GnConv(8, order=3, mixer=lambda width: nn.Conv2d(width, width, 1), dtype=torch.float64)
     assert layer.dwconv.in_channels == layer.total_width == 14
-    assert layer(torch.randn(1, 8, 2, 3)).shape == (1, 8, 2, 3)
+    assert layer(torch.randn(1, 8, 2, 3).double()).shape == (1, 8, 2, 3)
+    assert capfd.readouterr() == ("", "")  # as no constructor prints
+
+
+def test_arguments_after_the_width_have_names():
+    with pytest.raises(TypeError, match="positional"):
+        GnConv(64, 3)
+    with pytest.raises(TypeError, match="positional"):
+        GlobalLocalFilter(8, (4, 3))
 
 
 @pytest.mark.parametrize(
@@ -192,9 +269,16 @@ def test_a_mixer_may_be_a_function_of_the_width():
         ({"dim": 3, "order": 4}, "the nearest that works is 8"),
         ({"dim": 8, "order": 0}, "order of at least 1"),
         ({"dim": 16, "mixer": 4}, "must be odd"),
-        ({"dim": 16, "mixer": "3x3"}, "unknown mixer '3x3'"),
-        ({"dim": 32, "mixer": "gf", "grid": (0, 4)}, "at least 1 x 1, not 0 x 4"),
+        ({"dim": 16, "mixer": "6x6"}, "must be odd to keep the size, not 6; use 7"),
+        ({"dim": 16, "mixer": 0}, "must be odd"),
+        ({"dim": 16, "mixer": "3x5"}, "unknown mixer '3x5': it is \"7x7\""),
+        ({"dim": 16, "mixer": True}, "not True"),
+        ({"dim": 16, "mixer": nn.Identity()}, "each gnConv needs one of its own width"),
+        ({"dim": 16, "mixer": lambda width: width}, "gave 31 for 31 channels, which is no module"),
+        ({"dim": 32, "mixer": "gf", "grid": (0, 4)}, r"at least \(1, 1\), not \(0, 4\)"),
+        ({"dim": 32, "mixer": "gf", "grid": (4,)}, r"not \(4,\)"),
         ({"dim": 16, "mixer": "gf"}, "must be even, not 31"),
+        ({"dim": 16, "out_dim": 0}, "out_dim is a number of channels from 1 on, not 0"),
     ],
 )
 def test_impossible_options_are_refused_with_a_remedy(arguments, told):

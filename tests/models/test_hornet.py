@@ -1,109 +1,21 @@
-"""HorNet under timm's contract: heads, layouts, precisions, checkpointing, layer ids, variants, costs."""
+"""HorNet's own options: layouts, precisions, layer ids, the isotropic form, the ablations, impossible ones."""
 
 from __future__ import annotations
 
 import copy
-import pickle
 
 import pytest
 import timm
 import torch
 
-from hornet_train.errors import CheckpointError
-from hornet_train.models import HorNet, variants
-from hornet_train.models.complexity import count
+from hornet_train.models import GlobalLocalFilter, GnConv, HorNet
+from hornet_train.models.ablations import PlainConv
 from hornet_train.models.layer_ids import layer_id, num_layer_ids
-
-# Of the published code: parameters (1000 classes), GMACs of conv and linear layers at 224 and 384 pixels
-FAMILY = {
-    "hornet_tiny_7x7": (22_409_512, 3.9684, 11.6612),
-    "hornet_tiny_gf": (22_991_848, 3.8887, 11.4270),
-    "hornet_small_7x7": (49_528_264, 8.8140, 25.9008),
-    "hornet_small_gf": (50_401_768, 8.6944, 25.5495),
-    "hornet_base_7x7": (87_256_680, 15.5671, 45.7464),
-    "hornet_base_gf": (88_421_352, 15.4078, 45.2780),
-    "hornet_base_gf_img384": (92_099_560, 15.4078, 45.2780),
-    "hornet_large_7x7": (194_542_504, 34.7963, 102.2554),
-    "hornet_large_gf": (196_289_512, 34.5572, 101.5529),
-    "hornet_large_gf_img384": (201_806_824, 34.5572, 101.5529),
-}
-
-ISOTROPIC = {
-    "hornet_iso_small_7x7": (21.84, 4.19),
-    "hornet_iso_small_gf": (22.47, 4.11),
-    "hornet_iso_base_7x7": (84.96, 16.47),
-    "hornet_iso_base_gf": (86.22, 16.31),
-}
 
 
 @pytest.fixture
 def pico(filled):
     return filled("hornet_pico_gf", num_classes=10)
-
-
-def test_the_table_has_the_whole_family():
-    assert set(variants.VARIANTS) == {*FAMILY, *ISOTROPIC, "hornet_pico_7x7", "hornet_pico_gf"}
-
-
-@pytest.mark.parametrize("name", FAMILY)
-def test_parameters_and_macs_are_the_published_ones(name):
-    with torch.device("meta"):
-        model = timm.create_model(name)
-    small, large = count(model, 224), count(model, 384)
-    ours = (small.parameters, round(small.macs / 1e9, 4), round(large.macs / 1e9, 4))
-    assert ours == FAMILY[name]
-
-
-def test_counting_changes_nothing_and_takes_any_model():
-    model = timm.create_model("resnet18").train()
-    before = copy.deepcopy(model.state_dict())
-    assert count(model, (224, 224)).macs == 1_814_073_344
-    assert all(module.training for module in model.modules())
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_timm_builds_and_describes_the_variants():
-    model = timm.create_model("hornet_pico_7x7", num_classes=7, in_chans=1, drop_path_rate=0.3)
-    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 7)
-    rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage]
-    assert rates == pytest.approx([0.3 * j / 7 for j in range(8)])
-    with torch.device("meta"):
-        cfg = timm.create_model("hornet_base_gf_img384").default_cfg
-    assert cfg["input_size"] == (3, 384, 384)
-    assert (cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"]) == (1.0, "squash", "bicubic")
-    assert (cfg["classifier"], cfg["first_conv"]) == ("head", "downsample_layers.0.0")
-    assert timm.get_pretrained_cfg("hornet_tiny_gf").crop_pct == 0.875
-    assert pickle.loads(pickle.dumps(variants.hornet_tiny_gf)) is variants.hornet_tiny_gf
-    with pytest.raises(TypeError, match="drop_pth_rate"):
-        timm.create_model("hornet_pico_gf", drop_pth_rate=0.1)
-    with pytest.raises(CheckpointError, match=r"init_from=.*checkpoint_path="):
-        timm.create_model("hornet_pico_gf", pretrained=True)
-
-
-def test_features_only():
-    model = timm.create_model("hornet_pico_gf", features_only=True, out_indices=(1, 3))
-    assert model.feature_info.channels() == [32, 128]
-    assert model.feature_info.reduction() == [4, 16]
-    assert [tuple(f.shape) for f in model(torch.randn(1, 3, 50, 37))] == [(1, 32, 12, 9), (1, 128, 3, 2)]
-
-
-def test_heads(pico):
-    x = torch.randn(2, 3, 40, 48)
-    features = pico.forward_features(x)
-    assert features.shape == (2, 128, 2, 3)
-    logits = pico(x)
-    torch.testing.assert_close(pico.head(pico.forward_head(features, pre_logits=True)), logits)
-    pico.reset_classifier(0)
-    assert not [name for name in pico.state_dict() if name.startswith("head")]
-    torch.testing.assert_close(pico(x), pico.forward_head(features, pre_logits=True))
-    pico.reset_classifier(4, "")
-    assert pico.num_classes == pico.get_classifier().out_features == 4
-    assert pico(x).shape == (2, 4, 2, 3)
-    assert 0.01 < pico.head.weight.std() < 0.03
-    assert not pico.head.bias.any()
-    with pytest.raises(ValueError, match="global_pool"):
-        pico.reset_classifier(4, "max")
 
 
 def test_channels_last_equals_contiguous(pico):
@@ -123,47 +35,12 @@ def test_bfloat16_autocast_stays_close(pico):
     assert torch.linalg.vector_norm(got.float() - expected) < 0.03 * torch.linalg.vector_norm(expected)
 
 
-def test_checkpointing_changes_no_gradient(filled):
-    """In training, with drop path: the recomputation must draw the same paths."""
-    gradients = []
-    for enable in (False, True):
-        model = filled("hornet_pico_gf", num_classes=10, drop_path_rate=0.5).train()
-        model.set_grad_checkpointing(enable)
-        torch.manual_seed(3)
-        model(torch.randn(4, 3, 32, 32)).square().mean().backward()
-        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
-    assert all(gradient is not None for gradient in gradients[0].values())  # nothing is unused, as DDP wants
-    torch.testing.assert_close(*gradients)
-
-
-def test_layer_ids_are_the_published_ones():
-    with torch.device("meta"):
-        model = timm.create_model("hornet_tiny_gf")
-    assert model.num_layer_ids == 14
-    for name, _ in model.named_parameters():
-        kind, *rest = name.split(".")
-        if kind == "downsample_layers":
-            expected = (0, 2, 3, 12)[int(rest[0])]
-        elif kind == "stages":
-            expected = {0: 1, 1: 2, 2: min(3 + int(rest[1]) // 2, 11), 3: 12}[int(rest[0])]
-        else:
-            expected = 13
-        assert model.layer_id(name) == expected, name
-
-
 @pytest.mark.parametrize("depths", [(1, 2, 4, 1), (3, 3, 27, 3), (18,)])
 def test_layer_ids_of_other_depths_use_every_id_in_order(depths):
     names = [f"stages.{s}.{b}.gamma1" for s, depth in enumerate(depths) for b in range(depth)]
     ids = [layer_id(name, depths) for name in names]
     assert ids == sorted(ids)
     assert sorted({0, *ids, num_layer_ids(depths) - 1}) == list(range(num_layer_ids(depths)))
-
-
-def test_group_matcher_covers_every_parameter(pico):
-    groups = timm.models.group_parameters(pico, pico.group_matcher())
-    assert sum(len(names) for names in groups.values()) == len(list(pico.parameters()))
-    assert "downsample_layers.0.0.weight" in groups[0]
-    assert {"norm.weight", "head.bias"} <= set(groups[max(groups)])
 
 
 def test_no_layer_scale_means_no_gammas():
@@ -184,6 +61,13 @@ def test_too_small_images_are_refused(pico):
         ({"dim": 24, "orders": (2, 3, 7, 5)}, "order 7 .* not 96; the nearest that works is 128"),
         ({"dim": 8, "depths": (0, 1, 1, 1)}, "at least 1"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"depths": ()}, "at least one stage"),
+        ({"mixers": ("7x7", "gf")}, "mixers has 2 entries for 4 stages"),
+        ({"mixers": "4x4"}, "must be odd to keep the size, not 4; use 5"),
+        ({"img_size": 31}, "img_size=31 is smaller than the model's stride, 32"),
+        ({"gating": "sigmoid"}, "gating is one of recursive, se, none, not 'sigmoid'"),
+        ({"global_pool": "token"}, "global_pool is one of"),
+        ({"num_classes": -1}, "num_classes at least 0"),
     ],
 )
 def test_impossible_options_are_refused(arguments, told):
@@ -191,13 +75,74 @@ def test_impossible_options_are_refused(arguments, told):
         HorNet(**arguments)
 
 
-def test_it_compiles_into_one_graph(pico):
-    captured = []
+def operators(model: HorNet) -> list[torch.nn.Module]:
+    return [block.gnconv for stage in model.stages for block in stage]
 
-    def backend(graph, _inputs):
-        captured.append(graph)
-        return graph
 
+def test_isotropic_keeps_width_and_resolution():
+    model = timm.create_model("hornet_iso_small_gf", device="meta")
+    x = torch.randn(1, 3, 224, 224, device="meta")
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    assert [tuple(f.shape) for f in maps] == [(1, 384, 14, 14)] * 4
+    assert model.feature_info[0] == {"num_chs": 384, "reduction": 16, "module": "stages.0"}
+    stem = [name for name in model.state_dict() if name.startswith("downsample_layers")]
+    assert stem == ["downsample_layers.0.0.weight", "downsample_layers.0.0.bias"]  # no norm, nothing between
+    assert not [name for name in model.state_dict() if "gamma" in name]
+    mixers = [operator.dwconv for operator in operators(model)]
+    assert len(mixers) == 12
+    assert {tuple(mixer.complex_weight.shape) for mixer in mixers} == {(372, 14, 8, 2)}
+
+
+def test_how_the_blocks_are_told_as_stages_does_not_matter():
+    torch.manual_seed(0)
+    arguments = {"dim": 16, "orders": 3, "num_classes": 3, "isotropic": True, "stem_stride": 8}
+    four = HorNet(depths=(2, 1, 1, 1), **arguments).eval()
+    one = HorNet(depths=(5,), **arguments).eval()
+    blocks = [f"stages.{s}.{b}." for s, depth in enumerate(four.depths) for b in range(depth)]
+    state = {}
+    for name, tensor in four.state_dict().items():
+        for number, block in enumerate(blocks):
+            name = f"stages.0.{number}.{name.removeprefix(block)}" if name.startswith(block) else name
+        state[name] = tensor
+    one.load_state_dict(state)
+    x = torch.randn(2, 3, 32, 40)
+    torch.testing.assert_close(one(x), four(x))
+
+
+def test_ablations_are_one_argument_away():
     x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(torch.compile(pico, backend=backend, fullgraph=True)(x), pico(x))
-    assert len(captured) == 1
+    build = timm.create_model
+    first_order = build("hornet_pico_7x7", orders=1)
+    assert all(operator.widths == (operator.proj_in.in_channels,) for operator in operators(first_order))
+    ladder = build("hornet_pico_7x7", orders=(1, 1, 2, 3))
+    assert [len(stage[0].gnconv.widths) for stage in ladder.stages] == [1, 1, 2, 3]
+    for mixer, size in (("3x3", 3), ("5x5", 5), (9, 9)):
+        model = build("hornet_pico_gf", mixers=mixer)
+        assert all(operator.dwconv.kernel_size == (size, size) for operator in operators(model))
+    everywhere = build("hornet_pico_7x7", dim=32, mixers="gf")
+    assert all(isinstance(operator.dwconv, GlobalLocalFilter) for operator in operators(everywhere))
+    assert everywhere.stages[0][0].gnconv.dwconv.complex_weight.shape[1:3] == (16, 9)
+    for gating, excites in (("none", 0), ("se", 1)):
+        model = build("hornet_pico_gf", gating=gating)
+        assert all(isinstance(operator, PlainConv) for operator in operators(model))
+        assert all(len(list(o.excite.parameters())) == 4 * excites for o in operators(model))
+        assert model(x).isfinite().all()
+    pooled = build("hornet_pico_7x7", mixers="pool")
+    assert not [name for name in pooled.state_dict() if "dwconv" in name]
+    assert pooled(x).isfinite().all()
+    unscaled, scaled = build("hornet_pico_7x7", scale=1.0), build("hornet_pico_7x7")
+    assert all(isinstance(o, GnConv) and o.scale == 1.0 for o in operators(unscaled))
+    assert all(o.scale == 1 / 3 for o in operators(scaled))
+
+
+def test_squeeze_and_excitation_gates_each_channel_by_all_means():
+    torch.manual_seed(0)
+    plain, excited = PlainConv(32), PlainConv(32, squeeze_excite=True)
+    excited.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(2, 32, 5, 6)
+    mixed = plain.dwconv(plain.proj_in(x))
+    first, second = excited.excite.fc1, excited.excite.fc2
+    means = mixed.mean(dim=(2, 3))
+    hidden = (means @ first.weight[:, :, 0, 0].T + first.bias).relu()
+    gates = (hidden @ second.weight[:, :, 0, 0].T + second.bias).sigmoid()
+    torch.testing.assert_close(excited(x), plain.proj_out(mixed * gates[:, :, None, None]))

@@ -83,14 +83,14 @@ class HorNet(nn.Module):
     ) -> None:
         super().__init__()
         self.depths, stages = tuple(depths), len(depths)
-        orders = one_a_stage("orders", orders, stages)
-        mixers = one_a_stage("mixers", mixers, stages)
         if not depths or min(depths) < 1 or min(dim, stem_stride, in_chans) < 1 or num_classes < 0:
             raise ValueError(
                 "there is at least one stage; its depth, dim, stem_stride and in_chans are at least 1 and "
                 f"num_classes at least 0, not depths={self.depths}, dim={dim}, stem_stride={stem_stride}, "
                 f"in_chans={in_chans}, num_classes={num_classes}"
             )
+        orders = one_a_stage("orders", orders, stages)
+        mixers = one_a_stage("mixers", mixers, stages)
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate is a probability below 1, not {drop_path_rate}")
         self.in_chans, self.isotropic, self.output_norms = in_chans, isotropic, output_norms

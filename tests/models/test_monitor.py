@@ -1,0 +1,67 @@
+"""The monitor of gating products sees what the gating computes."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from hornet_train.models.monitor import GateMonitor
+
+
+def largest_products(model, x):
+    """Each stage's largest product, from a gating written out again."""
+    peaks = []
+    for downsample, stage in zip(model.downsample_layers, model.stages, strict=True):
+        x, peak = downsample(x), 0.0
+        for block in stage:
+            layer = block.gnconv
+            p, q = layer.proj_in(block.norm1(x)).split((layer.widths[0], layer.total_width), dim=1)
+            gates = (layer.scale * layer.dwconv(q)).split(layer.widths, dim=1)
+            for order, gate in enumerate(gates):
+                p = (layer.pws[order - 1](p) if order else p) * gate
+                peak = max(peak, p.abs().max().item())
+            x = block(x)
+        peaks.append(peak)
+    return peaks
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_largest_product_of_each_stage(filled, compiled):
+    model = filled("hornet_pico_gf", num_classes=10)
+    x = torch.randn(2, 3, 32, 32)
+    expected = [
+        max(both) for both in zip(largest_products(model, x), largest_products(model, 0.1 * x), strict=True)
+    ]
+    monitor = GateMonitor(model)
+    assert monitor.names == ("gate_product_0", "gate_product_1", "gate_product_2", "gate_product_3")
+    network = torch.compile(model, backend="aot_eager", fullgraph=True) if compiled else model
+    network.train()
+    network(0.1 * x)
+    network(x)  # the greater of both
+    torch.testing.assert_close(monitor.take(), torch.tensor(expected), rtol=1e-4, atol=0)
+    assert not monitor.take().any()  # it began anew
+    network.eval()
+    network(x)
+    assert not monitor.take().any()  # evaluations are not watched
+    monitor.close()
+    network.train()(x)
+    assert not monitor.take().any()
+
+
+def test_a_product_that_is_no_number_is_told(filled):
+    model = filled("hornet_pico_7x7", num_classes=10).train()
+    monitor = GateMonitor(model)
+    model.stages[1][0].gnconv.proj_in.weight.data.fill_(torch.nan)
+    model(torch.randn(1, 3, 32, 32))
+    peaks = monitor.take()
+    assert peaks[0].isfinite()
+    assert peaks[1:].isnan().all()
+    model.stages[1][0].gnconv.proj_in.weight.data.fill_(0.0)
+    model(torch.randn(1, 3, 32, 32))
+    assert monitor.take().isfinite().all()
+
+
+def test_a_model_without_gating_is_refused():
+    with pytest.raises(ValueError, match="no gnConv"):
+        GateMonitor(timm.create_model("hornet_pico_7x7", gating="none"))
