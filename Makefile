@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-accuracy check format install constraints clean
+.PHONY: help train test test-accuracy test-timm check format install constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -26,6 +26,10 @@ test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds and check what they reach
 	@echo "== pytest: five trainings of the default model, some minutes on two CPU cores"
 	@$(BIN)/pytest -m accuracy $(ARGS)
+
+test-timm: $(INSTALLED)  ## run timm's own tests of models, unchanged, on ours; needs the package index
+	@echo "== pytest: timm's tests/test_models.py on every hornet_*, about ten minutes on two CPU cores"
+	@$(BIN)/python scripts/timm_suite.py $(ARGS)
 
 check: $(INSTALLED)  ## format, lint, types, import contracts
 	@echo "== ruff format" && $(BIN)/ruff format --check .

@@ -235,8 +235,13 @@ def value(event: dict[str, float], key: str) -> float:
 
 if __name__ == "__main__":
     experiments: dict[str, Callable[[], None]] = {
-        "overflow": overflow, "rounding": rounding, "init": init, "training": training, "half": half, "stabiliser": stabiliser
-    }  # fmt: skip
+        "overflow": overflow,
+        "rounding": rounding,
+        "init": init,
+        "training": training,
+        "half": half,
+        "stabiliser": stabiliser,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

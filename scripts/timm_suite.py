@@ -2,9 +2,9 @@
 
     python scripts/timm_suite.py [pytest's arguments]
 
-Downloads the source distribution of the installed timm from the package index (its wheel has no tests) and runs
-its tests/test_models.py. This file is also the pytest plugin that narrows `timm.list_models` to our models: for
-every question, also those that name timm's modules. Tests of named models of timm's are left out.
+Downloads the source distribution of the installed timm from the package index (its wheel has no tests) and
+runs its tests/test_models.py. This file is also the pytest plugin that narrows `timm.list_models` to our
+models: for every question, also those that name timm's modules. Tests of named models of timm's are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 OURS = "hornet_"
 
 
-def pytest_configure(config: Any) -> None:
+def pytest_configure() -> None:
     """Before the tests are imported, which ask for the models then."""
     import timm
 
@@ -29,8 +29,8 @@ def pytest_configure(config: Any) -> None:
 
     everything = timm.list_models
 
-    def ours(filter: Any = "", module: Any = "", *arguments: Any, **options: Any) -> list[str]:
-        found = everything(filter, "", *arguments, **options)
+    def ours(filter: Any = "", **options: Any) -> list[str]:
+        found = everything(filter, **{**options, "module": ""})
         return [name for name in found if name.startswith(OURS)]
 
     timm.list_models = ours

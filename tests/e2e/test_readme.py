@@ -92,7 +92,7 @@ def test_training_commands(home: Path, line: str) -> None:
 def test_evaluation_commands(home: Path) -> None:
     """After the trainings that they evaluate, whatever the order of the tests."""
     lines = [line for line in COMMANDS if "hornet-eval" in line]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         if folder := re.search(r"checkpoint=(runs/\w+)", line):
             made = "model=hornet_pico_gf data=folder data.root=photos data.workers=0 batch_size=4 epochs=1it"
@@ -104,6 +104,17 @@ def test_evaluation_commands(home: Path) -> None:
         done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "top-1" in done.stdout
+
+
+def test_info_commands(home: Path) -> None:
+    lines = [line for line in COMMANDS if "hornet-info" in line]
+    assert len(lines) == 9
+    for line in lines:
+        done = subprocess.run(
+            shlex.split(line), cwd=home, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "GMACs" in done.stdout
 
 
 def test_make(tmp_path: Path) -> None:
@@ -120,7 +131,7 @@ def test_make(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert f"results: {tmp_path}/run" in made.stdout
     assert "installing" not in made.stdout
-    for target in ("test", "help", "check", "test-accuracy"):
+    for target in ("test", "help", "check", "test-accuracy", "test-timm"):
         assert f"make {target}" in README
         planned = subprocess.run(
             ["make", "-n", target, f"VENV={stamp}"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -163,3 +174,6 @@ def test_the_library_example(command: Callable[..., object]) -> None:
     names: dict[str, object] = {}
     exec(example, names)
     assert type(names["model"]).__name__ == "HorNet"
+    x = torch.randn(1, 64, 9, 10)
+    for name, width in (("layer", 64), ("wider", 128), ("filter", 64)):
+        assert names[name](x).shape == (1, width, 9, 10)  # type: ignore[operator]

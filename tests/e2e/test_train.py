@@ -76,12 +76,16 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Step by step and in the end, with half the batch each; 21 evaluation images on two ranks count 21."""
-    steady = [*TINY, "augment=none"]
+    steady = [*TINY, "augment=none", "log.gates=true"]
     one = run("hornet-train", *steady, f"run_dir={tmp_path}/one")
     two = torchrun(2, "-m", "hornet_train", *steady, f"run_dir={tmp_path}/two")
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
-    for kind, keys in (("train", ("loss", "lr", "grad_norm")), ("eval", ("loss", "top1", "top5", "count"))):
+    gates = tuple(f"gate_product_{stage}" for stage in range(4))
+    for kind, keys in (
+        ("train", ("loss", "lr", "grad_norm", *gates)),
+        ("eval", ("loss", "top1", "top5", "count")),
+    ):
         ours, theirs = events(tmp_path / "one", kind), events(tmp_path / "two", kind)
         assert len(ours) == len(theirs) == (6 if kind == "train" else 4)
         for a, b in zip(ours, theirs, strict=True):

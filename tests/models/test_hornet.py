@@ -1,4 +1,4 @@
-"""HorNet's own options: layouts, precisions, layer ids, the isotropic form, the ablations, impossible ones."""
+"""HorNet's own options: layouts, precisions, the isotropic form, the ablations, impossible ones."""
 
 from __future__ import annotations
 
