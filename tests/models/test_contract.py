@@ -205,11 +205,9 @@ def test_group_matcher_covers_every_parameter_in_order_of_depth(model):
         depth = {name: group for group, names in groups.items() for name in names}
         order = [depth[f"stages.{s}.{b}.norm1.weight"] for s, n in enumerate(model.depths) for b in range(n)]
         assert order == sorted(order)
-        assert len(set(order)) == (4 if coarse else sum(model.depths))
-    optimizer = create_optimizer_v2(model, "adamw", lr=1.0, weight_decay=0.1, layer_decay=0.5)
-    scales = [group["lr_scale"] for group in optimizer.param_groups]
-    assert max(scales) == 1.0
-    assert min(scales) < 0.1
+        assert max(groups) + 1 == (6 if coarse else model.num_layer_ids)
+        if not coarse:
+            assert depth == {name: model.layer_id(name) for name, _ in model.named_parameters()}
 
 
 def test_layer_ids_are_the_published_ones():
@@ -224,6 +222,9 @@ def test_layer_ids_are_the_published_ones():
         else:
             expected = 13
         assert model.layer_id(name) == expected, name
+    optimizer = create_optimizer_v2(model, "adamw", lr=1.0, weight_decay=0.1, layer_decay=0.7)
+    scales = {round(group["lr_scale"], 5) for group in optimizer.param_groups}
+    assert scales == {round(0.7**id_, 5) for id_ in range(14)}
 
 
 def test_copies_and_pickles_compute_the_same(model, x):

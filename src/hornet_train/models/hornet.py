@@ -11,14 +11,14 @@ import torch
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from hornet_train.models.ablations import build_operator
-from hornet_train.models.block import Block, Stage
+from hornet_train.models.block import Stage
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.init import init_layer_
-from hornet_train.models.layer_ids import layer_id, num_layer_ids
+from hornet_train.models.layer_ids import group_matcher, layer_id, num_layer_ids
 from hornet_train.models.layers import LayerNorm
 from hornet_train.models.mixers import Mixer
 from hornet_train.models.options import grid_of, one_a_stage, pair, pool, require_pool, require_size
+from hornet_train.models.stages import build_downsamplers, build_stages
 
 torch.fx.wrap("require_size")  # one node for symbolic tracing, which cannot follow its comparison
 
@@ -89,8 +89,6 @@ class HorNet(nn.Module):
                 f"num_classes at least 0, not depths={self.depths}, dim={dim}, stem_stride={stem_stride}, "
                 f"in_chans={in_chans}, num_classes={num_classes}"
             )
-        orders = one_a_stage("orders", orders, stages)
-        mixers = one_a_stage("mixers", mixers, stages)
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate is a probability below 1, not {drop_path_rate}")
         self.in_chans, self.isotropic, self.output_norms = in_chans, isotropic, output_norms
@@ -108,37 +106,25 @@ class HorNet(nn.Module):
         ]
 
         where: dict[str, Any] = {"device": device, "dtype": dtype}
-        patch = nn.Conv2d(in_chans, dim, stem_stride, stride=stem_stride, **where)
-        stem = nn.Sequential(patch) if isotropic else nn.Sequential(patch, LayerNorm(dim, **where))
-        self.downsample_layers = nn.ModuleList([stem])
-        for width in widths[:-1]:
-            halve = nn.Identity() if isotropic else _downsampler(width, **where)
-            self.downsample_layers.append(halve)
-        self.stages = nn.ModuleList()
-        before, last = 0, max(sum(depths) - 1, 1)
-        for width, stride, depth, order, mixer in zip(
-            widths, self.strides, depths, orders, mixers, strict=True
-        ):
-            grid = grid_of(pair(img_size), stride)
-            operator: dict[str, Any] = {
-                "gating": gating,
-                "order": order,
-                "mixer": mixer,
-                "grid": grid,
-                "scale": scale,
-            }
-            blocks = (
-                Block(
-                    width,
-                    build_operator(width, **operator, **where),
-                    drop_path=drop_path_rate * (before + index) / last,
-                    layer_scale_init=layer_scale_init,
-                    **where,
-                )
-                for index in range(depth)
+        self.downsample_layers = nn.ModuleList(
+            build_downsamplers(
+                widths, in_chans=in_chans, stem_stride=stem_stride, isotropic=isotropic, **where
             )
-            self.stages.append(Stage(*blocks))
-            before += depth
+        )
+        self.stages = nn.ModuleList(
+            build_stages(
+                depths,
+                widths,
+                one_a_stage("orders", orders, stages),
+                one_a_stage("mixers", mixers, stages),
+                [grid_of(pair(img_size), stride) for stride in self.strides],
+                gating=gating,
+                scale=scale,
+                drop_path_rate=drop_path_rate,
+                layer_scale_init=layer_scale_init,
+                **where,
+            )
+        )
         self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6, **where)
         for stage, width in enumerate(widths if output_norms else ()):
             self.add_module(f"norm{stage}", LayerNorm(width, **where))
@@ -303,10 +289,8 @@ class HorNet(nn.Module):
             stage.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's parameter groups in order of depth; by stage if `coarse`, else by block."""
-        stages = [(r"^downsample_layers\.(\d+)", None), (r"^stages\.(\d+)", None)]
-        blocks = [(r"^downsample_layers\.(\d+)", (0,)), (r"^stages\.(\d+)\.(\d+)", None)]
-        return {"stem": r"^downsample_layers\.0", "blocks": stages if coarse else blocks}
+        """timm's parameter groups in order of depth: by stage if `coarse`, else by layer-decay id."""
+        return group_matcher(self.depths, coarse)
 
     def no_weight_decay(self) -> set[str]:
         """Nothing is exempt by name: 1-D parameters are by shape, and filters are decayed as published."""
@@ -320,7 +304,3 @@ class HorNet(nn.Module):
     def num_layer_ids(self) -> int:
         """One more than the largest layer-decay id."""
         return num_layer_ids(self.depths)
-
-
-def _downsampler(width: int, **where: Any) -> nn.Module:
-    return nn.Sequential(LayerNorm(width, **where), nn.Conv2d(width, 2 * width, 2, stride=2, **where))

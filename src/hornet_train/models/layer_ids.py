@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 
 def _stage_ids(depth: int) -> int:
@@ -34,3 +36,25 @@ def layer_id(name: str, depths: Sequence[int]) -> int:
     if kind == "downsample_layers" or depths[stage] <= 3:
         return first
     return first + position // 2
+
+
+def group_matcher(depths: Sequence[int], coarse: bool) -> dict[str, Any]:
+    """The parameter groups in order of depth, as patterns of names in the form that timm takes.
+
+    Args:
+        coarse: a group a stage with its downsampler; else the layer ids, so that timm's layer decay is the
+            published one. What no pattern names (norm, head) is the last group.
+    """
+    stem = r"^downsample_layers\.0\."
+    if coarse:
+        return {"stem": stem, "blocks": [(r"^(?:downsample_layers|stages)\.(\d+)\.", None)]}
+    members: dict[int, list[str]] = defaultdict(list)
+    for stage, depth in enumerate(depths):
+        if stage:
+            name = f"downsample_layers.{stage}.0."
+            members[layer_id(name, depths)].append(rf"downsample_layers\.{stage}\.")
+        for block in range(depth):
+            name = f"stages.{stage}.{block}."
+            members[layer_id(name, depths)].append(re.escape(name))
+    blocks = [(f"^(?:{'|'.join(names)})", (number,)) for number, names in sorted(members.items())]
+    return {"stem": stem, "blocks": blocks}
