@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from naive import naive_hornet
 
 
 def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -44,3 +45,19 @@ def test_outputs_and_gradients_equal_the_reference(name, size, filled, fill, ref
     norms = {key: float(parameter.grad.norm()) for key, parameter in model.named_parameters()}
     assert list(norms) == list(expected["grad_norm_names"])
     np.testing.assert_allclose(list(norms.values()), expected["grad_norms"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("hornet_pico_7x7", (32, 32)),
+        ("hornet_pico_gf", (32, 32)),
+        ("hornet_pico_gf", (47, 33)),  # neither square nor a multiple of anything
+        ("hornet_pico_gf", (16, 90)),  # the last map has one row
+    ],
+)
+def test_the_network_equals_the_naive_one_at_any_size(name, size, filled):
+    model = filled(name, num_classes=7, dtype=torch.float64)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = naive_hornet(model, x.numpy(), (2, 3, 4, 5), 1 / 3)
+    np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-8, atol=1e-10)
