@@ -124,6 +124,14 @@ def test_a_missing_tensor_of_the_trunk_is_never_allowed(official):
         load_into(timm.create_model(NAME, num_classes=10), state, allow_new_head=True)
 
 
+def test_our_own_names_are_left_alone(tmp_path, official):
+    """Also those of features of the last stage alone, which have norm3 and no other norm."""
+    model = timm.create_model(NAME, features_only=True, output_norms=True, out_indices=(3,)).model
+    state, origin = read_weights(saved(tmp_path, model.state_dict()))
+    assert same(state, dict(model.state_dict()))
+    assert origin["notes"] == []
+
+
 def test_other_models_keep_their_names(tmp_path):
     theirs = {"backbone.norm3.weight": torch.zeros(3), "head.fc.weight": torch.zeros(2), "x": torch.ones(1)}
     state, origin = read_weights(saved(tmp_path, theirs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -106,6 +107,9 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path, pico):
     with pytest.raises(CheckpointError, match=r"odd\.pth: holds no weights; its keys are: optimizer, epoch"):
         read_weights(tmp_path / "odd.pth")
     torch.save(torch.arange(3), tmp_path / "map.pth")
+    torch.save({"model": pico.state_dict(), "best": np.float64(0.5)}, tmp_path / "numpy.pth.tar")
+    with pytest.raises(CheckpointError, match=r"the first is numpy\S*scalar\); save the weights alone"):
+        read_weights(tmp_path / "numpy.pth.tar")
     with pytest.raises(CheckpointError, match="holds a Tensor"):
         read_weights(tmp_path / "map.pth")
     for name, told in (("none.pth", "no such file"), ("", "a folder"), ("whole.pth.txt", "are read from")):
@@ -176,6 +180,9 @@ def test_the_head_is_mapped_or_begun_anew_only_when_asked(pico):
     assert load_into(pico, state, head_rows=rows) == ["took 10 of the head's 50 rows by the class map"]
     assert torch.equal(pico.head.weight, state["head.weight"][rows])
     assert torch.equal(pico.head.bias, state["head.bias"][rows])
+    for odd in (torch.tensor([]).long(), rows[None], rows.float()):
+        with pytest.raises(CheckpointError, match="class map"):
+            load_into(pico, state, head_rows=odd)
     with pytest.raises(CheckpointError, match=r"names 10 rows 3\.\.50, the file's head has 50"):
         load_into(pico, state, head_rows=torch.tensor([50, *range(3, 12)]))
     fresh = pico.head.weight.clone()

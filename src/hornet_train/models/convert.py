@@ -44,11 +44,11 @@ def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
             parts = ", ".join(f"{part} ({count})" for part, count in left_out.items())
             notes.append(f"took the backbone and left out the tensors of {parts}")
     ours = {_our_name(name): tensor for name, tensor in given.items()}
-    if "norm3.weight" in ours and "norm0.weight" not in ours and "norm.weight" not in ours:
-        for part in ("weight", "bias"):  # mmpretrain counts the one norm of a classifier by its stage
-            ours[f"norm.{part}"] = ours.pop(f"norm3.{part}")
     if ours.keys() != given.keys():
         notes.append("translated mmpretrain's names")
+        norms = {name for name in ours if name.startswith("norm")}
+        if norms == {"norm3.weight", "norm3.bias"}:  # it counts the one norm of a classifier by its stage
+            ours |= {f"norm.{part}": ours.pop(f"norm3.{part}") for part in ("weight", "bias")}
     return ours, notes
 
 

@@ -240,6 +240,7 @@ class HorNet(nn.Module):
         kept: list[int] = take
         return kept
 
+    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         """The linear head; an identity where num_classes is 0."""
         return self.head
@@ -282,16 +283,19 @@ class HorNet(nn.Module):
                 if isinstance(module, GlobalLocalFilter):
                     module.resize(height, width)
 
+    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
         for stage in self.stages:
             assert isinstance(stage, Stage)
             stage.grad_checkpointing = enable
 
+    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's parameter groups in order of depth: by stage if `coarse`, else by layer-decay id."""
         return group_matcher(self.depths, coarse)
 
+    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Nothing is exempt by name: 1-D parameters are by shape, and filters are decayed as published."""
         return set()

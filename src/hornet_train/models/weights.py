@@ -27,7 +27,7 @@ Prefer = Literal["ema", "model"]
 _EMA_KEYS = ("model_ema", "state_dict_ema")
 _MODEL_KEYS = ("model", "module", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
-_PICKLED = (".pth", ".pt", ".bin")
+_PICKLED = (".pth", ".pt", ".bin", ".tar")  # the last as in .pth.tar
 _TRUNK = re.compile(r"downsample_layers\.|stages\.")
 _OUTPUT_NORM = re.compile(r"norm\d\.")  # norm0 .. norm3 of a dense-prediction backbone
 _SHOWN = 4
@@ -149,13 +149,15 @@ def _unpickle(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:
-        refused = isinstance(fault, pickle.UnpicklingError) and "GLOBAL" in str(fault)
-        reason = (
-            "it holds Python objects or code, which are never run"
-            if refused
-            else "damaged, cut short, or no checkpoint"
-        )
-        raise CheckpointError(f"{path}: cannot be read: {reason} ({_first_line(fault)})") from fault
+        found = re.search(r"GLOBAL (\S+)", str(fault))
+        if isinstance(fault, pickle.UnpicklingError) and found:
+            raise CheckpointError(
+                f"{path}: cannot be read: it holds Python objects or code, which are never run (the first is "
+                f"{found[1]}); save the weights alone, as a dict of tensors"
+            ) from fault
+        raise CheckpointError(
+            f"{path}: cannot be read: damaged, cut short, or no checkpoint ({_first_line(fault)})"
+        ) from fault
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
@@ -220,10 +222,13 @@ def _fit_head(
             raise CheckpointError(
                 f"a class map is given, but {'the model' if there else 'the file'} has no head"
             )
-        if head_rows.numel() != here or not 0 <= int(head_rows.min()) <= int(head_rows.max()) < there:
+        if head_rows.ndim != 1 or head_rows.is_floating_point():
+            raise CheckpointError("a class map is a list of row numbers, one for each class")
+        low, high = (int(head_rows.min()), int(head_rows.max())) if head_rows.numel() else (0, -1)
+        if head_rows.numel() != here or not 0 <= low <= high < there:
             raise CheckpointError(
-                f"the class map does not fit: it names {head_rows.numel()} rows {int(head_rows.min())}.."
-                f"{int(head_rows.max())}, the file's head has {there} rows, the model {here} classes"
+                f"the class map does not fit: it names {head_rows.numel()} rows {low}..{high}, "
+                f"the file's head has {there} rows, the model {here} classes"
             )
         given.update({name: tensor.index_select(0, head_rows) for name, tensor in theirs.items()})
         return [f"took {here} of the head's {there} rows by the class map"]
