@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> int:
     release = f"timm=={version('timm')}"
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "timm"]
-        subprocess.run([*pip, "--dest", folder, release], check=True)
+        if status := subprocess.run([*pip, "--dest", folder, release]).returncode:
+            sys.stderr.write(f"{release} could not be downloaded: this needs a package index\n")
+            return status
         (archive,) = Path(folder).glob("timm-*.tar.gz")
         with tarfile.open(archive) as source:
             source.extractall(folder, filter="data")

@@ -219,11 +219,64 @@ def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Co
     wide_result = json.loads((tmp_path / "eval.json").read_text())
     assert wide_result["top1"] == small["top1"]
     assert wide_result["loss"] == pytest.approx(small["loss"], rel=1e-5)
-    torch.save(torch.tensor([0.5]), tmp_path / "odd.pth")
-    for bad, told in (("odd.pth", "not a list of row numbers"), ("none.pth", "cannot be read")):
+    assert wide_result["init_map"] == f"{tmp_path}/map.pth"
+    torch.save(torch.tensor([0.5, 1.5, 2.5, 3.5]), tmp_path / "odd.pth")
+    torch.save([1, 2, 3, 4], tmp_path / "list.pth")
+    torch.save(torch.tensor([1, 2, 3, 3]), tmp_path / "twice.pth")
+    torch.save(torch.tensor([1, 2, 3, -1]), tmp_path / "below.pth")
+    for bad, told in (
+        ("odd.pth", "no 1-d integer tensor of row numbers"),
+        ("list.pth", "no 1-d integer tensor of row numbers"),
+        ("none.pth", "cannot be read (No such file or directory)"),
+        ("twice.pth", "it names a row twice"),
+        ("below.pth", "class map does not fit"),
+    ):
         code, _, err = command("hornet-eval", *data, *seen, f"init_map={tmp_path}/{bad}")
         assert code == 2
         assert told in err
+
+
+def test_what_is_wrong_with_a_file_is_told_without_knowing_the_model(
+    trained: Path, tmp_path: Path, command: Command
+) -> None:
+    state = load_file(trained / "checkpoints/step_00000003/model.safetensors")
+    del state["stages.2.1.gamma2"]
+    torch.save({"model": state}, tmp_path / "damaged.pth")
+    data = [
+        "data=synthetic",
+        "data.num_classes=4",
+        "data.val_count=21",
+        "data.source_size=24",
+        "data.workers=0",
+    ]
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/damaged.pth", *data)
+    assert code == 2
+    assert (
+        "damaged.pth: made for another model; first keys that differ: missing (1): stages.2.1.gamma2" in err
+    )
+
+
+def test_a_result_overwrites_no_weights(trained: Path, tmp_path: Path, command: Command) -> None:
+    weights = tmp_path / "model.safetensors"
+    shutil.copy(trained / "checkpoints/step_00000003/model.safetensors", weights)
+    code, _, err = command("hornet-eval", f"checkpoint={weights}", f"out={weights}")
+    assert code == 2
+    assert "would be overwritten" in err
+    load_file(weights)
+
+
+def test_filters_resized_in_every_forward_are_told(trained: Path, tmp_path: Path, command: Command) -> None:
+    told = "resized in every forward; model.args.img_size=48 resizes them once"
+    out = f"out={tmp_path}/eval.json"
+    code, said, _ = command("hornet-eval", f"checkpoint={trained}", "data.image_size=48", out)
+    assert code == 0
+    assert told in said
+    code, said, _ = command(
+        "hornet-eval", f"checkpoint={trained}", "data.image_size=48", "model.args.img_size=48", out
+    )
+    assert code == 0
+    assert told not in said
+    assert "resized 4 global filter(s) from 4 x 3 to 6 x 4" in said
 
 
 def test_checkpoints_in_the_names_of_others(trained: Path, tmp_path: Path, command: Command) -> None:

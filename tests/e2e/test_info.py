@@ -42,7 +42,17 @@ def test_the_bound_stands_beside_the_count(command: Command) -> None:
         counted, bound = (float(cell.replace(",", "")) for cell in cells(out, f"stage {stage}")[-2:])
         assert bound == round(width * (2 * 49 + 11 * width / 3 + 2))
         assert 0.8 * bound < counted <= bound
-    assert "made for 224 pixels" in out
+    # C = 64, order 2: 2 C^2 in, 96 x 49 mixed, 32 x 64 widened, C^2 out, 96 products
+    assert cells(out, "stage 0")[-2] == f"{3 * 64**2 + 96 * 49 + 32 * 64 + 96:,}"
+
+
+def test_filters_of_another_size_are_told(command: Command) -> None:
+    _, out, _ = command("hornet-info", "model=hornet_t_gf", "image_size=96")
+    assert "stored for 224 x 224 pixels and resized in every forward here" in out
+    _, out, _ = command("hornet-info", "model=hornet_t_gf", "model.args.img_size=96")
+    assert "hornet_tiny_gf at 96 x 96" in out
+    assert "gf 6x4" in out
+    assert "resized" not in out
 
 
 def test_the_family_beside_the_published_figures(command: Command) -> None:
@@ -78,6 +88,9 @@ def test_ablations_and_other_models(command: Command) -> None:
     code, out, _ = command("hornet-info", "model=hornet_t_7x7", "model.args.orders=1", "num_classes=10")
     assert code == 0
     assert cells(out, "stage 2")[4:6] == ["1", "256"]
+    assert cells(out, "norm, head")[7] == "6,154"  # of 10 classes
+    code, out, _ = command("hornet-info", "model=hornet_t_7x7", "model.num_classes=10")
+    assert cells(out, "norm, head")[7] == "6,154"
     code, out, _ = command("hornet-info", "model=timm", "model.name=resnet18")
     assert code == 0
     assert re.search(r"11,689,512\s+1.8141", out)
@@ -97,7 +110,16 @@ def test_ablations_and_other_models(command: Command) -> None:
             "multiple of 128, not 64; the nearest that works is 128",
         ),
         (["model=hornet_t_7x7", "model.args.mixers=6x6"], "must be odd to keep the size, not 6; use 7"),
-        (["model.args.order=3"], "order"),
+        (["model.args.order=3"], "unexpected keyword argument 'order'"),
+        (["model.args.in_chans=1"], "model.args.in_chans: the images have 3 channels"),
+        (["model.args.features_only=true"], "model.args.features_only: a classifier has a head"),
+        (["model.args.global_pool=''"], "model.args.global_pool=''"),
+        (["model.args.scale=big"], "scale is a finite number, not 'big'"),
+        (["model.args.gating=none", "model.args.orders=7"], "has no gnConv, and so neither orders nor scale"),
+        (["model.args.pretrained=true"], "reads no weights"),
+        (["model.drop_path=0.3"], "model.drop_path changes nothing that hornet-info tells"),
+        (["--family", "image_size=16"], "image_size=16 does not suit every model"),
+        (["model=timm", "model.name=vit_tiny_patch16_224", "image_size=100"], "image_size=100 does not suit"),
         (["--family", "model=hornet_t_gf"], "model=hornet_t_gf does not apply"),
         (["--famly"], "unknown flag --famly"),
     ],

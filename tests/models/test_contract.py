@@ -297,6 +297,12 @@ def test_filters_are_resized_once_for_another_size():
     assert model.stages[2][0].gnconv.dwconv.complex_weight.shape == (60, 8, 7, 2)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     torch.testing.assert_close(model(big), expected)
+    assert model.img_size == (64, 96)
+    before = list(model.parameters())
+    model.set_input_size((64, 96))
+    assert all(a is b for a, b in zip(before, model.parameters(), strict=True))  # an optimizer may hold them
+    with pytest.raises(ValueError, match="img_size=8 is smaller than the model's stride, 16"):
+        model.set_input_size(8)
 
 
 def test_timm_loads_checkpoints(tmp_path):
@@ -318,8 +324,50 @@ def test_timm_loads_checkpoints(tmp_path):
     assert larger.head.out_features == 4
     torch.testing.assert_close(larger.stages[0][0].pwconv1.weight, source.stages[0][0].pwconv1.weight)
     assert larger.downsample_layers[0][0].weight.shape[1] == 1
-    with pytest.raises(CheckpointError, match=r"init_from=.*checkpoint_path="):
+    with pytest.raises(CheckpointError, match=r"init_from=.*pretrained_cfg_overlay="):
         timm.create_model("hornet_pico_gf", pretrained=True)
+
+
+def test_timms_sources_of_weights_all_lead_to_the_strict_loading(tmp_path, caplog):
+    """timm itself loads with strict=False where the head has other classes, and for features_only."""
+    source = timm.create_model("hornet_pico_gf", num_classes=10)
+    state = source.state_dict()
+    theirs = {
+        (f"backbone.{n}" if not n.startswith("head.") else n.replace("head.", "head.fc.")).replace(
+            ".pws.", ".projs."
+        ): t
+        for n, t in state.items()
+    }
+    torch.save({"module": theirs}, tmp_path / "theirs.pth")
+    torch.save(timm.create_model("hornet_pico_7x7", num_classes=10).state_dict(), tmp_path / "other.pth")
+    path = str(tmp_path / "theirs.pth")
+    cfg = timm.models.PretrainedCfg(
+        file=path,
+        num_classes=10,
+        input_size=(3, 32, 32),
+        first_conv="downsample_layers.0.0",
+        classifier="head",
+    )
+    for arguments in (
+        {"pretrained_cfg_overlay": {"file": path, "num_classes": 10}, "num_classes": 10},
+        {"pretrained_cfg_overlay": {"state_dict": state, "num_classes": 10}, "num_classes": 10},
+        {"pretrained_cfg": cfg, "num_classes": 10},
+    ):
+        loaded = timm.create_model("hornet_pico_gf", pretrained=True, **arguments)
+        torch.testing.assert_close(dict(loaded.state_dict()), dict(state))
+    assert "translated mmpretrain's names" in caplog.text
+    wrong = {"file": str(tmp_path / "other.pth"), "num_classes": 10}
+    for arguments in ({"features_only": True}, {"num_classes": 7}, {"num_classes": 10}):
+        with pytest.raises(CheckpointError, match=r"missing \(30\): stages.2.0.gnconv.dwconv"):
+            timm.create_model("hornet_pico_gf", pretrained=True, pretrained_cfg_overlay=wrong, **arguments)
+
+
+def test_other_ways_to_take_features(x):
+    for kind in ("hook", "fx"):
+        model = timm.create_model("hornet_pico_7x7", features_only=True, feature_cls=kind).eval()
+        assert [f.shape[1] for f in model(x)] == [16, 32, 64, 128]
+        with pytest.raises(ValueError, match="output_norms goes with feature_cls='getter'"):
+            timm.create_model("hornet_pico_7x7", features_only=True, feature_cls=kind, output_norms=True)
 
 
 def test_one_import_registers_in_an_empty_folder(tmp_path):

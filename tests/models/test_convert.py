@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.weights import identify, load_into, read_weights
+from hornet_train.models.reading import read_weights
+from hornet_train.models.weights import identify, load_into
 
 NAME = "hornet_pico_gf"
 
@@ -49,6 +50,26 @@ def saved(tmp_path, content: object):
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+THEIRS = (  # of mmpretrain's own checkpoints
+    "backbone.downsample_layers.0.0.weight",
+    "backbone.downsample_layers.3.1.bias",
+    "backbone.stages.0.0.gamma1.weight",
+    "backbone.stages.2.3.gamma2.weight",
+    "backbone.stages.2.0.norm1.weight",
+    "backbone.stages.2.0.gnconv.proj_in.weight",
+    "backbone.stages.2.0.gnconv.dwconv.complex_weight",
+    "backbone.stages.3.0.gnconv.projs.3.bias",
+    "backbone.stages.0.0.pwconv1.weight",
+    "backbone.norm3.weight",
+    "head.fc.weight",
+    "head.fc.bias",
+)
+
+
+def test_the_names_made_here_are_theirs(official):
+    assert set(THEIRS) <= set(as_mmpretrain(official))
 
 
 def test_mmpretrain_names_are_translated(tmp_path, official):
@@ -115,6 +136,42 @@ def test_a_dense_backbone_starts_a_classifier_only_when_asked(official):
         "the model's norm starts from its initialisation",
     ]
     assert torch.equal(model.stages[3][0].pwconv2.weight, official["stages.3.0.pwconv2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda s: s.pop("head.bias"), r"missing \(1\): head.bias"),
+        (lambda s: s.update({"head.extra": torch.zeros(1)}), r"unexpected \(1\): head.extra"),
+        (lambda s: s.update({"head.bias": torch.zeros(9)}), r"head.bias: \(9,\) in the file"),
+        (lambda s: s.update({"head.weight": torch.zeros(50, 64)}), r"head.weight: \(50, 64\) in the file"),
+        (lambda s: s.update({"head.weight": torch.tensor(1.0)}), r"head.weight: \(\) in the file"),
+        (lambda s: s.pop("norm.bias"), r"missing \(1\): norm.bias"),
+        (lambda s: s.update({"norm.foo": torch.zeros(1)}), r"unexpected \(1\): norm.foo"),
+        (lambda s: [s.pop("norm.bias"), s.pop("norm.weight")], r"missing \(2\): norm.weight, norm.bias"),
+        (lambda s: s.update({"norm.weight": torch.zeros(128).long()}), "whole numbers: norm.weight"),
+    ],
+)
+def test_a_damaged_classifier_is_refused_also_where_a_new_head_is_allowed(official, spoil, told):
+    model = timm.create_model(NAME, num_classes=10)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    spoil(official)
+    with pytest.raises(CheckpointError, match=told):
+        load_into(model, official, allow_new_head=True)
+    assert same(model.state_dict(), before)
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path, official):
+    theirs = {**official, "stages.0.0.gamma1.weight": torch.ones(16)}
+    with pytest.raises(CheckpointError, match=r"theirs.pth: two tensors are both 'stages.0.0.gamma1'"):
+        read_weights(saved(tmp_path, theirs))
+
+
+def test_a_plain_head_beside_a_prefixed_backbone_is_the_head(tmp_path, official):
+    theirs = {n if n.startswith("head.") else f"backbone.{n}": t for n, t in official.items()}
+    state, origin = read_weights(saved(tmp_path, theirs))
+    assert same(state, dict(sorted(official.items(), key=lambda item: list(state).index(item[0]))))
+    assert origin["notes"] == []
 
 
 def test_a_missing_tensor_of_the_trunk_is_never_allowed(official):

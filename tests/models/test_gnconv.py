@@ -176,6 +176,12 @@ def test_a_mixer_may_be_a_function_of_the_width(capfd):
     assert capfd.readouterr() == ("", "")  # as no constructor prints
 
 
+def test_numbers_of_numpy_will_do():
+    layer = GnConv(np.int64(32), order=np.int32(3), mixer=np.int64(5))
+    assert layer.widths == (8, 16, 32)
+    assert layer.dwconv.kernel_size == (5, 5)
+
+
 def test_arguments_after_the_width_have_names():
     with pytest.raises(TypeError, match="positional"):
         GnConv(64, 3)
@@ -188,7 +194,7 @@ def test_arguments_after_the_width_have_names():
     [
         ({"dim": 100, "order": 5}, "multiple of 16, not 100; the nearest that works is 96"),
         ({"dim": 3, "order": 4}, "the nearest that works is 8"),
-        ({"dim": 8, "order": 0}, "order of at least 1"),
+        ({"dim": 8, "order": 0}, "gnConv's order is a whole number from 1 on, not 0"),
         ({"dim": 16, "mixer": 4}, "must be odd"),
         ({"dim": 16, "mixer": "6x6"}, "must be odd to keep the size, not 6; use 7"),
         ({"dim": 16, "mixer": 0}, "must be odd"),
@@ -196,10 +202,17 @@ def test_arguments_after_the_width_have_names():
         ({"dim": 16, "mixer": True}, "not True"),
         ({"dim": 16, "mixer": nn.Identity()}, "each gnConv needs one of its own width"),
         ({"dim": 16, "mixer": lambda width: width}, "gave 31 for 31 channels, which is no module"),
-        ({"dim": 32, "mixer": "gf", "grid": (0, 4)}, r"at least \(1, 1\), not \(0, 4\)"),
+        (
+            {"dim": 32, "mixer": "gf", "grid": (0, 4)},
+            "each side of a global filter's grid is a whole number from 1 on, not 0",
+        ),
         ({"dim": 32, "mixer": "gf", "grid": (4,)}, r"not \(4,\)"),
         ({"dim": 16, "mixer": "gf"}, "must be even, not 31"),
-        ({"dim": 16, "out_dim": 0}, "out_dim is a number of channels from 1 on, not 0"),
+        ({"dim": 16, "out_dim": 0}, "out_dim is a whole number from 1 on, not 0"),
+        ({"dim": 16, "order": 2.5}, "gnConv's order is a whole number from 1 on, not 2.5"),
+        ({"dim": 16, "order": True}, "not True"),
+        ({"dim": 16, "scale": float("nan")}, "scale is a finite number, not nan"),
+        ({"dim": 32, "mixer": "gf", "grid": 5}, r"\(height, width // 2 \+ 1\) of its map, not 5"),
     ],
 )
 def test_impossible_options_are_refused_with_a_remedy(arguments, told):

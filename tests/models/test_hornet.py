@@ -59,15 +59,20 @@ def test_too_small_images_are_refused(pico):
     [
         ({"orders": (2, 3)}, "orders has 2 entries for 4 stages: one for all, or one a stage"),
         ({"dim": 24, "orders": (2, 3, 7, 5)}, "order 7 .* not 96; the nearest that works is 128"),
-        ({"dim": 8, "depths": (0, 1, 1, 1)}, "at least 1"),
+        ({"dim": 8, "depths": (0, 1, 1, 1)}, "each of depths is a whole number from 1 on, not 0"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
-        ({"depths": ()}, "at least one stage"),
+        ({"depths": ()}, "the number of stages is a whole number from 1 on, not 0"),
+        ({"depths": 18}, "depths is a list, one entry a stage"),
+        ({"isotropic": "maybe"}, "isotropic true or false"),
+        ({"img_size": (64,)}, r"img_size is one number, or \(height, width\), not \(64,\)"),
+        ({"img_size": "64"}, "img_size"),
+        ({"drop_rate": 1.5}, "drop_rate is a probability below 1"),
         ({"mixers": ("7x7", "gf")}, "mixers has 2 entries for 4 stages"),
         ({"mixers": "4x4"}, "must be odd to keep the size, not 4; use 5"),
         ({"img_size": 31}, "img_size=31 is smaller than the model's stride, 32"),
         ({"gating": "sigmoid"}, "gating is one of recursive, se, none, not 'sigmoid'"),
         ({"global_pool": "token"}, "global_pool is one of"),
-        ({"num_classes": -1}, "num_classes at least 0"),
+        ({"num_classes": -1}, "num_classes is a whole number from 0 on, not -1"),
     ],
 )
 def test_impossible_options_are_refused(arguments, told):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import timm
 import torch
@@ -47,6 +50,27 @@ def test_the_largest_product_of_each_stage(filled, compiled):
     monitor.close()
     network.train()(x)
     assert not monitor.take().any()
+
+
+def test_the_last_product_counts_too():
+    """It is the only one at order 1."""
+    model = timm.create_model("hornet_pico_7x7", orders=1, num_classes=10).train()
+    x = torch.randn(2, 3, 32, 32)
+    seen = []
+    model.stages[0][0].gnconv.proj_out.register_forward_pre_hook(
+        lambda _module, inputs: seen.append(inputs[0].abs().max().item())
+    )
+    monitor = GateMonitor(model)
+    model(x)
+    assert monitor.take()[0].item() == pytest.approx(seen[0])
+
+
+def test_copies_have_peaks_of_their_own(filled):
+    model = filled("hornet_pico_7x7", num_classes=10).train()
+    monitor = GateMonitor(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin(torch.randn(1, 3, 32, 32))
+        assert not monitor.take().any()
 
 
 def test_a_product_that_is_no_number_is_told(filled):

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.weights import identify, load_into, read_weights
+from hornet_train.models.reading import read_weights
+from hornet_train.models.weights import identify, load_into, nearest
 
 
 @pytest.fixture
@@ -107,9 +108,25 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path, pico):
     with pytest.raises(CheckpointError, match=r"odd\.pth: holds no weights; its keys are: optimizer, epoch"):
         read_weights(tmp_path / "odd.pth")
     torch.save(torch.arange(3), tmp_path / "map.pth")
+    torch.save({"model": pico.state_dict(), "where": tmp_path}, tmp_path / "objects.pth")
+    with pytest.raises(CheckpointError, match=r"the first is pathlib\S*\); save the weights alone"):
+        read_weights(tmp_path / "objects.pth")
     torch.save({"model": pico.state_dict(), "best": np.float64(0.5)}, tmp_path / "numpy.pth.tar")
-    with pytest.raises(CheckpointError, match=r"the first is numpy\S*scalar\); save the weights alone"):
-        read_weights(tmp_path / "numpy.pth.tar")
+    assert same(read_weights(tmp_path / "numpy.pth.tar")[0], pico.state_dict())
+    torch.save({**pico.state_dict(), "epoch": 3}, tmp_path / "mixed.pth")
+    with pytest.raises(CheckpointError, match=r"entries that are no tensors: epoch"):
+        read_weights(tmp_path / "mixed.pth")
+    torch.save({}, tmp_path / "empty.pth")
+    with pytest.raises(CheckpointError, match="holds no weights; it is empty"):
+        read_weights(tmp_path / "empty.pth")
+    for kind in (
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, device="meta"),
+    ):
+        torch.save({"a": torch.zeros(1), "w": kind}, tmp_path / "strange.pth")
+        with pytest.raises(CheckpointError, match=r"no dense real numbers: w \("):
+            read_weights(tmp_path / "strange.pth")
     with pytest.raises(CheckpointError, match="holds a Tensor"):
         read_weights(tmp_path / "map.pth")
     for name, told in (("none.pth", "no such file"), ("", "a folder"), ("whole.pth.txt", "are read from")):
@@ -129,6 +146,8 @@ def test_variants_are_identified_whatever_their_head():
     del state["stages.0.0.norm1.bias"]
     assert identify(state) is None
     assert identify({}) is None
+    assert nearest(state) == "hornet_pico_gf"  # so that what is wrong with it can be told
+    assert nearest(timm.create_model("test_convnext").state_dict()) is None
 
 
 def test_strict_loading(pico):
@@ -173,14 +192,12 @@ def test_filters_of_another_grid_are_resized_once():
 def test_the_head_is_mapped_or_begun_anew_only_when_asked(pico):
     state = state_of("hornet_pico_gf", num_classes=50)
     rows = torch.randperm(50)[:10]
-    with pytest.raises(
-        CheckpointError, match="only the head differs: give the class map, or allow a new head"
-    ):
+    with pytest.raises(CheckpointError, match="only the head differs"):
         load_into(pico, state)
     assert load_into(pico, state, head_rows=rows) == ["took 10 of the head's 50 rows by the class map"]
     assert torch.equal(pico.head.weight, state["head.weight"][rows])
     assert torch.equal(pico.head.bias, state["head.bias"][rows])
-    for odd in (torch.tensor([]).long(), rows[None], rows.float()):
+    for odd in (rows[:0], rows[None], rows.float(), rows > 3, rows[:5], rows - 50, rows[:1].expand(10)):
         with pytest.raises(CheckpointError, match="class map"):
             load_into(pico, state, head_rows=odd)
     with pytest.raises(CheckpointError, match=r"names 10 rows 3\.\.50, the file's head has 50"):

@@ -12,6 +12,7 @@ from hornet_train.config.schema import Config
 from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
+from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
 
 
@@ -58,8 +59,18 @@ def measured(model: nn.Module, name: str, image_size: int, key: str = "data.imag
     """
     try:
         return count(model, image_size)
-    except (ValueError, AssertionError, RuntimeError) as error:  # models say it in their own ways
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:  # models say it in their own ways
         raise ConfigError([f"{key}={image_size} does not suit {name}: {error}"]) from error
+
+
+def filter_notes(model: nn.Module, image_size: int) -> list[str]:
+    """A sentence where images of a size cost more than they need to."""
+    if not isinstance(model, HorNet) or not model.resizes_filters(image_size):
+        return []
+    return [
+        f"the global filters are stored for other images than {image_size} x {image_size} and resized in "
+        f"every forward; model.args.img_size={image_size} resizes them once"
+    ]
 
 
 def _many(count: int, noun: str) -> str:

@@ -20,7 +20,7 @@ from hornet_train.builders.data import (
     eval_samples,
     train_transform,
 )
-from hornet_train.builders.facts import facts, measured
+from hornet_train.builders.facts import facts, filter_notes, measured
 from hornet_train.builders.weights import start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
@@ -146,7 +146,7 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
     torch.manual_seed(config.seed)
     model = task.build_model().to(world.device)
     measured(model, config.model.name, config.data.image_size)
-    notes = []
+    notes = filter_notes(model, config.data.image_size)
     if config.init_from is not None and place is None:
         notes += start_from(model, config.init_from, config.init_map)
     state = TrainState(

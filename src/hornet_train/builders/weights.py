@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.engine.checkpoint import locate
 from hornet_train.errors import CheckpointError, ConfigError
-from hornet_train.models.weights import load_into, read_weights
+from hornet_train.models.reading import read_weights
+from hornet_train.models.weights import load_into
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def head_rows(path: Path) -> Tensor:
         else:
             rows = torch.tensor([int(line) for line in path.read_text().split()])
     except Exception as error:  # a damaged pickle raises nearly anything; the user is told which
-        raise ConfigError([f"init_map={path} cannot be read ({error})"]) from error
-    if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.is_floating_point():
-        raise ConfigError([f"init_map={path} is not a list of row numbers, one for each class"])
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise ConfigError([f"init_map={path} cannot be read ({reason})"]) from error
+    if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.dtype not in (torch.int64, torch.int32):
+        raise ConfigError([f"init_map={path} holds no 1-d integer tensor of row numbers, one for each class"])
     return rows.long()
 
 

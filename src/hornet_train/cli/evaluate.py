@@ -27,6 +27,8 @@ def _evaluate(overrides: list[str]) -> None:
     out = Path(config.out) if config.out else _beside(Path(config.checkpoint or ""))
     if out.is_dir() or not os.access(next(p for p in out.absolute().parents if p.exists()), os.W_OK):
         raise ConfigError([f"out={out} cannot be written: give the path of a file"])
+    if out.exists() and out.suffix != ".json":
+        raise ConfigError([f"out={out} is there and no .json: it would be overwritten"])
     with joined(config.dist) as world:
         job = world.together(lambda: build_evaluation(config, world=world))
         begin = time.perf_counter()
@@ -41,6 +43,7 @@ def _evaluate(overrides: list[str]) -> None:
                 "images_per_second": metrics["count"] / seconds,
                 "checkpoint": str(job.weights.place),
                 "weights": job.weights.name,
+                "init_map": config.init_map,
                 "step": job.weights.step,
                 "model": config.model.name,
                 "data": config.data.source,
@@ -60,10 +63,12 @@ def _known_of(checkpoint: str) -> dict[str, Any] | None:
     kept = trained_with(locate(path, groups=())[0].folder if path.is_dir() else path)
     if kept is not None:
         return kept
+    from hornet_train.models.reading import read_weights
     from hornet_train.models.variants import VARIANTS
-    from hornet_train.models.weights import identify, read_weights
+    from hornet_train.models.weights import identify, nearest
 
-    name = identify(read_weights(path)[0])
+    state = read_weights(path)[0]
+    name = identify(state) or nearest(state)  # the nearest, so that what is wrong with a file can be told
     if name is None:
         return None
     return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}

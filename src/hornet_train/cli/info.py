@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_info_questions
 from hornet_train.config.compose import compose_info
+from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornet_train.report.models import Table
 
 FAMILY = "--family"
 
@@ -18,11 +23,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _inform(arguments: list[str]) -> None:
-    import torch
-
-    from hornet_train.builders.facts import measured
-    from hornet_train.report.models import family_table, stage_table
-    from hornet_train.tasks.classification import ModelSpec
     from hornet_train.track.console import ConsoleSink
 
     family = FAMILY in arguments
@@ -30,22 +30,45 @@ def _inform(arguments: list[str]) -> None:
     if family and (narrower := [o for o in overrides if not o.startswith("image_size=")]):
         raise ConfigError([f"{FAMILY} tells of every model: {' '.join(narrower)} does not apply"])
     config = compose_info(overrides).config
-    if family:
-        table = family_table((config.image_size,) if config.image_size else (224, 384))
-    else:
-        spec = config.model
-        with torch.device("meta"):
-            model = ModelSpec(
-                spec.name, config.num_classes, spec.drop_path, spec.grad_checkpointing, args=spec.args
-            ).build()
-        made_for: int = model.pretrained_cfg["input_size"][-1]  # type: ignore[index, assignment]
-        size = config.image_size or made_for
-        measured(model, spec.name, size, "image_size")
-        table = stage_table(model, spec.name, size)
-    console = ConsoleSink(1, 1)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    table = _family(config) if family else _one(config)
+    console = ConsoleSink(
+        1, 1, interactive=False
+    )  # plain lines: a terminal that is too narrow cuts no number
     console.table(table.title, table.columns, table.rows)
     for note in table.notes:
         console.say(note)
+
+
+def _family(config: InfoConfig) -> Table:
+    from hornet_train.report.models import family_table
+
+    sizes = (config.image_size,) if config.image_size else (224, 384)
+    try:
+        return family_table(sizes)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError([f"image_size={config.image_size} does not suit every model: {error}"]) from error
+
+
+def _one(config: InfoConfig) -> Table:
+    import torch
+
+    from hornet_train.builders.facts import measured
+    from hornet_train.models import HorNet
+    from hornet_train.report.models import stage_table
+    from hornet_train.tasks.classification import ModelSpec
+
+    given = config.model
+    if given.args.get("pretrained"):
+        raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])
+    with torch.device("meta"):
+        model = ModelSpec(given.name, given.num_classes or config.num_classes, args=given.args).build()
+    cfg: Any = model.pretrained_cfg
+    made_for = max(model.img_size) if isinstance(model, HorNet) else cfg["input_size"][-1]
+    size: int = config.image_size or made_for
+    measured(model, given.name, size, "image_size")
+    return stage_table(model, given.name, size)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "data.val",
     "data.train_count",
 )
+NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
 C = TypeVar("C", Config, EvalConfig, InfoConfig)
@@ -137,6 +138,7 @@ def compose_info(overrides: list[str]) -> Composed[InfoConfig]:
         ConfigError: with every fault found.
     """
     parsed, faults = _parse(overrides, INFO_GROUPS)
+    faults += [f"{key} changes nothing that hornet-info tells" for key in parsed if key in NOT_TOLD]
     return _checked(InfoConfig, "info", parsed, INFO_GROUPS, faults, lambda _config: ())
 
 

@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from hornet_train.models.layers import LayerNorm
 
+MLP_RATIO = 4  # width of the MLP over that of the block
+
 
 class Block(nn.Module):
     """x += DropPath(gamma1 * gnConv(LN(x)));  x += DropPath(gamma2 * W2 GELU(W1 LN(x))).
@@ -22,7 +24,6 @@ class Block(nn.Module):
         gnconv: the spatial operator, (B, C, H, W) -> (B, C, H, W).
         drop_path: probability of dropping a residual branch of a sample in training.
         layer_scale_init: initial value of gamma1 and gamma2; 0 or less: no layer scale, no such parameters.
-        mlp_ratio: width of the MLP over C.
         device, dtype: of the parameters.
     """
 
@@ -33,7 +34,6 @@ class Block(nn.Module):
         *,
         drop_path: float = 0.0,
         layer_scale_init: float = 1e-6,
-        mlp_ratio: int = 4,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -46,9 +46,9 @@ class Block(nn.Module):
         self.norm1 = LayerNorm(dim, device=device, dtype=dtype)
         self.gnconv = gnconv
         self.norm2 = nn.LayerNorm(dim, eps=1e-6, device=device, dtype=dtype)
-        self.pwconv1 = nn.Linear(dim, mlp_ratio * dim, device=device, dtype=dtype)
+        self.pwconv1 = nn.Linear(dim, MLP_RATIO * dim, device=device, dtype=dtype)
         self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(mlp_ratio * dim, dim, device=device, dtype=dtype)
+        self.pwconv2 = nn.Linear(MLP_RATIO * dim, dim, device=device, dtype=dtype)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

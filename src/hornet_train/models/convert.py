@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from hornet_train.errors import CheckpointError
 from hornet_train.models.global_filter import resize_filter
 
 _BACKBONE = "backbone."
 _HEAD = "head.fc."
+_SHOWN = 4
 
 
 def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -26,6 +30,9 @@ def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 
     Returns:
         The weights, and one sentence for each thing that was done.
+
+    Raises:
+        CheckpointError: two tensors would have one name.
     """
     given = dict(state)
     notes: list[str] = []
@@ -33,17 +40,17 @@ def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
     if not _is_hornet(inside or given):
         return given, []
     if inside:
-        left_out = Counter(
-            name.split(".")[0]
-            for name in given
-            if not name.startswith(_BACKBONE) and not name.startswith(_HEAD)
-        )
-        heads = {name: given[name] for name in given if name.startswith(_HEAD)}
+        left_out = Counter(name.split(".")[0] for name in given if not name.startswith((_BACKBONE, "head.")))
+        heads = {name: given[name] for name in given if name.startswith("head.")}
         given = {**{name: given[full] for name, full in inside.items()}, **heads}
         if left_out:
             parts = ", ".join(f"{part} ({count})" for part, count in left_out.items())
             notes.append(f"took the backbone and left out the tensors of {parts}")
-    ours = {_our_name(name): tensor for name, tensor in given.items()}
+    ours: dict[str, Tensor] = {}
+    for name, tensor in given.items():
+        if (translated := _our_name(name)) in ours:
+            raise CheckpointError(f"two tensors are both {translated!r} in our names: {name!r} is one")
+        ours[translated] = tensor
     if ours.keys() != given.keys():
         notes.append("translated mmpretrain's names")
         norms = {name for name in ours if name.startswith("norm")}
@@ -73,7 +80,49 @@ def fit_filters(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[
         if not name.endswith("complex_weight") or name not in given or given[name].ndim != 4:
             continue
         (old_half, *old, old_parts), (half, *new, parts) = given[name].shape, tensor.shape
-        if old != new and (old_half, old_parts) == (half, parts):
-            given[name] = resize_filter(given[name].to(tensor.dtype), new[0], new[1])
+        if old != new and (old_half, old_parts) == (half, parts) and min(old) > 0:
+            precise = torch.promote_types(given[name].dtype, torch.float32)
+            given[name] = resize_filter(given[name].to(precise), new[0], new[1])
             changes[f"from {old[0]} x {old[1]} to {new[0]} x {new[1]}"] += 1
     return [f"resized {count} global filter(s) {change}" for change, count in changes.items()]
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What keeps a file's tensors from being a model's; false where nothing does."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: dict[str, str]  # name -> both shapes
+
+    @classmethod
+    def of(cls, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Misfit:
+        """Compare a file's tensors with a model's, by name and shape."""
+        return cls(
+            missing=[name for name in wanted if name not in given],
+            unexpected=[name for name in given if name not in wanted],
+            misshapen={
+                name: f"{name}: {tuple(given[name].shape)} in the file, {tuple(tensor.shape)} in the model"
+                for name, tensor in wanted.items()
+                if name in given and given[name].shape != tensor.shape
+            },
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.missing, *self.unexpected, *self.misshapen]
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    def __str__(self) -> str:
+        kinds = {"missing": self.missing, "unexpected": self.unexpected}
+        kinds["misshapen"] = list(self.misshapen.values())
+        told = [f"{kind} ({len(names)}): {some(names)}" for kind, names in kinds.items() if names]
+        return f"made for another model; first keys that differ: {'; '.join(told)}"
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -6,11 +6,14 @@ Layout suffixes: S is the width of the layer, h and w the stored frequency grid;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from hornet_train.models.layers import LayerNorm, depthwise
+from hornet_train.models.options import whole
 
 
 def resize_filter(weight_ShwK: Tensor, height: int, width: int) -> Tensor:
@@ -28,7 +31,8 @@ def resize_filter(weight_ShwK: Tensor, height: int, width: int) -> Tensor:
     return resized.permute(1, 2, 3, 0)
 
 
-def _at_least_float32(x: Tensor) -> torch.dtype:
+def at_least_float32(x: Tensor) -> torch.dtype:
+    """The dtype of x, float32 where that is of half precision."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
@@ -45,7 +49,7 @@ def filter_globally(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     Shape in and out: (B, S, H, W); out: float32 or float64.
     """
     height, width = x_BSHW.shape[2], x_BSHW.shape[3]
-    dtype = _at_least_float32(x_BSHW)
+    dtype = at_least_float32(x_BSHW)
     weight_ShwK = resize_filter(weight_ShwK.to(dtype), height, width // 2 + 1)
     # not view_as_complex, which wants (re, im) side by side: channels_last permutes this 4-D weight too, and
     # the compiler may
@@ -85,12 +89,9 @@ class GlobalLocalFilter(nn.Module):
                 f"the global filter halves its channels, so their number must be even, not {dim}; "
                 "use a width whose smallest branch is even"
             )
-        if len(grid) != 2 or min(grid) < 1:
-            raise ValueError(
-                f"a global filter's grid is (height, width // 2 + 1) of its feature map, at least (1, 1), "
-                f"not {tuple(grid)}"
-            )
-        height, width = grid
+        if not isinstance(grid, Sequence) or len(grid) != 2:
+            raise ValueError(f"a global filter's grid is (height, width // 2 + 1) of its map, not {grid!r}")
+        height, width = (whole("each side of a global filter's grid", side) for side in grid)
         # stored real: (re, im) last
         self.complex_weight = nn.Parameter(
             torch.empty(dim // 2, height, width, 2, device=device, dtype=dtype)
@@ -104,11 +105,13 @@ class GlobalLocalFilter(nn.Module):
         """The filter from a normal of std 0.02 (truncated at +-2); the layers in it have their own."""
         trunc_normal_(self.complex_weight, std=0.02)
 
-    def resize(self, height: int, width: int) -> None:
-        """Store the filter on the grid of height x width maps, instead of resizing it in every forward."""
+    def resize(self, grid: tuple[int, int]) -> None:
+        """Store the filter on another grid, as a new parameter, instead of resizing it in every forward."""
         weight = self.complex_weight
+        if weight.shape[1:3] == grid:
+            return
         with torch.no_grad():
-            resized = resize_filter(weight.to(_at_least_float32(weight)), height, width // 2 + 1)
+            resized = resize_filter(weight.to(at_least_float32(weight)), *grid)
         self.complex_weight = nn.Parameter(resized.to(weight.dtype), requires_grad=weight.requires_grad)
 
     def forward(self, x_BSHW: Tensor) -> Tensor:

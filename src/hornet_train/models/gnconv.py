@@ -5,11 +5,14 @@ Layout suffixes: `x_BCHW` is batch, channels, height, width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from hornet_train.models.mixers import Mixer, build_mixer
+from hornet_train.models.options import whole
 
 
 def branch_widths(dim: int, order: int) -> tuple[int, ...]:
@@ -18,8 +21,7 @@ def branch_widths(dim: int, order: int) -> tuple[int, ...]:
     Raises:
         ValueError: `order` below 1, or a width that cannot be halved order - 1 times.
     """
-    if order < 1:
-        raise ValueError(f"gnConv needs an order of at least 1, not {order}")
+    dim, order = whole("gnConv's width", dim), whole("gnConv's order", order)
     step = 2 ** (order - 1)
     if dim < step or dim % step:
         nearest = max(step, (dim + step // 2) // step * step)
@@ -42,7 +44,7 @@ class GnConv(nn.Module):
         out_dim: the width out; None for `dim`.
         mixer: f, shared by all orders: one operator over the S = c_0 + .. + c_{n-1} channels of q. "7x7" or
             any other odd kernel (also as a number), "gf", "pool" (3x3 mean), or a function of S that gives a
-            module.
+            module, which must keep channels, height and width.
         grid: (h, w) of the global filter; read for mixer="gf" only.
         scale: 1 / alpha of eq. (3.3). It multiplies f, that is every order, so the product gets scale^n.
         device, dtype: of the parameters.
@@ -64,9 +66,9 @@ class GnConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        out_dim = dim if out_dim is None else out_dim
-        if out_dim < 1:
-            raise ValueError(f"out_dim is a number of channels from 1 on, not {out_dim}")
+        out_dim = whole("out_dim", dim if out_dim is None else out_dim)
+        if not isinstance(scale, int | float) or not math.isfinite(scale):
+            raise ValueError(f"scale is a finite number, not {scale!r}")
         self.widths = branch_widths(dim, order)
         self.total_width = sum(self.widths)  # S; c_0 + S = 2C exactly
         self.scale = scale
@@ -102,7 +104,10 @@ class GnConv(nn.Module):
 
     def _autocast_to_half(self, p: Tensor) -> bool:
         """Whether autocast made p float16. A proxy of symbolic tracing has no dtype yet: no."""
-        return isinstance(p, Tensor) and p.dtype == torch.float16 != self.proj_out.weight.dtype
+        return (
+            isinstance(p, Tensor) and p.dtype == torch.float16 and self.proj_out.weight.dtype != torch.float16
+        )
 
     def extra_repr(self) -> str:
-        return f"{self.widths[-1]}, order={len(self.widths)}, scale={self.scale:.4g}"
+        out = self.proj_out.out_channels
+        return f"{self.widths[-1]}, order={len(self.widths)}, out_dim={out}, scale={self.scale:.4g}"

@@ -4,26 +4,30 @@ State-dict names and shapes are the published ones, so official weights load unc
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
-from timm.models._features import feature_take_indices
+from timm.models._features import feature_take_indices  # private, but every model of timm's uses it
 from torch import Tensor, nn
 
-from hornet_train.models.block import Stage
-from hornet_train.models.global_filter import GlobalLocalFilter
+from hornet_train.models.contract import TimmContract
 from hornet_train.models.init import init_layer_
-from hornet_train.models.layer_ids import group_matcher, layer_id, num_layer_ids
 from hornet_train.models.layers import LayerNorm
 from hornet_train.models.mixers import Mixer
-from hornet_train.models.options import grid_of, one_a_stage, pair, pool, require_pool, require_size
+from hornet_train.models.options import (
+    grid_of,
+    image_size,
+    one_a_stage,
+    pool,
+    require_size,
+    whole,
+)
 from hornet_train.models.stages import build_downsamplers, build_stages
 
 torch.fx.wrap("require_size")  # one node for symbolic tracing, which cannot follow its comparison
 
 
-class HorNet(nn.Module):
+class HorNet(TimmContract):
     """Backbone and classification head: patch stem, stages with 2x downsampling between, pool, LN, linear.
 
     `orders` and `mixers` take one value for all stages, or one a stage.
@@ -49,14 +53,13 @@ class HorNet(nn.Module):
         layer_scale_init: initial layer scale; 0 or less: none.
         head_init_scale: factor on the head's initial weight and bias.
         output_norms: a norm for each stage's output, as published for dense prediction: norm0 .. norm3, which
-            `forward_intermediates(norm=True)` applies. They take no part in classification.
+            `forward_intermediates(norm=True)` applies, and so timm's features_only. A classifier has no use
+            for them: they get no gradient, which DDP refuses.
         device, dtype: of the parameters.
 
     Raises:
         ValueError: options that do not fit each other, told with what would.
     """
-
-    __jit_unused_properties__ = ("num_layer_ids",)
 
     def __init__(
         self,
@@ -82,52 +85,59 @@ class HorNet(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.depths, stages = tuple(depths), len(depths)
-        if not depths or min(depths) < 1 or min(dim, stem_stride, in_chans) < 1 or num_classes < 0:
+        if not isinstance(depths, Iterable) or not isinstance(isotropic, bool):
             raise ValueError(
-                "there is at least one stage; its depth, dim, stem_stride and in_chans are at least 1 and "
-                f"num_classes at least 0, not depths={self.depths}, dim={dim}, stem_stride={stem_stride}, "
-                f"in_chans={in_chans}, num_classes={num_classes}"
+                f"depths is a list, one entry a stage, and isotropic true or false, not {depths!r} and "
+                f"{isotropic!r}"
             )
-        if not 0.0 <= drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate is a probability below 1, not {drop_path_rate}")
-        self.in_chans, self.isotropic, self.output_norms = in_chans, isotropic, output_norms
+        self.depths = tuple(whole("each of depths", depth) for depth in depths)
+        stages = whole("the number of stages", len(self.depths))
+        dim, stem_stride = whole("dim", dim), whole("stem_stride", stem_stride)
+        for name, share in (("drop_path_rate", drop_path_rate), ("drop_rate", drop_rate)):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"{name} is a probability below 1, not {share}")
+        self.in_chans = whole("in_chans", in_chans)
+        self.isotropic, self.output_norms = isotropic, output_norms
         self.drop_rate, self.head_init_scale = drop_rate, head_init_scale
         growth = [1 if isotropic else 2**stage for stage in range(stages)]
         widths = [dim * factor for factor in growth]
         self.strides = [stem_stride * factor for factor in growth]
         self.total_stride = self.strides[-1]
-        if min(pair(img_size)) < self.total_stride:
-            raise ValueError(f"img_size={img_size} is smaller than the model's stride, {self.total_stride}")
+        self.img_size = size = image_size(img_size, self.total_stride)
         self.num_features = self.head_hidden_size = widths[-1]
         self.feature_info = [
             {"num_chs": width, "reduction": stride, "module": f"stages.{stage}"}
             for stage, (width, stride) in enumerate(zip(widths, self.strides, strict=True))
         ]
 
-        where: dict[str, Any] = {"device": device, "dtype": dtype}
         self.downsample_layers = nn.ModuleList(
             build_downsamplers(
-                widths, in_chans=in_chans, stem_stride=stem_stride, isotropic=isotropic, **where
+                widths,
+                in_chans=self.in_chans,
+                stem_stride=stem_stride,
+                isotropic=isotropic,
+                device=device,
+                dtype=dtype,
             )
         )
         self.stages = nn.ModuleList(
             build_stages(
-                depths,
+                self.depths,
                 widths,
                 one_a_stage("orders", orders, stages),
                 one_a_stage("mixers", mixers, stages),
-                [grid_of(pair(img_size), stride) for stride in self.strides],
+                [grid_of(size, stride) for stride in self.strides],
                 gating=gating,
                 scale=scale,
                 drop_path_rate=drop_path_rate,
                 layer_scale_init=layer_scale_init,
-                **where,
+                device=device,
+                dtype=dtype,
             )
         )
-        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6, **where)
+        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6, device=device, dtype=dtype)
         for stage, width in enumerate(widths if output_norms else ()):
-            self.add_module(f"norm{stage}", LayerNorm(width, **where))
+            self.add_module(f"norm{stage}", LayerNorm(width, device=device, dtype=dtype))
         self.apply(init_layer_)
         self.reset_classifier(num_classes, global_pool)
 
@@ -211,100 +221,3 @@ class HorNet(nn.Module):
             return x_BCHW
         last: Tensor = self.norm(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return last
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Remove what the features of these stages do not need; timm's features_only calls it.
-
-        Args:
-            indices: as in `forward_intermediates`.
-            prune_norm: remove the final norm, which a stage before the last loses in any case.
-            prune_head: remove head and pooling, likewise.
-
-        Returns:
-            The stages that are kept as outputs, counted from the first.
-        """
-        take, last = feature_take_indices(len(self.stages), indices)
-        shorter = last < len(self.stages) - 1
-        if prune_norm or shorter or (self.output_norms and prune_head):
-            self.norm = nn.Identity()
-        if self.output_norms:
-            for stage in set(range(len(self.stages))) - set(take):
-                delattr(self, f"norm{stage}")
-        self.stages, self.downsample_layers = self.stages[: last + 1], self.downsample_layers[: last + 1]
-        self.total_stride = self.strides[last]
-        self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
-        if prune_head or shorter:
-            self.reset_classifier(0, "")
-        kept: list[int] = take
-        return kept
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """The linear head; an identity where num_classes is 0."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give the model a fresh head, on the device and in the dtype of its other parameters.
-
-        Raises:
-            ValueError: an unknown `global_pool`.
-        """
-        if global_pool is not None:
-            self.global_pool = require_pool(global_pool)
-        self.num_classes = num_classes
-        self.head: nn.Module = nn.Identity()
-        if num_classes > 0:
-            like = next(self.parameters())
-            head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-            self.head = head.train(self.training)
-            self._init_head()
-
-    def _init_head(self) -> None:
-        init_layer_(self.head)
-        with torch.no_grad():
-            for parameter in self.head.parameters():
-                parameter.mul_(self.head_init_scale)
-
-    def init_weights(self) -> None:
-        """Draw all weights anew; for a model that came to its device empty (`to_empty`)."""
-        for module in self.modules():
-            if isinstance(module, GlobalLocalFilter):
-                module.reset_parameters()
-        self.apply(init_layer_)
-        self._init_head()
-
-    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
-        """Resize the global filters once for images of another size, in pixels; see `img_size`."""
-        for stride, stage in zip(self.strides, self.stages, strict=False):
-            height, width = (size // stride for size in pair(img_size))
-            for module in stage.modules():
-                if isinstance(module, GlobalLocalFilter):
-                    module.resize(height, width)
-
-    @torch.jit.ignore
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        for stage in self.stages:
-            assert isinstance(stage, Stage)
-            stage.grad_checkpointing = enable
-
-    @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's parameter groups in order of depth: by stage if `coarse`, else by layer-decay id."""
-        return group_matcher(self.depths, coarse)
-
-    @torch.jit.ignore
-    def no_weight_decay(self) -> set[str]:
-        """Nothing is exempt by name: 1-D parameters are by shape, and filters are decayed as published."""
-        return set()
-
-    def layer_id(self, name: str) -> int:
-        """The layer-decay id of the parameter `name`; see `hornet_train.models.layer_ids`."""
-        return layer_id(name, self.depths)
-
-    @property
-    def num_layer_ids(self) -> int:
-        """One more than the largest layer-decay id."""
-        return num_layer_ids(self.depths)

@@ -14,9 +14,9 @@ class LayerNorm(nn.Module):
     """Layer norm over the channels of each pixel of an NCHW tensor.
 
     y = (x - mean_C(x)) / sqrt(var_C(x) + eps) * weight + bias, with the biased variance. The permuted view
-    costs nothing where the tensor is channels_last already, and the result always is; so behind the stem's
-    norm the whole network runs channels_last. While torch.export traces, the result is contiguous: slices of
-    channels_last maps would bind a dynamic image size to guards on their strides.
+    costs nothing where the tensor is channels_last already, and the result is channels_last, so that the
+    convolutions behind a norm run in that layout. While torch.export traces, the result is contiguous
+    instead: slices of channels_last maps would bind a dynamic image size to guards on their strides.
 
     Args:
         channels: C.

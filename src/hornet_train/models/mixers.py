@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +55,8 @@ def build_mixer(
 
 def kernel_size(mixer: Mixer) -> int | None:
     """K of a depthwise mixer, "7x7" or 7; None for any other."""
-    if isinstance(mixer, int):
-        return mixer
+    if isinstance(mixer, SupportsIndex):  # of numpy's kinds too
+        return operator.index(mixer)
     found = re.fullmatch(r"(\d+)x(\d+)", mixer) if isinstance(mixer, str) else None
     return int(found[1]) if found is not None and found[1] == found[2] else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ class GateMonitor:
     """The largest magnitude of a gating product in each stage, of the forward passes in training mode.
 
     A product is what p_k becomes in eq. (3.3), of every order: the inputs of gnConv's `pws` and `proj_out`.
-    Kept on the device: nothing waits for it. A product that is not a number stays one.
+    Kept on the device: nothing waits for it. A product that is not a number stays one. A copy of the model
+    keeps peaks of its own; TorchScript takes no model that is watched.
 
     Args:
         model: the bare model, on its device; compile it afterwards.
@@ -31,7 +32,7 @@ class GateMonitor:
         self.peaks = torch.zeros(len(model.stages), device=next(model.parameters()).device)
         self.names = tuple(f"gate_product_{stage}" for stage in range(len(model.stages)))
         self._hooks = [
-            inner.register_forward_pre_hook(self._watch(stage))
+            inner.register_forward_pre_hook(_Watch(self.peaks[stage]))
             for stage, blocks in enumerate(model.stages)
             for module in blocks.modules()
             if isinstance(module, GnConv)
@@ -51,11 +52,14 @@ class GateMonitor:
         for hook in self._hooks:
             hook.remove()
 
-    def _watch(self, stage: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        peak = self.peaks[stage]  # a view
 
-        def watch(module: nn.Module, inputs: tuple[Tensor]) -> None:
-            if module.training:
-                peak.copy_(torch.maximum(peak, inputs[0].detach().abs().amax().to(peak.dtype)))
+@dataclass
+class _Watch:
+    """A hook; an object and no closure, so that copies and pickles of the model have one each."""
 
-        return watch
+    peak: Tensor  # a view of the monitor's
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if module.training:
+            greatest = inputs[0].detach().abs().amax().to(self.peak.dtype)
+            self.peak.copy_(torch.maximum(self.peak, greatest))

@@ -1,6 +1,7 @@
 """Options of HorNet that its constructor and its forward check: sizes, values of each stage, pooling."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -10,7 +11,18 @@ POOLS = ("avg", "max", "avgmax", "")
 
 
 class UnknownPoolError(ValueError, AssertionError):
-    """An unknown global_pool: our ValueError, and the AssertionError that timm's models raise."""
+    """An unknown global_pool: our ValueError, and the AssertionError that timm's tests expect of a model."""
+
+
+def whole(name: str, value: object, least: int = 1) -> int:
+    """A whole number from `least` on, also of numpy's kinds; a ValueError that names it for anything else."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} is a whole number from {least} on, not {value!r}")
+    return number
 
 
 def require_pool(name: str) -> str:
@@ -33,6 +45,8 @@ def pool(x_BCHW: Tensor, how: str) -> Tensor:
 
 def require_size(x_BCHW: Tensor, stride: int) -> Tensor:
     """The images as they are. Raises ValueError where a side is below `stride`, which leaves no pixel."""
+    if x_BCHW.ndim != 4:
+        raise ValueError(f"images have (batch, channels, height, width), not {x_BCHW.ndim} dimensions")
     if x_BCHW.shape[2] < stride or x_BCHW.shape[3] < stride:
         raise ValueError(
             f"images of {x_BCHW.shape[2]} x {x_BCHW.shape[3]} are too small: the model's stride needs "
@@ -41,22 +55,32 @@ def require_size(x_BCHW: Tensor, stride: int) -> Tensor:
     return x_BCHW
 
 
-def one_a_stage(name: str, given: T | Sequence[T], stages: int) -> list[T]:
+def one_a_stage(name: str, given: T | Iterable[T], stages: int) -> list[T]:
     """A value for each stage, from one for all or a list of them.
 
     Raises:
         ValueError: a list of another length.
     """
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    if isinstance(given, str) or not isinstance(given, Iterable):
         return [given] * stages
-    if len(given) != stages:
-        raise ValueError(f"{name} has {len(given)} entries for {stages} stages: one for all, or one a stage")
-    return list(given)
+    values = list(given)
+    if len(values) != stages:
+        raise ValueError(f"{name} has {len(values)} entries for {stages} stages: one for all, or one a stage")
+    return values
 
 
-def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image size; ValueError where it is neither one number nor two."""
-    height, width = (size, size) if isinstance(size, int) else size
+def image_size(given: int | Sequence[int], stride: int) -> tuple[int, int]:
+    """(height, width) from one number for a square, or both.
+
+    Raises:
+        ValueError: it is neither, or a side is below `stride`.
+    """
+    sides = list(given) if isinstance(given, Sequence) else [given] * 2
+    if len(sides) != 2:
+        raise ValueError(f"img_size is one number, or (height, width), not {given!r}")
+    height, width = (whole("img_size", side) for side in sides)
+    if min(height, width) < stride:
+        raise ValueError(f"img_size={given} is smaller than the model's stride, {stride}")
     return height, width
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
 from hornet_train.models.ablations import build_operator
@@ -15,15 +16,22 @@ from hornet_train.models.mixers import Mixer
 
 
 def build_downsamplers(
-    widths: Sequence[int], *, in_chans: int, stem_stride: int, isotropic: bool, **where: Any
+    widths: Sequence[int],
+    *,
+    in_chans: int,
+    stem_stride: int,
+    isotropic: bool,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[nn.Module]:
     """What comes before each stage: a convolution and LN, before the later ones LN and a 2x2 convolution.
 
     Args:
         widths: of the stages.
         isotropic: no norm in the stem, and nothing before the others.
-        where: device and dtype.
+        device, dtype: of the parameters.
     """
+    where: dict[str, Any] = {"device": device, "dtype": dtype}
     patch = nn.Conv2d(in_chans, widths[0], stem_stride, stride=stem_stride, **where)
     yield nn.Sequential(patch) if isotropic else nn.Sequential(patch, LayerNorm(widths[0], **where))
     for narrow, wide in pairwise(widths):
@@ -44,15 +52,17 @@ def build_stages(
     scale: float,
     drop_path_rate: float,
     layer_scale_init: float,
-    **where: Any,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[Stage]:
     """The stages; drop path grows linearly over all blocks, from 0 to its rate.
 
     Args:
         depths, widths, orders, mixers, grids: one entry a stage.
         gating, scale: see `build_operator`.
-        where: device and dtype.
+        device, dtype: of the parameters.
     """
+    where: dict[str, Any] = {"device": device, "dtype": dtype}
     before, last = 0, max(sum(depths) - 1, 1)
     for depth, width, order, mixer, grid in zip(depths, widths, orders, mixers, grids, strict=True):
         operator: dict[str, Any] = {"gating": gating, "order": order, "mixer": mixer, "grid": grid}

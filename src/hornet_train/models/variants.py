@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    resolve_pretrained_cfg,
+)
 from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.convert import convert_names, fit_filters
+from hornet_train.models.convert import Misfit, convert_names, fit_filters
 from hornet_train.models.hornet import HorNet
 
 log = logging.getLogger(__name__)
@@ -98,9 +103,9 @@ def _pico(name: str, mixers: str | tuple[str, ...]) -> Variant:
 def _isotropic(name: str, dim: int, mixer: str) -> Variant:
     """One width and one resolution throughout: a 16x16 stem without a norm, then blocks without layer scale.
 
-    The authors did not record depth and order of the models they report. These have 12 blocks of order 5,
-    which comes nearest to the cost of the isotropic ConvNeXt-S and -B (22M, 4.3G and 87M, 16.9G) among the
-    depths and orders that suit the width. The blocks are told as four stages of three, for the features that
+    The authors did not record depth and order of the models they report. These have the order of the last
+    stage, 5, and 12 blocks, which then cost about what the isotropic ConvNeXt-S and -B do (22M parameters and
+    4.3 GMACs, 87M and 16.9). The blocks are told as four stages of three, for the features that
     timm's contract asks for; nothing lies between these.
     """
     return Variant(
@@ -146,23 +151,26 @@ def _entry_point(row: Variant) -> Callable[..., nn.Module]:
     """timm's entry point of a row: builds the model; an argument that nobody knows is a TypeError."""
 
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        if pretrained and not any(
-            (kwargs.get(cfg) or {}).get("file") for cfg in ("pretrained_cfg", "pretrained_cfg_overlay")
-        ):
-            raise CheckpointError(
-                f"{row.name}: pretrained=True has nothing to load, as no weights are hosted; download a "
-                "checkpoint and give its path as init_from= (hornet-train), checkpoint_path= or "
-                'pretrained_cfg_overlay={"file": ...} (timm)'
-            )
+        if pretrained:
+            _require_weights(row.name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay"))
+        if kwargs.get("gating", "recursive") != "recursive" and {"orders", "scale"} & kwargs.keys():
+            raise ValueError(f"gating={kwargs['gating']!r} has no gnConv, and so neither orders nor scale")
         arguments = {**row.arguments(), **kwargs}
         stages = len(arguments["depths"])
-        features = {"feature_cls": "getter", "out_indices": tuple(range(stages))}
+        features: dict[str, Any] = {"feature_cls": "getter", "out_indices": tuple(range(stages))}
+        if arguments.get("output_norms") and arguments.get("features_only"):
+            if arguments.get("feature_cls", "getter") != "getter":
+                raise ValueError(
+                    f"output_norms goes with feature_cls='getter', not {arguments['feature_cls']!r}, "
+                    "which would put out the stages without their norms"
+                )
+            features["norm"] = True
         model: nn.Module = build_model_with_cfg(
             HorNet,
             row.name,
             pretrained=pretrained,
             pretrained_filter_fn=checkpoint_filter_fn,
-            feature_cfg={**features, "norm": bool(arguments.get("output_norms"))},
+            feature_cfg=features,
             **arguments,
         )
         return model
@@ -172,13 +180,42 @@ def _entry_point(row: Variant) -> Callable[..., nn.Module]:
     return build
 
 
-def checkpoint_filter_fn(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """timm's hook for `pretrained=True` with a file: foreign names become ours, filters fit the model."""
-    converted, notes = convert_names(state)
-    notes += fit_filters(converted, model.state_dict())
+def _require_weights(name: str, given: Any, overlay: Any) -> None:
+    """Raises CheckpointError where timm's configs name no weights for pretrained=True."""
+    config = resolve_pretrained_cfg(name, pretrained_cfg=given, pretrained_cfg_overlay=overlay)
+    if not any(getattr(config, source) for source in ("file", "url", "hf_hub_id", "state_dict")):
+        raise CheckpointError(
+            f"{name}: pretrained=True has nothing to load, as no weights are hosted; download a checkpoint "
+            'and give its path as init_from= (hornet-train) or as pretrained_cfg_overlay={"file": <path>, '
+            '"num_classes": <of its head>} (timm)'
+        )
+
+
+def checkpoint_filter_fn(state: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    """timm's hook for pretrained=True: names become ours, filters fit, and the whole trunk is there.
+
+    timm itself loads with strict=False where the head has other classes and for features_only, so a file of
+    another model would leave parts of this one at random. The head and the stem of other in_chans are timm's.
+
+    Raises:
+        CheckpointError: the trunk in the file is not the model's.
+    """
+    inside = state.get("module")  # a key of the published code that timm does not look under
+    converted, notes = convert_names(inside if isinstance(inside, dict) else state)
+    wanted = model.state_dict()
+    notes += fit_filters(converted, wanted)
+    misfit = Misfit.of(_trunk(converted), _trunk(wanted))
+    if misfit:
+        raise CheckpointError(str(misfit))
     for note in notes:
-        log.info("%s", note)
+        log.warning("%s", note)
     return converted
+
+
+def _trunk(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What every HorNet of a kind has alike: not the head, the norms before it, and the stem's input."""
+    parts = ("downsample_layers.", "stages.")
+    return {n: t for n, t in state.items() if n.startswith(parts) and n != "downsample_layers.0.0.weight"}
 
 
 for _row in VARIANTS.values():

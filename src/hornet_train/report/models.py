@@ -82,8 +82,11 @@ def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
             "gnConv: those of one block's gnConv a pixel, gating products too; bound: the paper's "
             "C (2 K^2 + 11 C / 3 + 2), which is for K x K mixers."
         )
-    if image_size != _made_for(model):
-        notes.append(f"The model's filters and settings are made for {_made_for(model)} pixels.")
+    if model.resizes_filters(image_size):
+        made_for = " x ".join(map(str, model.img_size))
+        notes.append(
+            f"The global filters are stored for {made_for} pixels and resized in every forward here."
+        )
     return Table(title, PARTS, rows, notes)
 
 
@@ -154,11 +157,6 @@ def mixer_name(mixer: object) -> str:
     if isinstance(mixer, GlobalLocalFilter):
         return f"gf {mixer.complex_weight.shape[1]}x{mixer.complex_weight.shape[2]}"
     return type(mixer).__name__.lower()
-
-
-def _made_for(model: HorNet) -> int:
-    size: int = model.default_cfg["input_size"][-1]  # type: ignore[index, assignment]  # set by timm
-    return size
 
 
 def _count(module: nn.Module) -> str:

@@ -19,6 +19,20 @@ from hornet_train.engine.task import Goal
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.track.metrics import topk_correct
 
+# arguments of timm's factory that would go round what the config says, and what to give instead
+RESERVED = {
+    "num_classes": "give model.num_classes",
+    "drop_path_rate": "give model.drop_path",
+    "in_chans": "the images have 3 channels",
+    "checkpoint_path": "give init_from=<file> (hornet-train) or checkpoint=<file> (hornet-eval)",
+    "pretrained_cfg": "give init_from=<file>",
+    "pretrained_cfg_overlay": "give init_from=<file>",
+    "features_only": "a classifier has a head",
+    "output_norms": "a classifier has one norm, before its head",
+    "device": "give dist.device",
+    "dtype": "give precision",
+}
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -49,12 +63,17 @@ class ModelSpec:
         if not timm.is_model(self.name):
             hint = did_you_mean(self.name, timm.list_models())
             raise ConfigError([f"model.name={self.name}: timm has no such model; {hint}"])
+        reserved = [f"model.args.{key}: {RESERVED[key]}" for key in self.args if key in RESERVED]
+        if self.args.get("global_pool") == "":
+            reserved.append("model.args.global_pool='': without pooling there is no classification")
+        if reserved:
+            raise ConfigError(reserved)
         arguments = dict(self.args)
         if self.drop_path:
             arguments["drop_path_rate"] = self.drop_path
         try:
             model: Any = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             keys = ", ".join(
                 ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
             )

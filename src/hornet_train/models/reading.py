@@ -1,0 +1,160 @@
+"""Weights from files: safe reading. A file may be ours (safetensors) or anyone's `.pth`.
+
+The latter is unpickled with `weights_only=True`, so that no code in it can run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from hornet_train.errors import CheckpointError
+from hornet_train.models.convert import convert_names, some
+
+Prefer = Literal["ema", "model"]
+_EMA_KEYS = ("model_ema", "state_dict_ema", "ema_state_dict")
+_MODEL_KEYS = ("model", "module", "state_dict")
+_PREFIXES = ("module.", "_orig_mod.")
+_PICKLED = (".pth", ".pt", ".bin", ".tar")  # the last as in .pth.tar
+# besides tensors: settings, and numpy's numbers, which some keep beside the weights
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("?", "i4", "i8", "f4", "f8")},
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (codecs.encode, "_codecs.encode"),
+]
+
+
+def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a state dict from a file, on CPU, in our names and without the prefixes of DDP and torch.compile.
+
+    Args:
+        path: a `.safetensors`, `.pth`, `.pt` or `.bin` file.
+        prefer: which weights to take where a file holds both the trained and the averaged ones.
+
+    Returns:
+        The state dict, and its origin: "path", "format" ("safetensors" or "pickle"), "key" (where in the file
+        the weights were, "" at its top), "ema" (whether these are averaged weights), "metadata" (safetensors'
+        strings), "epoch" (None if not told) and "notes" (one sentence for each thing done to the names).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds code, or holds no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    origin: dict[str, Any] = {"path": str(path), "key": "", "ema": False, "metadata": {}, "epoch": None}
+    if path.suffix == ".safetensors":
+        state, origin["metadata"] = _read_safetensors(path)
+        state, notes = _in_our_names(_strip(_tensors(state, path), path), path)
+        return state, {**origin, "format": "safetensors", "notes": notes}
+    if path.suffix not in _PICKLED:
+        known = ", ".join((".safetensors", *_PICKLED))
+        raise CheckpointError(
+            f"{path}: weights are read from {known} files, not from {path.suffix or 'this'}"
+        )
+    content = _unpickle(path)
+    key = _weights_key(content, path, prefer)
+    state = content[key] if key else content
+    epoch = content.get("epoch") if key else None
+    state, notes = _in_our_names(_strip(_tensors(state, path), path), path)
+    origin |= {"format": "pickle", "key": key, "ema": key in _EMA_KEYS, "epoch": epoch, "notes": notes}
+    return state, origin
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except Exception as fault:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({_first_line(fault)})") from fault
+
+
+def _in_our_names(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    try:
+        return convert_names(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    """torch.load without code. A damaged or hostile pickle raises nearly anything, so all is caught."""
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:
+        found = re.search(r"GLOBAL (\S+)", str(fault))
+        if isinstance(fault, pickle.UnpicklingError) and found:
+            raise CheckpointError(
+                f"{path}: cannot be read: it holds Python objects or code, which are never run (the first is "
+                f"{found[1]}); save the weights alone, as a dict of tensors"
+            ) from fault
+        # torch's own words would advise to run what is in it
+        kind = type(fault).__name__
+        raise CheckpointError(
+            f"{path}: cannot be read: damaged, cut short, or no checkpoint ({kind})"
+        ) from fault
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def _weights_key(content: Mapping[str, Any], path: Path, prefer: Prefer) -> str:
+    """Where in a checkpoint the weights are; "" where it is a bare state dict."""
+    keys = (*_EMA_KEYS, *_MODEL_KEYS) if prefer == "ema" else (*_MODEL_KEYS, *_EMA_KEYS)
+    found = next((key for key in keys if isinstance(content.get(key), Mapping) and content[key]), None)
+    if found is not None:
+        return found
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return ""  # bare
+    inside = f"its keys are: {some(map(str, content))}" if content else "it is empty"
+    raise CheckpointError(f"{path}: holds no weights; {inside}")
+
+
+def _tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    odd = [
+        str(name)
+        for name, value in state.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
+    if odd:
+        raise CheckpointError(f"{path}: not a state dict; entries that are no tensors: {some(odd)}")
+    strange = [
+        f"{name} ({tensor.dtype}, {tensor.layout})"
+        for name, tensor in state.items()
+        if tensor.is_complex() or tensor.is_meta or tensor.layout != torch.strided
+    ]
+    if strange:
+        raise CheckpointError(f"{path}: tensors that are no dense real numbers: {some(strange)}")
+    return dict(state)
+
+
+def _strip(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    bare: dict[str, Tensor] = {}
+    for full, tensor in state.items():
+        name = full
+        while name.startswith(_PREFIXES):
+            name = name.split(".", 1)[1]
+        if name in bare:
+            raise CheckpointError(
+                f"{path}: two tensors are called {name!r} once the wrappers' prefixes are gone"
+            )
+        bare[name] = tensor
+    return bare
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0][:200]
