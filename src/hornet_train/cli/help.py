@@ -45,6 +45,8 @@ Examples:
   torchrun --nproc_per_node=2 -m hornet_train dist=cpu
   # Weights & Biases besides the run folder
   hornet-train log=wandb log.wandb_project=digits
+  # in metrics.jsonl the largest gating product of each stage, which shows a divergence
+  hornet-train model=hornet_pico_7x7 log.gates=true
   # a checkpoint every 500 steps, the newest five kept
   hornet-train checkpoint.every=500it checkpoint.keep=5
 
@@ -88,7 +90,8 @@ hornet-info --family [image_size=<pixels>]
 
 Tells what a model is made of and what it costs: for a HorNet part by part, with gnConv's cost beside
 the paper's bound; with --family every registered HorNet beside the published figures. Nothing is
-computed or downloaded.
+computed or downloaded. model.args takes every option of HorNet: depths dim orders scale mixers
+gating isotropic img_size stem_stride layer_scale_init and so on.
 
 {groups}
 
@@ -180,5 +183,5 @@ def _keys(file: str) -> str:
     """The keys outside of the groups, as the file itself explains them."""
     lines = (conf_dir() / file).read_text().splitlines()
     start = lines.index("") + 1
-    title = "Keys, key=value; those of groups as in optim.lr=1e-3:"
+    title = "Keys, key=value; those of groups as in model.name=hornet_tiny_gf:"
     return "\n".join([title, *(f"  {line}" for line in lines[start:])])
