@@ -43,10 +43,8 @@ Examples:
       batch_size=100 epochs=2 schedule.warmup=10%
   # two processes on the CPU
   torchrun --nproc_per_node=2 -m hornet_train dist=cpu
-  # Weights & Biases besides the run folder
-  hornet-train log=wandb log.wandb_project=digits
-  # in metrics.jsonl the largest gating product of each stage, which shows a divergence
-  hornet-train model=hornet_pico_7x7 log.gates=true
+  # Weights & Biases besides the run folder, with the largest gating product of each stage
+  hornet-train log=wandb log.wandb_project=digits log.gates=true
   # a checkpoint every 500 steps, the newest five kept
   hornet-train checkpoint.every=500it checkpoint.keep=5
 
