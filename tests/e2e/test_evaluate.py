@@ -21,6 +21,17 @@ import hornet_train.models  # noqa: F401 - registers
 
 Command = Callable[..., tuple[int, str, str]]
 
+# the images of the trained run, for checkpoints that do not tell
+IMAGES = [
+    "data=synthetic",
+    "data.num_classes=4",
+    "data.val_count=21",
+    "data.source_size=24",
+    "data.workers=0",
+    "data.image_size=40",
+    "data.mean=[0.4,0.5,0.6]",
+]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -201,19 +212,12 @@ def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Co
     args = argparse.Namespace(model="hornet_pico_gf")
     torch.save({"model": state, "args": args}, tmp_path / "22k.pth")
     torch.save(rows, tmp_path / "map.pth")
-    data = [
-        "data=synthetic",
-        "data.num_classes=4",
-        "data.val_count=21",
-        "data.source_size=24",
-        "data.workers=0",
-    ]
-    seen = ["data.image_size=40", "data.mean=[0.4,0.5,0.6]", f"checkpoint={tmp_path}/22k.pth"]
-    code, _, err = command("hornet-eval", *data, *seen)
+    asked = ["hornet-eval", *IMAGES, f"checkpoint={tmp_path}/22k.pth"]
+    code, _, err = command(*asked)
     assert code == 2
     assert "tells 50 classes apart" in err
     assert "init_map=<file>" in err
-    code, out, err = command("hornet-eval", *data, *seen, f"init_map={tmp_path}/map.pth")
+    code, out, err = command(*asked, f"init_map={tmp_path}/map.pth")
     assert code == 0, err
     assert "took 4 of the head's 50 rows by the class map" in out
     wide_result = json.loads((tmp_path / "eval.json").read_text())
@@ -224,14 +228,21 @@ def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Co
     torch.save([1, 2, 3, 4], tmp_path / "list.pth")
     torch.save(torch.tensor([1, 2, 3, 3]), tmp_path / "twice.pth")
     torch.save(torch.tensor([1, 2, 3, -1]), tmp_path / "below.pth")
+    (tmp_path / "words.txt").write_text("one\ntwo\n")
+    (tmp_path / "huge.txt").write_text(f"{2**70}\n")
+    (tmp_path / "torn.pth").write_bytes((tmp_path / "map.pth").read_bytes()[:99])
     for bad, told in (
-        ("odd.pth", "no 1-d integer tensor of row numbers"),
-        ("list.pth", "no 1-d integer tensor of row numbers"),
-        ("none.pth", "cannot be read (No such file or directory)"),
-        ("twice.pth", "it names a row twice"),
+        ("none.txt", "none.txt: cannot be read (No such file or directory)"),
+        ("words.txt", "words.txt: invalid literal"),
+        ("huge.txt", "huge.txt: "),
+        ("torn.pth", "torn.pth: cannot be read: damaged"),
+        ("odd.pth", "odd.pth: a class map is a 1-d integer tensor of row numbers"),
+        ("list.pth", "list.pth: a class map is a 1-d integer tensor of row numbers"),
+        ("none.pth", "none.pth: cannot be read (No such file or directory)"),
+        ("twice.pth", "twice.pth: it names a row twice"),
         ("below.pth", "class map does not fit"),
     ):
-        code, _, err = command("hornet-eval", *data, *seen, f"init_map={tmp_path}/{bad}")
+        code, _, err = command(*asked, f"init_map={tmp_path}/{bad}")
         assert code == 2
         assert told in err
 
@@ -242,18 +253,26 @@ def test_what_is_wrong_with_a_file_is_told_without_knowing_the_model(
     state = load_file(trained / "checkpoints/step_00000003/model.safetensors")
     del state["stages.2.1.gamma2"]
     torch.save({"model": state}, tmp_path / "damaged.pth")
-    data = [
-        "data=synthetic",
-        "data.num_classes=4",
-        "data.val_count=21",
-        "data.source_size=24",
-        "data.workers=0",
-    ]
-    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/damaged.pth", *data)
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/damaged.pth", *IMAGES)
+    assert code == 2
+    assert (
+        "damaged.pth does not tell (it is nearest to hornet_pico_gf, but for missing (1): stages.2.1.gamma2)"
+        in err
+    )
+    code, _, err = command(
+        "hornet-eval", f"checkpoint={tmp_path}/damaged.pth", "model=hornet_pico_gf", *IMAGES
+    )
     assert code == 2
     assert (
         "damaged.pth: made for another model; first keys that differ: missing (1): stages.2.1.gamma2" in err
     )
+    wide = timm.create_model(
+        "hornet_pico_gf", num_classes=4, img_size=64
+    ).state_dict()  # of no registered model
+    torch.save(wide, tmp_path / "wide.pth")
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/wide.pth", *IMAGES)
+    assert code == 2
+    assert "complex_weight: (60, 8, 5, 2) in the file, (60, 4, 3, 2) in the model" in err
 
 
 def test_a_result_overwrites_no_weights(trained: Path, tmp_path: Path, command: Command) -> None:
@@ -292,15 +311,7 @@ def test_checkpoints_in_the_names_of_others(trained: Path, tmp_path: Path, comma
         name = name.replace("norm.", "norm3.") if name.startswith("norm.") else name
         theirs[name.replace("head.", "head.fc.") if name.startswith("head.") else f"backbone.{name}"] = tensor
     torch.save({"state_dict": theirs, "meta": {"epoch": 3}}, tmp_path / "mm.pth")
-    data = [
-        "data=synthetic",
-        "data.num_classes=4",
-        "data.val_count=21",
-        "data.source_size=24",
-        "data.workers=0",
-    ]
-    same = ["data.image_size=40", "data.mean=[0.4,0.5,0.6]"]
-    code, out, err = command("hornet-eval", f"checkpoint={tmp_path}/mm.pth", *data, *same)
+    code, out, err = command("hornet-eval", f"checkpoint={tmp_path}/mm.pth", *IMAGES)
     assert code == 0, err
     assert "translated mmpretrain's names" in out
     (expected,) = [e for e in events(trained, "eval") if e["step"] == 3 and e["weights"] == "model"]
@@ -315,7 +326,7 @@ def test_checkpoints_in_the_names_of_others(trained: Path, tmp_path: Path, comma
         for p in ("weight", "bias")
     }
     torch.save({"state_dict": {**dense, "decode_head.conv_seg.bias": torch.zeros(3)}}, tmp_path / "seg.pth")
-    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/seg.pth", *data, *same)
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/seg.pth", *IMAGES)
     assert code == 2
     assert "as a dense-prediction backbone, which has no head" in err
     code, out, err = command(

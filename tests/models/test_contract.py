@@ -356,6 +356,14 @@ def test_timms_sources_of_weights_all_lead_to_the_strict_loading(tmp_path, caplo
         loaded = timm.create_model("hornet_pico_gf", pretrained=True, **arguments)
         torch.testing.assert_close(dict(loaded.state_dict()), dict(state))
     assert "translated mmpretrain's names" in caplog.text
+    del theirs["backbone.downsample_layers.0.0.bias"]
+    torch.save(theirs, tmp_path / "stemless.pth")
+    stemless = {"file": str(tmp_path / "stemless.pth"), "num_classes": 10}
+    with pytest.raises(CheckpointError, match=r"missing \(1\): downsample_layers.0.0.bias"):
+        timm.create_model("hornet_pico_gf", pretrained=True, pretrained_cfg_overlay=stemless)
+    torch.save({n: t[:, :, 1:] if t.ndim == 4 and "layers.0.0" in n else t for n, t in state.items()}, path)
+    with pytest.raises(CheckpointError, match=r"downsample_layers.0.0.weight: \(16, 3, 1, 2\) in the file"):
+        timm.create_model("hornet_pico_gf", pretrained=True, pretrained_cfg_overlay={"file": path})
     wrong = {"file": str(tmp_path / "other.pth"), "num_classes": 10}
     for arguments in ({"features_only": True}, {"num_classes": 7}, {"num_classes": 10}):
         with pytest.raises(CheckpointError, match=r"missing \(30\): stages.2.0.gnconv.dwconv"):

@@ -146,7 +146,9 @@ def test_variants_are_identified_whatever_their_head():
     del state["stages.0.0.norm1.bias"]
     assert identify(state) is None
     assert identify({}) is None
-    assert nearest(state) == "hornet_pico_gf"  # so that what is wrong with it can be told
+    assert identify({"downsample_layers.0.0.weight": torch.tensor(1.0)}) is None
+    name, misfit = nearest(state)  # so that what is wrong with it can be told
+    assert (name, str(misfit)) == ("hornet_pico_gf", "missing (1): stages.0.0.norm1.bias")
     assert nearest(timm.create_model("test_convnext").state_dict()) is None
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.engine.checkpoint import locate
 from hornet_train.errors import CheckpointError, ConfigError
-from hornet_train.models.reading import read_weights
-from hornet_train.models.weights import load_into
+from hornet_train.models.reading import read_weights, unpickle
+from hornet_train.models.weights import class_map, load_into
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,21 @@ def start_from(model: nn.Module, init_from: str, init_map: str | None) -> list[s
 
 
 def head_rows(path: Path) -> Tensor:
-    """The rows of a class map: a tensor in a .pth, or whole numbers in a text file, one a line."""
+    """A class map: a tensor in a .pth, or whole numbers in a text file, one a line.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
     try:
         if path.suffix in (".pth", ".pt"):
-            rows = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            rows = torch.tensor([int(line) for line in path.read_text().split()])
-    except Exception as error:  # a damaged pickle raises nearly anything; the user is told which
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise ConfigError([f"init_map={path} cannot be read ({reason})"]) from error
-    if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.dtype not in (torch.int64, torch.int32):
-        raise ConfigError([f"init_map={path} holds no 1-d integer tensor of row numbers, one for each class"])
-    return rows.long()
+            return class_map(unpickle(path))
+        return class_map(torch.tensor([int(line) for line in path.read_text().split()]))
+    except CheckpointError as error:  # which begins with the path
+        raise ConfigError([f"init_map={error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"init_map={path}: cannot be read ({error.strerror})"]) from error
+    except (ValueError, RuntimeError) as error:  # no numbers, or beyond 64 bits
+        raise ConfigError([f"init_map={path}: {error}"]) from error
 
 
 def load(

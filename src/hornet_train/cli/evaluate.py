@@ -68,10 +68,11 @@ def _known_of(checkpoint: str) -> dict[str, Any] | None:
     from hornet_train.models.weights import identify, nearest
 
     state = read_weights(path)[0]
-    name = identify(state) or nearest(state)  # the nearest, so that what is wrong with a file can be told
-    if name is None:
-        return None
-    return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}
+    if name := identify(state):
+        return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}
+    if near := nearest(state):
+        return {"model": {}, "unlike": f"it is nearest to {near[0]}, but for {near[1]}"}
+    return None
 
 
 def _beside(checkpoint: Path) -> Path:

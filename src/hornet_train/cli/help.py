@@ -115,34 +115,31 @@ Examples:
 
 def answer_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help, --cfg job or --version of hornet-train; the overrides where there is something to do."""
-    if {"--help", "-h"} & set(arguments):
-        _say(TRAIN.format(groups=_groups(GROUPS), keys=_keys("train.yaml")))
-    elif arguments == ["--version"]:
-        _say(f"hornet-train {version('hornet-train')}\n")
-    elif {"--cfg=job", "--cfg"} & set(arguments):
+    asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
+    if asked:
         _say(compose_train([a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]).yaml())
-    else:
-        return arguments
-    return None
+        return None
+    return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train.yaml")
 
 
 def answer_eval_questions(arguments: list[str]) -> list[str] | None:
-    """The same for hornet-eval."""
-    if {"--help", "-h"} & set(arguments):
-        _say(EVALUATE.format(groups=_groups(EVAL_GROUPS), keys=_keys("eval.yaml")))
-    elif arguments == ["--version"]:
-        _say(f"hornet-eval {version('hornet-train')}\n")
-    else:
-        return arguments
-    return None
+    """Answer --help or --version of hornet-eval."""
+    return _answer(arguments, "hornet-eval", EVALUATE, EVAL_GROUPS, "eval.yaml")
 
 
 def answer_info_questions(arguments: list[str]) -> list[str] | None:
-    """The same for hornet-info."""
+    """Answer --help or --version of hornet-info."""
+    return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info.yaml")
+
+
+def _answer(
+    arguments: list[str], command: str, text: str, groups: tuple[str, ...], file: str
+) -> list[str] | None:
+    """Say what --help or --version ask for; give the arguments back where neither is among them."""
     if {"--help", "-h"} & set(arguments):
-        _say(INFO.format(groups=_groups(INFO_GROUPS), keys=_keys("info.yaml")))
+        _say(text.format(groups=_groups(groups), keys=_keys(file)))
     elif arguments == ["--version"]:
-        _say(f"hornet-info {version('hornet-train')}\n")
+        _say(f"{command} {version('hornet-train')}\n")
     else:
         return arguments
     return None

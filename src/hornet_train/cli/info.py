@@ -33,9 +33,8 @@ def _inform(arguments: list[str]) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     table = _family(config) if family else _one(config)
-    console = ConsoleSink(
-        1, 1, interactive=False
-    )  # plain lines: a terminal that is too narrow cuts no number
+    # plain lines, as in a file: a terminal that is too narrow then cuts no number
+    console = ConsoleSink(1, 1, interactive=False)
     console.table(table.title, table.columns, table.rows)
     for note in table.notes:
         console.say(note)

@@ -96,7 +96,7 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
     Args:
         overrides: the command line.
         stored: gives what is known of a checkpoint's training: a training config, or of its groups
-            what the weights alone tell; None for nothing.
+            what the weights alone tell, with `unlike` for why they tell no model; None for nothing.
 
     Raises:
         ConfigError: with every fault found.
@@ -107,7 +107,8 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
     if checkpoint is None:
         faults.append("checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>")
     if checkpoint is not None and "model" not in parsed and not (trained or {}).get("model"):
-        faults.append(f"model is missing, and {checkpoint} does not tell: model=hornet_t_gf, say")
+        unlike = f" ({trained['unlike']})" if trained and "unlike" in trained else ""
+        faults.append(f"model is missing, and {checkpoint} does not tell{unlike}: model=hornet_t_gf, say")
     if checkpoint is not None and "data" not in parsed and "source" not in (trained or {}).get("data", {}):
         faults.append(
             f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from timm.layers import SqueezeExcite
 from torch import Tensor, nn
@@ -11,7 +9,6 @@ from torch import Tensor, nn
 from hornet_train.models.gnconv import GnConv
 from hornet_train.models.mixers import Mixer, build_mixer
 
-Gating = Literal["recursive", "se", "none"]
 GATINGS = ("recursive", "se", "none")
 
 

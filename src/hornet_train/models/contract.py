@@ -114,22 +114,23 @@ class TimmContract(nn.Module):
         Raises:
             ValueError: an image smaller than the model's stride.
         """
-        size = image_size(img_size, self.total_stride)
-        for stride, stage in zip(self.strides, self.stages, strict=False):
-            for module in stage.modules():
-                if isinstance(module, GlobalLocalFilter):
-                    module.resize(grid_of(size, stride))
-        self.img_size = size
+        for module, grid in self._filters(img_size):
+            module.resize(grid)
+        self.img_size = image_size(img_size, self.total_stride)
 
     def resizes_filters(self, img_size: int | tuple[int, int]) -> bool:
         """Whether images of a size make every forward resize a global filter; see `img_size`."""
+        return any(module.complex_weight.shape[1:3] != grid for module, grid in self._filters(img_size))
+
+    def _filters(self, img_size: int | tuple[int, int]) -> list[tuple[GlobalLocalFilter, tuple[int, int]]]:
+        """Each global filter and the grid that images of a size want of it."""
         size = image_size(img_size, self.total_stride)
-        return any(
-            module.complex_weight.shape[1:3] != grid_of(size, stride)
+        return [
+            (module, grid_of(size, stride))
             for stride, stage in zip(self.strides, self.stages, strict=False)
             for module in stage.modules()
             if isinstance(module, GlobalLocalFilter)
-        )
+        ]
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:

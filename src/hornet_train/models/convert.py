@@ -20,6 +20,7 @@ from torch import Tensor
 from hornet_train.errors import CheckpointError
 from hornet_train.models.global_filter import resize_filter
 
+STEM = "downsample_layers.0.0.weight"
 _BACKBONE = "backbone."
 _HEAD = "head.fc."
 _SHOWN = 4
@@ -60,13 +61,19 @@ def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 
 
 def _is_hornet(state: Mapping[str, object]) -> bool:
-    return "downsample_layers.0.0.weight" in state and any(".gnconv." in name for name in state)
+    return STEM in state and any(".gnconv." in name for name in state)
 
 
 def _our_name(name: str) -> str:
     name = re.sub(r"\.gnconv\.projs\.(\d+)\.", r".gnconv.pws.\1.", name)
     name = re.sub(r"\.(gamma[12])\.weight$", r".\1", name)
     return name.replace(_HEAD, "head.", 1) if name.startswith(_HEAD) else name
+
+
+def trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of stem, downsamplers and stages: what stays whatever stands on a HorNet."""
+    parts = ("downsample_layers.", "stages.")
+    return {name: tensor for name, tensor in state.items() if name.startswith(parts)}
 
 
 def fit_filters(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
@@ -94,10 +101,11 @@ class Misfit:
     missing: list[str]
     unexpected: list[str]
     misshapen: dict[str, str]  # name -> both shapes
+    whole: list[str]  # whole numbers, where the model has others
 
     @classmethod
     def of(cls, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Misfit:
-        """Compare a file's tensors with a model's, by name and shape."""
+        """Compare a file's tensors with a model's, by name, shape and kind of number."""
         return cls(
             missing=[name for name in wanted if name not in given],
             unexpected=[name for name in given if name not in wanted],
@@ -106,20 +114,28 @@ class Misfit:
                 for name, tensor in wanted.items()
                 if name in given and given[name].shape != tensor.shape
             },
+            whole=[
+                name
+                for name, tensor in wanted.items()
+                if name in given and tensor.is_floating_point() and not given[name].is_floating_point()
+            ],
         )
 
     @property
     def names(self) -> list[str]:
-        return [*self.missing, *self.unexpected, *self.misshapen]
+        return [*self.missing, *self.unexpected, *self.misshapen, *self.whole]
 
     def __bool__(self) -> bool:
         return bool(self.names)
 
     def __str__(self) -> str:
-        kinds = {"missing": self.missing, "unexpected": self.unexpected}
-        kinds["misshapen"] = list(self.misshapen.values())
-        told = [f"{kind} ({len(names)}): {some(names)}" for kind, names in kinds.items() if names]
-        return f"made for another model; first keys that differ: {'; '.join(told)}"
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "misshapen": list(self.misshapen.values()),
+            "whole numbers": self.whole,
+        }
+        return "; ".join(f"{kind} ({len(names)}): {some(names)}" for kind, names in kinds.items() if names)
 
 
 def some(names: Iterable[str]) -> str:

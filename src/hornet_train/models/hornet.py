@@ -4,7 +4,7 @@ State-dict names and shapes are the published ones, so official weights load unc
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from timm.models._features import feature_take_indices  # private, but every model of timm's uses it
@@ -15,10 +15,12 @@ from hornet_train.models.init import init_layer_
 from hornet_train.models.layers import LayerNorm
 from hornet_train.models.mixers import Mixer
 from hornet_train.models.options import (
+    blocks_of,
     grid_of,
     image_size,
     one_a_stage,
     pool,
+    probability,
     require_size,
     whole,
 )
@@ -85,20 +87,17 @@ class HorNet(TimmContract):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(depths, Iterable) or not isinstance(isotropic, bool):
-            raise ValueError(
-                f"depths is a list, one entry a stage, and isotropic true or false, not {depths!r} and "
-                f"{isotropic!r}"
-            )
-        self.depths = tuple(whole("each of depths", depth) for depth in depths)
-        stages = whole("the number of stages", len(self.depths))
-        dim, stem_stride = whole("dim", dim), whole("stem_stride", stem_stride)
-        for name, share in (("drop_path_rate", drop_path_rate), ("drop_rate", drop_rate)):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(f"{name} is a probability below 1, not {share}")
-        self.in_chans = whole("in_chans", in_chans)
+        if not isinstance(isotropic, bool):
+            raise ValueError(f"isotropic is true or false, not {isotropic!r}")
+        self.depths = blocks_of(depths)
+        self.in_chans, dim, stem_stride = (
+            whole("in_chans", in_chans),
+            whole("dim", dim),
+            whole("stem_stride", stem_stride),
+        )
+        self.drop_rate, self.head_init_scale = probability("drop_rate", drop_rate), head_init_scale
         self.isotropic, self.output_norms = isotropic, output_norms
-        self.drop_rate, self.head_init_scale = drop_rate, head_init_scale
+        stages = len(self.depths)
         growth = [1 if isotropic else 2**stage for stage in range(stages)]
         widths = [dim * factor for factor in growth]
         self.strides = [stem_stride * factor for factor in growth]
@@ -129,7 +128,7 @@ class HorNet(TimmContract):
                 [grid_of(size, stride) for stride in self.strides],
                 gating=gating,
                 scale=scale,
-                drop_path_rate=drop_path_rate,
+                drop_path_rate=probability("drop_path_rate", drop_path_rate),
                 layer_scale_init=layer_scale_init,
                 device=device,
                 dtype=dtype,

@@ -25,6 +25,22 @@ def whole(name: str, value: object, least: int = 1) -> int:
     return number
 
 
+def probability(name: str, value: float) -> float:
+    """A probability below 1. Raises ValueError for anything else."""
+    if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} is a probability below 1, not {value!r}")
+    return value
+
+
+def blocks_of(depths: Iterable[int]) -> tuple[int, ...]:
+    """The blocks of each stage. Raises ValueError where there is no stage, or one without a block."""
+    if not isinstance(depths, Iterable):
+        raise ValueError(f"depths is a list, one entry a stage, not {depths!r}")
+    blocks = tuple(whole("each of depths", depth) for depth in depths)
+    whole("the number of stages", len(blocks))
+    return blocks
+
+
 def require_pool(name: str) -> str:
     """The name as it is. Raises UnknownPoolError."""
     if name not in POOLS:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError
@@ -65,7 +65,9 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
         raise CheckpointError(
             f"{path}: weights are read from {known} files, not from {path.suffix or 'this'}"
         )
-    content = _unpickle(path)
+    content = unpickle(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     key = _weights_key(content, path, prefer)
     state = content[key] if key else content
     epoch = content.get("epoch") if key else None
@@ -79,7 +81,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except Exception as fault:
+    except (SafetensorError, OSError, ValueError) as fault:
         raise CheckpointError(f"{path}: not a whole safetensors file ({_first_line(fault)})") from fault
 
 
@@ -90,11 +92,18 @@ def _in_our_names(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tenso
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
-    """torch.load without code. A damaged or hostile pickle raises nearly anything, so all is caught."""
+def unpickle(path: Path) -> object:
+    """torch.load without code, on CPU.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged, or holds code. A pickle can make torch raise
+            nearly anything, so everything is caught here, and told as the kind of error that it is.
+    """
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as fault:
+        raise CheckpointError(f"{path}: cannot be read ({fault.strerror or fault})") from fault
     except Exception as fault:
         found = re.search(r"GLOBAL (\S+)", str(fault))
         if isinstance(fault, pickle.UnpicklingError) and found:
@@ -107,8 +116,6 @@ def _unpickle(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: cannot be read: damaged, cut short, or no checkpoint ({kind})"
         ) from fault
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
 
 

@@ -20,7 +20,7 @@ from timm.models import (
 from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.convert import Misfit, convert_names, fit_filters
+from hornet_train.models.convert import STEM, Misfit, convert_names, fit_filters, trunk
 from hornet_train.models.hornet import HorNet
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _entry_point(row: Variant) -> Callable[..., nn.Module]:
 def _require_weights(name: str, given: Any, overlay: Any) -> None:
     """Raises CheckpointError where timm's configs name no weights for pretrained=True."""
     config = resolve_pretrained_cfg(name, pretrained_cfg=given, pretrained_cfg_overlay=overlay)
-    if not any(getattr(config, source) for source in ("file", "url", "hf_hub_id", "state_dict")):
+    if not (config.file or config.url or config.hf_hub_id or config.state_dict):
         raise CheckpointError(
             f"{name}: pretrained=True has nothing to load, as no weights are hosted; download a checkpoint "
             'and give its path as init_from= (hornet-train) or as pretrained_cfg_overlay={"file": <path>, '
@@ -204,18 +204,15 @@ def checkpoint_filter_fn(state: dict[str, Any], model: nn.Module) -> dict[str, T
     converted, notes = convert_names(inside if isinstance(inside, dict) else state)
     wanted = model.state_dict()
     notes += fit_filters(converted, wanted)
-    misfit = Misfit.of(_trunk(converted), _trunk(wanted))
-    if misfit:
-        raise CheckpointError(str(misfit))
+    theirs, ours = trunk(converted), trunk(wanted)
+    stem = theirs.get(STEM)
+    if stem is not None and stem.ndim == 4 and stem[:, :1].shape == ours[STEM][:, :1].shape:
+        ours[STEM] = stem  # of other in_chans, which timm fits later
+    if misfit := Misfit.of(theirs, ours):
+        raise CheckpointError(f"made for another model; first keys that differ: {misfit}")
     for note in notes:
         log.warning("%s", note)
     return converted
-
-
-def _trunk(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What every HorNet of a kind has alike: not the head, the norms before it, and the stem's input."""
-    parts = ("downsample_layers.", "stages.")
-    return {n: t for n, t in state.items() if n.startswith(parts) and n != "downsample_layers.0.0.weight"}
 
 
 for _row in VARIANTS.values():

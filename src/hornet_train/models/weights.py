@@ -11,20 +11,44 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.convert import Misfit, fit_filters, some
+from hornet_train.models.convert import STEM, Misfit, fit_filters, trunk
 from hornet_train.models.variants import VARIANTS
 
-_TRUNK = re.compile(r"downsample_layers\.|stages\.")
 _OUTPUT_NORM = re.compile(r"norm\d\.")  # norm0 .. norm3 of a dense-prediction backbone
 _NORM = re.compile(r"norm\d?\.(weight|bias)$")
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
     """The registered variant whose trunk has the names and shapes of `state`'s, or None."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if _TRUNK.match(name)}
-    stem = shapes.get("downsample_layers.0.0.weight", (0,))
-    alike = (name for name, row in VARIANTS.items() if row.dim == stem[0])  # spares building the others
-    return next((name for name in alike if shapes and _trunk_shapes(name) == shapes), None)
+    stem = state.get(STEM)
+    if stem is None or stem.ndim == 0:
+        return None
+    alike = (name for name, row in VARIANTS.items() if row.dim == stem.shape[0])  # spares building others
+    theirs = _shapes(trunk(state))
+    return next((name for name in alike if _shapes(_trunk_of(name)) == theirs), None)
+
+
+def nearest(state: Mapping[str, Tensor]) -> tuple[str, Misfit] | None:
+    """The registered variant that a HorNet's trunk comes nearest to, and what differs; else None."""
+    theirs = trunk(state)
+    if not any(".gnconv." in name for name in theirs):
+        return None
+    shapes = _shapes(theirs).items()
+    name = max(VARIANTS, key=lambda name: len(_shapes(_trunk_of(name)).items() & shapes))
+    return name, Misfit.of(theirs, _trunk_of(name))
+
+
+def class_map(rows: object) -> Tensor:
+    """A class map as it should be, int64: which row of a larger head each class takes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.dtype not in (torch.int64, torch.int32):
+        raise ValueError("a class map is a 1-d integer tensor of row numbers, one for each class")
+    if rows.unique().numel() != rows.numel():
+        raise ValueError("it names a row twice")
+    return rows.long()
 
 
 def load_into(
@@ -41,7 +65,7 @@ def load_into(
     Args:
         model: the bare model, not its DDP or compiled wrapper.
         state: names and tensors, as `read_weights` gives them.
-        head_rows: int64, one row of the file's head for each class of the model (the 22K -> 1K map).
+        head_rows: a row of the file's head for each class of the model (the 22K -> 1K map); see `class_map`.
         resize_filters: resize global filters of another grid, once, bilinearly with aligned corners.
         allow_new_head: keep the model's freshly initialised head where the file's is for another number of
             classes or missing, and drop the file's where the model has none. So too with the norms between
@@ -58,7 +82,7 @@ def load_into(
     given = dict(state)
     notes = fit_filters(given, wanted) if resize_filters else []
     notes += _fit_head(given, wanted, classifier, head_rows, allow_new_head)
-    if allow_new_head and any(_TRUNK.match(name) for name in wanted):
+    if allow_new_head and trunk(wanted):
         notes += _fit_norms(given, wanted)
     if misfit := Misfit.of(given, wanted):
         whose = identify(state)
@@ -67,27 +91,19 @@ def load_into(
             remedy = "; only the head differs"
         elif any(_OUTPUT_NORM.match(name) for name in misfit.unexpected):
             remedy += ", as a dense-prediction backbone, which has no head"
-        raise CheckpointError(f"{misfit}{remedy}")
-    whole = [n for n, t in given.items() if not t.is_floating_point() and wanted[n].is_floating_point()]
-    if whole:
-        raise CheckpointError(f"weights that are whole numbers: {some(whole)}")
+        raise CheckpointError(f"made for another model; first keys that differ: {misfit}{remedy}")
     model.load_state_dict(given, strict=True)
     return notes
 
 
-def nearest(state: Mapping[str, Tensor]) -> str | None:
-    """The registered variant that a HorNet's damaged weights come nearest to; None for no HorNet's."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if _TRUNK.match(name)}
-    if not any(".gnconv." in name for name in shapes):
-        return None
-    return max(VARIANTS, key=lambda name: len(_trunk_shapes(name).items() & shapes.items()))
-
-
 @functools.cache
-def _trunk_shapes(variant: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model = timm.create_model(variant, num_classes=0)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if _TRUNK.match(name)}
+def _trunk_of(variant: str) -> dict[str, Tensor]:
+    """A variant's trunk, on the meta device."""
+    return trunk(timm.create_model(variant, num_classes=0, device="meta").state_dict())
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _fit_head(
@@ -102,23 +118,7 @@ def _fit_head(
     theirs = {name: tensor for name, tensor in given.items() if _is_head(name, classifier)}
     here, there = (_classes(head, classifier) for head in (ours, theirs))
     if head_rows is not None:
-        if not here or not there:
-            raise CheckpointError(
-                f"a class map is given, but {'the model' if there else 'the file'} has no head"
-            )
-        if head_rows.ndim != 1 or head_rows.dtype not in (torch.int64, torch.int32):
-            raise CheckpointError("a class map is a 1-d tensor of row numbers, one for each class")
-        if head_rows.unique().numel() != head_rows.numel():
-            raise CheckpointError("the class map does not fit: it names a row twice")
-        if any(tensor.ndim == 0 or tensor.shape[0] != there for tensor in theirs.values()):
-            raise CheckpointError(f"the tensors of the file's head do not all have {there} rows")
-        low, high = (int(head_rows.min()), int(head_rows.max())) if head_rows.numel() else (0, -1)
-        if head_rows.numel() != here or not 0 <= low <= high < there:
-            raise CheckpointError(
-                f"the class map does not fit: it names {head_rows.numel()} rows {low}..{high}, "
-                f"the file's head has {there} rows, the model {here} classes"
-            )
-        given.update({name: tensor.index_select(0, head_rows) for name, tensor in theirs.items()})
+        given.update(_rows_of(theirs, there, head_rows, here))
         return [f"took {here} of the head's {there} rows by the class map"]
     widths = [{tensor.shape[1:] for tensor in head.values()} for head in (ours, theirs)]
     damaged = ours and theirs and (ours.keys() != theirs.keys() or widths[0] != widths[1])
@@ -131,6 +131,29 @@ def _fit_head(
         return [f"left out the file's head of {there} classes"]
     told = f"the file's has {there} classes" if there else "the file has none"
     return [f"the head of {here} classes starts from its initialisation; {told}"]
+
+
+def _rows_of(head: Mapping[str, Tensor], there: int, rows: Tensor, here: int) -> dict[str, Tensor]:
+    """The head of `here` classes from rows of one of `there`.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    if not here or not there:
+        raise CheckpointError(f"a class map is given, but {'the model' if there else 'the file'} has no head")
+    try:
+        rows = class_map(rows)
+    except ValueError as error:
+        raise CheckpointError(f"the class map does not fit: {error}") from error
+    if any(tensor.ndim == 0 or tensor.shape[0] != there for tensor in head.values()):
+        raise CheckpointError(f"the tensors of the file's head do not all have {there} rows")
+    low, high = (int(rows.min()), int(rows.max())) if rows.numel() else (0, -1)
+    if rows.numel() != here or not 0 <= low <= high < there:
+        raise CheckpointError(
+            f"the class map does not fit: it names {rows.numel()} rows {low}..{high}, the file's head has "
+            f"{there} rows, the model {here} classes"
+        )
+    return {name: tensor.index_select(0, rows) for name, tensor in head.items()}
 
 
 def _fit_norms(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from hornet_train.models.ablations import PlainConv
 from hornet_train.models.block import Block, Stage
 from hornet_train.models.complexity import Complexity, count, gnconv_bound
 from hornet_train.models.global_filter import GlobalLocalFilter
@@ -127,9 +128,10 @@ def _stage_cells(name: str, stage: Stage, cost: Complexity) -> dict[str, str]:
     block = stage[0]
     assert isinstance(block, Block)
     operator, place = block.gnconv, f"{name}.0.gnconv"
+    assert isinstance(operator, GnConv | PlainConv)
     cells = _size_and_cost(name, stage, cost)
     cells |= {"width": str(block.norm1.normalized_shape[0]), "blocks": str(len(stage))}
-    mixer = getattr(operator, "dwconv", operator)
+    mixer = operator.dwconv
     cells["mixer"] = mixer_name(mixer)
     if isinstance(operator, GnConv):
         cells |= {"order": str(len(operator.widths)), "branches": "/".join(map(str, operator.widths))}
