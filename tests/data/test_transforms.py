@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hornet_train.data.image_ops import Interpolation, resize
-from hornet_train.data.randaugment import RandAugment
+from hornet_train.data.policies.randaugment import RandAugment
 from hornet_train.data.transforms import (
     EvalTransform,
     TrainTransform,

@@ -8,7 +8,7 @@ from typing import Any
 from hornet_train.config.schema import Augment, Config, Data, FolderData, Model, SyntheticData
 from hornet_train.data.dataset import EvalSamples
 from hornet_train.data.mixing import Mixer, Normalize
-from hornet_train.data.randaugment import RandAugment
+from hornet_train.data.policies.randaugment import RandAugment
 from hornet_train.data.sources import (
     DigitsSource,
     FolderSource,

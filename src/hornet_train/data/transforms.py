@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.data.image_ops import Box, Interpolation, resize
-from hornet_train.data.randaugment import RandAugment
+from hornet_train.data.policies.randaugment import RandAugment
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
 _ATTEMPTS = 10

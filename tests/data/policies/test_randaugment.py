@@ -15,7 +15,7 @@ from timm.data import auto_augment as timm_aa
 from torch import Tensor
 
 from hornet_train.data import image_ops
-from hornet_train.data.randaugment import INCREASING, PLAIN, RandAugment, apply, level_to_value
+from hornet_train.data.policies.randaugment import INCREASING, PLAIN, RandAugment, apply, level_to_value
 
 FILL = (124, 116, 104)
 RECIPE = "rand-m9-mstd0.5-inc1"
@@ -170,7 +170,7 @@ def test_operations_and_levels_are_drawn_as_told(monkeypatch: pytest.MonkeyPatch
         seen.append((name, level))
         return level_to_value(name, level, rng)
 
-    monkeypatch.setattr("hornet_train.data.randaugment.level_to_value", note)
+    monkeypatch.setattr("hornet_train.data.policies.randaugment.level_to_value", note)
     image = tensor(IMAGES["flat"])
     rng = np.random.default_rng(0)
     augment = RandAugment.parse(RECIPE)

@@ -1,0 +1,1 @@
+"""Augmentation policies on uint8 tensors."""
