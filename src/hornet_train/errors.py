@@ -25,9 +25,23 @@ class DataError(UserError):
 
 
 class SampleError(DataError):
-    """One sample that cannot be read; only the process that wanted it knows."""
+    """One sample that cannot be read; only the process that wanted it knows.
+
+    Attributes:
+        where: the path or a description.
+        reason: what is wrong with it, in a few words.
+    """
 
     of_one_rank = True
+
+    def __init__(self, where: str, reason: str, remedy: str = "fetch it again or remove it") -> None:
+        super().__init__(f"{where}: {reason}; {remedy}")
+        self.where = where
+        self.reason = reason
+        self._remedy = remedy
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, str]]:
+        return SampleError, (self.where, self.reason, self._remedy)  # as sent from a worker
 
 
 class CheckpointError(UserError):

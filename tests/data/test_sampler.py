@@ -94,7 +94,7 @@ class Drawn:
 
     def sample(self, epoch: int, index: int) -> dict[str, torch.Tensor | float]:
         if self.damaged and index == 13:
-            raise SampleError("photos/13.jpg is damaged")
+            raise SampleError("photos/13.jpg", "it is damaged", "remove it")
         self.read.append((epoch, index))
         return {"at": torch.tensor([epoch, index]), "draw": sample_rng(3, epoch, index).random()}
 
@@ -120,7 +120,7 @@ def test_a_resumed_loader_reads_nothing_of_what_came_before() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_sample_is_told_without_a_traceback(workers: int) -> None:
     loader = Loader(Drawn(damaged=True), device=torch.device("cpu"), workers=workers)
-    with pytest.raises(SampleError, match=r"^photos/13.jpg is damaged$"):
+    with pytest.raises(SampleError, match=r"^photos/13.jpg: it is damaged; remove it$"):
         list(islice(loader.training(PLAN, 0, 4), 20))
 
 

@@ -59,7 +59,7 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
         SampleError: empty, not an image, damaged, truncated, or larger than `MAX_PIXELS`.
     """
     if not data:
-        raise SampleError(f"{where}: the file is empty (0 bytes); fetch it again or remove it")
+        raise SampleError(where, "the file is empty (0 bytes)")
     pixels = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
     if pixels is None:
         pixels = _decode_pillow(data, where)
@@ -80,7 +80,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SampleError(
-            f"{os.fspath(path)}: cannot be read ({reason}); check that it exists and its permissions"
+            os.fspath(path), f"cannot be read ({reason})", "check that it exists and its permissions"
         ) from error
     return decode(data, os.fspath(path))
 
@@ -113,9 +113,7 @@ def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dt
             reason = f"not one of {', '.join(FORMATS)}"
         else:
             reason = str(error) or type(error).__name__
-        raise SampleError(
-            f"{where}: cannot be decoded as an image ({reason}); fetch it again or remove it"
-        ) from error
+        raise SampleError(where, f"cannot be decoded as an image ({reason})") from error
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -129,6 +127,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8
 
 def _too_large(where: str, size: str) -> SampleError:
     return SampleError(
-        f"{where}: {size} is more than the {MAX_PIXELS} allowed (a decompression bomb?); "
-        "scale it down or remove it"
+        where,
+        f"{size} is more than the {MAX_PIXELS} allowed (a decompression bomb?)",
+        "scale it down or remove it",
     )
