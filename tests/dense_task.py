@@ -14,8 +14,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from hornet_train.data.address import sample_rng
-from hornet_train.data.loader import Batch, Loader
-from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.loader import Batch, EvalLoader, Reading, TrainLoader
+from hornet_train.data.sampler import Address, EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
@@ -42,13 +42,15 @@ class Squares:
     def __len__(self) -> int:
         return self.count
 
-    def sample(self, epoch: int, index: int) -> dict[str, Any]:
-        rng = sample_rng(self.seed, 0, index)
+    def sample(self, address: Address, image: int) -> dict[str, Any]:
+        rng = sample_rng(self.seed, 0, image)
         image = torch.from_numpy(rng.standard_normal((3, 16, 16)).astype(np.float32))
         label = torch.zeros(16, 16, dtype=torch.int64)
         top, left, size = (int(rng.integers(0, 9)) for _ in range(3))
         label[top : top + size, left : left + size] = 1
-        noise = sample_rng(self.seed, epoch, index).standard_normal()  # an augmentation: brightness
+        noise = sample_rng(
+            self.seed, address.epoch, address.index
+        ).standard_normal()  # an augmentation: brightness
         return {"image": image + 2.0 * label + 0.1 * noise, "label": label}
 
 
@@ -112,8 +114,8 @@ def dense_trainer(
         state=state,
         network=world.wrap(model),
         plan=plan,
-        train_data=Loader(Squares(22, seed=5), device=world.device, workers=workers),
-        eval_data=Loader(Squares(7, seed=6), device=world.device),
+        train_data=TrainLoader(Squares(22, seed=5), plan, Reading(world.device, workers)),
+        eval_data=EvalLoader(Squares(7, seed=6), Reading(world.device)),
         schedule=cosine(peak=2e-2, total=total_steps, warmup=1),
         settings=Settings(
             seed=5,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,11 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornet_train.data.address import batch_rng, device_seed, epoch_order, sample_rng
-from hornet_train.data.loader import Loader
-from hornet_train.data.sampler import EpochPlan, evaluation_shard
+from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
+from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import SampleError
 
 PLAN = EpochPlan(samples=50, batch_size=16, micro_batch_size=4, rank=0, world_size=1, seed=3, drop_last=False)
+
+
+def addresses_of(plan: EpochPlan, step: int) -> list[Address]:
+    """This rank's samples of a step, without the stand-ins of a rank that has none."""
+    return [a for chunk in plan.addresses(step) for a in chunk] if sum(plan.micro_sizes(step)) else []
 
 
 @given(
@@ -38,19 +42,26 @@ def test_an_epoch_visits_each_sample_once(
     per_epoch = plans[0].steps_per_epoch
     seen: Counter[int] = Counter()
     for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-        ranks = [plan.indices(step) for plan in plans]
-        assert np.concatenate(ranks).tolist() == alone.indices(step).tolist(), "other images than one rank"
-        assert sum(map(len, ranks)) == alone.step_size(step)
-        for plan, mine in zip(plans, ranks, strict=True):
+        whole = addresses_of(alone, step)
+        ranks = [addresses_of(plan, step) for plan in plans]
+        assert [address for rank in ranks for address in rank] == whole, (
+            "other images, or others to stand in for them, than one rank"
+        )
+        assert len(whole) == alone.step_size(step)
+        for plan, rank in zip(plans, ranks, strict=True):
+            mine = [address.index for address in rank]
             sizes = plan.micro_sizes(step)
             addresses = plan.addresses(step)
             assert len(sizes) == len(addresses) >= 1, "every rank takes part in every step"
             assert sum(sizes) == len(mine)
             assert max(sizes) <= micro
             if len(mine):
-                assert [i for chunk in addresses for _, i in chunk] == mine.tolist()
+                assert [a.index for chunk in addresses for a in chunk] == mine
                 assert [len(chunk) for chunk in addresses] == sizes
-        seen.update(alone.indices(step).tolist())
+        seen.update(address.index for address in whole)
+        for address in whole:
+            assert address.index not in address.spares
+            assert {*address.spares} <= {other.index for other in whole}
     assert set(seen.values()) <= {1}
     assert len(seen) == samples - alone.dropped
     assert alone.dropped == (samples % batch if drop_last else 0)
@@ -75,58 +86,123 @@ def test_addresses_do_not_share_draws() -> None:
 
 @given(samples=st.integers(0, 60), world=st.integers(1, 7), batch=st.integers(1, 9))
 def test_an_evaluation_counts_each_sample_once(samples: int, world: int, batch: int) -> None:
-    shards = [evaluation_shard(samples, rank, world, batch) for rank in range(world)]
-    flat = [index for shard in shards for chunk in shard for _, index in chunk]
+    shards = [list(evaluation_shard(samples, rank, world, batch)) for rank in range(world)]
+    flat = [index for shard in shards for chunk in shard for index in [a.index for a in chunk]]
     assert sorted(flat) == list(range(samples))
     if samples:
         assert shards[0], "rank 0 has some wherever there are any"
 
 
 class Drawn:
-    """Samples that tell their address and one draw from it; sample 13 may be damaged."""
+    """Samples that tell their address and one draw from it; some may be damaged."""
 
-    def __init__(self, damaged: bool = False) -> None:
+    def __init__(self, damaged: tuple[int, ...] = ()) -> None:
         self.damaged = damaged
         self.read: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return 50
 
-    def sample(self, epoch: int, index: int) -> dict[str, torch.Tensor | float]:
-        if self.damaged and index == 13:
-            raise SampleError("photos/13.jpg", "it is damaged", "remove it")
-        self.read.append((epoch, index))
-        return {"at": torch.tensor([epoch, index]), "draw": sample_rng(3, epoch, index).random()}
+    def sample(self, address: Address, image: int) -> dict[str, torch.Tensor | float]:
+        if image in self.damaged:
+            raise SampleError(f"photos/{image}.jpg", "it is damaged", "remove it")
+        self.read.append((address.epoch, image))
+        draw = sample_rng(3, address.epoch, address.index, address.repeat).random()
+        return {"at": torch.tensor([address.epoch, address.index, image]), "draw": draw}
+
+
+def reading(workers: int = 0) -> Reading:
+    return Reading(torch.device("cpu"), workers)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(workers: int) -> None:
-    loaders = [Loader(Drawn(), device=torch.device("cpu"), workers=w) for w in (0, workers)]
-    batches = [list(loader.training(PLAN, 0, 5)) for loader in loaders]
+    loaders = [TrainLoader(Drawn(damaged=(7, 30)), PLAN, reading(w)) for w in (0, workers)]
+    batches = [list(loader.batches(0, 5)) for loader in loaders]
     assert len(batches[0]) == 4 + 4 + 4 + 1 + 4
     for one, other in zip(*batches, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one.batch, other.batch, rtol=0, atol=0)
+        assert one.bad == other.bad
 
 
 def test_a_resumed_loader_reads_nothing_of_what_came_before() -> None:
     whole, rest = Drawn(), Drawn()
-    batches = list(Loader(whole, device=torch.device("cpu")).training(PLAN, 0, 6))
+    batches = [loaded.batch for loaded in TrainLoader(whole, PLAN, reading()).batches(0, 6)]
     before = sum(len(PLAN.micro_sizes(step)) for step in range(3))
-    resumed = list(Loader(rest, device=torch.device("cpu")).training(PLAN, 3, 6))
+    resumed = [loaded.batch for loaded in TrainLoader(rest, PLAN, reading()).batches(3, 6)]
     torch.testing.assert_close(resumed, batches[before:], rtol=0, atol=0)
     assert rest.read == whole.read[48:]
 
 
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_what_stands_in_for_a_damaged_sample_is_of_its_step_on_any_number_of_ranks(world: int) -> None:
+    damaged = (3, 13, 31)
+    alone = list(TrainLoader(Drawn(damaged), replace(PLAN, drop_last=True), reading()).batches(0, 3))
+    together: dict[int, list[list[int]]] = {}
+    for rank in range(world):
+        plan = replace(PLAN, rank=rank, world_size=world, drop_last=True)
+        for step in range(3):
+            for loaded in TrainLoader(Drawn(damaged), plan, reading()).batches(step, step + 1):
+                together.setdefault(step, []).extend(loaded.batch["at"].tolist())
+    assert [row for step in range(3) for row in together[step]] == [
+        row for loaded in alone for row in loaded.batch["at"].tolist()
+    ]
+    steps = {a.index: step for step in range(3) for a in addresses_of(PLAN, step)}
+    replaced = [(index, image) for rows in together.values() for _, index, image in rows if index != image]
+    assert {index for index, _ in replaced} == set(damaged) & set(steps)
+    assert replaced, "no damaged sample came up"
+    for index, image in replaced:
+        assert steps[index] == steps[image]
+    assert {bad.index for loaded in alone for bad in loaded.bad} == {index for index, _ in replaced}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_sample_is_told_without_a_traceback(workers: int) -> None:
-    loader = Loader(Drawn(damaged=True), device=torch.device("cpu"), workers=workers)
+def test_a_step_of_damaged_samples_is_told_without_a_traceback(workers: int) -> None:
+    everything = Drawn(damaged=tuple(range(50)))
+    with pytest.raises(SampleError, match=r"^photos/\d+.jpg: it is damaged; remove it$"):
+        list(TrainLoader(everything, PLAN, reading(workers)).batches(0, 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_evaluation_stops_at_a_damaged_sample_or_skips_it(workers: int) -> None:
+    stops = EvalLoader(Drawn(damaged=(13, 14)), reading(workers))
     with pytest.raises(SampleError, match=r"^photos/13.jpg: it is damaged; remove it$"):
-        list(islice(loader.training(PLAN, 0, 4), 20))
+        list(stops.batches(0, 1, 8))
+    skips = EvalLoader(Drawn(damaged=(13, 14)), reading(workers), on_bad="skip")
+    loaded = [one for rank in range(2) for one in skips.batches(rank, 2, 1)]
+    assert sorted(bad.where for one in loaded for bad in one.bad) == ["photos/13.jpg", "photos/14.jpg"]
+    seen = [index for one in loaded if one.batch for index in one.batch["at"][:, 1].tolist()]
+    assert sorted(seen) == [i for i in range(50) if i not in (13, 14)]
+
+
+def test_repeated_augmentation_shows_each_image_several_times_in_a_step_otherwise_augmented() -> None:
+    plan = replace(PLAN, samples=50, batch_size=15, repeats=3, drop_last=True)
+    for step in range(plan.steps_per_epoch):
+        addresses = addresses_of(plan, step)
+        assert Counter(Counter(a.index for a in addresses).values()) == {3: 5}
+        assert {a.repeat for a in addresses} == {0, 1, 2}
+    draws = torch.cat([one.batch["draw"] for one in TrainLoader(Drawn(), plan, reading()).batches(0, 3)])
+    assert len(set(draws.tolist())) == 45
+    assert plan.steps_per_epoch == replace(plan, repeats=1).steps_per_epoch
+
+
+def test_images_stay_channels_last_through_workers() -> None:
+    class Pictures(Drawn):
+        def sample(self, address: Address, image: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
+            pixels = np.random.default_rng(image).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+            return {"image": torch.from_numpy(pixels).permute(2, 0, 1)}
+
+    for workers in (0, 2):
+        batch = next(TrainLoader(Pictures(), PLAN, reading(workers)).batches(0, 1)).batch["image"]
+        assert batch.shape == (4, 3, 5, 7)
+        assert batch.is_contiguous(memory_format=torch.channels_last)
+        first = addresses_of(PLAN, 0)[0].index
+        assert torch.equal(batch[0], Pictures().sample(Address(0, first), first)["image"])
 
 
 def test_making_a_loader_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    next(Loader(Drawn(), device=torch.device("cpu")).training(PLAN, 0, 1))
+    next(TrainLoader(Drawn(), PLAN, reading()).batches(0, 1))
     assert torch.equal(torch.rand(3), expected)

@@ -11,7 +11,7 @@ from hornet_train.builders.data import build_sources, build_task, eval_samples
 from hornet_train.builders.facts import filter_notes, measured
 from hornet_train.builders.weights import Weights, classifier_name, find_weights, head_rows, load
 from hornet_train.config.schema import EvalConfig
-from hornet_train.data.loader import Loader
+from hornet_train.data.loader import EvalLoader, Reading
 from hornet_train.engine.distributed import World
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification import Classification
@@ -23,7 +23,7 @@ class Evaluation:
 
     task: Classification
     model: nn.Module
-    data: Loader
+    data: EvalLoader
     weights: Weights
     notes: list[str]
 
@@ -59,10 +59,6 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
         )
     measured(model, config.model.name, config.data.image_size)
     notes += filter_notes(model, config.data.image_size)
-    data = Loader(
-        eval_samples(source, config.data),
-        device=world.device,
-        workers=config.data.workers,
-        prefetch=config.data.prefetch,
-    )
+    reading = Reading(world.device, config.data.workers, config.data.prefetch)
+    data = EvalLoader(eval_samples(source, config.data), reading, on_bad=config.data.on_bad)
     return Evaluation(task, model.to(world.device), data, weights, notes)

@@ -27,8 +27,8 @@ from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
-from hornet_train.data.dataset import EvalSamples, TrainSamples
-from hornet_train.data.loader import Loader
+from hornet_train.data.dataset import TrainSamples
+from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
 from hornet_train.data.sampler import EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoint
 from hornet_train.engine.distributed import World
@@ -80,19 +80,17 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     network = torch.compile(parts.state.model) if config.compile else parts.state.model
     assert isinstance(network, nn.Module)
 
-    def loader(samples: TrainSamples | EvalSamples) -> Loader:
-        return Loader(
-            samples, device=world.device, workers=config.data.workers, prefetch=config.data.prefetch
-        )
-
+    reading = Reading(world.device, config.data.workers, config.data.prefetch)
     val = parts.sources.val
     trainer = Trainer(
         task=parts.task,
         state=parts.state,
         network=world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
         plan=parts.plan,
-        train_data=loader(parts.train_samples),
-        eval_data=loader(eval_samples(val, config.data)) if val is not None else None,
+        train_data=TrainLoader(parts.train_samples, parts.plan, reading),
+        eval_data=EvalLoader(eval_samples(val, config.data), reading, on_bad=config.data.on_bad)
+        if val is not None
+        else None,
         schedule=parts.schedule,
         settings=parts.settings,
         store=store,
@@ -238,6 +236,7 @@ def _resolve(config: Config, plan: EpochPlan, micro: int) -> tuple[Settings, sch
         eval_batch_size=config.eval.batch_size or micro,
         precision=config.precision,
         clip_grad=config.optim.clip_grad,
+        max_bad=config.data.max_bad,
     )
     return settings, schedule
 

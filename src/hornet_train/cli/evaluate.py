@@ -32,7 +32,7 @@ def _evaluate(overrides: list[str]) -> None:
     with joined(config.dist) as world:
         job = world.together(lambda: build_evaluation(config, world=world))
         begin = time.perf_counter()
-        batches = job.data.evaluation(world.rank, world.size, config.batch_size)
+        batches = job.data.batches(world.rank, world.size, config.batch_size)
         results = evaluate(job.task, {"it": job.model}, batches, world=world, precision=config.precision)
         metrics = results["it"]
         seconds = time.perf_counter() - begin
@@ -40,6 +40,7 @@ def _evaluate(overrides: list[str]) -> None:
             result = {
                 **{name: metrics[name] for name in ("top1", "top5", "loss")},
                 "count": metrics["count"],
+                "bad": metrics.get("bad", 0),
                 "images_per_second": metrics["count"] / seconds,
                 "checkpoint": str(job.weights.place),
                 "weights": job.weights.name,
@@ -95,7 +96,7 @@ def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
         f"{result['top1']:.3f}",
         f"{result['top5']:.3f}",
         f"{result['loss']:.4f}",
-        f"{result['count']:,}",
+        f"{result['count']:,}" + (f" ({result['bad']:,} could not be read)" if result["bad"] else ""),
         f"{result['images_per_second']:.1f}",
     )
     console.table(str(result["checkpoint"]), columns, [row])

@@ -29,6 +29,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "model.drop_path",
     "model.grad_checkpointing",
     "data.drop_last",
+    "data.max_bad",
     "data.val",
     "data.train_count",
 )

@@ -64,6 +64,8 @@ class _Images:
     workers: Annotated[int, Field(ge=0, le=256, strict=True)]  # reading processes of each rank
     prefetch: Count  # batches ready in each worker
     drop_last: bool  # leave out the shorter last step of an epoch
+    max_bad: Fraction  # share of the training images that may be damaged; others stand in for these
+    on_bad: Literal["error", "skip"]  # of an evaluation that meets a damaged image
 
 
 @_frozen

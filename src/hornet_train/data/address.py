@@ -2,8 +2,8 @@
 
 numpy's Philox is a counter-based generator (Salmon et al., SC 2011): a key and a 256-bit counter name a
 stream, and streams of different names never overlap. We put (seed, purpose, epoch or step) into the key and
-(sample index) or (rank, micro-batch) into the upper words of the counter. So a run that stops anywhere goes
-on bit for bit, with any number of workers, and there is no generator state to save.
+(sample index, repeat) or (rank, micro-batch) into the upper words of the counter. So a run that stops
+anywhere goes on bit for bit, with any number of workers, and there is no generator state to save.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class _Purpose(IntEnum):
     ORDER = 2
     BATCH = 3
     DEVICE = 4
+    SPARE = 5
 
 
 def _generator(
@@ -28,14 +29,19 @@ def _generator(
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """For the augmentation of one sample in one epoch."""
-    return _generator(seed, _Purpose.SAMPLE, epoch, index)
+def sample_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+    """For the augmentation of one sample in one epoch, or of its `repeat`-th copy there."""
+    return _generator(seed, _Purpose.SAMPLE, epoch, index, repeat)
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
     """The order of an epoch: a permutation of range(samples), int64 of shape (samples,)."""
     return _generator(seed, _Purpose.ORDER, epoch).permutation(samples)
+
+
+def spare_rng(seed: int, step: int) -> np.random.Generator:
+    """For the choice of what stands in for a damaged sample of a step."""
+    return _generator(seed, _Purpose.SPARE, step)
 
 
 def batch_rng(seed: int, step: int, rank: int, micro: int) -> np.random.Generator:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hornet_train.data.address import sample_rng
+from hornet_train.data.sampler import Address
 from hornet_train.data.sources import Source
 from hornet_train.data.transforms import EvalTransform, TrainTransform
+
+Sample = dict[str, Tensor | int]
 
 
 @dataclass(frozen=True)
 class TrainSamples:
-    """Augmented by draws from (seed, epoch, index).
+    """Augmented by draws from (seed, epoch, index, repeat).
 
     A sample: `image` uint8 (3, S, S), `label` int, `erase` int64 (4,): top, left, height, width of the box
     that random erasing fills on the device; zeros for none.
@@ -26,10 +29,11 @@ class TrainSamples:
     def __len__(self) -> int:
         return len(self.source)
 
-    def sample(self, epoch: int, index: int) -> dict[str, Tensor | int]:
-        image, label = self.source.read(index)
-        image, erase = self.transform(image, sample_rng(self.seed, epoch, index))
-        return {"image": image, "label": label, "erase": erase}
+    def sample(self, address: Address, image: int) -> Sample:
+        pixels, label = self.source.read(image)
+        rng = sample_rng(self.seed, address.epoch, address.index, address.repeat)
+        pixels, erase = self.transform(pixels, rng)
+        return {"image": pixels, "label": label, "erase": erase}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,6 @@ class EvalSamples:
     def __len__(self) -> int:
         return len(self.source)
 
-    def sample(self, epoch: int, index: int) -> dict[str, Tensor | int]:  # noqa: ARG002 - an address has both
-        image, label = self.source.read(index)
-        return {"image": self.transform(image), "label": label}
+    def sample(self, address: Address, image: int) -> Sample:  # noqa: ARG002 - nothing is drawn
+        pixels, label = self.source.read(image)
+        return {"image": self.transform(pixels), "label": label}

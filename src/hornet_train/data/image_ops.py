@@ -1,80 +1,101 @@
-"""Operations on one uint8 (3, H, W) RGB image, each the torch form of one of Pillow's.
+"""Operations on one uint8 (3, H, W) RGB image, each the counterpart of one of Pillow's.
 
-Pointwise operations are look-up tables of 256 entries, computed as Pillow computes its own; geometric ones
-are one affine grid. Those that depend on pixels alone agree with Pillow to within one level, which the tests
-hold.
+Inside they are numpy's, on (H, W, 3) arrays: where the images are small, its integer arithmetic and its casts
+are several times faster than torch's. That is the layout that `decode` and `resize` give; another one is
+copied into it first. No operation changes the image it is given.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
-Matrix = tuple[float, float, float, float, float, float]
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+def pixels_of(image: Tensor) -> Pixels:
+    """uint8 (3, H, W) as a contiguous (H, W, 3) array: a view where memory has that order, else a copy."""
+    return image.permute(1, 2, 0).contiguous().numpy()
+
+
+def image_of(pixels: Pixels) -> Tensor:
+    """uint8 (H, W, 3) as a (3, H, W) tensor on the same, writable memory."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic") -> Tensor:
     """Resize with antialiasing, on uint8 throughout.
 
     Args:
-        image: uint8 (C, H, W). Channels-last memory, as `decode` gives, is twice as fast.
+        image: uint8 (3, H, W).
         size: (height, width) of the result, in pixels.
         interpolation: the filter, as Pillow defines it. Rows are done first. Where Pillow does so too, all
             but a few pixels in a million are within one level; Pillow 13 does columns first where that is
             less work, and where bicubic overshoots, the order then shows in one or two pixels in a thousand.
 
     Returns:
-        uint8 (C, height, width); `image` itself where the size is right already.
+        uint8 (3, height, width), channels-last in memory; `image` itself where the size is right already.
     """
     if tuple(image.shape[1:]) == tuple(size):
         return image
-    return functional.interpolate(image[None], list(size), mode=interpolation, antialias=True)[0]
+    # a crop is a view with gaps, over which torch's kernel is slower than the copy that closes them
+    batch = image[None].contiguous(memory_format=torch.channels_last)
+    return functional.interpolate(batch, list(size), mode=interpolation, antialias=True)[0]
 
 
-def look_up(image: Tensor, table: Tensor) -> Tensor:
-    """Replace every value v of channel c by `table[c, v]`, or by `table[v]` where the table has one row.
+def look_up(image: Tensor, table: np.ndarray[Any, Any]) -> Tensor:
+    """Replace every value v by `table[v]`, or value v of channel c by `table[c, v]`.
 
     Args:
-        image: uint8 (C, H, W).
-        table: (256,) or (C, 256), values 0..255 of any type; uint8 is what comes out.
+        image: uint8 (3, H, W).
+        table: (256,) or (3, 256), values 0..255 of any type; they are truncated to uint8.
     """
-    index = image.contiguous().view(image.shape[0], -1).int()
-    if table.dim() == 2:
-        index += 256 * torch.arange(len(table), dtype=torch.int32)[:, None]
-    return table.reshape(-1).to(torch.uint8).index_select(0, index.view(-1)).view(image.shape)
+    pixels, table = pixels_of(image), table.astype(np.uint8)
+    if table.ndim == 1:  # bytes.translate is numpy's indexing at twice the speed
+        mapped = np.frombuffer(bytearray(pixels).translate(table.tobytes()), np.uint8)
+    else:
+        mapped = table.reshape(-1)[pixels + np.array([0, 256, 512], dtype=np.uint16)]
+    return image_of(mapped.reshape(pixels.shape))
 
 
-def _levels() -> Tensor:
-    return torch.arange(256, dtype=torch.float64)
+_LEVELS = np.arange(256, dtype=np.float64)
 
 
 def auto_contrast(image: Tensor) -> Tensor:
     """Stretch each channel to 0..255; a channel of one value stays."""
-    flat = image.reshape(image.shape[0], -1)
-    low, high = (bound.double()[:, None] for bound in (flat.amin(1), flat.amax(1)))
-    scale = 255.0 / (high - low)
-    table = (_levels() * scale - low * scale).clamp(0, 255)
-    return look_up(image, torch.where(high > low, table, _levels()))
+    pixels = pixels_of(image)
+    low, high = _of_channels(np.min, pixels), _of_channels(np.max, pixels)
+    varied = high > low
+    scale = 255.0 / np.where(varied, high - low, 1.0)
+    tables = np.clip(_LEVELS * scale[:, None] - (low * scale)[:, None], 0, 255)
+    return look_up(image, np.where(varied[:, None], tables, _LEVELS))
+
+
+def _of_channels(reduce: Any, pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """float64 (3,); whole rows are reduced first, since numpy is slow at steps of three."""
+    columns = reduce(pixels.reshape(len(pixels), -1), axis=0)
+    found: np.ndarray[Any, np.dtype[np.float64]] = reduce(columns.reshape(-1, 3), axis=0).astype(np.float64)
+    return found
 
 
 def equalize(image: Tensor) -> Tensor:
     """Flatten each channel's histogram, by Pillow's integer rule."""
-    tables = []
-    for channel in image:
-        counts = torch.bincount(channel.reshape(-1), minlength=256)
-        step = int(counts.sum() - counts[counts.nonzero()[-1]]) // 255  # the brightest value does not count
-        if step == 0:
-            tables.append(torch.arange(256))
-        else:
-            before = counts.cumsum(0) - counts
-            tables.append(((before + step // 2) // step).clamp(max=255))
-    return look_up(image, torch.stack(tables))
+    pixels = pixels_of(image)
+    tables = np.tile(np.arange(256), (3, 1))
+    for channel, table in enumerate(tables):
+        counts = np.bincount(pixels[:, :, channel].reshape(-1), minlength=256)
+        step = int(counts.sum() - counts[counts.nonzero()[0][-1]]) // 255  # the brightest does not count
+        if step:
+            table[:] = np.minimum((counts.cumsum() - counts + step // 2) // step, 255)
+    return look_up(image, tables)
 
 
 def invert(image: Tensor) -> Tensor:
@@ -89,44 +110,57 @@ def posterize(image: Tensor, bits: int) -> Tensor:
 
 def solarize(image: Tensor, threshold: int) -> Tensor:
     """Invert the values from `threshold` (0..256) up."""
-    levels = _levels()
-    return look_up(image, torch.where(levels < threshold, levels, 255 - levels))
+    pixels = pixels_of(image)
+    if threshold > 255:
+        return image_of(pixels.copy())
+    return image_of(pixels ^ (np.uint8(255) * (pixels >= np.uint8(threshold)).view(np.uint8)))
 
 
 def solarize_add(image: Tensor, add: int, threshold: int = 128) -> Tensor:
-    """Add `add` (0..255) to the values below `threshold`."""
-    levels = _levels()
-    return look_up(image, torch.where(levels < threshold, (levels + add).clamp(max=255), levels))
+    """Add `add` (0..127) to the values below `threshold` (0..128)."""
+    pixels = pixels_of(image)
+    return image_of(pixels + np.uint8(add) * (pixels < np.uint8(threshold)).view(np.uint8))
+
+
+def luma(pixels: Pixels) -> Floats:
+    """ITU-R 601 luma of uint8 (H, W, 3) by Pillow's fixed-point weights: whole float32 numbers, (H, W).
+
+    All sums are whole and below 2^24, so float32 holds them exactly.
+    """
+    weights = torch.tensor([19595.0, 38470.0, 7471.0])
+    total: Floats = (torch.from_numpy(pixels).view(-1, 3).float() @ weights).numpy()
+    total += 0x8000
+    total *= 2**-16
+    return np.floor(total, out=total).reshape(pixels.shape[:2])
 
 
 def grey(image: Tensor) -> Tensor:
-    """ITU-R 601 luma by Pillow's fixed-point weights: int32 (H, W), 0..255."""
-    red, green, blue = image.int()
-    luma: Tensor = red * 19595 + green * 38470 + blue * 7471 + 0x8000
-    return luma >> 16
+    """uint8 (3, H, W) to its luma, int32 (H, W), 0..255."""
+    return torch.from_numpy(luma(pixels_of(image)).astype(np.int32))
 
 
-def _blend(base: Tensor, values: Tensor, factor: float) -> Tensor:
-    """Pillow's `Image.blend`: base + factor * (values - base) in float32, truncated to 0..255."""
-    blended: Tensor = (values - base) * factor + base
-    return blended.clamp_(0, 255).to(torch.uint8)
+def truncated(values: Floats) -> Pixels:
+    """Pillow's way from floats to pixels: cut off at 0 and 255, the fraction dropped. Changes `values`."""
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
 
 def brightness(image: Tensor, factor: float) -> Tensor:
     """Blend from black (0) over the image (1) outward."""
-    levels = _levels().float()
-    return look_up(image, _blend(torch.zeros(()), levels, factor))
+    return look_up(image, truncated(np.float32(factor) * _LEVELS.astype(np.float32)))
 
 
 def contrast(image: Tensor, factor: float) -> Tensor:
     """Blend from the mean grey (0) over the image (1) outward."""
-    mean = math.floor(grey(image).double().mean().item() + 0.5)
-    return look_up(image, _blend(torch.tensor(float(mean)), _levels().float(), factor))
+    mean = np.float32(math.floor(luma(pixels_of(image)).mean(dtype=np.float64) + 0.5))
+    return look_up(image, truncated((_LEVELS.astype(np.float32) - mean) * np.float32(factor) + mean))
 
 
 def color(image: Tensor, factor: float) -> Tensor:
     """Blend from the grey image (0) over the image (1) outward."""
-    return _blend(grey(image).float(), image.float(), factor)
+    pixels = pixels_of(image)
+    base = np.repeat(luma(pixels), 3).reshape(pixels.shape)
+    values = pixels.astype(np.float32)
+    return image_of(_blended(base, values, factor))
 
 
 def sharpness(image: Tensor, factor: float) -> Tensor:
@@ -134,54 +168,28 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
 
     Smoothing is Pillow's `ImageFilter.SMOOTH`: 3x3 ones with a 5 in the middle, over 13, rounded.
     """
-    if min(image.shape[1:]) < 3:
+    pixels = pixels_of(image)
+    if min(pixels.shape[:2]) < 3:
         return image
-    values = image.float()
-    rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
-    total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-    middle = values[:, 1:-1, 1:-1]
-    smooth = total.add_(middle, alpha=4).div_(13).add_(0.5).floor_()
-    out = image.clone()
-    out[:, 1:-1, 1:-1] = _blend(smooth, middle, factor)
-    return out
+    values = pixels.astype(np.int16)
+    rows = values[:-2] + values[1:-1]
+    rows += values[2:]
+    total = rows[:, :-2] + rows[:, 1:-1]
+    total += rows[:, 2:]
+    middle = values[1:-1, 1:-1]
+    total += 4 * middle
+    smooth = total.astype(np.float32)
+    smooth *= 1 / 13
+    smooth += 0.5
+    np.floor(smooth, out=smooth)
+    out = pixels.copy()
+    out[1:-1, 1:-1] = _blended(smooth, middle.astype(np.float32), factor)
+    return image_of(out)
 
 
-def warp(
-    image: Tensor, matrix: Matrix, fill: tuple[int, int, int], interpolation: Interpolation = "bicubic"
-) -> Tensor:
-    """Affine transform, in the convention of Pillow's `Image.transform(AFFINE)`.
-
-    Args:
-        image: uint8 (3, H, W).
-        matrix: (a, b, c, d, e, f): the result at (x, y) is the image at (ax + by + c, dx + ey + f), in pixels
-            with the origin in the upper left corner and pixel centres at halves.
-        fill: RGB, 0..255, where that is outside the image.
-        interpolation: torch's bicubic (a = -0.75) is a little softer than that of Pillow's transform (a =
-            -1).
-
-    Returns:
-        uint8 (3, H, W).
-    """
-    height, width = image.shape[1:]
-    a, b, c, d, e, f = matrix
-    x = torch.arange(width, dtype=torch.float32) + 0.5
-    y = (torch.arange(height, dtype=torch.float32) + 0.5)[:, None]
-    # grid_sample's -1..1 spans the image from edge to edge
-    grid_x = (a * x + c) * (2 / width) - 1 + y * (b * 2 / width)
-    grid_y = (d * x + f) * (2 / height) - 1 + y * (e * 2 / height)
-    grid = torch.stack((grid_x, grid_y), dim=-1)[None]
-    sampled = functional.grid_sample(
-        image[None].float(), grid, mode=interpolation, padding_mode="border", align_corners=False
-    )
-    # Pillow truncates here; the small lift keeps float32's 4.99999 a 5, so that an unmoved image stays itself
-    pixels = sampled[0].add_(2**-8).clamp_(0, 255)
-    outside = (torch.maximum(grid_x.abs(), grid_y.abs())) > 1
-    colour = torch.tensor(fill, dtype=torch.float32)[:, None, None]
-    return torch.where(outside, colour, pixels).to(torch.uint8)
-
-
-def rotation(degrees: float, height: int, width: int) -> Matrix:
-    """The matrix that turns an image counter-clockwise about its centre."""
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    x, y = width / 2, height / 2
-    return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
+def _blended(base: Floats, values: Floats, factor: float) -> Pixels:
+    """Pillow's `Image.blend`: base + factor * (values - base) in float32, truncated. Changes `values`."""
+    values -= base
+    values *= np.float32(factor)
+    values += base
+    return truncated(values)

@@ -3,125 +3,219 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from hornet_train.data.sampler import EpochPlan, SampleAddress, evaluation_shard
+from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import SampleError
 
 Batch = dict[str, Tensor]
+OnBad = Literal["error", "skip"]
 
 
 class Samples(Protocol):
-    """What can be trained or evaluated on. `sample` is a pure function of the address."""
+    """What can be trained or evaluated on. `sample` is a pure function of its arguments."""
 
     def __len__(self) -> int: ...
 
-    def sample(self, epoch: int, index: int) -> dict[str, Any]:
+    def sample(self, address: Address, image: int) -> dict[str, Any]:
         """Tensors and numbers of one sample, the same names and shapes for every sample.
 
+        Args:
+            address: where the sample stands, from which all its draws come.
+            image: what to read: `address.index`, or the spare that stands in for it.
+
         Raises:
-            SampleError: the sample cannot be read.
+            SampleError: the image cannot be read.
         """
         ...
 
 
-class _Addressed(Dataset[dict[str, Any] | SampleError]):
-    """Hands a sample's error over as a value: raised in a worker, it would arrive wrapped in a traceback."""
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """A sample that could not be read: its index, the path or description, and what is wrong with it."""
+
+    index: int
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch, and the samples that could not be read for it.
+
+    Attributes:
+        batch: on the device; empty where none of an evaluation's samples could be read.
+        bad: in training others stand in for these, in evaluation they are missing.
+    """
+
+    batch: Batch
+    bad: list[BadSample]
+
+    def pin_memory(self) -> Loaded:
+        """As DataLoader asks of types that it does not know."""
+        return Loaded({name: value.pin_memory() for name, value in self.batch.items()}, self.bad)
+
+
+class _Reader(Dataset[tuple[dict[str, Any] | SampleError, list[BadSample]]]):
+    """Hands errors over as values: raised in a worker, one would arrive wrapped in a traceback."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
 
-    def __getitem__(self, address: SampleAddress) -> dict[str, Any] | SampleError:
-        try:
-            return self.samples.sample(*address)
-        except SampleError as error:
-            return error
+    def __getitem__(self, address: Address) -> tuple[dict[str, Any] | SampleError, list[BadSample]]:
+        bad: list[BadSample] = []
+        first: SampleError | None = None
+        for image in (address.index, *address.spares):
+            try:
+                return self.samples.sample(address, image), bad
+            except SampleError as error:
+                first = first or error
+                bad.append(BadSample(image, error.where, error.reason))
+        assert first is not None
+        return first, bad
 
 
-class _Batches(Sampler[list[SampleAddress]]):
-    def __init__(self, batches: Iterable[list[SampleAddress]]) -> None:
+class _Batches(Sampler[list[Address]]):
+    def __init__(self, batches: Iterable[list[Address]]) -> None:
         self.batches = batches
 
-    def __iter__(self) -> Iterator[list[SampleAddress]]:
+    def __iter__(self) -> Iterator[list[Address]]:
         return iter(self.batches)
 
 
-def _collate(items: list[dict[str, Any] | SampleError]) -> Batch | SampleError:
+@dataclass(frozen=True)
+class _Collate:
+    """Samples to a batch. The first that could not be read is raised in the main process, or left out."""
+
+    on_bad: OnBad
+
+    def __call__(self, items: list[tuple[dict[str, Any] | SampleError, list[BadSample]]]) -> Any:
+        bad = [one for _, some in items for one in some]
+        good = []
+        for item, _ in items:
+            if not isinstance(item, SampleError):
+                good.append(item)
+            elif self.on_bad == "error":
+                return item
+        return Loaded(_stacked(good) if good else {}, bad)
+
+
+def _stacked(items: list[dict[str, Any]]) -> Batch:
+    """default_collate, but that images stay channels-last in memory: (B, 3, H, W) over (B, H, W, 3)."""
+    last = {
+        name
+        for name, value in items[0].items()
+        if isinstance(value, Tensor) and value.dim() == 3 and value.permute(1, 2, 0).is_contiguous()
+    }
     for item in items:
-        if isinstance(item, SampleError):
-            return item
+        for name in last:
+            item[name] = item[name].permute(1, 2, 0)
     batch: Batch = default_collate(items)
-    return batch
+    return {name: value.permute(0, 3, 1, 2) if name in last else value for name, value in batch.items()}
 
 
 def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-class Loader:
-    """Batches of one rank, in order, on the device.
+@dataclass(frozen=True)
+class Reading:
+    """How batches come about.
 
-    Args:
-        samples: what to read from.
-        device: where the batches go. For CUDA the next batch is copied on a stream of its own while the
-            present one is computed on.
+    Attributes:
+        device: where they go. For CUDA the next one is copied on a stream of its own while the present one
+            is computed on.
         workers: processes that read; 0 reads in this process.
         prefetch: batches each worker keeps ready.
     """
 
-    def __init__(
-        self, samples: Samples, *, device: torch.device, workers: int = 0, prefetch: int = 2
-    ) -> None:
-        self.samples = samples
-        self.device = device
-        self.workers = workers
-        self.prefetch = prefetch
+    device: torch.device
+    workers: int = 0
+    prefetch: int = 2
 
-    def training(self, plan: EpochPlan, first_step: int, total_steps: int) -> Iterator[Batch]:
-        """This rank's micro-batches from `first_step` on, across epochs, without end of epoch."""
-        return self._batches(plan.stream(first_step, total_steps))
+    def batches(self, data: Dataset[Any], **how: Any) -> Iterator[Loaded]:
+        """What `DataLoader(data, **how)` gives, in order, on the device.
 
-    def evaluation(self, rank: int, world_size: int, batch_size: int) -> Iterator[Batch]:
-        """This rank's share of every sample, each exactly once over all ranks."""
-        return self._batches(evaluation_shard(len(self.samples), rank, world_size, batch_size))
-
-    def _batches(self, addresses: Iterable[list[SampleAddress]]) -> Iterator[Batch]:
+        Raises:
+            SampleError: a sample could not be read, and nothing may stand in for it.
+        """
         loader: DataLoader[Any] = DataLoader(
-            _Addressed(self.samples),
-            batch_sampler=_Batches(addresses),
+            data,
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
-            collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_one_thread,
             generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
+            **how,
         )
         batches = map(_raise_error, loader)
         return _copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
 
 
-def _raise_error(batch: Batch | SampleError) -> Batch:
-    if isinstance(batch, SampleError):
-        raise batch
-    return batch
+class TrainLoader:
+    """One rank's micro-batches of a plan. What cannot be read is replaced by a spare of its address."""
+
+    def __init__(self, samples: Samples, plan: EpochPlan, reading: Reading) -> None:
+        self.samples = samples
+        self.plan = plan
+        self.reading = reading
+
+    def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
+        """The micro-batches from `first_step` on, across epochs, without end of epoch.
+
+        Raises:
+            SampleError: neither a sample nor any of its spares can be read.
+        """
+        addresses = _Batches(self.plan.stream(first_step, total_steps))
+        return self.reading.batches(
+            _Reader(self.samples), batch_sampler=addresses, collate_fn=_Collate("error")
+        )
 
 
-def _copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+class EvalLoader:
+    """One rank's share of every sample, each exactly once over all ranks."""
+
+    def __init__(self, samples: Samples, reading: Reading, *, on_bad: OnBad = "error") -> None:
+        """`on_bad`: whether a sample that cannot be read ends the evaluation or is left out of it."""
+        self.samples = samples
+        self.reading = reading
+        self.on_bad = on_bad
+
+    def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
+        """Batches of at most `batch_size`.
+
+        Raises:
+            SampleError: a sample cannot be read, unless bad ones are skipped.
+        """
+        addresses = _Batches(evaluation_shard(len(self.samples), rank, world_size, batch_size))
+        return self.reading.batches(
+            _Reader(self.samples), batch_sampler=addresses, collate_fn=_Collate(self.on_bad)
+        )
+
+
+def _raise_error(loaded: Loaded | SampleError) -> Loaded:
+    if isinstance(loaded, SampleError):
+        raise loaded
+    return loaded
+
+
+def _copied_ahead(batches: Iterator[Loaded], device: torch.device) -> Iterator[Loaded]:
     """Each batch on the device, the copy of the next one overlapping the work on the present one."""
     stream = torch.cuda.Stream(device)
-    ready: Batch | None = None
-    for batch in batches:
+    ready: Loaded | None = None
+    for loaded in batches:
         with torch.cuda.stream(stream):
-            coming = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+            coming = {name: value.to(device, non_blocking=True) for name, value in loaded.batch.items()}
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)
         for value in coming.values():
             value.record_stream(torch.cuda.current_stream(device))
-        ready = coming
+        ready = replace(loaded, batch=coming)
     if ready is not None:
         yield ready

@@ -8,21 +8,40 @@ from functools import lru_cache
 
 import numpy as np
 
-from hornet_train.data.address import epoch_order
+from hornet_train.data.address import epoch_order, spare_rng
 
-SampleAddress = tuple[int, int]  # (epoch, index)
+SPARES = 8  # samples that may stand in for a damaged one before the step is given up
 
 _cached_order = lru_cache(maxsize=2)(epoch_order)  # the epoch that ends and the one that begins
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a sample stands.
+
+    Attributes:
+        epoch, index: which sample of the data set, and when.
+        repeat: which of its copies in this epoch, with repeated augmentation.
+        spares: samples of the same step that stand in for it, in this order, where it cannot be read.
+    """
+
+    epoch: int
+    index: int
+    repeat: int = 0
+    spares: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class EpochPlan:
     """The order of the training samples and who gets which.
 
-    Step s of an epoch takes the permutation's samples [s*batch_size, (s+1)*batch_size); rank r of W takes
-    the r-th of W equal parts of these, in micro-batches of `micro_batch_size`. So 1, 2 and 4 ranks see the
-    same images in each step. The last step of an epoch has what is left, in parts that differ by at most
-    one image (none with `drop_last`, where the rest is dropped).
+    Step s of an epoch takes the places [s*batch_size, (s+1)*batch_size) of the epoch's permutation; rank r of
+    W takes the r-th of W equal parts of these, in micro-batches of `micro_batch_size`. So 1, 2 and 4 ranks
+    see the same images in each step. The last step of an epoch has what is left, in parts that differ by at
+    most one image (none with `drop_last`, where the rest is dropped).
+
+    With `repeats` k > 1 (repeated augmentation, Hoffer et al., arXiv 1901.09335) the first 1/k of the
+    permutation stands k times in a row, each time augmented otherwise; an epoch is as long as before.
     """
 
     samples: int
@@ -32,6 +51,7 @@ class EpochPlan:
     world_size: int
     seed: int
     drop_last: bool
+    repeats: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -40,7 +60,7 @@ class EpochPlan:
 
     @property
     def dropped(self) -> int:
-        """Images of each epoch that no step sees."""
+        """Places of each epoch that no step sees."""
         return self.samples % self.batch_size if self.drop_last else 0
 
     def step_size(self, step: int) -> int:
@@ -48,41 +68,50 @@ class EpochPlan:
         start = step % self.steps_per_epoch * self.batch_size
         return min(self.batch_size, self.samples - start)
 
-    def indices(self, step: int) -> np.ndarray:
-        """This rank's samples of a step, int64 of shape (n,); n is 0 for some ranks of a tiny last step."""
-        epoch, position = divmod(step, self.steps_per_epoch)
+    def _share(self, step: int) -> tuple[int, int]:
+        """This rank's part [first, last) of a step's images; empty for some ranks of a tiny last step."""
         size = self.step_size(step)
-        first, last = (size * r // self.world_size for r in (self.rank, self.rank + 1))
-        start = position * self.batch_size
-        return _cached_order(self.seed, epoch, self.samples)[start + first : start + last]
+        return size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size
 
     def micro_sizes(self, step: int) -> list[int]:
         """Images of each of this rank's micro-batches; [0] for a rank that has none."""
-        count = len(self.indices(step))
-        whole, rest = divmod(count, self.micro_batch_size)
+        first, last = self._share(step)
+        whole, rest = divmod(last - first, self.micro_batch_size)
         return [self.micro_batch_size] * whole + ([rest] if rest or not whole else [])
 
-    def addresses(self, step: int) -> list[list[SampleAddress]]:
+    def addresses(self, step: int) -> list[list[Address]]:
         """The samples of each of this rank's micro-batches.
 
         A rank without samples still takes part in the gradient's all-reduce: it is handed the first image
         of the step, twice (batch norm refuses one), which `micro_sizes` gives no weight.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
-        mine = self.indices(step)
-        if not len(mine):
-            first = _cached_order(self.seed, epoch, self.samples)[position * self.batch_size]
-            return [[(epoch, int(first))] * 2]
-        size = self.micro_batch_size
-        return [[(epoch, int(i)) for i in mine[k : k + size]] for k in range(0, len(mine), size)]
+        size = self.step_size(step)
+        places = position * self.batch_size + np.arange(size)
+        images = _cached_order(self.seed, epoch, self.samples)[places // self.repeats]
+        repeats = places % self.repeats
+        others = spare_rng(self.seed, step).integers(max(1, size - 1), size=(size, SPARES))
+        others += others >= np.arange(size)[:, None]  # never itself
+        first, last = self._share(step)
+        if first == last:
+            return [[Address(epoch, int(images[0]), int(repeats[0]))] * 2]
+        spares = images[others[first:last] % size].tolist() if size > 1 else [()]
+        mine = [
+            Address(epoch, index, repeat, tuple(spare))
+            for index, repeat, spare in zip(
+                images[first:last].tolist(), repeats[first:last].tolist(), spares, strict=True
+            )
+        ]
+        return [mine[k : k + self.micro_batch_size] for k in range(0, len(mine), self.micro_batch_size)]
 
-    def stream(self, first_step: int, total_steps: int) -> Iterator[list[SampleAddress]]:
+    def stream(self, first_step: int, total_steps: int) -> Iterator[list[Address]]:
         """The micro-batches from a step on, across epochs: what came before is neither read nor drawn."""
         for step in range(first_step, total_steps):
             yield from self.addresses(step)
 
 
-def evaluation_shard(samples: int, rank: int, world_size: int, batch_size: int) -> list[list[SampleAddress]]:
+def evaluation_shard(samples: int, rank: int, world_size: int, batch_size: int) -> Iterator[list[Address]]:
     """This rank's batches of an evaluation: every sample in exactly one rank's, none padded."""
     mine = range(rank, samples, world_size)
-    return [[(0, i) for i in mine[k : k + batch_size]] for k in range(0, len(mine), batch_size)]
+    for k in range(0, len(mine), batch_size):
+        yield [Address(0, i) for i in mine[k : k + batch_size]]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.data.image_ops import Box, Interpolation, resize
+from hornet_train.data.image_ops import Box, Interpolation, image_of, pixels_of, resize
 from hornet_train.data.policies.randaugment import RandAugment
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
@@ -117,8 +117,8 @@ class TrainTransform:
             rng: where every decision comes from.
 
         Returns:
-            The image, uint8 (3, S, S), contiguous; and the erase box, int64 (4,): top, left, height, width,
-            zeros for none.
+            The image, uint8 (3, S, S), channels-last in memory; and the erase box, int64 (4,): top, left,
+            height, width, zeros for none.
         """
         top, left, height, width = random_resized_crop_box(
             image.shape[1], image.shape[2], rng, self.scale, self.ratio
@@ -133,7 +133,7 @@ class TrainTransform:
             box = random_erase_box(self.image_size, self.image_size, rng)
         if self.randaugment is not None:
             image = self.randaugment(image, rng)
-        return image.contiguous(), torch.tensor(box, dtype=torch.int64)
+        return image_of(pixels_of(image)), torch.tensor(box, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,10 @@ class EvalTransform:
             )
 
     def __call__(self, image: Tensor) -> Tensor:
-        """uint8 (3, H, W) of any size to uint8 (3, S, S), contiguous."""
+        """uint8 (3, H, W) of any size to uint8 (3, S, S), channels-last in memory."""
         size = self.image_size
         if size >= WARP_FROM:
-            return resize(image, (size, size), self.interpolation).contiguous()
+            return image_of(pixels_of(resize(image, (size, size), self.interpolation)))
         height, width = image.shape[1:]
         short = int(size / self.crop_pct)
         if height <= width:
@@ -173,4 +173,4 @@ class EvalTransform:
             height, width = int(short * height / width), short
         image = resize(image, (height, width), self.interpolation)
         top, left = round((height - size) / 2), round((width - size) / 2)
-        return image[:, top : top + size, left : left + size].contiguous()
+        return image_of(pixels_of(image[:, top : top + size, left : left + size]))

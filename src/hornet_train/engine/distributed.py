@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hornet_train.errors import UserError
+from hornet_train.errors import DataError, SampleError, UserError
 
 T = TypeVar("T")
 
@@ -87,22 +87,25 @@ class World:
                 raise
             failure = error
         if self.is_distributed:
-            failures: list[UserError | None] = [None] * self.size
-            dist.all_gather_object(failures, failure)
-            told = [(rank, fault) for rank, fault in enumerate(failures) if fault is not None]
+            told = [(rank, fault) for rank, fault in enumerate(self.gather(failure)) if fault is not None]
             if len(told) == self.size:
                 raise told[0][1]
             for rank, fault in told:
-                raise type(fault)(f"rank {rank}: {fault}")
+                kind = DataError if isinstance(fault, SampleError) else type(fault)
+                raise kind(f"rank {rank}: {fault}")
         return cast(T, result)
 
     def agree(self, value: object) -> bool:
         """Whether every rank has the same value."""
+        return all(other == value for other in self.gather(value))
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in the order of the ranks, on every rank."""
         if not self.is_distributed:
-            return True
-        values: list[object] = [None] * self.size
+            return [value]
+        values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
-        return all(other == value for other in values)
+        return values
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every rank rank 0's buffers: the running statistics of batch norm, which DDP shares later."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from hornet_train.data.loader import Batch
+from hornet_train.data.loader import Loaded
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.task import Task
+from hornet_train.errors import DataError
 from hornet_train.track.metrics import Sums
 
 
@@ -18,30 +19,46 @@ from hornet_train.track.metrics import Sums
 def evaluate(
     task: Task,
     models: Mapping[str, nn.Module],
-    batches: Iterator[Batch],
+    batches: Iterator[Loaded],
     *,
     world: World,
     precision: PrecisionName,
 ) -> dict[str, dict[str, float]]:
-    """The task's metrics of each model over all ranks' batches, with `count`; the data are read once.
+    """The task's metrics of each model over all ranks' batches; the data are read once.
+
+    With them come `count`, how many samples they are of, and where it is not 0 `bad`, how many more could not
+    be read.
 
     The ranks' shares differ by at most one sample and are not padded, so no collective runs until the end,
     where the sums over all samples are added up.
+
+    Raises:
+        SampleError: a sample cannot be read, unless the loader skips those.
+        DataError: none can.
     """
     training = {name: model.training for name, model in models.items()}
     sums = {name: Sums(device=world.device) for name in models}
     for model in models.values():
         world.share_buffers(model.eval())
-    for batch in batches:
-        for name, model in models.items():
+    bad = 0
+    for loaded in batches:
+        bad += len(loaded.bad)
+        for name, model in models.items() if loaded.batch else ():
             with autocast(precision, world.device):
-                sums[name].add(**task.evaluate(model, batch))
+                sums[name].add(**task.evaluate(model, loaded.batch))
+    bad = sum(world.gather(bad))
     results = {}
     for name, model in models.items():
         model.train(training[name])
-        known = world.broadcast(sums[name].names)  # rank 0 has a sample where there is one; others may not
-        sums[name].add(**dict.fromkeys(known, 0.0))
+        known = {key for keys in world.gather(sums[name].names) for key in keys}  # some ranks have none
+        if not known:
+            raise DataError(f"none of the {bad} samples could be read")
+        sums[name].add(**dict.fromkeys(sorted(known), 0.0))
         sums[name].reduce(world.all_reduce)
         totals = sums[name].read()
-        results[name] = {**task.metrics(totals), "count": round(totals["count"])}
+        results[name] = {
+            **task.metrics(totals),
+            "count": round(totals["count"]),
+            **({"bad": bad} if bad else {}),
+        }
     return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ class Best:
 
 @dataclass
 class TrainState:
-    """Weights, optimizer moments, averaged weights, the step, the newest evaluation's step, the best result.
+    """Weights, optimizer moments, averaged weights, the step, the newest evaluation's step, the best result,
+    and which training samples were found to be damaged.
 
     There is no generator state and no position of a loader: both are functions of the step.
     """
@@ -41,6 +42,7 @@ class TrainState:
     step: int = 0
     evaluated: int = 0
     best: Best | None = None
+    bad_samples: set[int] = field(default_factory=set)
 
     def tensors(self) -> TensorGroups:
         """`model`, `ema` (with averaging) and `optimizer`, whose tensors are called `<parameter>/<slot>`."""
@@ -60,6 +62,7 @@ class TrainState:
             "evaluated": self.evaluated,
             "best": asdict(self.best) if self.best else None,
             "loss_scaler": self.scaler.state_dict(),
+            "bad_samples": sorted(self.bad_samples),
         }
 
     def restore(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
@@ -79,6 +82,9 @@ class TrainState:
         self.step = int(numbers["step"])
         self.evaluated = int(numbers["evaluated"])
         self.best = Best(**numbers["best"]) if numbers["best"] else None
+        self.bad_samples = set(
+            numbers.get("bad_samples", ())
+        )  # absent from checkpoints of before there was any
 
     def _restore_optimizer(self, saved: Mapping[str, Tensor]) -> None:
         parameters = dict(self.model.named_parameters())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hornet_train.data.loader import Batch, Loader
+from hornet_train.data.loader import BadSample, Batch, EvalLoader, Loaded, TrainLoader
 from hornet_train.data.sampler import EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
@@ -39,6 +39,7 @@ class Settings:
     eval_batch_size: int
     precision: PrecisionName
     clip_grad: float | None
+    max_bad: float = 0.001  # greatest share of the training samples that may be damaged
 
 
 class _Window:
@@ -48,16 +49,18 @@ class _Window:
         self.sums = Sums(device=device)
         self.speed = Speedometer()
         self.grad_norm = torch.zeros((), device=device)  # of the newest step
+        self.bad: list[BadSample] = []  # that this rank has met
 
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, the time that the loop waited for them taken down."""
+    def timed(self, batches: Iterator[Loaded]) -> Iterator[Batch]:
+        """The batches, the time that the loop waited for them and what could not be read taken down."""
         while True:
             begin = time.perf_counter()
-            batch = next(batches, None)
+            loaded = next(batches, None)
             self.speed.add_wait(time.perf_counter() - begin)
-            if batch is None:
+            if loaded is None:
                 return
-            yield batch
+            self.bad += loaded.bad
+            yield loaded.batch
 
     def add(self, result: StepResult, *, mine: int, images: int) -> None:
         """Count a step: `mine` images of this rank, `images` over all of them."""
@@ -72,7 +75,7 @@ class Trainer:
 
     Attributes:
         network: the state's model as it is trained: compiled, under DDP.
-        train_data, eval_data: read by addresses; eval_data None for none.
+        train_data, eval_data: the latter None for none.
         schedule: the learning rate of a step.
         store: where checkpoints go; used on rank 0.
         monitor: adds to `train` events the greatest over all ranks of what it watches; None for none.
@@ -84,8 +87,8 @@ class Trainer:
     state: TrainState
     network: nn.Module
     plan: EpochPlan
-    train_data: Loader
-    eval_data: Loader | None
+    train_data: TrainLoader
+    eval_data: EvalLoader | None
     schedule: Schedule
     settings: Settings
     store: CheckpointStore
@@ -99,10 +102,10 @@ class Trainer:
         """Train from the state's step to the last one; returns the best evaluation.
 
         Raises:
-            DataError: a training or evaluation sample cannot be read.
+            DataError: an evaluation sample cannot be read, or too many training samples.
         """
         settings, state = self.settings, self.state
-        batches = self.train_data.training(self.plan, state.step, settings.total_steps)
+        batches = self.train_data.batches(state.step, settings.total_steps)
         self.window = _Window(self.world.device)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
@@ -127,7 +130,10 @@ class Trainer:
             self.advance(state.step)
             if self._due(settings.log_every):
                 self._log(step)
+                self._check_bad_samples()
+                self.window = _Window(self.world.device)
             if self._due(settings.checkpoint_every):
+                self._check_bad_samples()
                 self._save()  # before an evaluation, which takes long and may meet a damaged image
             if self.owes_evaluation and self._evaluate():
                 self._save()
@@ -167,7 +173,27 @@ class Trainer:
         if skipped := round(totals["skipped"] / world.size):
             scale = self.state.scaler.get_scale()
             self.tell("skipped_step", count=skipped, reason="fp16 overflow", loss_scale=scale)
-        self.window = _Window(world.device)
+
+    def _check_bad_samples(self) -> None:
+        """Tell each damaged training sample the first time that any rank meets it.
+
+        Raises:
+            DataError: they are more than `max_bad` of all.
+        """
+        found = {bad.index: bad for rank in self.world.gather(self.window.bad) for bad in rank}
+        self.window.bad = []
+        known = self.state.bad_samples
+        for index in sorted(found.keys() - known):
+            known.add(index)
+            self.tell("bad_sample", path=found[index].where, reason=found[index].reason, index=index)
+        samples = self.plan.samples
+        if found and len(known) > self.settings.max_bad * samples:
+            last = found[max(found)]
+            raise DataError(
+                f"{len(known):,} of the {samples:,} training samples cannot be read, more than data.max_bad="
+                f"{self.settings.max_bad:g} allows; one is {last.where} ({last.reason}). Mend or remove them "
+                "(hornet-data check lists them all), or raise data.max_bad"
+            )
 
     def _evaluate(self) -> bool:
         """Evaluate the model and its average; whether there is something to save: a new best, or the end."""
@@ -177,13 +203,12 @@ class Trainer:
             models["ema"] = self.state.average.module
         world, improved = self.world, False
         with self._clock_stopped():
-            batches = self.eval_data.evaluation(world.rank, world.size, self.settings.eval_batch_size)
+            batches = self.eval_data.batches(world.rank, world.size, self.settings.eval_batch_size)
             results = evaluate(self.task, models, batches, world=world, precision=self.settings.precision)
         for weights, metrics in results.items():
-            if metrics["count"] != len(self.eval_data.samples):
-                raise DataError(
-                    f"evaluation counted {metrics['count']} samples of {len(self.eval_data.samples)}"
-                )
+            counted = metrics["count"] + metrics.get("bad", 0)
+            if counted != len(self.eval_data.samples):
+                raise DataError(f"evaluation counted {counted} samples of {len(self.eval_data.samples)}")
             self.tell("eval", weights=weights, **metrics)
             goal, best = self.task.goal, self.state.best
             if goal.better(metrics[goal.metric], than=best.value if best else None):

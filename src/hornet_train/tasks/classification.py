@@ -134,4 +134,5 @@ class Classification:
 
     def _images(self, batch: Batch) -> Tensor:
         images = self.normalize(batch["image"])
-        return images.contiguous(memory_format=torch.channels_last) if self.model.channels_last else images
+        wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format
+        return images.contiguous(memory_format=wanted)  # they come channels-last

@@ -17,7 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from hornet_train.data import image_ops
-from hornet_train.data.image_ops import Interpolation, Matrix
+from hornet_train.data.image_ops import Interpolation
+from hornet_train.data.warp import Matrix, rotation, warp
 
 MAX_LEVEL = 10.0  # magnitudes are tenths of an operation's range
 MEAN_PIXEL = (124, 116, 104)  # ImageNet's mean, times 255
@@ -186,7 +187,7 @@ def apply(
     """
     if name in _MATRICES:
         matrix = _MATRICES[name](value, image.shape[1], image.shape[2])
-        return image_ops.warp(image, matrix, fill, interpolation)
+        return warp(image, matrix, fill, interpolation)
     return _POINTWISE[name.removesuffix("Increasing")](image, value)
 
 
@@ -212,7 +213,7 @@ INCREASING = (
 PLAIN = tuple(name.removesuffix("Increasing") for name in INCREASING)
 
 _MATRICES: dict[str, Callable[[float, int, int], Matrix]] = {
-    "Rotate": image_ops.rotation,
+    "Rotate": rotation,
     "ShearX": lambda value, _h, _w: (1, value, 0, 0, 1, 0),
     "ShearY": lambda value, _h, _w: (1, 0, 0, value, 1, 0),
     "TranslateXRel": lambda value, _h, width: (1, 0, value * width, 0, 1, 0),

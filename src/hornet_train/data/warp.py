@@ -1,0 +1,125 @@
+"""Affine transforms of one uint8 (3, H, W) RGB image, pixel for pixel those of Pillow.
+
+Shears and translations, four of RandAugment's five, move whole lines by a constant each and are four
+multiplications with rows of numbers; the rest is left to Pillow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from hornet_train.data.image_ops import Floats, Interpolation, Pixels, image_of, pixels_of, truncated
+
+Matrix = tuple[float, float, float, float, float, float]
+RGB = tuple[int, int, int]
+Shifts = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def warp(image: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Affine transform, in the convention of Pillow's `Image.transform(AFFINE)`.
+
+    Args:
+        image: uint8 (3, H, W).
+        matrix: (a, b, c, d, e, f): the result at (x, y) is the image at (ax + by + c, dx + ey + f), in pixels
+            with the origin in the upper left corner and pixel centres at halves.
+        fill: RGB, 0..255, where that is outside the image.
+        interpolation: "bicubic" is that of Pillow's transform, the cubic convolution with a = -1.
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    pixels = pixels_of(image)
+    height, width = pixels.shape[:2]
+    a, b, c, d, e, f = matrix
+    if (a, d, e, f) == (1, 0, 1, 0):
+        return image_of(_slide(pixels, _shifts(b, height, c), fill, interpolation))
+    if (a, b, c, e) == (1, 0, 0, 1):
+        columns = pixels.swapaxes(0, 1)
+        slid = _slide(columns, _shifts(d, width, f), fill, interpolation)
+        return image_of(slid.swapaxes(0, 1))
+    picture = Image.fromarray(pixels)
+    method = Image.Transform.AFFINE
+    warped = picture.transform(picture.size, method, matrix, _FILTERS[interpolation], fillcolor=fill)
+    return image_of(np.array(warped))
+
+
+def rotation(degrees: float, height: int, width: int) -> Matrix:
+    """The matrix that turns an image counter-clockwise about its centre."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y = width / 2, height / 2
+    return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
+
+
+def _shifts(slope: float, lines: int, constant: float) -> Shifts:
+    return np.asarray(slope * (np.arange(lines) + 0.5) + constant, dtype=np.float64)
+
+
+def _slide(lines: Pixels, shifts: Shifts, fill: RGB, interpolation: Interpolation) -> Pixels:
+    """Each line read from `shifts[line]` pixels further on.
+
+    Args:
+        lines: uint8 (L, N, 3), in memory by lines, or by positions (a swapped view, for columns).
+        shifts: (L,) in pixels.
+
+    Returns:
+        uint8 (L, N, 3) in the memory layout of `lines`.
+    """
+    length = lines.shape[1]
+    whole = np.floor(shifts)
+    weights = _weights((shifts - whole).astype(np.float32), interpolation)
+    before = len(weights) // 2 - 1  # taps left of the point
+    first = whole.astype(np.int64) - before
+    taps = _gather(lines, first, length + len(weights) - 1).astype(np.float32)
+    by_columns = lines.strides[0] < lines.strides[1]
+    # shaped so that numpy's inner loop runs over whole rows of memory, with 3 channels to a pixel
+    shaped = [np.repeat(w, 3).reshape(-1, 1, 3) if by_columns else w.reshape(-1, 1, 1) for w in weights]
+    total = taps[:, :length] * shaped[0]
+    for tap, weight in enumerate(shaped[1:], start=1):
+        total += taps[:, tap : tap + length] * weight
+    total += 2**-8  # truncation follows: a sum of 4.99999 is a 5
+    moved = truncated(total)
+    colours = np.tile(np.array(fill, dtype=np.uint8), (length, 1))
+    for (begin, end), at in _runs(np.clip(np.ceil(-shifts - 0.5), 0, length)):
+        moved[begin:end, :at] = colours[:at]
+    for (begin, end), at in _runs(np.clip(np.ceil(length - 0.5 - shifts), 0, length)):
+        moved[begin:end, at:] = colours[at:]
+    return moved
+
+
+def _gather(lines: Pixels, first: np.ndarray[tuple[int, ...], np.dtype[np.int64]], count: int) -> Pixels:
+    """(L, count, 3): of each line `count` pixels from `first[line]` on, the outermost repeated beyond it."""
+    length = lines.shape[1]
+    if lines.strides[0] < lines.strides[1]:
+        found = np.empty((count, len(lines), 3), dtype=np.uint8).swapaxes(0, 1)
+    else:
+        found = np.empty((len(lines), count, 3), dtype=np.uint8)
+    for (begin, end), start in _runs(first):
+        left, right = (min(max(edge - start, 0), count) for edge in (0, length))  # inside between these
+        found[begin:end, :left] = lines[begin:end, :1]
+        found[begin:end, left:right] = lines[begin:end, start + left : start + right]
+        found[begin:end, right:] = lines[begin:end, -1:]
+    return found
+
+
+def _runs(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Iterator[tuple[tuple[int, int], int]]:
+    """((begin, end), value) of each stretch of equal values, as whole numbers."""
+    ends = [*(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    begin = 0
+    for end in ends:
+        yield (begin, end), int(values[begin])
+        begin = end
+
+
+def _weights(fraction: Floats, interpolation: Interpolation) -> list[Floats]:
+    """Of each tap at `fraction` (0..1) past the second of four pixels, or past the first of two."""
+    d = fraction
+    if interpolation == "bilinear":
+        return [1 - d, d]
+    return [d * (-1 + d * (2 - d)), 1 + d * d * (d - 2), d * (1 + d * (1 - d)), d * d * (d - 1)]
