@@ -12,7 +12,12 @@ from hornet_train.data.address import epoch_order, spare_rng
 
 SPARES = 8  # samples that may stand in for a damaged one before the step is given up
 
-_cached_order = lru_cache(maxsize=2)(epoch_order)  # the epoch that ends and the one that begins
+
+@lru_cache(maxsize=1)  # a run asks for one epoch after the other
+def _order(seed: int, epoch: int, samples: int) -> np.ndarray[tuple[int, ...], np.dtype[np.integer]]:
+    """`epoch_order` in half the memory: of 14 million samples each rank keeps 57 MB."""
+    order = epoch_order(seed, epoch, samples)
+    return order.astype(np.uint32) if samples < 2**32 else order
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class EpochPlan:
         epoch, position = divmod(step, self.steps_per_epoch)
         size = self.step_size(step)
         places = position * self.batch_size + np.arange(size)
-        images = _cached_order(self.seed, epoch, self.samples)[places // self.repeats]
+        images = _order(self.seed, epoch, self.samples)[places // self.repeats]
         repeats = places % self.repeats
         others = spare_rng(self.seed, step).integers(max(1, size - 1), size=(size, SPARES))
         others += others >= np.arange(size)[:, None]  # never itself

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from hornet_train.data.decode import read_image
+from hornet_train.data.sources.cache import load
 from hornet_train.data.sources.listing import scan_split
 from hornet_train.data.sources.source import sha256_of
+from hornet_train.data.sources.tree import Tree
+from hornet_train.errors import DataError
 
 
 class FolderSource:
@@ -42,25 +46,44 @@ class FolderSource:
         """
         listing = scan_split(Path(root).expanduser(), split, classes)
         self.classes = listing.classes
-        self.ignored = listing.ignored
-        self._folder = os.fsencode(listing.folder)
-        # Paths as one block of bytes: a list of 1.28 million str is copied page by page into every worker
-        # as reference counts change, and takes seconds to pickle.
-        self._names = np.frombuffer(b"".join(listing.paths), dtype=np.uint8)
-        self._ends = np.cumsum([len(path) for path in listing.paths], dtype=np.int64)
-        self._labels = np.asarray(listing.labels, dtype=np.int32)
+        self.ignored = listing.tree.ignored
+        self._folder = listing.folder
+        self._tree = listing.tree
+        self._kept = listing.kept
+        self._files = len(listing.tree)
+        places = {name: place for place, name in enumerate(listing.tree.classes)}
+        self._places = [places.get(name, -1) for name in self.classes]  # of each label's folder in the tree
+        sizes = np.append(np.diff(listing.tree.first), 0)[self._places]  # the appended 0 is -1's
+        self._first = np.append(0, np.cumsum(sizes))  # samples before each label
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return int(self._first[-1])
 
     def read(self, index: int) -> tuple[Tensor, int]:
-        return read_image(self.locate(index)), int(self._labels[index])
+        return read_image(self.locate(index)), self._label(index)
 
     def locate(self, index: int) -> str:
-        start = int(self._ends[index - 1]) if index else 0
-        name = self._names[start : int(self._ends[index])].tobytes()
-        return os.fsdecode(os.path.join(self._folder, name))
+        label = self._label(index)
+        place = self._places[label]
+        _, name = self._tree.name(int(self._tree.first[place]) + index - int(self._first[label]))
+        return os.fsdecode(os.path.join(os.fsencode(self._folder / self.classes[label]), name))
+
+    def _label(self, index: int) -> int:
+        return int(np.searchsorted(self._first, index, side="right")) - 1
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of(self._names, self._ends, self._labels, repr(self.classes).encode())
+        tree = self._tree
+        return sha256_of(tree.names, tree.ends, self._first, repr((tree.classes, self.classes)).encode())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To a worker goes the name of a kept tree and not the tree, so that all map the same files."""
+        return {**self.__dict__, "_tree": None if self._kept else self._tree}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._kept is not None:
+            tree: Tree | None = load(self._kept)
+            if tree is None or len(tree) != self._files:
+                raise DataError(f"{self._kept}: the scan kept there is another by now; start again")
+            self._tree = tree

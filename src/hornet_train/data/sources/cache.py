@@ -1,0 +1,109 @@
+"""Scans of large trees, kept between runs and shared by the processes of one.
+
+A scan is kept under the cache folder as plain arrays, which every process maps instead of loading. It holds
+for as long as every folder in it has the times it had: a file that is added, removed or renamed changes those
+of its folder. A folder that changed so shortly before the scan that its clock may not tell is not trusted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hornet_train.data.sources.tree import Tree, scan, stamp
+
+CACHED_FROM = 50_000  # files; fewer are listed again in less time than it takes to wonder
+
+_ARRAYS = ("names", "ends", "first", "begin")
+_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system in use
+_log = logging.getLogger("hornet_train")
+
+
+def cache_folder() -> Path:
+    """HORNET_CACHE, or hornet-train in the user's cache folder."""
+    if place := os.environ.get("HORNET_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hornet-train"
+
+
+def scan_cached(folder: Path, *, cached_from: int = CACHED_FROM) -> tuple[Tree, Path | None]:
+    """The tree of a folder, from the cache where that still holds.
+
+    Of several processes on one machine one scans and the others wait for it.
+
+    Args:
+        folder: holds the class folders.
+        cached_from: files from which on a scan is kept.
+
+    Returns:
+        The tree, and where it is kept: its arrays are maps of files there; None where it is not kept.
+
+    Raises:
+        OSError: `folder` cannot be listed.
+    """
+    absolute = os.path.realpath(folder)
+    place = cache_folder() / "scans" / hashlib.sha256(os.fsencode(absolute)).hexdigest()[:32]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(place.with_suffix(".lock"), "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        _log.warning("scans are not kept: %s cannot be written (%s)", place.parent, error.strerror)
+        return scan(folder), None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (kept := load(place)) is not None and _holds(kept, folder):
+            return kept, place
+        begin = time.time_ns()
+        tree = scan(folder)
+        newest = max(max(times) for times in tree.folders.values())
+        if len(tree) < cached_from or tree.faults or newest > begin - _SETTLED_NS:
+            return tree, None
+        try:
+            _keep(tree, place)
+        except OSError as error:
+            _log.warning("the scan of %s is not kept in %s (%s)", folder, place, error.strerror)
+            return tree, None
+        kept = load(place)
+        return (tree, None) if kept is None else (kept, place)
+
+
+def load(place: Path) -> Tree | None:
+    """A kept tree, its arrays as maps of their files; None where there is none, or not a whole one."""
+    try:
+        facts = json.loads((place / "tree.json").read_text(encoding="utf-8"))
+        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        folders = {name: (int(a), int(b)) for name, (a, b) in facts["folders"].items()}
+        return Tree(tuple(facts["classes"]), **arrays, ignored=facts["ignored"], folders=folders)
+    except (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError):  # absent or damaged
+        return None
+
+
+def _holds(tree: Tree, folder: Path) -> bool:
+    try:
+        return all(stamp(folder / name) == times for name, times in tree.folders.items())
+    except OSError:  # a folder has gone
+        return False
+
+
+def _keep(tree: Tree, place: Path) -> None:
+    """Written beside and renamed: whoever has the old files mapped keeps them."""
+    beside = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    for name in _ARRAYS:
+        array: np.ndarray[Any, Any] = getattr(tree, name)
+        np.save(beside / f"{name}.npy", array)
+    facts = {"classes": tree.classes, "ignored": tree.ignored, "folders": tree.folders}
+    (beside / "tree.json").write_text(json.dumps(facts), encoding="utf-8")
+    if place.exists():
+        shutil.rmtree(place)
+    os.replace(beside, place)
