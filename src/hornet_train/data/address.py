@@ -19,6 +19,7 @@ class _Purpose(IntEnum):
     BATCH = 3
     DEVICE = 4
     SPARE = 5
+    BLOCK = 6
 
 
 def _generator(
@@ -39,9 +40,14 @@ def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
     return _generator(seed, _Purpose.ORDER, epoch).permutation(samples)
 
 
-def spare_rng(seed: int, step: int) -> np.random.Generator:
-    """For the choice of what stands in for a damaged sample of a step."""
-    return _generator(seed, _Purpose.SPARE, step)
+def block_order(seed: int, epoch: int, stream: int, block: int, samples: int) -> np.ndarray:
+    """The order of one block of a stream: a permutation of range(samples), int64 of shape (samples,)."""
+    return _generator(seed, _Purpose.BLOCK, epoch, block, stream).permutation(samples)
+
+
+def spare_rng(seed: int, step: int, rank: int = 0, micro: int = 0) -> np.random.Generator:
+    """For the choice of what stands in for the damaged samples of a step, or of a rank's part of it."""
+    return _generator(seed, _Purpose.SPARE, step, micro, rank)
 
 
 def batch_rng(seed: int, step: int, rank: int, micro: int) -> np.random.Generator:

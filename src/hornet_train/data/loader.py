@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
-from hornet_train.errors import SampleError
+from hornet_train.errors import DataError, SampleError
 
 Batch = dict[str, Tensor]
 OnBad = Literal["error", "skip"]
@@ -102,10 +102,10 @@ class _Collate:
                 good.append(item)
             elif self.on_bad == "error":
                 return item
-        return Loaded(_stacked(good) if good else {}, bad)
+        return Loaded(stacked(good) if good else {}, bad)
 
 
-def _stacked(items: list[dict[str, Any]]) -> Batch:
+def stacked(items: list[dict[str, Any]]) -> Batch:
     """default_collate, but that images stay channels-last in memory: (B, 3, H, W) over (B, H, W, 3)."""
     last = {
         name
@@ -142,7 +142,7 @@ class Reading:
         """What `DataLoader(data, **how)` gives, in order, on the device.
 
         Raises:
-            SampleError: a sample could not be read, and nothing may stand in for it.
+            DataError: a sample could not be read, and nothing may stand in for it; told by one rank.
         """
         loader: DataLoader[Any] = DataLoader(
             data,
@@ -157,6 +157,32 @@ class Reading:
         return _copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
 
 
+class TrainData(Protocol):
+    """One rank's micro-batches of a run."""
+
+    def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
+        """The micro-batches from `first_step` on, across epochs, without end of epoch.
+
+        Raises:
+            SampleError: neither a sample nor any that may stand in for it can be read.
+        """
+        ...
+
+
+class EvalData(Protocol):
+    """Samples of which an evaluation sees each exactly once over all ranks."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
+        """One rank's share in batches of at most `batch_size`.
+
+        Raises:
+            SampleError: a sample cannot be read, unless bad ones are skipped.
+        """
+        ...
+
+
 class TrainLoader:
     """One rank's micro-batches of a plan. What cannot be read is replaced by a spare of its address."""
 
@@ -166,11 +192,7 @@ class TrainLoader:
         self.reading = reading
 
     def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
-        """The micro-batches from `first_step` on, across epochs, without end of epoch.
-
-        Raises:
-            SampleError: neither a sample nor any of its spares can be read.
-        """
+        """See `TrainData`."""
         addresses = _Batches(self.plan.stream(first_step, total_steps))
         return self.reading.batches(
             _Reader(self.samples), batch_sampler=addresses, collate_fn=_Collate("error")
@@ -186,20 +208,19 @@ class EvalLoader:
         self.reading = reading
         self.on_bad = on_bad
 
-    def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
-        """Batches of at most `batch_size`.
+    def __len__(self) -> int:
+        return len(self.samples)
 
-        Raises:
-            SampleError: a sample cannot be read, unless bad ones are skipped.
-        """
+    def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
+        """See `EvalData`."""
         addresses = _Batches(evaluation_shard(len(self.samples), rank, world_size, batch_size))
         return self.reading.batches(
             _Reader(self.samples), batch_sampler=addresses, collate_fn=_Collate(self.on_bad)
         )
 
 
-def _raise_error(loaded: Loaded | SampleError) -> Loaded:
-    if isinstance(loaded, SampleError):
+def _raise_error(loaded: Loaded | DataError) -> Loaded:
+    if isinstance(loaded, DataError):
         raise loaded
     return loaded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -34,6 +35,29 @@ class Address:
     index: int
     repeat: int = 0
     spares: tuple[int, ...] = ()
+
+
+class Plan(Protocol):
+    """How a run's samples make steps."""
+
+    @property
+    def samples(self) -> int: ...
+    @property
+    def micro_batch_size(self) -> int: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+    @property
+    def dropped(self) -> int:
+        """Images of each epoch that no step sees."""
+        ...
+
+    def step_size(self, step: int) -> int:
+        """Images of a step over all ranks."""
+        ...
+
+    def micro_sizes(self, step: int) -> list[int]:
+        """Images of each of this rank's micro-batches; [0] for a rank that has none."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hornet_train.data.loader import BadSample, Batch, EvalLoader, Loaded, TrainLoader
-from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.loader import BadSample, Batch, EvalData, Loaded, TrainData
+from hornet_train.data.sampler import Plan
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
@@ -86,9 +86,9 @@ class Trainer:
     task: Task
     state: TrainState
     network: nn.Module
-    plan: EpochPlan
-    train_data: TrainLoader
-    eval_data: EvalLoader | None
+    plan: Plan
+    train_data: TrainData
+    eval_data: EvalData | None
     schedule: Schedule
     settings: Settings
     store: CheckpointStore
@@ -207,8 +207,8 @@ class Trainer:
             results = evaluate(self.task, models, batches, world=world, precision=self.settings.precision)
         for weights, metrics in results.items():
             counted = metrics["count"] + metrics.get("bad", 0)
-            if counted != len(self.eval_data.samples):
-                raise DataError(f"evaluation counted {counted} samples of {len(self.eval_data.samples)}")
+            if counted != len(self.eval_data):
+                raise DataError(f"evaluation counted {counted} samples of {len(self.eval_data)}")
             self.tell("eval", weights=weights, **metrics)
             goal, best = self.task.goal, self.state.best
             if goal.better(metrics[goal.metric], than=best.value if best else None):
