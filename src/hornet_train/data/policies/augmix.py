@@ -1,8 +1,8 @@
 """AugMix on uint8 tensors, to timm's definition: its grammar, operations and levels.
 
-Hendrycks et al., arXiv 1912.02781, without the paper's consistency loss: chains of operations, mixed with each
-other by Dirichlet weights and with the image by a Beta one. As in timm's loader, translations reach 0.3 of the
-side here.
+Hendrycks et al., arXiv 1912.02781, without the paper's consistency loss: chains of operations, mixed with
+each other by Dirichlet weights and with the image by a Beta one. As in timm's loader, translations reach 0.3
+of the side here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from hornet_train.data import color_ops
 from hornet_train.data.image_ops import Interpolation
 from hornet_train.data.policies.grammar import read_parts
-from hornet_train.data.policies.operations import UNIFORM, Operations
+from hornet_train.data.policies.operations import UNIFORM, Operations, noise_of
 from hornet_train.data.policies.randaugment import MEAN_PIXEL
 
 SHIFT = 0.3  # of the side at level 10
@@ -45,20 +45,20 @@ class AugMix:
     """`width` chains of operations, mixed.
 
     Attributes:
+        operations: how an operation is carried out.
         magnitude: m of the grammar, 0..10, the level of each operation before the noise.
         width: w of the grammar, the number of chains.
         depth: d of the grammar, operations in a chain; 0: 1..3 by chance.
         alpha: a of the grammar, of the Dirichlet and the Beta distribution.
         blended: b of the grammar: blend each chain into the image, rounding each time, instead of the sum.
-        operations: how an operation is carried out.
     """
 
+    operations: Operations
     magnitude: float = 3.0
     width: int = 3
     depth: int = 0
     alpha: float = 1.0
     blended: bool = False
-    operations: Operations = Operations(noise=UNIFORM, shift=SHIFT)
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 0 or self.magnitude < 0 or not self.alpha > 0:
@@ -82,16 +82,18 @@ class AugMix:
         """
         head = text.split("-")[0]
         if head != "augmix":
-            raise ValueError(f"{text!r} starts with {head!r}; AugMix starts with 'augmix', as in 'augmix-m3-w3'")
+            raise ValueError(
+                f"{text!r} starts with {head!r}; AugMix starts with 'augmix', as in 'augmix-m3-w3'"
+            )
         values = read_parts(text, _GRAMMAR, fractions=("a", "mstd"))
-        noise = Operations.noise_of(values.get("mstd", UNIFORM))
+        noise = noise_of(values.get("mstd", UNIFORM))
         return cls(
+            Operations(noise, SHIFT, fill, interpolation),
             magnitude=values.get("m", 3.0),
             width=int(values.get("w", 3)),
             depth=int(values.get("d", 0)),
             alpha=values.get("a", 1.0),
             blended=bool(values.get("b", 0)),
-            operations=Operations(noise, SHIFT, fill, interpolation),
         )
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -118,8 +120,10 @@ class AugMix:
     def _blended(self, image: Tensor, weights: np.ndarray, rng: np.random.Generator) -> Tensor:
         """The image with chain k blended in so that in the end it has the share `weights[k]`."""
         after = np.cumsum(weights[::-1])[::-1] - weights  # what later chains will have taken
+        left = 1 - after
+        shares = np.divide(weights, left, out=np.zeros_like(weights), where=left > 0)
         mixed = color_ops.pixels(image)
-        for share in weights / (1 - after):
+        for share in shares.clip(0, 1):
             mixed = color_ops.blend(mixed, color_ops.pixels(self._chain(image, rng)), share)
         return color_ops.tensor(mixed)
 

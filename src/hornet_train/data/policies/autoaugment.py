@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hornet_train.data.image_ops import Interpolation
 from hornet_train.data.policies.grammar import read_parts
-from hornet_train.data.policies.operations import Operations
+from hornet_train.data.policies.operations import Operations, noise_of
 from hornet_train.data.policies.randaugment import MEAN_PIXEL
 
 Step = tuple[str, float, float]  # operation, probability, level
@@ -31,7 +31,7 @@ class AutoAugment:
     """
 
     sub_policies: tuple[SubPolicy, ...]
-    operations: Operations = Operations()
+    operations: Operations
 
     def __post_init__(self) -> None:
         if not self.sub_policies:
@@ -44,7 +44,7 @@ class AutoAugment:
         fill: tuple[int, int, int] = MEAN_PIXEL,
         interpolation: Interpolation = "bicubic",
     ) -> AutoAugment:
-        """Read timm's grammar: one of `POLICIES`, and `mstd` with the noise of the levels, as in `v0-mstd0.5`.
+        """Read timm's grammar: one of `POLICIES`, and `mstd` with the noise of levels, as in `v0-mstd0.5`.
 
         As for RandAugment, `mstd` above 100 makes levels uniform from 0 to the policy's.
 
@@ -53,11 +53,13 @@ class AutoAugment:
         """
         head = text.split("-")[0]
         if head not in POLICIES:
-            raise ValueError(f"{text!r} starts with {head!r}; AutoAugment's policies are {', '.join(POLICIES)}")
+            raise ValueError(
+                f"{text!r} starts with {head!r}; AutoAugment's policies are {', '.join(POLICIES)}"
+            )
         noise = read_parts(text, {"mstd": (0, inf)}, fractions=("mstd",)).get("mstd", 0.0)
         return cls(
             POLICIES[head],
-            Operations(noise=Operations.noise_of(noise), fill=fill, interpolation=interpolation),
+            Operations(noise=noise_of(noise), fill=fill, interpolation=interpolation),
         )
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -77,7 +79,7 @@ class AutoAugment:
 
 
 def _table(text: str, posterize: str) -> tuple[SubPolicy, ...]:
-    """A line a sub-policy, (operation probability level) each step; the policies differ in Posterize's kind."""
+    """A line a sub-policy, each step an operation, its probability, its level; `posterize` names its kind."""
     sub_policies = []
     for line in text.strip().splitlines():
         words = line.replace("Posterize", posterize).split()

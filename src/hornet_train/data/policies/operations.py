@@ -70,14 +70,14 @@ class Operations:
                     value *= self.shift / _SHIFT
                 return randaugment.apply(name, image, value, self.fill, self.interpolation)
 
-    @staticmethod
-    def noise_of(mstd: float) -> float:
-        """The noise that `mstd` of the grammar stands for."""
-        return UNIFORM if mstd > UNIFORM_ABOVE else mstd
-
     def _noisy(self, level: float, rng: np.random.Generator) -> float:
         if self.noise == UNIFORM:
             level = rng.uniform(0, level)
         elif self.noise > 0:
             level = rng.normal(level, self.noise)
         return max(0.0, min(level, MAX_LEVEL))
+
+
+def noise_of(mstd: float) -> float:
+    """The noise that `mstd` of the grammar stands for."""
+    return UNIFORM if mstd > UNIFORM_ABOVE else mstd

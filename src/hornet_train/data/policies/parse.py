@@ -1,4 +1,4 @@
-"""One grammar over all policies: `rand-m9-mstd0.5-inc1`, `original-mstd0.5`, `augmix-m3-w3`, `ta_wide`, `three`."""
+"""One grammar over all policies: `rand-m9-mstd0.5-inc1`, `v0-mstd0.5`, `augmix-m3-w3`, `ta_wide`, `three`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """3-Augment of DeiT III on uint8 tensors (Touvron et al., arXiv 2204.07118).
 
-The colour jitter that the paper adds is an option of its own, applied after any policy. timm's `3a` is the same
-three operations in AutoAugment's form: equal to this without `mstd`, and with it at levels that move.
+The colour jitter that the paper adds is an option of its own, applied after any policy. timm's `3a` is the
+same three operations in AutoAugment's form: equal to this without `mstd`, and with it at levels that move.
 """
 
 from __future__ import annotations
