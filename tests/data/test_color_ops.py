@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
 from pictures import PHOTO, PICTURES, apart, tensor
+from PIL import Image, ImageFilter
 from torchvision.transforms import functional
 
 from hornet_train.data import color_ops

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hornet_train.data import image_ops
@@ -47,6 +48,9 @@ _GREATEST = {  # in the strongest bin, either way
 }
 _UNSIGNED = ("Posterize", "Solarize")
 
+# torchvision's bins, in its float32: cut to whole pixels, the 16th translation is one of 15, not 16
+_STRENGTHS = {name: torch.linspace(0, most, BINS).tolist() for name, most in _GREATEST.items()}
+
 
 @dataclass(frozen=True)
 class TrivialAugment:
@@ -78,7 +82,7 @@ class TrivialAugment:
 
     def perform(self, name: str, image: Tensor, strength: int, sign: int) -> Tensor:
         """Operation `name` in bin `strength`, 0..30, the way of `sign`, 1 or -1; shapes as of a call."""
-        value = sign * _GREATEST.get(name, 0) * strength / (BINS - 1)
+        value = sign * _STRENGTHS[name][strength] if name in _STRENGTHS else 0.0
         match name:
             case "Identity":
                 return image
@@ -91,7 +95,7 @@ class TrivialAugment:
             case "Posterize":
                 return image_ops.posterize(image, 8 - round(strength / 5))
             case "Solarize":
-                # at 30 bins a step is 8.5: a threshold between two levels is the upper one
+                # a step is 8.5 levels; a threshold between two levels is the upper one
                 return image_ops.solarize(image, 255 - (17 * strength) // 2)
             case _:
                 return apply(name, image, value, self.fill, self.interpolation)
