@@ -143,6 +143,7 @@ def test_all_faults_at_once() -> None:
         ("init_map=x.pth", "init_from="),
         ("schedule.warmup=30ep", "longer than the run"),
         ("augment.color_jitter=[0.4,0.4]", "augment.color_jitter=[0.4, 0.4]: one strength, or 3 or 4"),
+        ("augment.color_jitter=-1", "augment.color_jitter=-1: a strength is 0 or more"),
         ("augment.color_jitter=strong", "augment.color_jitter=strong: one strength"),
         ("augment.color_jitter=[0.4,0.4,0.4,0.6]", "augment.color_jitter.3=0.6"),
         ("augment.color_jitter_prob=0.8", "no colour jitter"),

@@ -33,6 +33,8 @@ def _run_length(value: object) -> object:
 
 def _jitter(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("a strength is 0 or more")
         return value, value, value, 0.0
     if isinstance(value, list | tuple) and len(value) in (3, 4):
         return (*value, 0.0)[:4]
