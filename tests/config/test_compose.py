@@ -142,11 +142,35 @@ def test_all_faults_at_once() -> None:
         ("schedule.min_lr=1", "above the peak"),
         ("init_map=x.pth", "init_from="),
         ("schedule.warmup=30ep", "longer than the run"),
+        ("augment.color_jitter=[0.4,0.4]", "augment.color_jitter=[0.4, 0.4]: one strength, or 3 or 4"),
+        ("augment.color_jitter=-1", "augment.color_jitter=-1: a strength is 0 or more"),
+        ("augment.color_jitter=strong", "augment.color_jitter=strong: one strength"),
+        ("augment.color_jitter=[0.4,0.4,0.4,0.6]", "augment.color_jitter.3=0.6"),
+        ("augment.color_jitter_prob=0.8", "no colour jitter"),
+        ("augment.blur=2", "augment.blur=2"),
     ],
 )
 def test_one_fault(override: str, told: str) -> None:
     (fault,) = faults(override)
     assert told in fault
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("0.3", (0.3, 0.3, 0.3, 0.0)),
+        ("[0.1,0.2,0.3]", (0.1, 0.2, 0.3, 0.0)),
+        ("[0.1,0.2,0.3,0.5]", (0.1, 0.2, 0.3, 0.5)),
+        ("null", None),
+    ],
+)
+def test_forms_of_color_jitter(given: str, meant: tuple[float, ...] | None) -> None:
+    composed = compose_train([f"augment.color_jitter={given}"])
+    assert composed.config.augment.color_jitter == meant
+    stored = composed.tree["augment"]["color_jitter"]
+    assert stored == (None if meant is None else list(meant))
+    again = compose_train([f"augment.color_jitter={'null' if stored is None else stored}"])
+    assert again.tree == composed.tree
 
 
 def test_paths_are_taken_as_they_are() -> None:

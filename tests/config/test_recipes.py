@@ -9,6 +9,7 @@ from hornet_train.builders.data import build_task, train_transform
 from hornet_train.config.compose import compose_train, options
 from hornet_train.config.schema import Config, CosineSchedule, FolderData
 from hornet_train.config.validate import accumulation
+from hornet_train.data.policies.randaugment import RandAugment
 
 # "gpu" is the batch of one GPU, m RandAugment's magnitude
 TABLE = """
@@ -51,7 +52,7 @@ def test_field_by_field(recipe: str) -> None:
     assert (str(config.epochs), str(config.schedule.warmup)) == (f"{row['ep']}ep", f"{row['wu']}ep")
     assert (config.model.drop_path, config.optim.clip_grad) == (number("drop"), number("clip"))
     assert config.optim.layer_decay == number("ld")
-    assert config.augment.randaugment == f"rand-m{row['m']}-mstd0.5-inc1"
+    assert config.augment.policy == f"rand-m{row['m']}-mstd0.5-inc1"
     assert config.ema.enabled is (row["ema"] == "1")
     assert (config.augment.mixup, config.augment.cutmix) == ((0.8, 1.0) if mixing else (0.0, 0.0))
     assert config.data.image_size == number("size")
@@ -79,7 +80,9 @@ def test_field_by_field(recipe: str) -> None:
     pretraining = recipe.endswith("_in22k")
     assert config.data.classes == ("imagenet_22k" if pretraining else "imagenet_1k")
     assert config.data.val is not pretraining
-    assert train_transform(config.data, config.augment).randaugment is not None
+    (policy,) = train_transform(config.data, config.augment).policies
+    assert isinstance(policy, RandAugment)
+    assert policy.magnitude == number("m")
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)

@@ -115,7 +115,7 @@ def test_erase_boxes() -> None:
     assert random_erase_box(1, 1, rng(0), area=(1, 1)) == (0, 0, 0, 0)
 
 
-FULL = TrainTransform(64, randaugment=RandAugment.parse("rand-m9-mstd0.5-inc1"), erase_prob=0.25)
+FULL = TrainTransform(64, policies=(RandAugment.parse("rand-m9-mstd0.5-inc1"),), erase_prob=0.25)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from hornet_train.config.schema import Augment, Config, Data, FolderData, Model, SyntheticData
 from hornet_train.data.dataset import EvalSamples
 from hornet_train.data.mixing import Mixer, Normalize
-from hornet_train.data.policies.randaugment import RandAugment
+from hornet_train.data.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.data.sources import (
     DigitsSource,
     FolderSource,
@@ -127,25 +128,32 @@ def build_task(model: Model, data: Data, num_classes: int, config: Config | None
 
 
 def train_transform(data: Data, augment: Augment) -> TrainTransform:
-    """Raises ConfigError for a RandAugment text that is not in timm's grammar."""
-    fill = tuple(round(255 * value) for value in data.mean)
-    randaugment = None
-    if augment.randaugment is not None:
-        try:
-            randaugment = RandAugment.parse(
-                augment.randaugment, fill=(fill[0], fill[1], fill[2]), interpolation=data.interpolation
-            )
-        except ValueError as error:
-            raise ConfigError([f"augment.randaugment={augment.randaugment}: {error}"]) from error
+    """Raises ConfigError for a policy that is not in the grammar."""
     return TrainTransform(
         image_size=data.image_size,
         scale=augment.scale,
         ratio=augment.ratio,
         hflip=augment.hflip,
         interpolation=data.interpolation,
-        randaugment=randaugment,
+        policies=tuple(_policies(data, augment)),
         erase_prob=augment.erase,
     )
+
+
+def _policies(data: Data, augment: Augment) -> Iterator[Policy]:
+    """Those that are on, in timm's order: the policy, then colour jitter, greyscale and blur."""
+    if augment.policy is not None:
+        red, green, blue = (round(255 * value) for value in data.mean)
+        try:
+            yield parse_policy(augment.policy, (red, green, blue), data.interpolation)
+        except ValueError as error:
+            raise ConfigError([f"augment.policy={augment.policy}: {error}"]) from error
+    if augment.color_jitter is not None:
+        yield ColorJitter(*augment.color_jitter, prob=augment.color_jitter_prob)
+    if augment.grayscale:
+        yield RandomGreyscale(augment.grayscale)
+    if augment.blur:
+        yield RandomBlur(augment.blur)
 
 
 def eval_samples(source: Source, data: Data) -> EvalSamples:

@@ -41,6 +41,8 @@ Examples:
   # any other model of timm in the same loop
   hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 \\
       batch_size=100 epochs=2 schedule.warmup=10%
+  # another augmentation policy: original, v0, 3a, augmix-m3-w3, ta_wide or three in place of rand-...
+  hornet-train augment=paper augment.policy=ta_wide augment.color_jitter=0.3
   # two processes on the CPU
   torchrun --nproc_per_node=2 -m hornet_train dist=cpu
   # Weights & Biases besides the run folder, with the largest gating product of each stage

@@ -31,6 +31,16 @@ def _run_length(value: object) -> object:
     return _duration(value)
 
 
+def _jitter(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("a strength is 0 or more")
+        return value, value, value, 0.0
+    if isinstance(value, list | tuple) and len(value) in (3, 4):
+        return (*value, 0.0)[:4]
+    raise ValueError("one strength, or 3 or 4: brightness, contrast, saturation, hue (at most 0.5)")
+
+
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
@@ -40,6 +50,8 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(strict=True)]
 Length = Annotated[Duration, BeforeValidator(_duration), PlainSerializer(str)]
 RGB = tuple[Number, Number, Number]
+HalfTurn = Annotated[float, Field(ge=0, le=0.5, strict=True)]
+Jitter = Annotated[tuple[NotNegative, NotNegative, NotNegative, HalfTurn], BeforeValidator(_jitter)]
 
 
 @_frozen
@@ -106,7 +118,11 @@ class Augment:
     scale: tuple[Share, Share]  # random resized crop: share of the area
     ratio: tuple[Positive, Positive]  # and width / height
     hflip: Fraction  # probability
-    randaugment: str | None  # timm's grammar, rand-m9-mstd0.5-inc1
+    policy: str | None  # rand-m9-mstd0.5-inc1, original, v0, 3a, augmix-m3-w3, ta_wide, three
+    color_jitter: Jitter | None  # after the policy; one number stands for the first three
+    color_jitter_prob: Fraction  # of the colour jitter
+    grayscale: Fraction  # probability
+    blur: Fraction  # probability of a Gaussian blur of 0.1 to 2 pixels
     erase: Fraction  # probability of random erasing
     mixup: NotNegative  # alpha of Beta(alpha, alpha); 0 for none
     cutmix: NotNegative

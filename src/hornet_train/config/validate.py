@@ -115,6 +115,11 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         low, high = getattr(config.augment, name)
         if low > high:
             yield f"augment.{name}=[{low},{high}]: the smaller value comes first"
+    if config.augment.color_jitter is None and config.augment.color_jitter_prob != 1:
+        yield (
+            f"augment.color_jitter_prob={config.augment.color_jitter_prob}, but there is no colour jitter: "
+            "augment.color_jitter=0.4, say"
+        )
     if config.dist.device == "cpu" and config.dist.backend == "nccl":
         yield "dist.backend=nccl needs GPUs, and dist.device=cpu has none: dist.backend=gloo"
     if isinstance(config.schedule, schema.MultistepSchedule):

@@ -1,7 +1,7 @@
 """From a decoded image to the uint8 square that a model sees, for training and for evaluation.
 
 Training draws everything from the generator it is given, in a fixed order: crop, flip, erase box,
-RandAugment. The result is a function of image and generator alone. Pixels stay uint8 here; normalisation and
+policies. The result is a function of image and generator alone. Pixels stay uint8 here; normalisation and
 the filling of the erase box happen on the device (`mixing`).
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.data.image_ops import Box, Interpolation, image_of, pixels_of, resize
-from hornet_train.data.policies.randaugment import RandAugment
+from hornet_train.data.policies import Policy
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
 _ATTEMPTS = 10
@@ -80,14 +80,14 @@ def random_erase_box(
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random resized crop, flip, RandAugment, and the box of random erasing.
+    """Random resized crop, flip, augmentation policies, and the box of random erasing.
 
     Attributes:
         image_size: S, the side of the result in pixels.
         scale, ratio: of the random box; see `random_resized_crop_box`.
         hflip: probability of a horizontal flip.
         interpolation: of the resize.
-        randaugment: None for none.
+        policies: applied one after the other; each draws after the erase box.
         erase_prob: probability of an erase box.
     """
 
@@ -96,7 +96,7 @@ class TrainTransform:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float = 0.5
     interpolation: Interpolation = "bicubic"
-    randaugment: RandAugment | None = None
+    policies: tuple[Policy, ...] = ()
     erase_prob: float = 0.0
 
     def __post_init__(self) -> None:
@@ -131,8 +131,8 @@ class TrainTransform:
         box = (0, 0, 0, 0)
         if rng.random() < self.erase_prob:
             box = random_erase_box(self.image_size, self.image_size, rng)
-        if self.randaugment is not None:
-            image = self.randaugment(image, rng)
+        for policy in self.policies:
+            image = policy(image, rng)
         return image_of(pixels_of(image)), torch.tensor(box, dtype=torch.int64)
 
 

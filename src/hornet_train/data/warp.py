@@ -6,7 +6,6 @@ multiplications with rows of numbers; the rest is left to Pillow.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,11 +49,18 @@ def warp(image: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolation 
     return image_of(np.array(warped))
 
 
-def rotation(degrees: float, height: int, width: int) -> Matrix:
-    """The matrix that turns an image counter-clockwise about its centre."""
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    x, y = width / 2, height / 2
-    return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
+def rotate(image: Tensor, degrees: float, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Turn an image counter-clockwise about its centre, as Pillow's `Image.rotate`.
+
+    Args:
+        image: uint8 (3, H, W).
+        fill: RGB, 0..255, where the turned image does not reach.
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    picture = Image.fromarray(pixels_of(image))
+    return image_of(np.array(picture.rotate(degrees, _FILTERS[interpolation], fillcolor=fill)))
 
 
 def _shifts(slope: float, lines: int, constant: float) -> Shifts:

@@ -98,10 +98,9 @@ def test_geometric_operations_are_pillows(name: str, interpolation: image_ops.In
             value = level_to_value(name, level, np.random.default_rng(seed))
             ours = apply(name, tensor(image), value, FILL, interpolation)
             apart = differences(ours, PILLOW[name](image, value, FILTERS[interpolation])).float()
-            # Bilinear: the same but for ties that float32 breaks otherwise. Bicubic: the filters differ a
-            # little, see `warp`. A pixel right on the border may be in for one and out for the other.
-            assert apart.mean() < (0.05 if interpolation == "bilinear" else 1.5), (level, value)
-            assert apart.quantile(0.995) <= (1 if interpolation == "bilinear" else 12), (level, value)
+            # the same but for sums right below a whole number, which float32 lifts over it
+            assert apart.max() <= 1, (level, value)
+            assert apart.mean() < 0.05, (level, value)
     unmoved = apply(name, tensor(image), 0.0, FILL, interpolation)
     assert torch.equal(unmoved, tensor(image))
 

@@ -8,9 +8,9 @@ always `m10`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hornet_train.data import image_ops
 from hornet_train.data.image_ops import Interpolation
-from hornet_train.data.warp import Matrix, rotation, warp
+from hornet_train.data.policies.grammar import read_parts
+from hornet_train.data.warp import Matrix, rotate, warp
 
 MAX_LEVEL = 10.0  # magnitudes are tenths of an operation's range
 MEAN_PIXEL = (124, 116, 104)  # ImageNet's mean, times 255
@@ -68,27 +69,12 @@ class RandAugment:
         Raises:
             ValueError: a part that is unknown or repeated, or whose number does not fit; named.
         """
-        head, *parts = text.split("-")
+        head = text.split("-")[0]
         if head != "rand":
             raise ValueError(
                 f"{text!r} starts with {head!r}; RandAugment starts with 'rand', as in 'rand-m9-mstd0.5-inc1'"
             )
-        values: dict[str, float] = {}
-        for part in parts:
-            match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", part)
-            key = match[1] if match else part
-            if match is None or key not in _GRAMMAR or key in values:
-                why = (
-                    "is given twice"
-                    if key in values
-                    else f"is unknown; parts are {', '.join(_GRAMMAR)} with a number"
-                )
-                raise ValueError(f"{part!r} of {text!r} {why}")
-            if key not in ("p", "mstd") and "." in match[2]:
-                raise ValueError(f"{part!r} of {text!r} needs a whole number")
-            if (key == "p" and float(match[2]) > 1) or (key == "inc" and float(match[2]) > 1):
-                raise ValueError(f"{part!r} of {text!r} is out of range 0..1")
-            values[key] = float(match[2])
+        values = read_parts(text, _GRAMMAR, fractions=("p", "mstd"))
         return cls(
             magnitude=values.get("m", MAX_LEVEL),
             layers=int(values.get("n", 2)),
@@ -135,7 +121,7 @@ class RandAugment:
     def _interpolation(self, name: str, rng: np.random.Generator) -> Interpolation:
         if self.interpolation != "random":
             return self.interpolation
-        return "bilinear" if name in _MATRICES and rng.random() < 0.5 else "bicubic"
+        return "bilinear" if name in GEOMETRIC and rng.random() < 0.5 else "bicubic"
 
 
 def level_to_value(name: str, level: float, rng: np.random.Generator) -> float:
@@ -185,13 +171,15 @@ def apply(
     Returns:
         uint8 (3, H, W).
     """
+    if name == "Rotate":
+        return rotate(image, value, fill, interpolation)
     if name in _MATRICES:
         matrix = _MATRICES[name](value, image.shape[1], image.shape[2])
         return warp(image, matrix, fill, interpolation)
     return _POINTWISE[name.removesuffix("Increasing")](image, value)
 
 
-_GRAMMAR = ("m", "n", "p", "mstd", "mmax", "inc")
+_GRAMMAR = {"m": (0, inf), "n": (0, inf), "p": (0, 1), "mstd": (0, inf), "mmax": (0, inf), "inc": (0, 1)}
 
 INCREASING = (
     "AutoContrast",
@@ -213,12 +201,12 @@ INCREASING = (
 PLAIN = tuple(name.removesuffix("Increasing") for name in INCREASING)
 
 _MATRICES: dict[str, Callable[[float, int, int], Matrix]] = {
-    "Rotate": rotation,
     "ShearX": lambda value, _h, _w: (1, value, 0, 0, 1, 0),
     "ShearY": lambda value, _h, _w: (1, 0, 0, value, 1, 0),
     "TranslateXRel": lambda value, _h, width: (1, 0, value * width, 0, 1, 0),
     "TranslateYRel": lambda value, height, _w: (1, 0, 0, 0, 1, value * height),
 }
+GEOMETRIC = frozenset({"Rotate", *_MATRICES})
 _POINTWISE: dict[str, Callable[[Tensor, float], Tensor]] = {
     "AutoContrast": lambda image, _: image_ops.auto_contrast(image),
     "Equalize": lambda image, _: image_ops.equalize(image),
@@ -231,7 +219,7 @@ _POINTWISE: dict[str, Callable[[Tensor, float], Tensor]] = {
     "Brightness": image_ops.brightness,
     "Sharpness": image_ops.sharpness,
 }
-_SIGNED = frozenset(_MATRICES) | {
+_SIGNED = GEOMETRIC | {
     "ColorIncreasing",
     "ContrastIncreasing",
     "BrightnessIncreasing",
