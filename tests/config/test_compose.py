@@ -18,7 +18,8 @@ from hornet_train.config.duration import Duration
 from hornet_train.config.validate import accumulation
 from hornet_train.errors import ConfigError
 
-NEEDED = {"folder": ["data.root=/x"], "imagenet": ["data.root=/x"], "imagenet22k": ["data.root=/x"]}
+WITH_ROOT = ("folder", "imagenet", "imagenet22k", "cifar10", "cifar100", "mnist", "fashion_mnist")
+NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT}
 
 
 def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:

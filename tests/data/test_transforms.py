@@ -14,10 +14,12 @@ from skimage import data
 from torch import Tensor
 from torchvision.transforms import v2
 
+from hornet_train.data.address import sample_rng
 from hornet_train.data.image_ops import Interpolation, resize
 from hornet_train.data.policies.randaugment import RandAugment
 from hornet_train.data.transforms import (
     EvalTransform,
+    Growth,
     TrainTransform,
     random_erase_box,
     random_resized_crop_box,
@@ -162,3 +164,17 @@ def test_impossible_settings_are_refused() -> None:
         TrainTransform(64, erase_prob=2)
     with pytest.raises(ValueError, match="crop_pct"):
         EvalTransform(224, crop_pct=1.2)
+
+
+def test_images_grow_with_the_epochs() -> None:
+    growth = Growth(128, 224, epochs=8, multiple=32)
+    assert [growth(epoch) for epoch in range(10)] == [128, 128, 128, 160, 160, 160, 192, 192, 224, 224]
+    assert Growth(100, 224, epochs=2.5, multiple=32)(0) == 100
+    image = torch.randint(0, 256, (3, 300, 400), dtype=torch.uint8)
+    transform = TrainTransform(224, erase_prob=1.0, growth=growth)
+    for epoch, size in ((0, 128), (7, 192), (9, 224)):
+        grown, box = transform(image, sample_rng(0, epoch, 1), epoch)
+        assert grown.shape == (3, size, size)
+        assert max(box.tolist()) < size
+    with pytest.raises(ValueError, match="sizes rise"):
+        Growth(256, 224, epochs=3)

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hornet_train.config.schema import Augment, Config, Data, FolderData, Model, SyntheticData
+from hornet_train.config.schema import (
+    Augment,
+    Config,
+    Data,
+    FolderData,
+    Model,
+    SyntheticData,
+    TorchvisionData,
+)
 from hornet_train.data.dataset import EvalSamples
 from hornet_train.data.mixing import Mixer, Normalize
 from hornet_train.data.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
@@ -15,10 +23,11 @@ from hornet_train.data.sources import (
     FolderSource,
     Source,
     SyntheticSource,
+    TorchvisionSource,
     check_same_classes,
     check_wnids,
 )
-from hornet_train.data.transforms import EvalTransform, TrainTransform
+from hornet_train.data.transforms import EvalTransform, Growth, TrainTransform
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification import Classification, ModelSpec
 
@@ -76,6 +85,12 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
                 f"{IMAGENET_22K_CLASSES} (data=folder data.val=false takes any)"
             )
         return sources
+    if isinstance(data, TorchvisionData):
+        assert data.root is not None
+        return Sources(
+            TorchvisionSource(data.name, data.root, "train") if training else None,
+            TorchvisionSource(data.name, data.root, "val"),
+        )
     if isinstance(data, SyntheticData):
         made = (data.source_size, data.num_classes)
         return Sources(
@@ -127,8 +142,14 @@ def build_task(model: Model, data: Data, num_classes: int, config: Config | None
     )
 
 
-def train_transform(data: Data, augment: Augment) -> TrainTransform:
-    """Raises ConfigError for a policy that is not in the grammar."""
+def train_transform(data: Data, augment: Augment, grow_epochs: float = 0.0) -> TrainTransform:
+    """Raises ConfigError for a policy that is not in the grammar.
+
+    `grow_epochs`: the epochs of `augment.grow_until`.
+    """
+    growth = None
+    if augment.start_size is not None and grow_epochs:
+        growth = Growth(augment.start_size, data.image_size, grow_epochs, augment.size_step)
     return TrainTransform(
         image_size=data.image_size,
         scale=augment.scale,
@@ -137,6 +158,7 @@ def train_transform(data: Data, augment: Augment) -> TrainTransform:
         interpolation=data.interpolation,
         policies=tuple(_policies(data, augment)),
         erase_prob=augment.erase,
+        growth=growth,
     )
 
 

@@ -138,12 +138,19 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         world_size=world.size,
         seed=config.seed,
         drop_last=config.data.drop_last,
+        repeats=config.augment.repeats,
     )
     settings, schedule = _resolve(config, plan, micro)
-    train_samples = TrainSamples(sources.train, train_transform(config.data, config.augment), config.seed)
+    grow = config.augment.grow_until.steps(
+        steps_per_epoch=plan.steps_per_epoch, total_steps=settings.total_steps
+    )
+    transform = train_transform(config.data, config.augment, grow / plan.steps_per_epoch)
+    train_samples = TrainSamples(sources.train, transform, config.seed)
     torch.manual_seed(config.seed)
     model = task.build_model().to(world.device)
     measured(model, config.model.name, config.data.image_size)
+    if transform.growth is not None:
+        measured(model, config.model.name, transform.growth(0), "augment.start_size")
     notes = filter_notes(model, config.data.image_size)
     if config.init_from is not None and place is None:
         notes += start_from(model, config.init_from, config.init_map)

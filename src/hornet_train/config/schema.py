@@ -108,7 +108,16 @@ class SyntheticData(_Images):
     source_size: Count  # pixels, square, before the transforms
 
 
-Data = Annotated[DigitsData | FolderData | SyntheticData, Field(discriminator="source")]
+@_frozen
+class TorchvisionData(_Images):
+    """CIFAR or MNIST files below root, as torchvision reads them; the test set is held out."""
+
+    source: Literal["torchvision"]
+    name: Literal["cifar10", "cifar100", "mnist", "fashion_mnist"]
+    root: str | None
+
+
+Data = Annotated[DigitsData | FolderData | SyntheticData | TorchvisionData, Field(discriminator="source")]
 
 
 @_frozen
@@ -128,6 +137,10 @@ class Augment:
     cutmix: NotNegative
     mix_prob: Fraction  # share of the micro-batches that are mixed
     switch_prob: Fraction  # of these, the share with CutMix where both are on
+    repeats: Count  # how often each image stands in a step (repeated augmentation)
+    start_size: Count | None  # pixels; image size of the first epoch, growing to data.image_size
+    grow_until: Length  # from the start of the run
+    size_step: Count  # pixels; sizes on the way are multiples of it
 
 
 @_frozen

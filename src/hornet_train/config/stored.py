@@ -27,6 +27,8 @@ NEUTRAL = (
     "data.root",
     "data.workers",
     "data.prefetch",
+    "data.max_bad",
+    "data.on_bad",
     "dist",
     "log",
     "checkpoint",

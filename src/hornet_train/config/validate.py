@@ -120,6 +120,9 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
             f"augment.color_jitter_prob={config.augment.color_jitter_prob}, but there is no colour jitter: "
             "augment.color_jitter=0.4, say"
         )
+    start = config.augment.start_size
+    if start is not None and start > config.data.image_size:
+        yield f"augment.start_size={start} is above data.image_size={config.data.image_size}: images grow"
     if config.dist.device == "cpu" and config.dist.backend == "nccl":
         yield "dist.backend=nccl needs GPUs, and dist.device=cpu has none: dist.backend=gloo"
     if isinstance(config.schedule, schema.MultistepSchedule):
@@ -130,8 +133,10 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
 
 
-def data_rules(data: schema.DigitsData | schema.FolderData | schema.SyntheticData) -> Iterator[str]:
+def data_rules(data: schema.Data) -> Iterator[str]:
     """A sentence for each rule that a data group breaks, in training and evaluation alike."""
+    if isinstance(data, schema.TorchvisionData) and data.root is None:
+        yield f"data.root is missing: data.root=<the folder with the files of {data.name}>"
     if isinstance(data, schema.FolderData) and data.root is None:
         yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
     if min(data.std) <= 0:

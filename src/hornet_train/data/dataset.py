@@ -32,7 +32,7 @@ class TrainSamples:
     def sample(self, address: Address, image: int) -> Sample:
         pixels, label = self.source.read(image)
         rng = sample_rng(self.seed, address.epoch, address.index, address.repeat)
-        pixels, erase = self.transform(pixels, rng)
+        pixels, erase = self.transform(pixels, rng, address.epoch)
         return {"image": pixels, "label": label, "erase": erase}
 
 

@@ -218,7 +218,7 @@ class _TrainStream(_Stream):
                     first = first or error
                     bad.append(BadSample(image, error.where, error.reason))
                     continue
-                pixels, erase = self.transform(pixels, rng)
+                pixels, erase = self.transform(pixels, rng, epoch)
                 samples.append({"image": pixels, "label": encoded.label, "erase": erase})
                 break
             else:

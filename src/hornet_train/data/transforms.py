@@ -79,6 +79,34 @@ def random_erase_box(
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Progressive resizing: the image size as a function of the epoch.
+
+    Attributes:
+        start: side in the first epoch, in pixels.
+        end: side from `epochs` on.
+        epochs: in which it grows, in equal parts.
+        multiple: sizes between are rounded down to a multiple of this.
+    """
+
+    start: int
+    end: int
+    epochs: float
+    multiple: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.start <= self.end or self.multiple < 1 or not self.epochs > 0:
+            raise ValueError(f"sizes rise from 1 pixel or more within more than 0 epochs, not {self}")
+
+    def __call__(self, epoch: int) -> int:
+        """The side in an epoch, 0 being the first; never below `start`."""
+        if epoch >= self.epochs:
+            return self.end
+        size = self.start + (self.end - self.start) * epoch / self.epochs
+        return max(self.start, int(size) // self.multiple * self.multiple)
+
+
+@dataclass(frozen=True)
 class TrainTransform:
     """Random resized crop, flip, augmentation policies, and the box of random erasing.
 
@@ -89,6 +117,7 @@ class TrainTransform:
         interpolation: of the resize.
         policies: applied one after the other; each draws after the erase box.
         erase_prob: probability of an erase box.
+        growth: in place of `image_size`, the size of each epoch; None for one size.
     """
 
     image_size: int
@@ -98,6 +127,7 @@ class TrainTransform:
     interpolation: Interpolation = "bicubic"
     policies: tuple[Policy, ...] = ()
     erase_prob: float = 0.0
+    growth: Growth | None = None
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -109,12 +139,13 @@ class TrainTransform:
         if not 0 <= self.hflip <= 1 or not 0 <= self.erase_prob <= 1:
             raise ValueError(f"hflip and erase_prob are within 0..1, not {self.hflip} and {self.erase_prob}")
 
-    def __call__(self, image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, rng: np.random.Generator, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Transform one image.
 
         Args:
             image: uint8 (3, H, W), any size.
             rng: where every decision comes from.
+            epoch: on which the size depends where images grow, and nothing else.
 
         Returns:
             The image, uint8 (3, S, S), channels-last in memory; and the erase box, int64 (4,): top, left,
@@ -125,12 +156,13 @@ class TrainTransform:
         )
         # sliced first: the resize then reads only what it needs
         cropped = image[:, top : top + height, left : left + width]
-        image = resize(cropped, (self.image_size, self.image_size), self.interpolation)
+        size = self.image_size if self.growth is None else self.growth(epoch)
+        image = resize(cropped, (size, size), self.interpolation)
         if rng.random() < self.hflip:
             image = image.flip(2)
         box = (0, 0, 0, 0)
         if rng.random() < self.erase_prob:
-            box = random_erase_box(self.image_size, self.image_size, rng)
+            box = random_erase_box(size, size, rng)
         for policy in self.policies:
             image = policy(image, rng)
         return image_of(pixels_of(image)), torch.tensor(box, dtype=torch.int64)

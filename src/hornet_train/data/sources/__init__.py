@@ -2,6 +2,7 @@
 
 from hornet_train.data.sources.classes import check_same_classes, check_wnids
 from hornet_train.data.sources.digits import DigitsSource
+from hornet_train.data.sources.files import TorchvisionSource
 from hornet_train.data.sources.folder import FolderSource
 from hornet_train.data.sources.source import Source, Split
 from hornet_train.data.sources.synthetic import SyntheticSource
@@ -12,6 +13,7 @@ __all__ = [
     "Source",
     "Split",
     "SyntheticSource",
+    "TorchvisionSource",
     "check_same_classes",
     "check_wnids",
 ]

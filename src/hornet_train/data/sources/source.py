@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 Split = Literal["train", "val"]
+TorchvisionName = Literal["cifar10", "cifar100", "mnist", "fashion_mnist"]
 
 
 class Source(Protocol):

@@ -1,0 +1,94 @@
+"""Folders with damaged images, on one, two and four real processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import events, run, torchrun
+from PIL import Image
+from skimage import data
+
+Command = Callable[..., tuple[int, str, str]]
+
+DAMAGED = ("cat/03.jpg", "cat/11.jpg", "dog/07.jpg")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 training images of two classes, three of them damaged, and 9 to evaluate on, one of them damaged."""
+    root = tmp_path_factory.mktemp("photos")
+    picture = Image.fromarray(data.astronaut())
+    for name, left in (("cat", 0), ("dog", 200)):
+        for split, count in (("train", 20), ("val", 5)):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                crop = picture.crop((left + 5 * i, 40, left + 5 * i + 60, 90))
+                crop.save(root / split / name / f"{i:02}.jpg")
+    train = root / "train"
+    (train / DAMAGED[0]).write_bytes((train / DAMAGED[0]).read_bytes()[:300])
+    (train / DAMAGED[1]).write_bytes(b"")
+    (train / DAMAGED[2]).write_text("<html>403 Forbidden</html>")
+    (root / "val/dog/02.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (root / "val/dog/04.jpg").unlink()
+    return root
+
+
+def arguments(photos: Path, run_dir: Path) -> list[str]:
+    return [
+        "data=folder", f"data.root={photos}", "data.workers=1", "data.image_size=32", "batch_size=16",
+        "epochs=2", "augment=none", "optim.lr=1e-3", "schedule.warmup=1it", "log.every=1it",
+        "ema.decay=0.9", f"run_dir={run_dir}",
+    ]  # fmt: skip
+
+
+def test_others_of_the_step_stand_in_on_any_number_of_processes(photos: Path, tmp_path: Path) -> None:
+    runs = {}
+    for processes in (1, 2, 4):
+        folder = tmp_path / str(processes)
+        more = ["data.max_bad=0.1", "data.on_bad=skip"]
+        command = [*arguments(photos, folder), *more]
+        done = (
+            run("hornet-train", *command)
+            if processes == 1
+            else torchrun(processes, "-m", "hornet_train", *command)
+        )
+        assert done.returncode == 0, done.stderr
+        assert "bad_sample" in done.stderr
+        runs[processes] = folder
+    for folder in runs.values():
+        bad = events(folder, "bad_sample")
+        assert sorted(event["path"] for event in bad) == sorted(str(photos / "train" / d) for d in DAMAGED)
+        assert {event["reason"].split("(")[0] for event in bad} == {
+            "cannot be decoded as an image ",
+            "the file is empty ",
+        }
+        evaluations = events(folder, "eval")
+        assert {(event["count"], event["bad"]) for event in evaluations} == {(8, 1)}
+        for kind, keys in (("train", ("loss", "grad_norm")), ("eval", ("loss", "top1"))):
+            ours, alone = events(folder, kind), events(runs[1], kind)
+            assert len(ours) == len(alone)
+            for a, b in zip(ours, alone, strict=True):
+                assert [a[key] for key in keys] == pytest.approx([b[key] for key in keys], rel=2e-5)
+    result = run("hornet-eval", f"checkpoint={runs[1]}", "data.on_bad=skip", f"out={tmp_path}/eval.json")
+    assert result.returncode == 0, result.stderr
+    assert "8 (1 could not be read)" in result.stdout
+    evaluated = json.loads((tmp_path / "eval.json").read_text())
+    assert (evaluated["count"], evaluated["bad"]) == (8, 1)
+    stopped = run("hornet-eval", f"checkpoint={runs[1]}", "data.on_bad=error", f"out={tmp_path}/other.json")
+    assert stopped.returncode == 2
+    assert f"{photos}/val/dog/02.jpg: cannot be decoded" in stopped.stderr
+
+
+def test_too_many_damaged_images_stop_the_run(photos: Path, tmp_path: Path, command: Command) -> None:
+    code, _, err = command("hornet-train", *arguments(photos, tmp_path / "run"), "data.on_bad=skip")
+    assert code == 2
+    assert "of the 40 training samples cannot be read, more than data.max_bad=0.001 allows" in err
+    assert any(str(photos / "train" / damaged) in err for damaged in DAMAGED)
+    assert "hornet-data check" in err
+    code, _, err = command(
+        "hornet-train", *arguments(photos, tmp_path / "run"), "data.on_bad=skip", "data.max_bad=0.1"
+    )
+    assert code == 0, err
