@@ -1,8 +1,8 @@
 """Processes that work on files which may kill them or never let go, and a parent that outlives both.
 
-A `ProcessPoolExecutor` breaks as a whole when one worker dies and cannot say over which file. Here each worker
-has a pipe and a shared number, the item it is at, so that the parent names what killed or holds a worker,
-starts another one, and goes on.
+A `ProcessPoolExecutor` breaks as a whole when one worker dies and cannot say over which file. Here each
+worker has a pipe and a shared number, the item it is at, so that the parent names what killed or holds a
+worker, starts another one, and goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from hornet_train.errors import UserError
+from hornet_train.errors import DataError, UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -82,6 +82,7 @@ def run_crew(
 
     Raises:
         UserError: as `work` raised it.
+        DataError: a worker was killed before it began.
         RuntimeError: a worker failed by a fault of ours; its traceback is on stderr.
     """
     context = multiprocessing.get_context("forkserver")
@@ -115,6 +116,7 @@ def _hand_out(
     workers: int,
 ) -> None:
     """A task for everyone who has none, as long as there are some."""
+    crew[:] = [worker for worker in crew if worker.task is not None or worker.process.is_alive()]
     while len(crew) < workers or any(worker.task is None for worker in crew):
         task = next(waiting, None)
         if task is None:
@@ -172,13 +174,17 @@ def _collect(worker: _Worker[Task]) -> Done[Task, Any] | Lost[Task]:
         result = worker.pipe.recv()
     except (EOFError, ConnectionResetError):
         worker.process.join()
-        item, code = max(worker.at.value, 0), worker.process.exitcode
+        item, code = worker.at.value, worker.process.exitcode
         _stop(worker)
         if code is None or code >= 0:
             raise RuntimeError(f"a worker process ended with exit code {code} at item {item}") from None
         memory = "; out of memory?" if -code == signal.SIGKILL else ""
-        name = signal.Signals(-code).name
-        return Lost(task, item, f"reading it ended the process ({name}{memory})")
+        name = f"{signal.Signals(-code).name}{memory}"
+        if item < 0:
+            raise DataError(
+                f"a worker process was killed before it began ({name}); try fewer --workers"
+            ) from None
+        return Lost(task, item, f"reading it killed the process ({name})")
     if isinstance(result, UserError):
         raise result
     worker.task = None

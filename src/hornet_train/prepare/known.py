@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from hornet_train.data.sources.listing import preview
@@ -22,31 +22,34 @@ class Known:
 
     Attributes:
         name: as people call it.
-        lists: timm's files of wnids it is the union of.
+        file: timm's file of its wnids.
         images: how many images a split has as published.
+        more: indices of ImageNet-1K classes that it has besides.
     """
 
     name: str
-    lists: tuple[str, ...]
-    images: dict[str, int]
+    file: str
+    images: Mapping[str, int] = field(default_factory=dict)
+    more: tuple[int, ...] = ()
 
     def wnids(self) -> frozenset[str]:
-        return frozenset().union(*(_timm_list(name) for name in self.lists))
+        one_k = _timm_list(_1K)
+        return frozenset(_timm_list(self.file)) | {one_k[index] for index in self.more}
 
 
-IMAGENET_1K = Known("ImageNet-1K", (_1K,), {"train": 1_281_167, "val": 50_000})
+IMAGENET_1K = Known("ImageNet-1K", _1K, {"train": 1_281_167, "val": 50_000})
 KNOWN = (
     IMAGENET_1K,
-    Known("HorNet's ImageNet-22K label set (winter21's 10,450 classes and 9 of ImageNet-1K)", (), {}),
-    Known("ImageNet-21K-P, winter21 (imagenet21k_miil_w21)", (_W21,), {}),
-    Known("ImageNet-21K-P, fall11 (imagenet-21k-miil)", ("imagenet21k_miil_synsets.txt",), {}),
-    Known("ImageNet-22K, fall11 (imagenet-22k)", ("imagenet22k_synsets.txt",), {"train": 14_197_122}),
-    Known("ImageNet-22K as Microsoft has it (imagenet-22k-ms)", ("imagenet22k_ms_synsets.txt",), {}),
-    Known("ImageNet-21K as Google has it (imagenet-21k-goog)", ("imagenet21k_goog_synsets.txt",), {}),
-    Known("ImageNet-12K (imagenet-12k)", ("imagenet12k_synsets.txt",), {}),
-    Known("ImageNet-A", ("imagenet_a_synsets.txt",), {}),
-    Known("ImageNet-R", ("imagenet_r_synsets.txt",), {}),
-    Known("mini-ImageNet", ("mini_imagenet_synsets.txt",), {}),
+    Known("HorNet's ImageNet-22K label set (winter21's and 9 of ImageNet-1K)", _W21, more=_APPENDED),
+    Known("ImageNet-21K-P, winter21 (imagenet21k_miil_w21)", _W21),
+    Known("ImageNet-21K-P, fall11 (imagenet-21k-miil)", "imagenet21k_miil_synsets.txt"),
+    Known("ImageNet-22K, fall11 (imagenet-22k)", "imagenet22k_synsets.txt", {"train": 14_197_122}),
+    Known("ImageNet-22K as Microsoft has it (imagenet-22k-ms)", "imagenet22k_ms_synsets.txt"),
+    Known("ImageNet-21K as Google has it (imagenet-21k-goog)", "imagenet21k_goog_synsets.txt"),
+    Known("ImageNet-12K (imagenet-12k)", "imagenet12k_synsets.txt"),
+    Known("ImageNet-A", "imagenet_a_synsets.txt"),
+    Known("ImageNet-R", "imagenet_r_synsets.txt"),
+    Known("mini-ImageNet", "mini_imagenet_synsets.txt"),
 )
 
 
@@ -60,14 +63,14 @@ def recognise(classes: Sequence[str]) -> tuple[Known | None, str]:
         return None, f"a data set of its own: {len(have):,} classes that are not named by WordNet ids"
     near: tuple[float, Known, frozenset[str]] | None = None
     for known in KNOWN:
-        wnids = _wnids(known)
+        wnids = known.wnids()
         if have == wnids:
             return known, f"{known.name}: exactly its {len(wnids):,} classes"
         share = len(have & wnids) / len(have | wnids)
         if near is None or share > near[0]:
             near = share, known, wnids
     assert near is not None
-    if have < _wnids(IMAGENET_1K) and near[0] < 0.9:
+    if have < IMAGENET_1K.wnids() and near[0] < 0.9:
         return None, (
             f"{len(have):,} of ImageNet-1K's 1,000 classes (a subset, as Imagenette, Imagewoof or "
             "ImageNet-100 are)"
@@ -91,15 +94,8 @@ def unknown_wnids(classes: Sequence[str]) -> list[str]:
 
 
 @cache
-def _wnids(known: Known) -> frozenset[str]:
-    if known.lists:
-        return known.wnids()
-    one_k = _timm_list(_1K)
-    return frozenset(_timm_list(_W21)) | {one_k[index] for index in _APPENDED}
-
-
-def _timm_list(file: str) -> list[str]:
-    return _timm_file(file).split()
+def _timm_list(file: str) -> tuple[str, ...]:
+    return tuple(_timm_file(file).split())
 
 
 def _timm_file(file: str) -> str:

@@ -89,7 +89,7 @@ def list_split(folder: Path, name: str) -> SplitLayout:
     folders, files = _entries(folder)
     for file in files:
         _sort_file(file, split, split.loose)
-    classes = []
+    classes: list[str] = []
     for class_name in folders:
         if class_name.startswith("."):
             continue
@@ -130,8 +130,8 @@ def list_root(root: Path, splits: tuple[str, ...]) -> tuple[list[SplitLayout], s
     if not len(whole.paths):
         folders = ", ".join(_entries(root)[0][:5]) or "none"
         raise DataError(
-            f"{root} holds none of {', '.join(f'{name}/' for name in splits)} and no class folders with images "
-            f"in them (folders there: {folders}); is the archive unpacked? Splits of other names: --splits"
+            f"{root} holds none of {', '.join(f'{name}/' for name in splits)} and no images in class folders "
+            f"(folders there: {folders}); is the archive unpacked? Splits of other names: --splits"
         )
     return [whole], "is a split" if name in splits else "no splits"
 
@@ -185,3 +185,8 @@ def _label_files(folder: Path) -> list[Path]:
             if extension in _LABEL_FILES and speaks:
                 found.append(place / name)
     return found
+
+
+def some(count: int, noun: str) -> str:
+    """`1 image`, `1,281,167 images`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

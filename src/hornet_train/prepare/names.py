@@ -46,12 +46,10 @@ def _folded(name: str) -> str:
 
 
 def _singular(name: str) -> str:
+    """What singular and plural share: butterfli(es), butterfly; hous(es), hous(e); glass(es), glass."""
     folded = _folded(name)
-    if len(folded) < _LONG or folded.endswith("ss"):
-        return folded
-    if folded.endswith("ies"):
-        return folded[:-3] + "y"
-    return re.sub(r"(?<=[sxz]|ch|sh)es$|s$".replace("(?<=[sxz]|ch|sh)es", "(?<=[sxzh])es"), "", folded)
+    stem = folded if folded.endswith("ss") else re.sub(r"(es|s|e)$", "", folded)
+    return re.sub(r"y$", "i", stem) if len(stem) >= _LONG - 2 else folded
 
 
 def _one_edit_apart(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -64,7 +62,7 @@ def _one_edit_apart(names: Sequence[str]) -> list[tuple[str, str]]:
         if len(name) >= _LONG:
             for key in {name, *(name[:i] + name[i + 1 :] for i in range(len(name)))}:
                 shorter[key].append(name)
-    found = set()
+    found: set[tuple[str, str]] = set()
     for group in shorter.values():
         for i, one in enumerate(group):
             found.update((one, other) for other in group[i + 1 :] if _differ_in_a_letter(one, other))
