@@ -31,7 +31,8 @@ Commands; hornet-data <command> --help tells more:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
-    run_command(_work, _answer_questions, arguments, after_interrupt="; the same command starts again")
+    after = "; the same command starts again, and keeps what pack has finished"
+    run_command(_work, _answer_questions, arguments, after_interrupt=after, needs_timm=False)
 
 
 def _answer_questions(arguments: list[str]) -> list[str] | None:

@@ -133,9 +133,8 @@ def _judge_split(layout: SplitLayout, report: Report) -> None:
                 f"({preview(layout.loose)})"
             )
     if layout.empty:
-        report.faults.append(
-            f"{name}/ has {some(len(layout.empty), 'class folder')} without an image ({preview(layout.empty)})"
-        )
+        empty = some(len(layout.empty), "class folder")
+        report.faults.append(f"{name}/ has {empty} without an image ({preview(layout.empty)})")
     if layout.unlisted:
         report.faults.append(f"folders that cannot be listed: {preview(layout.unlisted)}")
     if layout.nested:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from hornet_train.data.sources.listing import preview
 
@@ -99,7 +100,8 @@ def _timm_list(file: str) -> tuple[str, ...]:
 
 
 def _timm_file(file: str) -> str:
-    """A file of timm's metadata; read as it is, since `ImageNetInfo` does not offer all of them."""
-    data = pkgutil.get_data("timm.data", f"_info/{file}")
-    assert data is not None
-    return data.decode("utf-8")
+    """A file of timm's metadata, found without importing timm, whose `ImageNetInfo` does not offer all."""
+    spec = find_spec("timm")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], "data", "_info", file).read_text(encoding="utf-8")

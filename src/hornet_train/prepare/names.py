@@ -30,10 +30,12 @@ def near_duplicates(names: Sequence[str]) -> list[tuple[str, str, str]]:
         for group in groups.values():
             for other in group[1:]:
                 pairs.setdefault((group[0], other), difference)
-    for one, other in _one_edit_apart(sorted({_folded(name) for name in spoken})):
-        first, second = (next(n for n in spoken if _folded(n) == folded) for folded in (one, other))
-        if (first, second) not in pairs and (second, first) not in pairs:
-            pairs[first, second] = "one letter"
+    spelt: dict[str, int] = {}  # folded name -> where it is first met
+    for at, name in enumerate(spoken):
+        spelt.setdefault(_folded(name), at)
+    for one, other in _one_edit_apart(sorted(spelt)):
+        first, second = sorted((spelt[one], spelt[other]))
+        pairs.setdefault((spoken[first], spoken[second]), "one letter")
     return [(one, other, difference) for (one, other), difference in pairs.items()]
 
 

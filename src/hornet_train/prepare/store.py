@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
+from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -47,7 +48,7 @@ class Store:
             raise ConfigError(f"{self.out}: {self._lock.read().strip()} packs {self._split} there") from None
         except OSError as error:
             raise ConfigError(
-                f"{self.out} cannot be locked ({error.strerror}): choose a file system with locks"
+                f"{self.out} cannot be locked ({error.strerror}): choose another file system"
             ) from error
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -72,13 +73,11 @@ class Store:
             ConfigError: the folder holds shards of other arguments, or of other images.
         """
         place = self.work / "plan.json"
-        there = sorted(path.name for path in self.out.glob(f"{self._split}[-.]*") if path.is_file())
+        there = sorted(path.name for path in self.out.glob(f"{escape(self._split)}[-.]*") if path.is_file())
         if not place.exists():
             if there:
-                raise ConfigError(
-                    f"{self.out} holds {there[0]}, and no {self.work.name}/ that tells of it: choose an empty "
-                    "folder"
-                )
+                untold = f"{self.out} holds {there[0]}, and no {self.work.name}/ tells of it"
+                raise ConfigError(f"{untold}: choose an empty folder")
             return None
         try:
             plan: dict[str, Any] = read_json(place)
@@ -106,6 +105,9 @@ class Store:
         return plan
 
     def keep_plan(self, plan: Mapping[str, Any]) -> None:
+        """Begin with a plan; records of another one are of no use any more."""
+        for record in self.work.glob("*.json"):
+            record.unlink()
         write_json(self.work / "plan.json", plan)
 
     def record(self, file: str) -> Written | None:
