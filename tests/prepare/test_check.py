@@ -38,7 +38,7 @@ def damaged(path: Path) -> dict[str, str]:
 def test_a_whole_tree_is_usable(check: Command, tmp_path: Path) -> None:
     code, out, err = check(photographs(tmp_path / "photos"))
     assert (code, err) == (0, "")
-    assert "train: 3 classes, 15 images, 5 to 5 a class" in out
+    assert "train: 3 classes, 15 images, 5 a class" in out
     assert "classes: train and val have the same" in out
     assert "val: median 120x90 pixels, the shortest side 90, 0 with a side below 32" in out
     assert "train: 15 of 15 images decode, 0 damaged" in out

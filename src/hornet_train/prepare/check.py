@@ -123,9 +123,10 @@ def _judge_split(layout: SplitLayout, report: Report) -> None:
         counts = [0] * len(layout.classes)
         for label in layout.labels:
             counts[label] += 1
+        least, most = min(counts), max(counts)
+        spread = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         report.lines.append(
-            f"{name}: {len(layout.classes):,} classes, {len(layout.paths):,} images, "
-            f"{min(counts):,} to {max(counts):,} a class"
+            f"{name}: {len(layout.classes):,} classes, {len(layout.paths):,} images, {spread} a class"
         )
         if layout.loose:
             report.warnings.append(

@@ -53,9 +53,9 @@ def pack(
             _verify(store, shards, rest, workers, timeout)
             _finish(layout, store, shards, plan)
         except SampleError as error:
-            raise DataError(
-                f"{error}; or leave damaged images out: --on-bad skip, into an empty folder"
-            ) from error
+            if arguments.on_bad == "skip":  # it was sound when damage was looked for
+                raise
+            raise DataError(f"{error}; or leave out what is damaged: --on-bad skip, new OUT") from error
         except OSError as error:
             raise ConfigError(
                 f"{error.filename or out} cannot be written or read ({error.strerror}); finished shards are "

@@ -111,9 +111,18 @@ class Store:
         write_json(self.work / "plan.json", plan)
 
     def record(self, file: str) -> Written | None:
-        """What is known of a finished shard."""
+        """What is known of a finished shard; None of one that is not.
+
+        Raises:
+            DataError: the record is not as it was written.
+        """
         place = self.work / f"{file}.json"
-        return Written(**read_json(place)) if place.exists() else None
+        if not place.exists():
+            return None
+        try:
+            return Written(**read_json(place))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{place} is damaged ({error}); remove it, and its shard is made anew") from error
 
     def keep_record(self, file: str, written: Written) -> None:
         write_json(self.work / f"{file}.json", asdict(written))
