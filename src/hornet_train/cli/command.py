@@ -26,6 +26,7 @@ def run_command(
     arguments: list[str] | None = None,
     *,
     after_interrupt: str = "",
+    needs_timm: bool = True,
 ) -> NoReturn:
     """Run a command and exit: 0 done, 2 the user's mistake (told without a traceback), else a bug of ours.
 
@@ -34,6 +35,7 @@ def run_command(
         questions: answers --help and the like; gives the overrides where there is something to do.
         arguments: None for those of the command line.
         after_interrupt: what to tell who has pressed Ctrl-C.
+        needs_timm: whether `work` uses models; timm takes seconds to import.
 
     HORNET_DEBUG=1 shows the traceback of a user's mistake too.
     """
@@ -41,7 +43,8 @@ def run_command(
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
-            import_timm()
+            if needs_timm:
+                import_timm()
             work(overrides)
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":

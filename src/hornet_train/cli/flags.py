@@ -1,0 +1,98 @@
+"""Flags, for the commands that have no config: argparse that tells mistakes as our other commands do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from typing import Any, NoReturn
+
+from hornet_train.errors import ConfigError, did_you_mean
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose mistakes are ConfigErrors, with the nearest flag for an unknown one."""
+
+    def __init__(self, command: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=command,
+            description=description,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def read(self, arguments: list[str]) -> argparse.Namespace:
+        """The flags' values.
+
+        Raises:
+            ConfigError: an unknown flag, a missing or impossible value.
+        """
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for argument in arguments:
+            name = argument.split("=", 1)[0]
+            if name.startswith("--") and name not in flags:
+                raise ConfigError(f"unknown flag {name} of {self.prog}: {did_you_mean(name, flags)}")
+        return self.parse_args(arguments)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError instead of exiting."""
+        raise ConfigError(f"{message} (see {self.prog} --help)")
+
+
+def whole(least: int, most: int | None = None) -> Any:
+    """A type for argparse: a whole number in bounds."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least or (most is not None and int(text) > most):
+            bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
+        return int(text)
+
+    return parse
+
+
+def positive(text: str) -> float:
+    """A type for argparse: a finite number above 0."""
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return float(text)
+
+
+def size(text: str) -> int:
+    """A type for argparse: bytes, as 512MB, 1.5GiB or 1000000."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B)?", text, re.IGNORECASE)
+    unit = (found[2] or "").upper() if found else ""
+    if not found or unit not in _UNITS or float(found[1]) * _UNITS[unit] < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512MB, 1.5GB or 300MiB")
+    return int(float(found[1]) * _UNITS[unit])
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A type for argparse: distinct folder names, comma-separated."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if (
+        not all(parts)
+        or len(set(parts)) < len(parts)
+        or any("/" in part or part in (".", "..") for part in parts)
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not names of folders such as train,val")
+    return parts
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def add_workers(parser: Parser) -> None:
+    """The flag that every parallel command has."""
+    parser.add_argument(
+        "--workers",
+        type=whole(1),
+        default=cores(),
+        metavar="N",
+        help="processes (default: the cores there are, here %(default)s)",
+    )

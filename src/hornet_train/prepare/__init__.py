@@ -1,0 +1,1 @@
+"""Data sets before they are trained on: checked, and packed into shards."""

@@ -1,0 +1,62 @@
+"""How far a long preparation is: a bar on a terminal, a line now and then elsewhere; on stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, cast
+
+from hornet_train.track.text import SafeStream, duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts `total` items of some unit; used in a `with`."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, max(total, 1), unit
+        self._stream = SafeStream(sys.stderr or io.StringIO())
+        self._begin = self._told = time.monotonic()
+        self._bar: RichProgress | None = None
+        if self._stream.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            console = Console(file=cast(IO[str], self._stream), force_terminal=True, highlight=False)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+            rate = TextColumn("{task.fields[rate]}")
+            self._bar = Bar(*columns, rate, TimeRemainingColumn(), console=console, expand=True)
+            self._task = self._bar.add_task(title, total=self._total, rate="")
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def reached(self, done: int) -> None:
+        """`done` items are behind us. Cheap enough to be called often."""
+        now = time.monotonic()
+        rate = done / max(now - self._begin, 1e-3)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s")
+        elif now - self._told >= _LINE_SECONDS:
+            self._told = now
+            left = duration((self._total - done) / rate if rate else None)
+            self._stream.write(
+                f"{self._title}: {done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s, {left} left\n"
+            )
+            self._stream.flush()

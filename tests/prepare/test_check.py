@@ -1,0 +1,222 @@
+"""`hornet-data check` on whole and broken trees, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from prepare_trees import hornet_data, marked, open_when_read, photographs, reads, wait_for
+
+from hornet_train.prepare.known import IMAGENET_1K
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def check(command: Command, tmp_path: Path) -> Command:
+    """Runs the check of a root; damaged files are listed in tmp_path."""
+
+    def call(root: Path, *flags: str) -> tuple[int, str, str]:
+        more = [] if "--no-decode" in flags else ["--csv", f"{tmp_path}/lists/bad.csv", "--workers", "2"]
+        return command("hornet-data", "check", str(root), *more, *flags)
+
+    return call
+
+
+def damaged(path: Path) -> dict[str, str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {Path(row["path"]).name: row["reason"] for row in csv.DictReader(file)}
+
+
+def test_a_whole_tree_is_usable(check: Command, tmp_path: Path) -> None:
+    code, out, err = check(photographs(tmp_path / "photos"))
+    assert (code, err) == (0, "")
+    assert "train: 3 classes, 15 images, 5 a class" in out
+    assert "classes: train and val have the same" in out
+    assert "val: median 120x90 pixels, the shortest side 90, 0 with a side below 32" in out
+    assert "train: 15 of 15 images decode, 0 damaged" in out
+    assert out.splitlines()[-1] == "usable"
+    assert "warning" not in out
+    assert not (tmp_path / "lists").exists()
+
+
+def test_every_kind_of_damage_is_listed_and_too_much_is_unusable(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    folder = root / "train" / "astronaut"
+    os.truncate(folder / "00.jpg", 1000)
+    os.truncate(folder / "01.jpg", 0)
+    (folder / "02.jpg").write_text("<html>404</html>")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    os.mkfifo(folder / "hangs.jpg")
+    (root / "train" / "coffee" / "00.png").rename(root / "train" / "coffee" / "00.jpg")
+    shutil.copy(root / "train" / "coffee" / "01.png", root / "train" / "coffee" / "copy.png")
+    Image.new("RGB", (200, 8)).save(root / "val" / "coffee" / "flat.png")
+    code, out, err = check(root, "--timeout", "0.5")
+    assert code == 2
+    assert "cannot be trained on as it is" in err
+    reasons = damaged(tmp_path / "lists" / "bad.csv")
+    assert {name: reason.split(" (")[0] for name, reason in reasons.items()} == {
+        "00.jpg": "cannot be decoded as an image",
+        "01.jpg": "the file is empty",
+        "02.jpg": "cannot be decoded as an image",
+        "gone.jpg": "cannot be read",
+        "hangs.jpg": "reading it took more than 0.5 seconds",
+    }
+    assert "train: 13 of 18 images decode, 5 damaged" in out
+    assert "train: 1 PNG called .jpg; decoded all the same" in out
+    assert "train: one file has the bytes of another (coffee/copy.png = coffee/01.png)" in out
+    assert "the shortest side 8, 1 with a side below 32" in out
+    assert out.splitlines()[-1] == ("not usable: 5 of 18 images in train/ are damaged, more than 0.1%")
+
+
+def test_one_damaged_file_in_a_thousand_is_usable(check: Command, tmp_path: Path) -> None:
+    root = tmp_path / "dots"
+    for name in ("a", "b"):
+        (root / "train" / name).mkdir(parents=True)
+        for i in range(500):
+            Image.new("L", (1, 1), i % 256).save(root / "train" / name / f"{i}.png")
+    (root / "train" / "a" / "7.png").write_bytes(b"")
+    code, out, err = check(root)
+    assert (code, err) == (0, "")
+    assert "no val/" in out
+    last = "usable: training replaces the 1 damaged (at most 0.1% of a split) by other samples"
+    assert out.splitlines()[-1] == last
+    (root / "train" / "a" / "8.png").write_bytes(b"")
+    code, out, _ = check(root)
+    assert code == 2
+    assert "2 of 1,000 images in train/ are damaged, more than 0.1%" in out.splitlines()[-1]
+
+
+def test_a_reader_that_is_killed_does_not_end_the_check(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos", splits=("train",))
+    fifo = root / "train" / "chelsea" / "02b.webp"
+    os.mkfifo(fifo)
+    mark = str(tmp_path)
+    process = hornet_data("check", str(root), "--workers", "2", "--csv", str(tmp_path / "bad.csv"), mark=mark)
+    handle = open_when_read(fifo)
+    (reader,) = (pid for pid in marked(mark) if reads(pid, fifo))
+    os.kill(reader, signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    os.close(handle)
+    assert process.returncode == 2, err
+    assert damaged(tmp_path / "bad.csv") == {
+        "02b.webp": "reading it killed the process (SIGKILL; out of memory?)"
+    }
+    assert "train: 15 of 16 images decode, 1 damaged" in out  # those beside it in its batch too
+    wait_for(lambda: not marked(mark))
+
+
+def test_classes_that_differ_or_nearly_coincide(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    (root / "val" / "coffee").rename(root / "val" / "Coffee")
+    code, out, _ = check(root, "--no-decode")
+    assert code == 2
+    assert "classes 'Coffee' and 'coffee' differ only in case, spaces, hyphens or underscores" in out
+    assert "1 in val but not in train (Coffee); 1 in train but not in val (coffee)" in out.splitlines()[-1]
+
+
+def test_faults_of_the_layout(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    (root / "train" / "empty").mkdir()
+    (root / "train" / "notes.txt").touch()
+    (root / "train" / "coffee" / ".hidden.png").touch()
+    shutil.copytree(root / "val" / "coffee", root / "train" / "coffee" / "deep")
+    shutil.copy(root / "val" / "coffee" / "00.png", root / "train" / "loose.png")
+    code, out, _ = check(root, "--no-decode")
+    assert code == 2
+    assert "train: 1 file passed over: hidden" in out
+    assert "train: 1 file passed over: named .txt" in out
+    assert "train: 5 images deeper than the class folder; used all the same" in out
+    assert "warning: train: 1 image beside the class folders, not used (loose.png)" in out
+    assert out.splitlines()[-1].startswith("not usable: train/ has 1 class folder without an image (empty)")
+
+
+def test_a_flat_val_needs_its_labels(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos", splits=("train",))
+    (root / "val").mkdir()
+    for file in (root / "train" / "coffee").iterdir():
+        shutil.copy(file, root / "val" / file.name)
+    code, out, _ = check(root)
+    assert code == 2
+    assert "val: 5 images without class folders" in out
+    assert "val/ has no class folders and no labels file" in out.splitlines()[-1]
+    labels = root / "LOC_val_solution.csv"
+    labels.write_text("ImageId,PredictionString\n")
+    code, out, _ = check(root)
+    assert code == 0
+    assert f"val: for its labels set data.val_labels={labels}" in out
+    assert "val: 5 of 5 images decode" in out
+
+
+def test_a_split_alone_and_class_folders_alone(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    code, out, _ = check(root / "train", "--no-decode")
+    assert code == 0
+    assert f"layout: {root}/train is the split itself; data.root={root}" in out
+    (root / "train").rename(tmp_path / "classes")
+    code, out, _ = check(tmp_path / "classes", "--no-decode")
+    assert code == 2
+    assert f"put the class folders into {tmp_path}/classes/train/" in out.splitlines()[-1]
+
+
+def test_known_data_sets_are_recognised(check: Command, tmp_path: Path) -> None:
+    wnids = sorted(IMAGENET_1K.wnids())
+    for wnid in wnids:
+        (tmp_path / "train" / wnid).mkdir(parents=True)
+        (tmp_path / "train" / wnid / "x.JPEG").touch()
+    code, out, _ = check(tmp_path, "--no-decode")
+    assert code == 0
+    assert "classes: ImageNet-1K: exactly its 1,000 classes" in out
+    assert "warning: train: ImageNet-1K has 1,281,167 images: 1,280,167 missing" in out
+    for wnid in wnids[:10]:
+        (tmp_path / "woofs" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / wnid).rename(tmp_path / "woofs" / "train" / wnid)
+    out = check(tmp_path / "woofs", "--no-decode")[1]
+    assert "10 of ImageNet-1K's 1,000 classes (a subset" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["nowhere"], "nowhere does not exist; give the folder that holds train/ and val/"),
+        (["."], ". holds none of train/, val/ and no images in class folders"),
+        ([".", "--split", "x"], "unknown flag --split of hornet-data check: did you mean '--splits'?"),
+        ([".", "--splits", "a,,b"], "'a,,b' is not names of folders"),
+        ([".", "--workers", "0"], "'0' is not a whole number at least 1"),
+        ([".", "--no-decode", "--csv", "x"], "leave them out with --no-decode"),
+        ([], "the following arguments are required: ROOT"),
+    ],
+)
+def test_mistakes_are_told(
+    command: Command, tmp_path: Path, monkeypatch, flags: list[str], told: str
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("hornet-data", "check", *flags)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 3
+
+
+def test_help_lists_the_commands(command: Command) -> None:
+    code, out, _ = command("hornet-data", "--help")
+    assert code == 0
+    assert "check" in out
+    assert "pack" in out
+    assert "--no-decode" in command("hornet-data", "check", "--help")[1]
+    assert "did you mean 'check'" in command("hornet-data", "chek")[2]
+
+
+def test_unicode_forms_of_one_name(check: Command, tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        folder = tmp_path / "photos" / "train" / unicodedata.normalize(form, "grün")
+        folder.mkdir(parents=True)
+        Image.new("L", (1, 1)).save(folder / "x.png")
+    assert "differ only in Unicode form" in check(tmp_path / "photos", "--no-decode")[1]

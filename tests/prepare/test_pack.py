@@ -1,0 +1,237 @@
+"""`hornet-data pack`: what it writes is read by others' readers, and a kill costs the shard it hits."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from prepare_trees import hornet_data, marked, open_when_read, photographs, wait_for
+
+from hornet_train.data.address import epoch_order
+from hornet_train.data.sources import FolderSource
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photographs(tmp_path / "photos", splits=("train",), each=7)
+
+
+@pytest.fixture
+def pack(command: Command, photos: Path, tmp_path: Path) -> Command:
+    """Packs the photographs into a folder of that name."""
+
+    def call(out: str, *flags: str) -> tuple[int, str, str]:
+        return command("hornet-data", "pack", str(photos), str(tmp_path / out), "--workers", "2", *flags)
+
+    return call
+
+
+def index_of(out: Path) -> dict[str, object]:
+    """The index, after its sums and sizes have been compared with the files."""
+    index = json.loads((out / "train.index.json").read_text())
+    for shard in index["shards"]:
+        content = (out / shard["file"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (shard["bytes"], shard["sha256"])
+    return index
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+
+def expected(photos: Path) -> list[tuple[bytes, int]]:
+    """Bytes and label of every sample in the order of seed 0."""
+    source = FolderSource(photos, "train")
+    order = epoch_order(0, 0, len(source))
+    return [(Path(source.locate(i)).read_bytes(), source.read(i)[1]) for i in order.tolist()]
+
+
+def test_parquet_is_what_datasets_reads(pack: Command, photos: Path, tmp_path: Path) -> None:
+    code, out, err = pack("out", "--format", "parquet", "--shards", "4")
+    assert (code, err) == (0, "")
+    assert "21 samples in 4 shards" in out
+    index = index_of(tmp_path / "out")
+    assert index["classes"] == ["astronaut", "chelsea", "coffee"]
+    assert [shard["samples"] for shard in index["shards"]] == [5, 5, 5, 6]
+    files = [f"train-{k:05d}-of-00004.parquet" for k in range(4)]
+    assert [shard["file"] for shard in index["shards"]] == files
+    read = datasets.load_dataset(
+        "parquet",
+        data_files=[str(tmp_path / "out" / file) for file in files],
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert read.features["label"].names == index["classes"]
+    assert isinstance(read.features["image"], datasets.Image)
+    assert read[0]["image"].size == (120, 90)
+    raw = read.cast_column("image", datasets.Image(decode=False))
+    assert [(row["image"]["bytes"], row["label"]) for row in raw] == expected(photos)
+    assert (photos / "train" / raw[0]["image"]["path"]).read_bytes() == raw[0]["image"]["bytes"]
+
+
+def test_tars_hold_an_image_and_its_class_under_one_key(pack: Command, photos: Path, tmp_path: Path) -> None:
+    assert pack("out", "--format", "webdataset", "--shard-size", "150kB")[0] == 0
+    index = index_of(tmp_path / "out")
+    total = sum(len(data) for data, _ in expected(photos))
+    assert len(index["shards"]) == -(-total // 150_000)
+    found, keys = [], []
+    for shard in index["shards"]:
+        with tarfile.open(tmp_path / "out" / shard["file"]) as tar:
+            members = tar.getmembers()
+            for image, label in zip(members[::2], members[1::2], strict=True):
+                key, extension = image.name.split(".")
+                assert label.name == f"{key}.cls"
+                assert extension in ("jpg", "png", "webp")
+                keys.append(key)
+                found.append((tar.extractfile(image).read(), int(tar.extractfile(label).read())))
+    assert found == expected(photos)
+    assert len(set(keys)) == 21
+
+
+def test_only_larger_images_are_made_smaller(pack: Command, photos: Path, tmp_path: Path) -> None:
+    large = Image.open(photos / "train" / "coffee" / "00.png").resize((301, 402), Image.Resampling.BICUBIC)
+    large.save(photos / "train" / "coffee" / "00.png")
+    assert pack("out", "--format", "parquet", "--shards", "1", "--shorter-side", "100")[0] == 0
+    rows = pq.read_table(tmp_path / "out" / "train-00000-of-00001.parquet").column("image").to_pylist()
+    found = {row["path"]: row["bytes"] for row in rows}
+    for path, data in found.items():
+        if path != "coffee/00.png":
+            assert data == (photos / "train" / path).read_bytes()
+    made = Image.open(io.BytesIO(found["coffee/00.png"]))
+    assert (made.format, made.size) == ("JPEG", (100, 134))
+    wanted = np.asarray(large.resize((100, 134), Image.Resampling.BICUBIC), dtype=int)
+    assert np.abs(np.asarray(made, dtype=int) - wanted).mean() < 2  # what JPEG at quality 95 changes
+
+
+def test_row_groups_are_of_a_hundred(command: Command, tmp_path: Path) -> None:
+    for i in range(250):
+        path = tmp_path / "dots" / "train" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (1, 1), i).save(path)
+    out = tmp_path / "out"
+    assert command("hornet-data", "pack", f"{tmp_path}/dots", str(out), "--format", "parquet")[0] == 0
+    file = pq.ParquetFile(out / "train-00000-of-00001.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(3)] == [100, 100, 50]
+
+
+def test_a_kill_costs_the_shard_it_hits(pack: Command, photos: Path, tmp_path: Path) -> None:
+    arguments = ("--format", "parquet", "--shards", "7")
+    assert pack("whole", *arguments)[0] == 0
+    image, kept = photos / "train" / "chelsea" / "03.webp", tmp_path / "kept.webp"
+    image.rename(kept)
+    os.mkfifo(image)
+    mark, out = str(tmp_path), tmp_path / "out"
+    process = hornet_data("pack", str(photos), str(out), *arguments, "--workers", "2", mark=mark)
+    handle = open_when_read(image)
+    wait_for(lambda: len(list((out / ".train.pack").glob("*.parquet.json"))) == 6)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_for(lambda: not marked(mark))  # no writer goes on without its parent
+    os.close(handle)
+    assert len(list((out / ".train.pack").glob("*.part"))) == 1
+    assert not (out / "train.index.json").exists()
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
+    assert len(times) == 6
+
+    image.unlink()
+    kept.rename(image)
+    spoilt, *sound = sorted(times)
+    with (out / spoilt).open("r+b") as file:
+        file.seek(100)
+        file.write(b"\0\0\0\0")
+    code, told, err = pack("out", *arguments)
+    assert (code, err) == (0, "")
+    assert f"{spoilt} is made anew: another SHA-256" in told
+    assert "5 shards of 7 kept" in told
+    assert {name: (out / name).stat().st_mtime_ns for name in sound} == {name: times[name] for name in sound}
+    assert not list((out / ".train.pack").glob("*.part"))
+    assert contents(out) == contents(tmp_path / "whole")
+
+    code, _, err = pack("out", "--format", "parquet", "--shards", "7", "--seed", "1")
+    assert code == 2
+    assert "holds shards of other arguments: seed was 0, is 1" in err
+    shutil.copy(image, image.with_name("new.webp"))
+    code, _, err = pack("out", *arguments)
+    assert code == 2
+    assert "was begun with other images" in err
+
+
+def test_a_damaged_image_stops_or_is_left_out(pack: Command, photos: Path, tmp_path: Path) -> None:
+    path = photos / "train" / "astronaut" / "02.jpg"
+    os.truncate(path, 1500)
+    code, _, err = pack("out", "--format", "webdataset", "--shards", "5")
+    assert code == 2
+    assert str(path) in err
+    assert "--on-bad skip" in err
+    code, told, _ = pack("skip", "--format", "webdataset", "--shards", "5", "--on-bad", "skip")
+    assert code == 0
+    assert "1 damaged image left out" in told
+    index = index_of(tmp_path / "skip")
+    assert [shard["samples"] for shard in index["shards"]] == [4, 4, 4, 4, 4]
+    with (tmp_path / "skip" / "train.skipped.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == str(path)
+    assert row["reason"].startswith("cannot be decoded")
+
+
+def test_a_disk_without_room_is_told(photos: Path, tmp_path: Path) -> None:
+    def little_room() -> None:  # as a full disk: a write past it fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    out = tmp_path / "out"
+    process = hornet_data(
+        "pack", str(photos), str(out), "--format", "parquet", "--shards", "1", preexec_fn=little_room
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert f"{out}/train-00000-of-00001.parquet cannot be written (File too large)" in err
+    assert "Traceback" not in err
+    assert "ignored" not in err
+    assert not list((out / ".train.pack").glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--format", "zip"), "invalid choice: 'zip'"),
+        (("--format", "parquet", "--quality", "90"), "set that too"),
+        (("--format", "parquet", "--shards", "22"), "--shards 22: there are 21 images only"),
+        (("--format", "parquet", "--shards", "2", "--shard-size", "1MB"), "not allowed with argument"),
+        (("--format", "parquet", "--shard-size", "big"), "'big' is not a size such as 512MB"),
+        (("--format", "parquet", "--split", "val"), "val is not a folder; set --split to one of those in"),
+        ((), "the following arguments are required: --format"),
+    ],
+)
+def test_mistakes_are_told(pack: Command, flags: tuple[str, ...], told: str) -> None:
+    code, _, err = pack("out", *flags)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_used_is_told(pack: Command, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot be written (Not a directory)" in pack("file", "--format", "parquet", "--shards", "1")[2]
+    assert "whose images it is to hold" in pack("photos/train/out", "--format", "parquet")[2]
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "train-00000-of-00002.parquet").touch()
+    assert "choose an empty folder" in pack("taken", "--format", "parquet")[2]
+    shutil.rmtree(photos / "train" / "coffee")
+    (photos / "train" / "coffee").mkdir()
+    assert "class folders without an image (coffee)" in pack("out", "--format", "parquet")[2]
