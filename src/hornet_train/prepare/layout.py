@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hornet_train.data.sources.listing import EXTENSIONS
+from hornet_train.data.sources.tree import EXTENSIONS
 from hornet_train.errors import DataError
 
 _LABEL_FILES = (".txt", ".csv")
