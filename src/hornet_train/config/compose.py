@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -16,20 +16,33 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hornet_train.config.schema import Config, EvalConfig, InfoConfig
+from hornet_train.config.schema import EVALUATION_DATA, Config, EvalConfig, InfoConfig, SuiteData
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
 
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
 EVAL_GROUPS = ("model", "data", "dist")
 INFO_GROUPS = ("model",)
-PATHS = ("data.root", "run_dir", "init_from", "init_map", "checkpoint", "out")  # taken as they are typed
+PATHS = (
+    "data.root",
+    "data.val_labels",
+    "data.labels",
+    "run_dir",
+    "init_from",
+    "init_map",
+    "checkpoint",
+    "out",
+)  # taken as they are typed
+EVALUATION_ONLY = tuple(  # options of data that hornet-train refuses
+    name for kind in EVALUATION_DATA for name in get_args(get_type_hints(kind)["source"])
+)
 FREE = ("model.args",)  # mappings whose keys are not ours to know
 TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "model.drop_path",
     "model.grad_checkpointing",
     "data.drop_last",
     "data.val",
+    "data.train_dir",
     "data.train_count",
 )
 NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
@@ -102,6 +115,10 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
         ConfigError: with every fault found.
     """
     parsed, faults = _parse(overrides, EVAL_GROUPS)
+    if parsed.get("suite") is not None:
+        if "data" in parsed:
+            faults.append(f"data={parsed['data']} and suite= exclude each other: suite= finds its own data")
+        parsed["data"] = "_suite"
     checkpoint = parsed.get("checkpoint")
     trained = stored(str(checkpoint)) if checkpoint is not None else None
     if checkpoint is None:
@@ -127,7 +144,9 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
         tree.precision = kept.get("precision", tree.precision)
 
     def check(config: EvalConfig) -> Iterable[str]:
-        return data_rules(config.data)
+        yield from data_rules(config.data)
+        if isinstance(config.data, SuiteData) and config.suite is None:
+            yield "data.source=suite: which sets is said by suite=all or suite=[imagenet_a,imagenet_r]"
 
     return _checked(EvalConfig, "eval", parsed, EVAL_GROUPS, faults, check, from_training)
 

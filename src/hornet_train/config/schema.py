@@ -5,13 +5,14 @@ The defaults stand in conf/ and nowhere else. pydantic checks types and ranges a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
 from hornet_train.config.duration import Duration
+from hornet_train.errors import did_you_mean
 
 C = TypeVar("C")
 
@@ -81,6 +82,9 @@ class FolderData(_Images):
     root: str | None
     classes: Literal["any", "imagenet_1k", "imagenet_22k"]  # checked against what is on the disk
     val: bool  # false: there is no root/val and the run evaluates nothing
+    train_dir: str  # folder below root
+    val_dir: str
+    val_labels: str | None  # labels file of ImageNet's loose val images; null: val has class folders
 
 
 @_frozen
@@ -94,7 +98,36 @@ class SyntheticData(_Images):
     source_size: Count  # pixels, square, before the transforms
 
 
-Data = Annotated[DigitsData | FolderData | SyntheticData, Field(discriminator="source")]
+@_frozen
+class SetData(_Images):
+    """A set that ImageNet classifiers are evaluated on; root is its folder."""
+
+    source: Literal["imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_c"]
+    root: str | None
+
+
+@_frozen
+class RealData(_Images):
+    """ImageNet's validation images under ReaL's labels."""
+
+    source: Literal["imagenet_real"]
+    root: str | None  # the val folder, or the one that holds it
+    labels: str | None  # real.json; null: the published labels
+
+
+@_frozen
+class SuiteData(_Images):
+    """Several such sets, chosen by `suite`, in their usual folders below root."""
+
+    source: Literal["suite"]
+    root: str | None
+
+
+EVALUATION_DATA = (SetData, RealData, SuiteData)
+
+Data = Annotated[
+    DigitsData | FolderData | SyntheticData | SetData | RealData | SuiteData, Field(discriminator="source")
+]
 
 
 @_frozen
@@ -249,6 +282,33 @@ class InfoConfig:
     model: Model
 
 
+EvaluationSet = Literal[
+    "imagenet",
+    "imagenet_real",
+    "imagenet_v2",
+    "imagenet_v2_threshold",
+    "imagenet_v2_top",
+    "imagenet_a",
+    "imagenet_r",
+    "imagenet_sketch",
+    "imagenet_c",
+]
+
+
+def _suite(value: object) -> object:
+    if value is None or value == "all":
+        return value
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not names:
+        raise ValueError("is neither all nor a list of evaluation sets, as in [imagenet,imagenet_a]")
+    for name in names:
+        if name not in get_args(EvaluationSet):
+            raise ValueError(
+                f"no evaluation set {name!r}; {did_you_mean(str(name), get_args(EvaluationSet))}"
+            )
+    return tuple(dict.fromkeys(names))  # each once
+
+
 @_frozen
 class EvalConfig:
     """An evaluation of a checkpoint."""
@@ -257,6 +317,9 @@ class EvalConfig:
     weights: Literal["ema", "model"] | None  # null: those that made it the best, else the average
     out: str | None  # null: eval.json beside the checkpoint
     init_map: str | None  # which row of the checkpoint's head each class takes: a .pth or .txt of indices
+    suite: Annotated[
+        tuple[EvaluationSet, ...] | Literal["all"] | None, BeforeValidator(_suite)
+    ]  # sets below data.root; all: those that are there
     batch_size: Count  # images a rank forwards at once
     precision: Literal["fp32", "bf16", "fp16"]
     model: Model

@@ -121,13 +121,26 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         for one, other in pairwise(config.schedule.milestones):
             if one.unit == other.unit and one.value >= other.value:
                 yield f"schedule.milestones: {one} comes before {other}, in rising order"
+    if isinstance(config.data, schema.EVALUATION_DATA):
+        yield (
+            f"data={config.data.source} is for evaluation only: hornet-eval checkpoint=<run folder> "
+            f"data={config.data.source} data.root=<its folder>"
+        )
+    if isinstance(config.data, schema.FolderData) and not config.data.val and config.data.val_labels:
+        yield f"data.val_labels={config.data.val_labels} labels images that data.val=false leaves alone"
     if config.init_map is not None and config.init_from is None:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
 
 
-def data_rules(data: schema.DigitsData | schema.FolderData | schema.SyntheticData) -> Iterator[str]:
+def data_rules(data: schema.Data) -> Iterator[str]:
     """A sentence for each rule that a data group breaks, in training and evaluation alike."""
-    if isinstance(data, schema.FolderData) and data.root is None:
-        yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+    if isinstance(data, schema.FolderData):
+        if data.root is None:
+            yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+        if data.val_labels is not None and data.classes != "imagenet_1k":
+            yield f"data.val_labels={data.val_labels} is for ImageNet's val folder: data=imagenet"
+    if isinstance(data, schema.EVALUATION_DATA) and data.root is None:
+        what = "that holds the sets' folders" if isinstance(data, schema.SuiteData) else "of the set"
+        yield f"data.root is missing: data.root=<the folder {what}>"
     if min(data.std) <= 0:
         yield f"data.std={list(data.std)}: a standard deviation is above 0"

@@ -1,17 +1,20 @@
 """Where samples come from."""
 
-from hornet_train.data.sources.classes import check_same_classes, check_wnids
+from hornet_train.data.sources.classes import check_same_classes, check_wnids, imagenet_wnids
 from hornet_train.data.sources.digits import DigitsSource
+from hornet_train.data.sources.flat import FlatSource
 from hornet_train.data.sources.folder import FolderSource
 from hornet_train.data.sources.source import Source, Split
 from hornet_train.data.sources.synthetic import SyntheticSource
 
 __all__ = [
     "DigitsSource",
+    "FlatSource",
     "FolderSource",
     "Source",
     "Split",
     "SyntheticSource",
     "check_same_classes",
     "check_wnids",
+    "imagenet_wnids",
 ]
