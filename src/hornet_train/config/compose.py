@@ -132,13 +132,16 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
         )
 
     faults += [f"{key} is read in training only" for key in parsed if key in TRAINING_ONLY]
+    kept = trained or {}
+    same_data = "data" not in parsed and "source" in kept.get("data", {})
+    if same_data and kept["data"]["source"] in options("data"):
+        parsed["data"] = kept["data"]["source"]  # for keys that are younger than the checkpoint
 
     def from_training(tree: DictConfig) -> None:
-        kept = trained or {}
         if "model" not in parsed:
             tree.model = OmegaConf.merge(tree.model, kept.get("model", {}))
-        if "data" not in parsed and "source" in kept.get("data", {}):
-            tree.data = kept["data"]
+        if same_data:
+            tree.data = OmegaConf.merge(tree.data, kept["data"])
         for name in PREPROCESSING:
             tree.data[name] = kept.get("data", {}).get(name, tree.data[name])
         tree.precision = kept.get("precision", tree.precision)
