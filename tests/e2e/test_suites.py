@@ -233,6 +233,24 @@ def test_a_set_on_two_processes(place: Place, tmp_path: Path) -> None:
     assert done.stdout.count("top-1  ") == 1
 
 
+def test_200_of_the_1000_of_a_larger_head(place: Place, tmp_path: Path, command: Command) -> None:
+    """The class map comes first, the set's rows are of what it gives."""
+    state = torch.load(place.root / "weights.pth", weights_only=True)["model"]
+    rows = torch.randperm(1200, generator=torch.Generator().manual_seed(1))[:1000]
+    for part in ("weight", "bias"):
+        wide = torch.randn(1200, *state[f"head.{part}"].shape[1:])
+        wide[rows] = state[f"head.{part}"]
+        state[f"head.{part}"] = wide
+    torch.save({"model": state}, tmp_path / "wide.pth")
+    torch.save(rows, tmp_path / "map.pth")
+    asked = ["data=imagenet_a", f"data.root={place.root}/imagenet-a", f"init_map={tmp_path}/map.pth"]
+    code, _, err = command(
+        "hornet-eval", f"checkpoint={tmp_path}/wide.pth", "model=hornet_pico_7x7", *place.call(*asked)[1:]
+    )
+    assert code == 0, err
+    check(json.loads((tmp_path / "eval.json").read_text()), reference(subset(place, "imagenet_a"), own(200)))
+
+
 def test_a_head_of_its_own(place: Place, tmp_path: Path, command: Command) -> None:
     """A model of ImageNet-A's 200 classes alone: its rows are the set's classes."""
     state = torch.load(place.root / "weights.pth", weights_only=True)["model"]

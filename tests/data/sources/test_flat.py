@@ -118,5 +118,10 @@ def test_files_that_cannot_be_used(val: Path, tmp_path: Path) -> None:
     assert "is no text file" in _told(val, file)
     _caffe(file)
     assert "does not exist" in _told(val / "deeper", file)
+    double = tmp_path / "double"
+    double.mkdir()
+    for name in ("a.jpg", "a.PNG", "b.jpg"):
+        (double / name).touch()
+    assert "1 names with several extensions (a)" in _told(double, tmp_path / "ab.txt", "a 1\nb 2\n")
     (tmp_path / "none").mkdir()
     assert "holds no loose images" in _told(tmp_path / "none", file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,8 +51,8 @@ class FlatSource:
             faults.append(f"{len(missing):,} images of the labels file are missing ({preview(missing)})")
         if unlabelled := sorted(set(stems) - known.keys()):
             faults.append(f"{len(unlabelled):,} images have no label ({preview(unlabelled)})")
-        if len(set(stems)) != len(stems):
-            faults.append("images of one name with different extensions")
+        if twice := sorted(stem for stem, times in Counter(stems).items() if times > 1):
+            faults.append(f"{len(twice):,} names with several extensions ({preview(twice)})")
         if faults:
             raise DataError(
                 f"{place} has {len(images):,} images, data.val_labels={file} {len(known):,} labels: "

@@ -37,7 +37,13 @@ _PLACES: dict[ImageNetSet, tuple[str, ...]] = {  # as the archives unpack, or as
     "imagenet_sketch": ("imagenet-sketch", "imagenet_sketch", "ImageNet-Sketch", "sketch"),
     "imagenet_c": ("imagenet-c", "imagenet_c", "ImageNet-C"),
 }
-_VAL_LABELS = ("LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt", "val_labels.txt", "val.txt")
+_VAL_LABELS = (
+    "LOC_val_solution.csv",
+    "ILSVRC2012_validation_ground_truth.txt",
+    "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
+    "val_labels.txt",
+    "val.txt",
+)
 
 
 def usual_places(name: ImageNetSet) -> tuple[str, ...]:
@@ -89,11 +95,11 @@ def _validation(folder: Path) -> tuple[Source, tuple[str, ...]]:
         folders = FolderSource(folder.parent, folder.name)
         check_wnids(folders.classes)
         return folders, ()
-    beside = (folder, *list(folder.parents)[:4])  # Kaggle's lies four folders above
+    beside = (folder, *folder.parents[:4])  # Kaggle's lies four folders above
     files = [place / name for place in beside for name in _VAL_LABELS if (place / name).is_file()]
     if not files:
         raise DataError(
-            f"{folder} has no class folders, and none of {', '.join(_VAL_LABELS)} is beside it: put one "
+            f"{folder} has no class folders, and none of {', '.join(_VAL_LABELS)} is in or above it: put one "
             "there, or evaluate it by itself with data=imagenet data.val_labels=<file>"
         )
     return FlatSource(folder, files[0], imagenet_wnids()), (f"labels of {folder} from {files[0]}",)
