@@ -140,6 +140,7 @@ def test_all_faults_at_once() -> None:
         ("batch_size=true", "batch_size=True"),
         ("model.args=[1]", "model.args=[1]"),
         ("run_dir=", "run_dir= is empty"),
+        ("data.val_labels=x.txt", "unknown key data.val_labels"),
         ("data.workers=1000000", "data.workers=1000000"),
         ("recipe=hornet_t", "hornet_t_7x7_in1k, hornet_t_gf_in1k"),
         ("precision=fp23", "did you mean 'fp32'"),
@@ -151,7 +152,6 @@ def test_all_faults_at_once() -> None:
         ("schedule.min_lr=1", "above the peak"),
         ("init_map=x.pth", "init_from="),
         ("schedule.warmup=30ep", "longer than the run"),
-        ("data.val_labels=x.txt", "unknown key data.val_labels"),
     ],
 )
 def test_one_fault(override: str, told: str) -> None:

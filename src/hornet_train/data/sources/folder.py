@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hornet_train.data.decode import read_image
 from hornet_train.data.sources.listing import scan_split
-from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.source import sha256_of
 
 
@@ -44,18 +43,24 @@ class FolderSource:
         listing = scan_split(Path(root).expanduser(), split, classes)
         self.classes = listing.classes
         self.ignored = listing.ignored
-        self._paths = PackedPaths(listing.folder, listing.paths)
+        self._folder = os.fsencode(listing.folder)
+        # Paths as one block of bytes: a list of 1.28 million str is copied page by page into every worker
+        # as reference counts change, and takes seconds to pickle.
+        self._names = np.frombuffer(b"".join(listing.paths), dtype=np.uint8)
+        self._ends = np.cumsum([len(path) for path in listing.paths], dtype=np.int64)
         self._labels = np.asarray(listing.labels, dtype=np.int32)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._ends)
 
     def read(self, index: int) -> tuple[Tensor, int]:
         return read_image(self.locate(index)), int(self._labels[index])
 
     def locate(self, index: int) -> str:
-        return self._paths[index]
+        start = int(self._ends[index - 1]) if index else 0
+        name = self._names[start : int(self._ends[index])].tobytes()
+        return os.fsdecode(os.path.join(self._folder, name))
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of(self._paths.names, self._paths.ends, self._labels, repr(self.classes).encode())
+        return sha256_of(self._names, self._ends, self._labels, repr(self.classes).encode())
