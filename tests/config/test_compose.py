@@ -12,8 +12,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornet_train.config import schema
-from hornet_train.config.compose import GROUPS, compose_eval, compose_train, conf_dir, options
+from hornet_train.config import data_schema, schema
+from hornet_train.config.compose import (
+    EVALUATION_ONLY,
+    GROUPS,
+    compose_eval,
+    compose_train,
+    conf_dir,
+    options,
+)
 from hornet_train.config.duration import Duration
 from hornet_train.config.validate import accumulation
 from hornet_train.errors import ConfigError
@@ -28,7 +35,9 @@ def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:
     return raised.value.faults
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g in GROUPS for o in options(g)])
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g in GROUPS for o in options(g) if o not in EVALUATION_ONLY]
+)
 def test_every_option_composes(group: str, option: str) -> None:
     more = NEEDED.get(option, [])
     if option == "timm":
@@ -74,7 +83,7 @@ def test_every_field_is_set_in_conf_and_read_by_the_program() -> None:
 def test_the_default_is_the_digits() -> None:
     composed = compose_train([])
     assert composed.choices["recipe"] == "digits"
-    assert isinstance(composed.config.data, schema.DigitsData)
+    assert isinstance(composed.config.data, data_schema.DigitsData)
     assert composed.config.model.name == "hornet_pico_gf"
 
 
@@ -132,6 +141,7 @@ def test_all_faults_at_once() -> None:
         ("batch_size=true", "batch_size=True"),
         ("model.args=[1]", "model.args=[1]"),
         ("run_dir=", "run_dir= is empty"),
+        ("data.val_labels=x.txt", "unknown key data.val_labels"),
         ("data.workers=1000000", "data.workers=1000000"),
         ("recipe=hornet_t", "hornet_t_7x7_in1k, hornet_t_gf_in1k"),
         ("precision=fp23", "did you mean 'fp32'"),
@@ -177,7 +187,7 @@ def test_forms_of_color_jitter(given: str, meant: tuple[float, ...] | None) -> N
 def test_paths_are_taken_as_they_are() -> None:
     path = "/data/ImageNet (2012), part=1"
     config = compose_train(["data=folder", f"data.root={path}", "run_dir=null"]).config
-    assert isinstance(config.data, schema.FolderData)
+    assert isinstance(config.data, data_schema.FolderData)
     assert config.data.root == path
     home = compose_train(["run_dir=~/runs/a b"]).config.run_dir
     assert home == str(Path.home() / "runs/a b")
@@ -193,13 +203,53 @@ def test_an_evaluation_keeps_what_the_checkpoint_was_trained_with() -> None:
     kept = compose_eval(["checkpoint=x"], lambda _: trained).config
     assert (kept.model.name, kept.data.image_size, kept.precision) == ("hornet_small_gf", 48, "bf16")
     other = compose_eval(["checkpoint=x", "data=imagenet", "data.root=/y"], lambda _: trained).config
-    assert isinstance(other.data, schema.FolderData)
+    assert isinstance(other.data, data_schema.FolderData)
     assert (other.data.image_size, other.data.mean) == (48, kept.data.mean)
     explicit = compose_eval(["checkpoint=x", "data.image_size=64"], lambda _: trained).config
     assert explicit.data.image_size == 64
+    folder = compose_train(["data=imagenet", "data.root=/y", "data.workers=3"]).tree
+    older = {**folder, "data": {k: v for k, v in folder["data"].items() if not k.endswith("_dir")}}
+    data = compose_eval(["checkpoint=x"], lambda _: older).config.data
+    assert isinstance(data, data_schema.FolderData)
+    assert (data.root, data.classes, data.workers, data.val_dir) == ("/y", "imagenet_1k", 3, "val")
     with pytest.raises(ConfigError) as raised:
         compose_eval(["checkpoint=x", "model.drop_path=0.1"], lambda _: None)
     for told in ("data is missing", "model is missing", "model.drop_path is read in training only"):
+        assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("option", sorted(set(EVALUATION_ONLY) & set(options("data"))))
+def test_sets_for_evaluation_compose_there_and_are_refused_in_training(option: str) -> None:
+    trained = compose_train(["data.image_size=48"]).tree
+    composed = compose_eval(["checkpoint=x", f"data={option}", "data.root=~/x"], lambda _: trained)
+    assert composed.config.data.source == option
+    assert composed.tree["data"]["root"] == str(Path.home() / "x")
+    assert composed.config.data.image_size == 48
+    (told,) = faults(f"data={option}", "data.root=/x")
+    assert told.startswith(f"data={option} is for evaluation only: hornet-eval")
+
+
+def test_several_sets() -> None:
+    def suite(*overrides: str) -> Any:
+        return compose_eval(["checkpoint=x", *overrides], lambda _: compose_train([]).tree).config
+
+    config = suite("suite=all", "data.root=/data")
+    assert (config.suite, config.data.root, config.data.image_size) == ("all", "/data", 32)
+    assert suite("suite=imagenet_c", "data.root=/data").suite == ("imagenet_c",)
+    assert suite("suite=[imagenet_a,imagenet,imagenet_a]", "data.root=/data").suite == (
+        "imagenet_a",
+        "imagenet",
+    )
+    assert suite("suite=null").data.source == "digits"
+    for overrides, told in (
+        (["suite=all"], "data.root is missing: data.root=<the folder that holds the sets' folders>"),
+        (["suite=all", "data=imagenet_a", "data.root=/x"], "data=imagenet_a and suite= exclude each other"),
+        (["suite=imagenet_b", "data.root=/x"], "no evaluation set 'imagenet_b'; did you mean 'imagenet_"),
+        (["suite=3", "data.root=/x"], "suite=3: is neither all nor a list"),
+        (["data=imagenet_a", "data.source=suite", "data.root=/x"], "suite=all or suite="),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            suite(*overrides)
         assert told in str(raised.value)
 
 

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hornet_train.config.schema import (
-    Augment,
-    Config,
-    Data,
-    FolderData,
-    Model,
-    SyntheticData,
-    TorchvisionData,
-)
+from hornet_train.config.data_schema import EVALUATION_DATA, Data, FolderData, SyntheticData, TorchvisionData
+from hornet_train.config.schema import Augment, Config, Model
 from hornet_train.data.dataset import EvalSamples
 from hornet_train.data.mixing import Mixer, Normalize
 from hornet_train.data.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.data.sources import (
     DigitsSource,
+    FlatSource,
     FolderSource,
     Source,
     SyntheticSource,
     TorchvisionSource,
     check_same_classes,
     check_wnids,
+    imagenet_wnids,
 )
 from hornet_train.data.transforms import EvalTransform, Growth, TrainTransform
 from hornet_train.errors import ConfigError, DataError
@@ -70,10 +66,11 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
     Raises:
         DataError: they are not there, or not as they should be.
     """
+    assert not isinstance(data, EVALUATION_DATA), "these have builders/suites"
     if isinstance(data, FolderData):
         assert data.root is not None
-        train = FolderSource(data.root, "train") if training else None
-        val = FolderSource(data.root, "val") if data.val or not training else None
+        train = FolderSource(data.root, data.train_dir) if training else None
+        val = _held_out(data) if data.val or not training else None
         if train is not None and val is not None:
             check_same_classes(train.classes, val.classes)
         sources = Sources(train, val)
@@ -98,6 +95,14 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
             SyntheticSource(data.val_count, *made, seed=1),
         )
     return Sources(DigitsSource("train") if training else None, DigitsSource("val"))
+
+
+def _held_out(data: FolderData) -> Source:
+    """The val folder: class folders, or loose images with a labels file."""
+    assert data.root is not None
+    if data.val_labels is None:
+        return FolderSource(data.root, data.val_dir)
+    return FlatSource(Path(data.root) / data.val_dir, data.val_labels, imagenet_wnids())
 
 
 def check_classes(sources: Sources) -> None:

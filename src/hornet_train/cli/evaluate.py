@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_eval_questions
 from hornet_train.config.compose import compose_eval
 from hornet_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornet_train.track.console import Console
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -19,8 +23,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _evaluate(overrides: list[str]) -> None:
-    from hornet_train.builders.evaluation import build_evaluation
-    from hornet_train.engine.evaluate import evaluate
+    from hornet_train.builders.evaluation import build_evaluation, run_evaluation
+    from hornet_train.report.evaluation import summary
+    from hornet_train.track.console import ConsoleSink, NullConsole
 
     composed = compose_eval(overrides, _known_of)
     config = composed.config
@@ -31,28 +36,37 @@ def _evaluate(overrides: list[str]) -> None:
         raise ConfigError([f"out={out} is there and no .json: it would be overwritten"])
     with joined(config.dist) as world:
         job = world.together(lambda: build_evaluation(config, world=world))
+        console: Console = ConsoleSink(1, 1) if world.is_main else NullConsole()
+        for note in job.notes:
+            console.warn(note) if note.startswith("passed over") else console.say(note)
+
+        def done(name: str, metrics: dict[str, float]) -> None:
+            if sum(len(one.data) for one in job.sets) > 1:  # the only one is told in the table
+                console.say(f"{name}: top-1 {metrics['top1']:.3f} of {metrics['count']:,} images")
+
         begin = time.perf_counter()
-        batches = job.data.batches(world.rank, world.size, config.batch_size)
-        results = evaluate(job.task, {"it": job.model}, batches, world=world, precision=config.precision)
-        metrics = results["it"]
+        parts = run_evaluation(job, config, world=world, done=done)
         seconds = time.perf_counter() - begin
+        told = {
+            one.suite.name: summary(one.suite.name, metrics, one.suite.left_out)
+            for one, metrics in zip(job.sets, parts, strict=True)
+        }
+        count = sum(part["count"] for metrics in parts for part in metrics.values())
+        result = {
+            **({"suites": told, "not_found": job.not_found} if config.suite else told[config.data.source]),
+            "images_per_second": count / seconds,
+            "checkpoint": str(job.weights.place),
+            "weights": job.weights.name,
+            "init_map": config.init_map,
+            "step": job.weights.step,
+            "model": config.model.name,
+            "data": config.data.source,
+            "image_size": config.data.image_size,
+            "precision": config.precision,
+            "processes": world.size,
+        }
         if world.is_main:
-            result = {
-                **{name: metrics[name] for name in ("top1", "top5", "loss")},
-                "count": metrics["count"],
-                "bad": metrics.get("bad", 0),
-                "images_per_second": metrics["count"] / seconds,
-                "checkpoint": str(job.weights.place),
-                "weights": job.weights.name,
-                "init_map": config.init_map,
-                "step": job.weights.step,
-                "model": config.model.name,
-                "data": config.data.source,
-                "image_size": config.data.image_size,
-                "precision": config.precision,
-                "processes": world.size,
-            }
-            _tell(result, job.notes, out)
+            _tell(result, console, out)
 
 
 def _known_of(checkpoint: str) -> dict[str, Any] | None:
@@ -81,28 +95,14 @@ def _beside(checkpoint: Path) -> Path:
     return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "eval.json"
 
 
-def _tell(result: dict[str, Any], notes: list[str], out: Path) -> None:
-    from hornet_train.track.console import ConsoleSink
-    from hornet_train.track.events import strict
+def _tell(result: Mapping[str, Any], console: Console, out: Path) -> None:
+    from hornet_train.report.evaluation import show
     from hornet_train.track.files import write_json
 
-    console = ConsoleSink(1, 1)
-    for note in notes:
-        console.warn(note) if note.startswith("passed over") else console.say(note)
-    columns = ("model", "weights", "top-1", "top-5", "loss", "count", "images/s")
-    row = (
-        result["model"],
-        result["weights"],
-        f"{result['top1']:.3f}",
-        f"{result['top5']:.3f}",
-        f"{result['loss']:.4f}",
-        f"{result['count']:,}" + (f" ({result['bad']:,} could not be read)" if result["bad"] else ""),
-        f"{result['images_per_second']:.1f}",
-    )
-    console.table(str(result["checkpoint"]), columns, [row])
+    show(result, console)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, strict(result))
+        write_json(out, result)
     except OSError as error:
         raise ConfigError([f"out={out} cannot be written ({error.strerror})"]) from error
     console.say(f"written to {out}")

@@ -6,7 +6,15 @@ import os
 import sys
 from importlib.metadata import version
 
-from hornet_train.config.compose import EVAL_GROUPS, GROUPS, INFO_GROUPS, compose_train, conf_dir, options
+from hornet_train.config.compose import (
+    EVAL_GROUPS,
+    EVALUATION_ONLY,
+    GROUPS,
+    INFO_GROUPS,
+    compose_train,
+    conf_dir,
+    options,
+)
 
 TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
@@ -76,6 +84,13 @@ Examples:
   # a 22K checkpoint on the 1K classes, by the map of its rows
   hornet-eval checkpoint=hornet_large_gf_22k.pth init_map=in1k_to_21k_map.pth data=imagenet \\
       data.root=/data/imagenet
+  # ImageNet's val folder as it is unpacked, all images in one folder
+  hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet data.root=/data/imagenet \\
+      data.val_labels=/data/LOC_val_solution.csv
+  # another set: ImageNet-A, its 200 classes only
+  hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet_a data.root=/data/imagenet-a
+  # all sets there are below one folder (imagenet/val, imagenet-a, imagenetv2-..., imagenet-c)
+  hornet-eval checkpoint=hornet_tiny_gf.pth suite=all data.root=/data
   # on eight GPUs
   torchrun --nproc_per_node=8 $(which hornet-eval) checkpoint=runs/mine
 
@@ -139,7 +154,9 @@ def _answer(
 ) -> list[str] | None:
     """Say what --help or --version ask for; give the arguments back where neither is among them."""
     if {"--help", "-h"} & set(arguments):
-        _say(text.format(groups=_groups(groups), keys=_keys(file)))
+        _say(
+            text.format(groups=_groups(groups, EVALUATION_ONLY if groups == GROUPS else ()), keys=_keys(file))
+        )
     elif arguments == ["--version"]:
         _say(f"{command} {version('hornet-train')}\n")
     else:
@@ -153,13 +170,13 @@ def _say(text: str) -> None:
         sys.stdout.write(text)
 
 
-def _groups(groups: tuple[str, ...]) -> str:
-    """Each group with its options, wrapped; the default in brackets."""
+def _groups(groups: tuple[str, ...], refused: tuple[str, ...]) -> str:
+    """Each group with its options but for those that are refused, wrapped; the default in brackets."""
     defaults = _defaults()
     lines = ["Groups, group=option; the default in [brackets]:"]
     for group in groups:
         line = f"  {group:<9}"
-        for option in options(group):
+        for option in sorted(set(options(group)) - set(refused)):
             name = f"[{option}]" if option == defaults[group] else option
             if len(line) + len(name) > 100:
                 lines.append(line)

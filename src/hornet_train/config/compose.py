@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hornet_train.config.data_schema import EVALUATION_DATA, SuiteData
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
@@ -23,7 +24,19 @@ from hornet_train.errors import ConfigError, did_you_mean
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
 EVAL_GROUPS = ("model", "data", "dist")
 INFO_GROUPS = ("model",)
-PATHS = ("data.root", "run_dir", "init_from", "init_map", "checkpoint", "out")  # taken as they are typed
+PATHS = (
+    "data.root",
+    "data.val_labels",
+    "data.labels",
+    "run_dir",
+    "init_from",
+    "init_map",
+    "checkpoint",
+    "out",
+)  # taken as they are typed
+EVALUATION_ONLY = tuple(  # options of data that hornet-train refuses
+    name for kind in EVALUATION_DATA for name in get_args(get_type_hints(kind)["source"])
+)
 FREE = ("model.args",)  # mappings whose keys are not ours to know
 TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "model.drop_path",
@@ -31,6 +44,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "data.drop_last",
     "data.max_bad",
     "data.val",
+    "data.train_dir",
     "data.train_count",
 )
 NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
@@ -103,6 +117,10 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
         ConfigError: with every fault found.
     """
     parsed, faults = _parse(overrides, EVAL_GROUPS)
+    if parsed.get("suite") is not None:
+        if "data" in parsed:
+            faults.append(f"data={parsed['data']} and suite= exclude each other: suite= finds its own data")
+        parsed["data"] = "_suite"
     checkpoint = parsed.get("checkpoint")
     trained = stored(str(checkpoint)) if checkpoint is not None else None
     if checkpoint is None:
@@ -116,19 +134,24 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
         )
 
     faults += [f"{key} is read in training only" for key in parsed if key in TRAINING_ONLY]
+    kept = trained or {}
+    same_data = "data" not in parsed and "source" in kept.get("data", {})
+    if same_data and kept["data"]["source"] in options("data"):
+        parsed["data"] = kept["data"]["source"]  # for keys that are younger than the checkpoint
 
     def from_training(tree: DictConfig) -> None:
-        kept = trained or {}
         if "model" not in parsed:
             tree.model = OmegaConf.merge(tree.model, kept.get("model", {}))
-        if "data" not in parsed and "source" in kept.get("data", {}):
-            tree.data = kept["data"]
+        if same_data:
+            tree.data = OmegaConf.merge(tree.data, kept["data"])
         for name in PREPROCESSING:
             tree.data[name] = kept.get("data", {}).get(name, tree.data[name])
         tree.precision = kept.get("precision", tree.precision)
 
     def check(config: EvalConfig) -> Iterable[str]:
-        return data_rules(config.data)
+        yield from data_rules(config.data)
+        if isinstance(config.data, SuiteData) and config.suite is None:
+            yield "data.source=suite: which sets is said by suite=all or suite=[imagenet_a,imagenet_r]"
 
     return _checked(EvalConfig, "eval", parsed, EVAL_GROUPS, faults, check, from_training)
 

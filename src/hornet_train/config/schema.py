@@ -5,56 +5,27 @@ The defaults stand in conf/ and nowhere else. pydantic checks types and ranges a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic.dataclasses import dataclass
-from typing_extensions import dataclass_transform
+from pydantic import BeforeValidator, Field
 
-from hornet_train.config.duration import Duration
-
-C = TypeVar("C")
-
-
-@dataclass_transform(frozen_default=True)
-def _frozen(cls: type[C]) -> type[C]:
-    return dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)  # type: ignore[return-value]
-
-
-def _duration(value: object) -> object:
-    return value if isinstance(value, Duration) else Duration.parse(str(value))
-
-
-def _run_length(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = f"{value}ep"  # the key is called `epochs`
-    return _duration(value)
+from hornet_train.config.data_schema import Data
+from hornet_train.config.fields import (
+    Count,
+    Fraction,
+    Jitter,
+    Length,
+    Momentum,
+    NotNegative,
+    Positive,
+    RunLength,
+    Share,
+    group,
+)
+from hornet_train.errors import did_you_mean
 
 
-def _jitter(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if value < 0:
-            raise ValueError("a strength is 0 or more")
-        return value, value, value, 0.0
-    if isinstance(value, list | tuple) and len(value) in (3, 4):
-        return (*value, 0.0)[:4]
-    raise ValueError("one strength, or 3 or 4: brightness, contrast, saturation, hue (at most 0.5)")
-
-
-Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-Share = Annotated[float, Field(gt=0, le=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, strict=True)]
-Momentum = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Number = Annotated[float, Field(strict=True)]
-Length = Annotated[Duration, BeforeValidator(_duration), PlainSerializer(str)]
-RGB = tuple[Number, Number, Number]
-HalfTurn = Annotated[float, Field(ge=0, le=0.5, strict=True)]
-Jitter = Annotated[tuple[NotNegative, NotNegative, NotNegative, HalfTurn], BeforeValidator(_jitter)]
-
-
-@_frozen
+@group
 class Model:
     """`name`: as timm knows it. `args`: more of its constructor's arguments."""
 
@@ -66,61 +37,7 @@ class Model:
     args: dict[str, Any]
 
 
-@_frozen
-class _Images:
-    image_size: Count  # pixels, square
-    mean: RGB  # of RGB in 0..1
-    std: RGB
-    crop_pct: Share  # crop / short side of evaluations below 384 pixels
-    interpolation: Literal["bicubic", "bilinear"]
-    workers: Annotated[int, Field(ge=0, le=256, strict=True)]  # reading processes of each rank
-    prefetch: Count  # batches ready in each worker
-    drop_last: bool  # leave out the shorter last step of an epoch
-    max_bad: Fraction  # share of the training images that may be damaged; others stand in for these
-    on_bad: Literal["error", "skip"]  # of an evaluation that meets a damaged image
-
-
-@_frozen
-class DigitsData(_Images):
-    """scikit-learn's handwritten digits."""
-
-    source: Literal["digits"]
-
-
-@_frozen
-class FolderData(_Images):
-    """Class folders under root/train and root/val."""
-
-    source: Literal["folder"]
-    root: str | None
-    classes: Literal["any", "imagenet_1k", "imagenet_22k"]  # checked against what is on the disk
-    val: bool  # false: there is no root/val and the run evaluates nothing
-
-
-@_frozen
-class SyntheticData(_Images):
-    """Coloured gratings made on the fly."""
-
-    source: Literal["synthetic"]
-    train_count: Count
-    val_count: Count
-    num_classes: Count
-    source_size: Count  # pixels, square, before the transforms
-
-
-@_frozen
-class TorchvisionData(_Images):
-    """CIFAR or MNIST files below root, as torchvision reads them; the test set is held out."""
-
-    source: Literal["torchvision"]
-    name: Literal["cifar10", "cifar100", "mnist", "fashion_mnist"]
-    root: str | None
-
-
-Data = Annotated[DigitsData | FolderData | SyntheticData | TorchvisionData, Field(discriminator="source")]
-
-
-@_frozen
+@group
 class Augment:
     """Of training images."""
 
@@ -143,7 +60,7 @@ class Augment:
     size_step: Count  # pixels; sizes on the way are multiples of it
 
 
-@_frozen
+@group
 class Optim:
     """AdamW."""
 
@@ -156,14 +73,14 @@ class Optim:
     implementation: Literal["auto", "fused", "foreach", "loop"]
 
 
-@_frozen
+@group
 class CosineSchedule:
     kind: Literal["cosine"]
     warmup: Length
     min_lr: NotNegative
 
 
-@_frozen
+@group
 class PolySchedule:
     kind: Literal["poly"]
     warmup: Length
@@ -171,7 +88,7 @@ class PolySchedule:
     power: Positive
 
 
-@_frozen
+@group
 class MultistepSchedule:
     kind: Literal["multistep"]
     warmup: Length
@@ -182,7 +99,7 @@ class MultistepSchedule:
 Schedule = Annotated[CosineSchedule | PolySchedule | MultistepSchedule, Field(discriminator="kind")]
 
 
-@_frozen
+@group
 class Ema:
     """The averaged weights."""
 
@@ -191,7 +108,7 @@ class Ema:
     warmup: bool  # start with a small decay: min(decay, (1 + step) / (10 + step))
 
 
-@_frozen
+@group
 class Dist:
     device: Literal["auto", "cpu", "cuda"]
     backend: Literal["auto", "nccl", "gloo"]
@@ -200,7 +117,7 @@ class Dist:
     find_unused_parameters: bool  # DDP's; for models with weights that a step may not use
 
 
-@_frozen
+@group
 class Log:
     every: Length  # a `train` event
     gates: bool  # in `train` events the largest gating product of each stage, HorNet only
@@ -211,13 +128,13 @@ class Log:
     tensorboard: bool
 
 
-@_frozen
+@group
 class Classification:
     name: Literal["classification"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
-@_frozen
+@group
 class Recipe:
     """Where the settings come from. Says, and does nothing."""
 
@@ -228,28 +145,26 @@ class Recipe:
     run_by_us: bool
 
 
-@_frozen
+@group
 class Checkpoint:
     every: Length
     keep: Count  # the newest so many; besides these the best
 
 
-@_frozen
+@group
 class Eval:
     every: Length
     batch_size: Count | None  # images a rank forwards at once; null: as in training
 
 
-@_frozen
+@group
 class Config:
     """A training run."""
 
     run_dir: str | None  # null: runs/<date>_<model>_<data>
     resume: Literal["auto", "force", "restart"]
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
-    epochs: Annotated[
-        Duration, BeforeValidator(_run_length), PlainSerializer(str)
-    ]  # length of the run; a bare number is epochs
+    epochs: RunLength  # length of the run; a bare number is epochs
     batch_size: Count  # images of a step over all ranks
     micro_batch_size: Count | None  # images a rank forwards at once, at most; null: its share of batch_size
     precision: Literal["fp32", "bf16", "fp16"]
@@ -271,7 +186,7 @@ class Config:
     eval: Eval
 
 
-@_frozen
+@group
 class InfoConfig:
     """What is asked of a model."""
 
@@ -280,7 +195,34 @@ class InfoConfig:
     model: Model
 
 
-@_frozen
+EvaluationSet = Literal[
+    "imagenet",
+    "imagenet_real",
+    "imagenet_v2",
+    "imagenet_v2_threshold",
+    "imagenet_v2_top",
+    "imagenet_a",
+    "imagenet_r",
+    "imagenet_sketch",
+    "imagenet_c",
+]
+
+
+def _suite(value: object) -> object:
+    if value is None or value == "all":
+        return value
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not names:
+        raise ValueError("is neither all nor a list of evaluation sets, as in [imagenet,imagenet_a]")
+    for name in names:
+        if name not in get_args(EvaluationSet):
+            raise ValueError(
+                f"no evaluation set {name!r}; {did_you_mean(str(name), get_args(EvaluationSet))}"
+            )
+    return tuple(dict.fromkeys(names))  # each once
+
+
+@group
 class EvalConfig:
     """An evaluation of a checkpoint."""
 
@@ -288,6 +230,9 @@ class EvalConfig:
     weights: Literal["ema", "model"] | None  # null: those that made it the best, else the average
     out: str | None  # null: eval.json beside the checkpoint
     init_map: str | None  # which row of the checkpoint's head each class takes: a .pth or .txt of indices
+    suite: Annotated[
+        tuple[EvaluationSet, ...] | Literal["all"] | None, BeforeValidator(_suite)
+    ]  # sets below data.root; all: those that are there
     batch_size: Count  # images a rank forwards at once
     precision: Literal["fp32", "bf16", "fp16"]
     model: Model

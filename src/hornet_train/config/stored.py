@@ -25,6 +25,9 @@ NEUTRAL = (
     "init_map",
     "micro_batch_size",
     "data.root",
+    "data.train_dir",  # what the images are is kept and compared by itself
+    "data.val_dir",
+    "data.val_labels",
     "data.workers",
     "data.prefetch",
     "data.max_bad",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from hornet_train.config import schema
+from hornet_train.config import data_schema, schema
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.errors import did_you_mean
 
@@ -129,15 +129,28 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         for one, other in pairwise(config.schedule.milestones):
             if one.unit == other.unit and one.value >= other.value:
                 yield f"schedule.milestones: {one} comes before {other}, in rising order"
+    if isinstance(config.data, data_schema.EVALUATION_DATA):
+        yield (
+            f"data={config.data.source} is for evaluation only: hornet-eval checkpoint=<run folder> "
+            f"data={config.data.source} data.root=<its folder>"
+        )
+    if isinstance(config.data, data_schema.FolderData) and not config.data.val and config.data.val_labels:
+        yield f"data.val_labels={config.data.val_labels} labels images that data.val=false leaves alone"
     if config.init_map is not None and config.init_from is None:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
 
 
-def data_rules(data: schema.Data) -> Iterator[str]:
+def data_rules(data: data_schema.Data) -> Iterator[str]:
     """A sentence for each rule that a data group breaks, in training and evaluation alike."""
-    if isinstance(data, schema.TorchvisionData) and data.root is None:
+    if isinstance(data, data_schema.TorchvisionData) and data.root is None:
         yield f"data.root is missing: data.root=<the folder with the files of {data.name}>"
-    if isinstance(data, schema.FolderData) and data.root is None:
-        yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+    if isinstance(data, data_schema.FolderData):
+        if data.root is None:
+            yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+        if data.val_labels is not None and data.classes != "imagenet_1k":
+            yield f"data.val_labels={data.val_labels} is for ImageNet's val folder: data=imagenet"
+    if isinstance(data, data_schema.EVALUATION_DATA) and data.root is None:
+        what = "that holds the sets' folders" if isinstance(data, data_schema.SuiteData) else "of the set"
+        yield f"data.root is missing: data.root=<the folder {what}>"
     if min(data.std) <= 0:
         yield f"data.std={list(data.std)}: a standard deviation is above 0"

@@ -97,13 +97,18 @@ class Classification:
     """Cross-entropy against smoothed and mixed targets; top-1, top-5 and the plain loss in evaluation.
 
     A training batch has `image` uint8 (B, 3, S, S), `label` int64 (B,) and `erase` int64 (B, 4); an
-    evaluation batch the first two.
+    evaluation batch the first two. There `label` may be int64 (B, K), padded with -1: any of them is right.
+
+    Attributes:
+        rows: int64 (classes,): which output of the model each label of an evaluation means. Prediction and
+            loss are then among these outputs alone, as if the model had no others. None: all, in their order.
     """
 
     model: ModelSpec
     normalize: Normalize
     mixer: Mixer
     erasing: bool
+    rows: Tensor | None = None
     goal: Goal = field(default=Goal("top1"), init=False)
 
     def build_model(self) -> nn.Module:
@@ -117,12 +122,19 @@ class Classification:
         return F.cross_entropy(model(images).float(), targets)
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
+        """Sums over a batch: `count`, `loss`, and how many have a right label first or among the first five.
+
+        The loss of an image is -log of the probability of its label, or of its labels together.
+        """
         logits, labels = model(self._images(batch)).float(), batch["label"]
-        return {
-            "count": len(labels),
-            "loss": F.cross_entropy(logits, labels, reduction="sum"),
-            **topk_correct(logits, labels, (1, 5)),
-        }
+        if self.rows is not None:
+            logits = logits.index_select(1, self.rows.to(logits.device))
+        if labels.ndim == 1:
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+        else:
+            logs = logits.log_softmax(dim=1).gather(1, labels.clamp(min=0))
+            loss = -logs.masked_fill(labels < 0, -torch.inf).logsumexp(dim=1).sum()
+        return {"count": len(labels), "loss": loss, **topk_correct(logits, labels, (1, 5))}
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """`loss` (mean), `top1` and `top5` (per cent)."""

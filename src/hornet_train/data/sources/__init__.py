@@ -1,14 +1,16 @@
 """Where samples come from."""
 
-from hornet_train.data.sources.classes import check_same_classes, check_wnids
+from hornet_train.data.sources.classes import check_same_classes, check_wnids, imagenet_wnids
 from hornet_train.data.sources.digits import DigitsSource
 from hornet_train.data.sources.files import TorchvisionSource
+from hornet_train.data.sources.flat import FlatSource
 from hornet_train.data.sources.folder import FolderSource
 from hornet_train.data.sources.source import Source, Split
 from hornet_train.data.sources.synthetic import SyntheticSource
 
 __all__ = [
     "DigitsSource",
+    "FlatSource",
     "FolderSource",
     "Source",
     "Split",
@@ -16,4 +18,5 @@ __all__ = [
     "TorchvisionSource",
     "check_same_classes",
     "check_wnids",
+    "imagenet_wnids",
 ]

@@ -28,21 +28,26 @@ def check_same_classes(train: Sequence[str], val: Sequence[str]) -> None:
         )
 
 
+def imagenet_wnids() -> tuple[str, ...]:
+    """ImageNet-1K's 1,000 WordNet ids, sorted, which is their order in published heads."""
+    from timm.data import ImageNetInfo  # type: ignore[import-untyped,unused-ignore]  # slow to import
+
+    return tuple(ImageNetInfo("imagenet-1k").label_names())
+
+
 def check_wnids(classes: Sequence[str]) -> None:
     """Refuse classes that are not ImageNet-1K's 1,000 WordNet ids, sorted, as published weights have them.
 
     Raises:
         DataError: how many are missing or unexpected, and the first few.
     """
-    from timm.data import ImageNetInfo  # type: ignore[import-untyped,unused-ignore]  # slow to import
-
-    wnids: list[str] = ImageNetInfo("imagenet-1k").label_names()
+    wnids = imagenet_wnids()
     faults = []
     if missing := sorted(set(wnids) - set(classes)):
         faults.append(f"{len(missing)} missing ({preview(missing)})")
     if unexpected := sorted(set(classes) - set(wnids)):
         faults.append(f"{len(unexpected)} unexpected ({preview(unexpected)})")
-    if not faults and list(classes) != wnids:
+    if not faults and tuple(classes) != wnids:
         faults.append("the right names, but repeated or not in sorted order")
     if faults:
         raise DataError(

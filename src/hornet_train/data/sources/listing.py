@@ -46,7 +46,10 @@ def scan_split(root: Path, split: str, classes: Sequence[str] | None = None) -> 
     if not found:
         loose = sum(name.lower().endswith(EXTENSIONS) for name in _names(folder, folders=False))
         lying = f" ({loose} images lie in it directly)" if loose else ""
-        faults.append(f"it has no class folders{lying}; sort the images into one folder a class")
+        faults.append(
+            f"it has no class folders{lying}; sort the images into one folder a class, or for ImageNet's "
+            "flat val folder name its labels: data.val_labels=<file>"
+        )
     if unknown := sorted(set(found) - set(names)):
         faults.append(
             f"{_count(unknown, 'class folder')} not among the {len(names)} classes; remove or rename"

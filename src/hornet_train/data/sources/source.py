@@ -27,8 +27,11 @@ class Source(Protocol):
     def __len__(self) -> int:
         """How many samples there are."""
 
-    def read(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> tuple[Tensor, int | Tensor]:
         """Sample `index`, 0 <= index < len: (uint8 (3, H, W) RGB, label).
+
+        A label is an int; in sets for evaluation only it may be int64 (K,), any of which is right, padded
+        with -1.
 
         Raises:
             DataError: it cannot be read or decoded; the message names it.

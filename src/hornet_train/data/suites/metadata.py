@@ -1,0 +1,32 @@
+"""Class lists and labels that timm carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hornet_train.data.sources import imagenet_wnids
+
+
+def subset_wnids(name: Literal["imagenet_a", "imagenet_r"]) -> tuple[str, ...]:
+    """The 200 wnids of ImageNet-A or ImageNet-R, sorted."""
+    listed = resources.files("timm.data").joinpath("_info", f"{name}_synsets.txt").read_text()
+    return tuple(sorted(listed.split()))
+
+
+def rows_of(wnids: Sequence[str]) -> Tensor:
+    """Where wnids stand among ImageNet-1K's: int64 (len(wnids),)."""
+    position = {wnid: row for row, wnid in enumerate(imagenet_wnids())}
+    return torch.tensor([position[wnid] for wnid in wnids])
+
+
+def published_real_labels() -> list[list[int]]:
+    """The labels of "Are we done with ImageNet?" (arXiv 2006.07159): a list for each of 50,000 images."""
+    from timm.data import RealLabelsImagenet  # type: ignore[import-untyped,unused-ignore]  # slow to import
+
+    labels: dict[str, list[int]] = RealLabelsImagenet([""] * 50_000).real_labels  # in the images' order
+    return list(labels.values())
