@@ -13,6 +13,7 @@ from hornet_train.errors import ConfigError, did_you_mean
 # Subcommand -> (module with `parser()` and `run(options)`, what it does). Imported when it is asked for.
 SUBCOMMANDS = {
     "check": ("hornet_train.cli.data_check", "is a data set whole, and can it be trained on?"),
+    "bench": ("hornet_train.cli.data_bench", "how fast images come, beside timm's loader"),
     "pack": ("hornet_train.cli.data_pack", "class folders into parquet or webdataset shards"),
 }
 

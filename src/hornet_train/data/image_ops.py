@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -62,7 +63,9 @@ def look_up(image: Tensor, table: np.ndarray[Any, Any]) -> Tensor:
     if table.ndim == 1:  # bytes.translate is numpy's indexing at twice the speed
         mapped = np.frombuffer(bytearray(pixels).translate(table.tobytes()), np.uint8)
     else:
-        mapped = table.reshape(-1)[pixels + np.array([0, 256, 512], dtype=np.uint16)]
+        rows = pixels.reshape(len(pixels), -1)  # numpy is slow at dimensions of three
+        places = rows + np.tile(np.array([0, 256, 512], dtype=np.uint16), pixels.shape[1])
+        mapped = table.reshape(-1).take(places)
     return image_of(mapped.reshape(pixels.shape))
 
 
@@ -90,8 +93,8 @@ def equalize(image: Tensor) -> Tensor:
     """Flatten each channel's histogram, by Pillow's integer rule."""
     pixels = pixels_of(image)
     tables = np.tile(np.arange(256), (3, 1))
-    for channel, table in enumerate(tables):
-        counts = np.bincount(pixels[:, :, channel].reshape(-1), minlength=256)
+    histograms = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
+    for counts, table in zip(histograms, tables, strict=True):
         step = int(counts.sum() - counts[counts.nonzero()[0][-1]]) // 255  # the brightest does not count
         if step:
             table[:] = np.minimum((counts.cumsum() - counts + step // 2) // step, 255)
@@ -158,9 +161,10 @@ def contrast(image: Tensor, factor: float) -> Tensor:
 def color(image: Tensor, factor: float) -> Tensor:
     """Blend from the grey image (0) over the image (1) outward."""
     pixels = pixels_of(image)
-    base = np.repeat(luma(pixels), 3).reshape(pixels.shape)
-    values = pixels.astype(np.float32)
-    return image_of(_blended(base, values, factor))
+    grey, base = luma(pixels), np.empty(pixels.shape, dtype=np.float32)
+    for channel in range(3):
+        base[:, :, channel] = grey
+    return image_of(_blended(base, pixels.astype(np.float32), factor))
 
 
 def sharpness(image: Tensor, factor: float) -> Tensor:

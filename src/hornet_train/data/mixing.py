@@ -66,11 +66,17 @@ def erase(images: Tensor, boxes: Tensor, generator: torch.Generator | None = Non
         images: float (B, C, H, W), normalised.
         boxes: int64 (B, 4) on the same device: top, left, height, width in pixels; zeros for none.
         generator: of the noise, on the device of `images`. None: torch's global generator of that device,
-            which the caller seeds by step. As many numbers are drawn whatever the boxes are.
+            which the caller seeds by step. On a GPU as many numbers are drawn whatever the boxes are, so that
+            nothing waits for it; on a CPU only what is needed.
 
     Returns:
         float (B, C, H, W), a new tensor.
     """
+    if images.device.type == "cpu":
+        erased = images.clone()
+        for image, (y0, x0, tall, wide) in zip(erased, boxes.tolist(), strict=True):
+            image[:, y0 : y0 + tall, x0 : x0 + wide].normal_(generator=generator)
+        return erased
     top, left, height, width = (column[:, None] for column in boxes.unbind(1))  # (B, 1) each
     y = torch.arange(images.shape[2], device=images.device)
     x = torch.arange(images.shape[3], device=images.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -82,36 +83,63 @@ def _slide(lines: Pixels, shifts: Shifts, fill: RGB, interpolation: Interpolatio
     weights = _weights((shifts - whole).astype(np.float32), interpolation)
     before = len(weights) // 2 - 1  # taps left of the point
     first = whole.astype(np.int64) - before
-    taps = _gather(lines, first, length + len(weights) - 1).astype(np.float32)
-    by_columns = lines.strides[0] < lines.strides[1]
-    # shaped so that numpy's inner loop runs over whole rows of memory, with 3 channels to a pixel
-    shaped = [np.repeat(w, 3).reshape(-1, 1, 3) if by_columns else w.reshape(-1, 1, 1) for w in weights]
-    total = taps[:, :length] * shaped[0]
-    for tap, weight in enumerate(shaped[1:], start=1):
-        total += taps[:, tap : tap + length] * weight
-    total += 2**-8  # truncation follows: a sum of 4.99999 is a 5
-    moved = truncated(total)
+    gathered = _gather(lines, first, length + len(weights) - 1).astype(np.float32)
+    moved = truncated(_mixed(gathered, weights, length))
     colours = np.tile(np.array(fill, dtype=np.uint8), (length, 1))
     for (begin, end), at in _runs(np.clip(np.ceil(-shifts - 0.5), 0, length)):
-        moved[begin:end, :at] = colours[:at]
+        if at:
+            moved[begin:end, :at] = colours[:at]
     for (begin, end), at in _runs(np.clip(np.ceil(length - 0.5 - shifts), 0, length)):
-        moved[begin:end, at:] = colours[at:]
+        if at < length:
+            moved[begin:end, at:] = colours[at:]
     return moved
 
 
-def _gather(lines: Pixels, first: np.ndarray[tuple[int, ...], np.dtype[np.int64]], count: int) -> Pixels:
-    """(L, count, 3): of each line `count` pixels from `first[line]` on, the outermost repeated beyond it."""
-    length = lines.shape[1]
-    if lines.strides[0] < lines.strides[1]:
-        found = np.empty((count, len(lines), 3), dtype=np.uint8).swapaxes(0, 1)
+def _mixed(gathered: Floats, weights: list[Floats], length: int) -> Floats:
+    """The sum over the taps k of weights[k] times `gathered` from position k on, `length` long."""
+    by_columns = gathered.strides[0] < gathered.strides[1]
+    # as matrices whose rows are those of memory, three channels to a pixel; torch adds products in one pass
+    if by_columns:
+        rows = torch.from_numpy(gathered.swapaxes(0, 1).reshape(gathered.shape[1], -1))
+        shaped = [torch.from_numpy(np.repeat(weight, 3)) for weight in weights]
+        parts = [rows[k : k + length] for k in range(len(weights))]
     else:
-        found = np.empty((len(lines), count, 3), dtype=np.uint8)
-    for (begin, end), start in _runs(first):
-        left, right = (min(max(edge - start, 0), count) for edge in (0, length))  # inside between these
-        found[begin:end, :left] = lines[begin:end, :1]
-        found[begin:end, left:right] = lines[begin:end, start + left : start + right]
-        found[begin:end, right:] = lines[begin:end, -1:]
+        rows = torch.from_numpy(gathered.reshape(len(gathered), -1))
+        shaped = [torch.from_numpy(weight)[:, None] for weight in weights]
+        parts = [rows[:, 3 * k : 3 * (k + length)] for k in range(len(weights))]
+    total = parts[0] * shaped[0]
+    for part, weight in zip(parts[1:], shaped[1:], strict=True):
+        total.addcmul_(part, weight)
+    values: Floats = total.numpy()
+    if by_columns:
+        return values.reshape(length, -1, 3).swapaxes(0, 1)
+    return values.reshape(-1, length, 3)
+
+
+def _gather(lines: Pixels, first: np.ndarray[tuple[int, ...], np.dtype[np.int64]], count: int) -> Pixels:
+    """(L, count, 3): of each line `count` pixels from `first[line]` on, in the memory layout of `lines`.
+
+    The outermost pixels are repeated twice beyond the line, as far as an interpolation reaches; what is
+    further out is left as it comes.
+    """
+    length = lines.shape[1]
+    first = first.clip(-count - 2, length + 2)
+    before, after = (max(2, int(far)) for far in (-first.min(), first.max() + count - length))
+    padded = _empty(lines, before + length + after)
+    padded[:, before : before + length] = lines
+    padded[:, before - 2 : before] = lines[:, :1]
+    padded[:, before + length : before + length + 2] = lines[:, -1:]
+    found = _empty(lines, count)
+    for (begin, end), start in _runs(first + before):
+        found[begin:end] = padded[begin:end, start : start + count]
     return found
+
+
+def _empty(lines: Pixels, count: int) -> Pixels:
+    """Of `count` pixels a line, in the memory layout of `lines`."""
+    if lines.strides[0] < lines.strides[1]:
+        return np.empty((count, len(lines), 3), dtype=np.uint8).swapaxes(0, 1)
+    return np.empty((len(lines), count, 3), dtype=np.uint8)
 
 
 def _runs(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Iterator[tuple[tuple[int, int], int]]:
@@ -126,6 +154,9 @@ def _runs(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Iterator
 def _weights(fraction: Floats, interpolation: Interpolation) -> list[Floats]:
     """Of each tap at `fraction` (0..1) past the second of four pixels, or past the first of two."""
     d = fraction
+    # a little above one in sum, since truncation follows: what should be 5 is not 4.99999
     if interpolation == "bilinear":
-        return [1 - d, d]
-    return [d * (-1 + d * (2 - d)), 1 + d * d * (d - 2), d * (1 + d * (1 - d)), d * d * (d - 1)]
+        weights = [1 - d, d]
+    else:
+        weights = [d * (-1 + d * (2 - d)), 1 + d * d * (d - 2), d * (1 + d * (1 - d)), d * d * (d - 1)]
+    return [weight * np.float32(1 + 2**-16) for weight in weights]

@@ -1,0 +1,231 @@
+"""The data pipeline measured: against the bare JPEG decode, against timm's loader, and after a resume.
+
+Every comparison is of rounds that take turns in one process; what is told is the median over the rounds, and
+for a ratio the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import PIL
+import simplejpeg
+import torch
+from torch import Tensor
+
+from hornet_train.data.address import sample_rng
+from hornet_train.data.dataset import EvalSamples, TrainSamples
+from hornet_train.data.decode import read_image
+from hornet_train.data.loader import EvalLoader, Loaded, Reading, TrainLoader
+from hornet_train.data.mixing import Normalize, erase
+from hornet_train.data.policies import parse_policy
+from hornet_train.data.policies.randaugment import MEAN_PIXEL
+from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.sources import FolderSource, Source
+from hornet_train.data.transforms import EvalTransform, TrainTransform
+from hornet_train.errors import DataError
+
+RECIPE = "rand-m9-mstd0.5-inc1"
+SIZE = 224
+ERASE = 0.25
+BATCH = 64
+_CPU = torch.device("cpu")
+_SEED = 0
+_WARM = 2  # batches before the clock starts
+_LONG = 1_281_167  # samples of the epoch that is resumed in
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours against something else: per second or in microseconds, medians; `ratio` is that of ours to it."""
+
+    what: str
+    unit: str
+    ours: float
+    other: float
+    ratio: float
+    least: float  # of the rounds' ratios
+    most: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(
+    root: Path, *, workers: int, rounds: int, against_timm: bool, say: Callable[[str], None]
+) -> list[Ratio]:
+    """Everything, some minutes.
+
+    Args:
+        root: holds `train/<class>/`.
+        workers: reading processes of each loader.
+        rounds: how often each is measured.
+        against_timm: whether timm's loader is measured too.
+        say: told what is being measured.
+
+    Raises:
+        DataError: no images there; or timm's RandAugment cannot run under this Pillow.
+    """
+    if against_timm and int(PIL.__version__.split(".")[0]) >= 13:
+        raise DataError(
+            f"timm's RandAugment raises under Pillow {PIL.__version__} where posterize reaches 0 bits: run "
+            "with Pillow 12 (make bench-data does), or leave timm out with --without-timm"
+        )
+    source = FolderSource(root, "train")
+    if len(source) < BATCH * (_WARM + 1):
+        raise DataError(f"{root}/train has {len(source)} images; a measurement takes {BATCH * (_WARM + 1)}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        say("one process: decode, and a training image from file to tensor")
+        results = _of_one_process(source, rounds)
+        if against_timm:
+            for training in (True, False):
+                say(f"loaders, {workers} workers: {'training' if training else 'evaluation'}")
+                results.append(_loaders(source, root, workers, rounds, training=training))
+        say("the first batch of an epoch, and after a resume at 90 % of it")
+        return [*results, _first_batches(source, workers, rounds)]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def train_transform() -> TrainTransform:
+    """The augmentation of the published trainings."""
+    policy = parse_policy(RECIPE, MEAN_PIXEL, "bicubic")
+    return TrainTransform(SIZE, policies=(policy,), erase_prob=ERASE)
+
+
+def _ratio(what: str, unit: str, ours: list[float], other: list[float]) -> Ratio:
+    ratios = [a / b for a, b in zip(ours, other, strict=True)]
+    return Ratio(what, unit, median(ours), median(other), median(ratios), min(ratios), max(ratios))
+
+
+def _of_one_process(source: FolderSource, rounds: int) -> list[Ratio]:
+    """Microseconds an image, of one thread."""
+    chosen = range(min(len(source), 400))
+    paths = [source.locate(index) for index in chosen]
+    files = [Path(path).read_bytes() for path in paths]
+    train, evaluation = train_transform(), EvalTransform(SIZE)
+    rng = np.random.default_rng(0)
+    work: dict[str, Callable[[int], object]] = {
+        "decode": lambda i: simplejpeg.decode_jpeg(files[i], "RGB"),
+        "train": lambda i: train(read_image(paths[i]), sample_rng(_SEED, int(rng.integers(1000)), i)),
+        "eval": lambda i: evaluation(read_image(paths[i])),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds + 1):
+        for name, do in work.items():
+            begin = time.perf_counter()
+            for i in chosen:
+                do(i)
+            taken[name].append((time.perf_counter() - begin) / len(chosen) * 1e6)
+    decode = taken["decode"][1:]  # the first round warms up
+    return [
+        _ratio("training image : bare JPEG decode", "us/image", taken["train"][1:], decode),
+        _ratio("evaluation image : bare JPEG decode", "us/image", taken["eval"][1:], decode),
+    ]
+
+
+def _loaders(source: FolderSource, root: Path, workers: int, rounds: int, *, training: bool) -> Ratio:
+    ours: list[float] = []
+    timms: list[float] = []
+    for round_ in range(rounds):
+        for theirs in (False, True) if round_ % 2 else (True, False):
+            batches = _timms(root, workers, training) if theirs else _ours(source, workers, training)
+            (timms if theirs else ours).append(_images_per_second(batches))
+    what = "training" if training else "evaluation"
+    return _ratio(f"{what} loader : timm's create_loader", "images/s", ours, timms)
+
+
+def _images_per_second(batches: Iterator[Tensor]) -> float:
+    for _ in range(_WARM):
+        next(batches)
+    begin, images = time.perf_counter(), 0
+    for batch in batches:
+        images += len(batch)
+    return images / (time.perf_counter() - begin)
+
+
+def _ours(source: FolderSource, workers: int, training: bool) -> Iterator[Tensor]:
+    """Normalised batches, with random erasing in training."""
+    reading, normalize = Reading(_CPU, workers), Normalize()
+    loaded: Iterator[Loaded]
+    if training:
+        samples = TrainSamples(source, train_transform(), _SEED)
+        plan = EpochPlan(len(source), BATCH, BATCH, 0, 1, _SEED, drop_last=True)
+        loaded = TrainLoader(samples, plan, reading).batches(0, plan.steps_per_epoch)
+    else:
+        loaded = EvalLoader(EvalSamples(source, EvalTransform(SIZE)), reading).batches(0, 1, BATCH)
+    for one in loaded:
+        images = normalize(one.batch["image"])
+        yield erase(images, one.batch["erase"]) if training else images
+
+
+def _timms(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
+    """The same of timm: its prefetcher normalises and erases."""
+    from timm.data import create_dataset, create_loader
+
+    how: dict[str, Any] = {"auto_augment": RECIPE, "re_prob": ERASE, "re_mode": "pixel"} if training else {}
+    loader = create_loader(
+        create_dataset("", root=str(root / "train"), split="train"),
+        input_size=(3, SIZE, SIZE),
+        batch_size=BATCH,
+        is_training=training,
+        interpolation="bicubic",
+        crop_pct=0.875,
+        num_workers=workers,
+        device=_CPU,
+        persistent_workers=False,
+        **how,
+    )
+    for images, _ in loader:
+        yield images
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """As many samples as ImageNet has, of fewer files."""
+
+    source: Source
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return _LONG
+
+    def read(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.source.read(index % len(self.source))
+        return image, int(label)
+
+    def locate(self, index: int) -> str:
+        return self.source.locate(index % len(self.source))
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+
+def _first_batches(source: FolderSource, workers: int, rounds: int) -> Ratio:
+    samples = TrainSamples(_Repeated(source), train_transform(), _SEED)
+    plan = EpochPlan(_LONG, BATCH, BATCH, 0, 1, _SEED, drop_last=True)
+    begins = {"start": 0, "resumed": plan.steps_per_epoch * 9 // 10}
+    taken: dict[str, list[float]] = {name: [] for name in begins}
+    for round_ in range(2 * rounds + 1):
+        for name in sorted(begins, reverse=bool(round_ % 2)):
+            step = begins[name] + plan.steps_per_epoch * (round_ + 1)  # an epoch whose order is not known yet
+            begin = time.perf_counter()
+            loader = TrainLoader(samples, plan, Reading(_CPU, workers)).batches(step, step + 1)
+            for _ in islice(loader, 1):
+                taken[name].append((time.perf_counter() - begin) * 1e3)
+    return _ratio(
+        "first batch : at 90 % of an epoch, at its start", "ms", taken["resumed"][1:], taken["start"][1:]
+    )
