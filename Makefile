@@ -7,9 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# timm's RandAugment raises under Pillow 13; to be measured it gets an older one, beside the installed
+PILLOW_12 := $(VENV)/pillow-12
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-accuracy test-timm check format install constraints clean
+.PHONY: help train test test-accuracy test-timm bench-data check format install constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -31,6 +33,9 @@ test-timm: $(INSTALLED)  ## run timm's own tests of models, unchanged, on ours; 
 	@echo "== pytest: timm's tests/test_models.py on every hornet_*, about ten minutes on two CPU cores"
 	@$(BIN)/python scripts/timm_suite.py $(ARGS)
 
+bench-data: $(INSTALLED) $(PILLOW_12)  ## measure the data pipeline beside timm's; ARGS are those of hornet-data bench
+	@PYTHONPATH=$(PILLOW_12) $(BIN)/hornet-data bench $(ARGS)
+
 check: $(INSTALLED)  ## format, lint, types, import contracts
 	@echo "== ruff format" && $(BIN)/ruff format --check .
 	@echo "== ruff check" && $(BIN)/ruff check .
@@ -49,6 +54,9 @@ constraints: $(INSTALLED)  ## write the versions installed now to constraints.tx
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
+
+$(PILLOW_12): | $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ 'pillow==12.*'
 
 # Made again whenever what is asked for changes.
 $(INSTALLED): pyproject.toml constraints.txt

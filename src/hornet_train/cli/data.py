@@ -14,6 +14,7 @@ from hornet_train.errors import ConfigError, did_you_mean
 SUBCOMMANDS = {
     "check": ("hornet_train.cli.data_check", "is a data set whole, and can it be trained on?"),
     "bench": ("hornet_train.cli.data_bench", "how fast images come, beside timm's loader"),
+    "show": ("hornet_train.cli.data_show", "a picture of the training images as the model sees them"),
     "pack": ("hornet_train.cli.data_pack", "class folders into parquet or webdataset shards"),
 }
 

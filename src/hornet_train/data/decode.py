@@ -12,7 +12,10 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +105,7 @@ def _decode_jpeg(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtyp
 def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """uint8 (H, W, 3) by Pillow. Raises SampleError for all that Pillow refuses."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _no_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(where, f"{image.width}x{image.height} pixels")
             return _to_rgb(image)
@@ -114,6 +117,14 @@ def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dt
         else:
             reason = str(error) or type(error).__name__
         raise SampleError(where, f"cannot be decoded as an image ({reason})") from error
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Pillow warns of damage in tags, which no pixel depends on, and of sizes below our own limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

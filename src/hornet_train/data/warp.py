@@ -7,6 +7,7 @@ multiplications with rows of numbers; the rest is left to Pillow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -85,14 +86,21 @@ def _slide(lines: Pixels, shifts: Shifts, fill: RGB, interpolation: Interpolatio
     first = whole.astype(np.int64) - before
     gathered = _gather(lines, first, length + len(weights) - 1).astype(np.float32)
     moved = truncated(_mixed(gathered, weights, length))
-    colours = np.tile(np.array(fill, dtype=np.uint8), (length, 1))
+    outside = _canvas(fill, len(lines), length, lines.strides[0] < lines.strides[1])
     for (begin, end), at in _runs(np.clip(np.ceil(-shifts - 0.5), 0, length)):
         if at:
-            moved[begin:end, :at] = colours[:at]
+            moved[begin:end, :at] = outside[begin:end, :at]
     for (begin, end), at in _runs(np.clip(np.ceil(length - 0.5 - shifts), 0, length)):
         if at < length:
-            moved[begin:end, at:] = colours[at:]
+            moved[begin:end, at:] = outside[begin:end, at:]
     return moved
+
+
+@lru_cache(maxsize=4)
+def _canvas(fill: RGB, lines: int, length: int, by_columns: bool) -> Pixels:
+    """(lines, length, 3) of one colour; with the memory layout of what it is copied onto."""
+    canvas = np.tile(np.array(fill, dtype=np.uint8), (length, lines, 1) if by_columns else (lines, length, 1))
+    return canvas.swapaxes(0, 1) if by_columns else canvas
 
 
 def _mixed(gathered: Floats, weights: list[Floats], length: int) -> Floats:

@@ -115,11 +115,19 @@ class Classification:
         return self.model.build()
 
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+        images, targets = self.prepared(batch, rng)
+        return F.cross_entropy(model(images).float(), targets)
+
+    def prepared(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """What the model sees of a training batch, normalised, erased and mixed, and what it should answer.
+
+        Returns:
+            Images, float (B, 3, S, S); target probabilities, float32 (B, classes).
+        """
         images = self._images(batch)
         if self.erasing:
             images = erase(images, batch["erase"])
-        images, targets = self.mixer(images, batch["label"], rng)
-        return F.cross_entropy(model(images).float(), targets)
+        return self.mixer(images, batch["label"], rng)
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
         """Sums over a batch: `count`, `loss`, and how many have a right label first or among the first five.

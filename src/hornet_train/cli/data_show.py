@@ -1,0 +1,60 @@
+"""`hornet-data show`: a picture of the training images as the model sees them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hornet_train.cli.flags import Parser, whole
+from hornet_train.errors import ConfigError
+
+DESCRIPTION = """\
+Draws a batch of training images, augmented, erased and mixed as the model would get them, with their
+classes and shares. Takes the keys of hornet-train, so that what is looked at is what would be trained."""
+
+EXAMPLES = """\
+  # ImageNet under the published augmentation
+  hornet-data show data=imagenet data.root=/data/imagenet
+  # 16 of one's own images, in epoch 30 of a run whose images grow
+  hornet-data show data=folder data.root=photos augment.start_size=128 --images 16 --epoch 30"""
+
+
+def parser() -> Parser:
+    """The flags."""
+    made = Parser("hornet-data show", DESCRIPTION, EXAMPLES)
+    made.add_argument("overrides", metavar="key=value", nargs="*", help="as of hornet-train")
+    made.add_argument("--out", type=Path, default=Path("show.png"), metavar="FILE", help="default: show.png")
+    made.add_argument("--images", type=whole(2, 256), default=32, metavar="N", help="default: 32")
+    made.add_argument(
+        "--epoch", type=whole(0), default=0, metavar="N", help="of which the first batch is shown"
+    )
+    return made
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw and tell.
+
+    Raises:
+        UserError: the config or the data are at fault, or the picture cannot be written.
+    """
+    from hornet_train._timm import import_timm
+    from hornet_train.config.compose import compose_train
+
+    config = compose_train(options.overrides).config
+    import_timm()
+    from hornet_train.builders.show import shown_batch
+    from hornet_train.report.sheet import draw_sheet
+    from hornet_train.track.console import ConsoleSink
+
+    shown = shown_batch(config, images=options.images, epoch=options.epoch)
+    console = ConsoleSink(1, 1, interactive=False)
+    for bad in shown.bad:
+        console.warn(f"another image stands in for {bad.where}: {bad.reason}")
+    side = shown.images.shape[-1]
+    title = f"{config.data.source}, epoch {options.epoch}, {side} x {side} pixels, seed {config.seed}"
+    out = options.out.expanduser()
+    try:
+        draw_sheet(shown.images, shown.captions, out, title)
+    except OSError as error:
+        raise ConfigError(f"--out={out} cannot be written ({error.strerror})") from error
+    console.say(f"{len(shown.captions)} training images: {out}")
