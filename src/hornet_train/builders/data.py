@@ -21,13 +21,12 @@ from hornet_train.data.sources import (
     TorchvisionSource,
     check_same_classes,
     check_wnids,
+    imagenet_22k_wnids,
     imagenet_wnids,
 )
 from hornet_train.data.transforms import EvalTransform, Growth, TrainTransform
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification import Classification, ModelSpec
-
-IMAGENET_22K_CLASSES = 10_459  # of the published pre-training's label set
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,11 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
             check_same_classes(train.classes, val.classes)
         sources = Sources(train, val)
         if data.classes == "imagenet_1k":
-            check_wnids(sources.classes)
-        elif data.classes == "imagenet_22k" and len(sources.classes) != IMAGENET_22K_CLASSES:
-            raise DataError(
-                f"data.root={data.root} has {len(sources.classes)} classes; the published 22K label set has "
-                f"{IMAGENET_22K_CLASSES} (data=folder data.val=false takes any)"
-            )
+            check_wnids(sources.classes, imagenet_wnids(), "ImageNet-1K")
+        elif data.classes == "imagenet_22k":
+            wnids = imagenet_22k_wnids()
+            check_wnids(sources.classes, wnids, "the published ImageNet-22K label set")
+            sources = Sources(train and train.in_order(wnids), val)
         return sources
     if isinstance(data, TorchvisionData):
         assert data.root is not None

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
+from hornet_train.data.sources.classes import imagenet_22k_wnids, timm_file, timm_list
 from hornet_train.data.sources.listing import preview
 
 _WNID = re.compile(r"n\d{8}")
 _1K, _W21 = "imagenet_synsets.txt", "imagenet21k_miil_w21_synsets.txt"
-# ImageNet-1K classes that winter21's 10,450 lack and the published 22K label set has at its end
-_APPENDED = (152, 165, 166, 167, 175, 241, 262, 268, 850)
 
 
 @dataclass(frozen=True)
@@ -23,25 +19,22 @@ class Known:
 
     Attributes:
         name: as people call it.
-        file: timm's file of its wnids.
+        file: timm's file of its wnids; None for those of the published HorNets.
         images: how many images a split has as published.
-        more: indices of ImageNet-1K classes that it has besides.
     """
 
     name: str
-    file: str
+    file: str | None
     images: Mapping[str, int] = field(default_factory=dict)
-    more: tuple[int, ...] = ()
 
     def wnids(self) -> frozenset[str]:
-        one_k = _timm_list(_1K)
-        return frozenset(_timm_list(self.file)) | {one_k[index] for index in self.more}
+        return frozenset(timm_list(self.file) if self.file is not None else imagenet_22k_wnids())
 
 
 IMAGENET_1K = Known("ImageNet-1K", _1K, {"train": 1_281_167, "val": 50_000})
 KNOWN = (
     IMAGENET_1K,
-    Known("HorNet's ImageNet-22K label set (winter21's and 9 of ImageNet-1K)", _W21, more=_APPENDED),
+    Known("HorNet's ImageNet-22K label set (winter21's and 9 of ImageNet-1K)", None),
     Known("ImageNet-21K-P, winter21 (imagenet21k_miil_w21)", _W21),
     Known("ImageNet-21K-P, fall11 (imagenet-21k-miil)", "imagenet21k_miil_synsets.txt"),
     Known("ImageNet-22K, fall11 (imagenet-22k)", "imagenet22k_synsets.txt", {"train": 14_197_122}),
@@ -89,19 +82,6 @@ def recognise(classes: Sequence[str]) -> tuple[Known | None, str]:
 
 def unknown_wnids(classes: Sequence[str]) -> list[str]:
     """Names in the form of a WordNet id (n01440764) that no ImageNet has."""
-    text = _timm_file("imagenet_synset_to_lemma.txt")
+    text = timm_file("imagenet_synset_to_lemma.txt")
     real = {line.split("\t", 1)[0] for line in text.splitlines()}
     return [name for name in classes if _WNID.fullmatch(name) and name not in real]
-
-
-@cache
-def _timm_list(file: str) -> tuple[str, ...]:
-    return tuple(_timm_file(file).split())
-
-
-def _timm_file(file: str) -> str:
-    """A file of timm's metadata, found without importing timm, whose `ImageNetInfo` does not offer all."""
-    spec = find_spec("timm")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0], "data", "_info", file).read_text(encoding="utf-8")

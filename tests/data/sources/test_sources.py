@@ -20,6 +20,8 @@ from hornet_train.data.sources import (
     SyntheticSource,
     check_same_classes,
     check_wnids,
+    imagenet_22k_wnids,
+    imagenet_wnids,
 )
 from hornet_train.errors import DataError
 
@@ -133,14 +135,29 @@ def test_classes_that_differ_are_listed() -> None:
 
 
 def test_wnids_are_checked() -> None:
-    from timm.data import ImageNetInfo
-
-    wnids = ImageNetInfo("imagenet-1k").label_names()
-    check_wnids(wnids)
+    wnids = imagenet_wnids()
+    check_wnids(wnids[::-1], wnids, "ImageNet-1K")
     with pytest.raises(DataError, match=r"2 missing \(n01440764, n01443537\); 1 unexpected \(cats\)"):
-        check_wnids(["cats", *wnids[2:]])
-    with pytest.raises(DataError, match="not in sorted order"):
-        check_wnids(wnids[::-1])
+        check_wnids(["cats", *wnids[2:]], wnids, "ImageNet-1K")
+
+
+def test_the_22k_labels_are_those_of_the_published_map() -> None:
+    """What is known of in1k_to_21k_map: 1,000 distinct rows, 209..10458, rising but for nine at the end."""
+    rows = {wnid: row for row, wnid in enumerate(imagenet_22k_wnids())}
+    assert len(rows) == 10_459
+    mapped = [rows[wnid] for wnid in imagenet_wnids()]
+    assert (min(mapped), max(mapped)) == (209, 10_458)
+    appended = {label: row for label, row in enumerate(mapped) if row >= 10_450}
+    assert list(appended) == [152, 165, 166, 167, 175, 241, 262, 268, 850]
+    rest = [row for row in mapped if row < 10_450]
+    assert rest == sorted(rest)
+
+
+def test_another_order_of_the_labels(root: Path) -> None:
+    source = FolderSource(root, "train").in_order(("größe 狗", "cat"))
+    assert _pixels(source) == [(20, 0), (10, 1), (11, 1), (12, 1)]
+    with pytest.raises(ValueError, match="other classes"):
+        source.in_order(("cat", "dog"))
 
 
 def test_digits_split_is_fixed_stratified_and_complete() -> None:

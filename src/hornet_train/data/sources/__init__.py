@@ -1,6 +1,11 @@
 """Where samples come from."""
 
-from hornet_train.data.sources.classes import check_same_classes, check_wnids, imagenet_wnids
+from hornet_train.data.sources.classes import (
+    check_same_classes,
+    check_wnids,
+    imagenet_22k_wnids,
+    imagenet_wnids,
+)
 from hornet_train.data.sources.digits import DigitsSource
 from hornet_train.data.sources.files import TorchvisionSource
 from hornet_train.data.sources.flat import FlatSource
@@ -18,5 +23,6 @@ __all__ = [
     "TorchvisionSource",
     "check_same_classes",
     "check_wnids",
+    "imagenet_22k_wnids",
     "imagenet_wnids",
 ]

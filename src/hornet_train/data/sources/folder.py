@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,27 @@ class FolderSource:
                 once.
         """
         listing = scan_split(Path(root).expanduser(), split, classes)
-        self.classes = listing.classes
         self.ignored = listing.tree.ignored
         self._folder = listing.folder
         self._tree = listing.tree
         self._kept = listing.kept
         self._files = len(listing.tree)
-        places = {name: place for place, name in enumerate(listing.tree.classes)}
-        self._places = [places.get(name, -1) for name in self.classes]  # of each label's folder in the tree
-        sizes = np.append(np.diff(listing.tree.first), 0)[self._places]  # the appended 0 is -1's
+        self._arrange(listing.classes)
+
+    def _arrange(self, classes: tuple[str, ...]) -> None:
+        places = {name: place for place, name in enumerate(self._tree.classes)}
+        self.classes = classes
+        self._places = [places.get(name, -1) for name in classes]  # of each label's folder in the tree
+        sizes = np.append(np.diff(self._tree.first), 0)[self._places]  # the appended 0 is -1's
         self._first = np.append(0, np.cumsum(sizes))  # samples before each label
+
+    def in_order(self, classes: Sequence[str]) -> FolderSource:
+        """The same images with the same classes in another order of the labels."""
+        if sorted(classes) != sorted(self.classes):
+            raise ValueError("an order of other classes")
+        other = copy(self)
+        other._arrange(tuple(classes))
+        return other
 
     def __len__(self) -> int:
         return int(self._first[-1])

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hornet_train.data.sources import imagenet_wnids
+from hornet_train.data.sources.classes import timm_list
 
 
 def subset_wnids(name: Literal["imagenet_a", "imagenet_r"]) -> tuple[str, ...]:
     """The 200 wnids of ImageNet-A or ImageNet-R, sorted."""
-    listed = resources.files("timm.data").joinpath("_info", f"{name}_synsets.txt").read_text()
-    return tuple(sorted(listed.split()))
+    return tuple(sorted(timm_list(f"{name}_synsets.txt")))
 
 
 def rows_of(wnids: Sequence[str]) -> Tensor:
