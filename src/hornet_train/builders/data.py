@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hornet_train.config.schema import Augment, Config, Data, FolderData, Model, SyntheticData
+from hornet_train.config.schema import Augment, Config, Data, FolderData, HubData, Model, SyntheticData
 from hornet_train.data.dataset import EvalSamples
 from hornet_train.data.mixing import Mixer, Normalize
 from hornet_train.data.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.data.sources import (
     DigitsSource,
     FolderSource,
+    HubSource,
     Source,
     SyntheticSource,
     check_same_classes,
@@ -51,12 +52,13 @@ class Sources:
         }
 
 
-def build_sources(data: Data, *, training: bool = True) -> Sources:
+def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] | None = None) -> Sources:
     """The images that a data group names.
 
     Args:
         data: the group.
         training: False leaves the training images alone.
+        classes: those of the training images, where these are left alone: for labels without names.
 
     Raises:
         DataError: they are not there, or not as they should be.
@@ -76,6 +78,8 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
                 f"{IMAGENET_22K_CLASSES} (data=folder data.val=false takes any)"
             )
         return sources
+    if isinstance(data, HubData):
+        return _hub_sources(data, training, classes)
     if isinstance(data, SyntheticData):
         made = (data.source_size, data.num_classes)
         return Sources(
@@ -85,12 +89,36 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
     return Sources(DigitsSource("train") if training else None, DigitsSource("val"))
 
 
+def _hub_sources(data: HubData, training: bool, classes: Sequence[str] | None) -> Sources:
+    def source(split: str, classes: Sequence[str] | None) -> HubSource:
+        assert data.name is not None
+        return HubSource(
+            data.name,
+            split,
+            config_name=data.config,
+            image_column=data.image_column,
+            label_column=data.label_column,
+            revision=data.revision,
+            classes=classes,
+        )
+
+    train = source(data.train_split, None) if training else None
+    if data.val_split is None:
+        if train is None:
+            raise ConfigError("data.val_split=null holds nothing out to evaluate: data.val_split=validation")
+        return Sources(train, None)
+    val = source(data.val_split, classes if train is None else train.classes)
+    if train is not None:
+        check_same_classes(train.classes, val.classes)
+    return Sources(train, val)
+
+
 def check_classes(sources: Sources) -> None:
     """Raises DataError where there is nothing to tell apart."""
     if len(sources.classes) < 2:
         raise DataError(
             f"the training images are all of one class, {sources.classes[0]!r}: is data.root the folder that "
-            "holds train/ and val/, with a folder for each class in them?"
+            "holds train/ and val/, with a folder for each class in them, or data.label_column another one?"
         )
 
 

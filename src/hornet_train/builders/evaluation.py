@@ -36,7 +36,9 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
     """
     assert config.checkpoint is not None
     weights = find_weights(Path(config.checkpoint), config.weights)
-    source = build_sources(config.data, training=False).val
+    # a 22K checkpoint's classes are not those of the images
+    classes = weights.classes or None if config.init_map is None else None
+    source = build_sources(config.data, training=False, classes=classes).val
     assert source is not None
     task = build_task(config.model, config.data, len(source.classes))
     model = task.build_model()

@@ -23,7 +23,8 @@ from hornet_train.errors import ConfigError, did_you_mean
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
 EVAL_GROUPS = ("model", "data", "dist")
 INFO_GROUPS = ("model",)
-PATHS = ("data.root", "run_dir", "init_from", "init_map", "checkpoint", "out")  # taken as they are typed
+# taken as they are typed
+PATHS = ("data.root", "data.name", "run_dir", "init_from", "init_map", "checkpoint", "out")
 FREE = ("model.args",)  # mappings whose keys are not ours to know
 TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "model.drop_path",
@@ -32,6 +33,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "data.max_bad",
     "data.val",
     "data.train_count",
+    "data.train_split",
 )
 NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")

@@ -98,6 +98,20 @@ class FolderData(_Images):
 
 
 @_frozen
+class HubData(_Images):
+    """What Hugging Face's `datasets` reads: of the hub, or parquet, arrow and webdataset files."""
+
+    source: Literal["hub"]
+    name: str | None  # id of a hub data set, or a local folder, file or pattern
+    config: str | None  # of a hub data set that has several
+    revision: str | None  # branch, tag or commit of a hub data set; null: the newest
+    train_split: str
+    val_split: str | None  # null: nothing is held out and the run evaluates nothing
+    image_column: str | None  # null: the one whose type tells
+    label_column: str | None
+
+
+@_frozen
 class SyntheticData(_Images):
     """Coloured gratings made on the fly."""
 
@@ -108,7 +122,7 @@ class SyntheticData(_Images):
     source_size: Count  # pixels, square, before the transforms
 
 
-Data = Annotated[DigitsData | FolderData | SyntheticData, Field(discriminator="source")]
+Data = Annotated[DigitsData | FolderData | HubData | SyntheticData, Field(discriminator="source")]
 
 
 @_frozen

@@ -130,9 +130,14 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
 
 
-def data_rules(data: schema.DigitsData | schema.FolderData | schema.SyntheticData) -> Iterator[str]:
+def data_rules(data: schema.Data) -> Iterator[str]:
     """A sentence for each rule that a data group breaks, in training and evaluation alike."""
     if isinstance(data, schema.FolderData) and data.root is None:
         yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+    if isinstance(data, schema.HubData):
+        if data.name is None:
+            yield "data.name is missing: data.name=<id of a hub data set, or a local folder or pattern>"
+        if data.val_split == data.train_split:
+            yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
     if min(data.std) <= 0:
         yield f"data.std={list(data.std)}: a standard deviation is above 0"

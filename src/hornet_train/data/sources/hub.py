@@ -80,7 +80,7 @@ class HubSource:
         encoded, path = self._row(index)
         if encoded is not None:
             return decode(encoded, self.locate(index)), int(self._labels[index])
-        if path is None:
+        if not path:
             raise SampleError(self.locate(index), "the row holds no image", "remove it")
         return read_image(path), int(self._labels[index])
 
@@ -166,7 +166,7 @@ def _prepared(
 
 def check_split(builder: Any, name: str, split: str) -> None:
     """Raises DataError where a builder of `datasets` knows its splits and this is none of them."""
-    known = list(builder.config.data_files or builder.info.splits or ())
+    known = [str(name) for name in builder.config.data_files or builder.info.splits or ()]
     if not known or split in known:
         return
     held_out = [other for other in ("validation", "val", "dev", "test") if other in known]

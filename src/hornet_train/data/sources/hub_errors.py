@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,6 +49,7 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str:
+    import datasets
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -65,15 +65,16 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
+    # where nothing is cached, `datasets` raises its error anew without its cause; then words have to do
     page = f"https://huggingface.co/datasets/{name}"
     if among(GatedRepoError) or "gated dataset" in str(error):
         return (
             f" is gated: accept its terms at {page}, then `hf auth login` or set HF_TOKEN to a token that "
             "may read it; or download it elsewhere and point data.name= at the parquet files"
         )
-    if among(RevisionNotFoundError):
+    if among(RevisionNotFoundError) or (revision and f"Revision '{revision}'" in str(error)):
         return f" has no revision data.revision={revision}; see {page}/commits/main"
-    if among(OfflineModeIsEnabled) or _offline():
+    if among(OfflineModeIsEnabled) or datasets.config.HF_HUB_OFFLINE:
         return (
             " is not in the local cache, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch it: "
             "unset it, or run once where there is a network, or point data.name= at local parquet files"
@@ -115,9 +116,3 @@ def _first_cause(error: BaseException) -> str:
 def _one_line(error: BaseException) -> str:
     words = " ".join(str(error).split())
     return words if len(words) <= 300 else f"{words[:300]}..."
-
-
-def _offline() -> bool:
-    """As the two libraries read their environment variables."""
-    true = {"1", "ON", "YES", "TRUE"}
-    return any(os.environ.get(name, "").upper() in true for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))

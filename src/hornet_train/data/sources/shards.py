@@ -75,8 +75,8 @@ def open_shards(
         if files.format == "webdataset":
             if image_column or label_column:
                 raise DataError(
-                    "data.image_column and data.label_column name columns of tables; in tars, images are told "
-                    "by their suffixes and labels are .cls or .json members: leave them out"
+                    "data.image_column and data.label_column name columns of tables; in tars, suffixes tell "
+                    "the images, and labels are .cls or .json members: leave them out"
                 )
             return TarShards(files.paths, files.split, classes=classes)
         kind = ParquetShards if files.format == "parquet" else ArrowShards

@@ -20,7 +20,7 @@ from hornet_train.data.sources.shards import Encoded
 from hornet_train.errors import DataError
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
-Scan = Callable[[str], list[tuple[int, int, int, str]]]
+Scan = Callable[[str], Sequence[tuple[int, int, int, str]]]
 
 _log = logging.getLogger("hornet_train")
 
@@ -111,8 +111,9 @@ def _scanned(paths: tuple[str, ...], scan: Scan) -> TarIndex:
             labels.append(label)
             names += name.encode(errors="surrogateescape")
             ends.append(len(names))
-    arrays = [np.array(values, dtype=np.int64) for values in (counts, offsets, sizes, labels)]
-    return TarIndex(paths, *arrays, np.frombuffer(bytes(names), np.uint8), np.array(ends, dtype=np.int64))
+    numbers = {"counts": counts, "offsets": offsets, "sizes": sizes, "labels": labels, "ends": ends}
+    arrays = {name: np.array(values, dtype=np.int64) for name, values in numbers.items()}
+    return TarIndex(paths, **arrays, names=np.frombuffer(bytes(names), np.uint8))
 
 
 _ARRAYS = ("counts", "offsets", "sizes", "labels", "names", "ends")

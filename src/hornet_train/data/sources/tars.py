@@ -103,10 +103,10 @@ class TarShards:
                     yield Encoded(data, member.label, f"{path}: {member.name}")
 
 
-def _scan(path: str) -> list[tuple[int, int, int, str]]:
-    """(offset, size, label, name) of each sample of a local tar."""
+def _scan(path: str) -> list[Member]:
+    """The samples of a local tar."""
     with shard_told(path), open(path, "rb") as opened:
-        return [tuple(member) for member in members(opened, path)]
+        return list(members(opened, path))
 
 
 def members(opened: IO[bytes], path: str) -> Iterator[Member]:
