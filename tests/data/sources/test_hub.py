@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from huggingface_hub import errors
+from huggingface_hub.utils import httpx
 from shards import CLASSES, dataset, pictures, write_index, write_parquet, write_tar
 
 from hornet_train.data.decode import decode
@@ -187,8 +187,8 @@ def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
 
 
 def _http(kind: type[errors.HfHubHTTPError], status: int) -> Exception:
-    request = httpx2.Request("GET", "https://huggingface.co/api/datasets/a/b")
-    return kind("no", response=httpx2.Response(status, request=request))
+    request = httpx.Request("GET", "https://huggingface.co/api/datasets/a/b")
+    return kind("no", response=httpx.Response(status, request=request))
 
 
 def _after(error: Exception, cause: Exception) -> Exception:
@@ -223,7 +223,7 @@ ANSWERS = [
     ),
     (errors.OfflineModeIsEnabled("offline"), r"forbids to fetch it: unset it"),
     (ConnectionError("Couldn't reach 'a/b' on the Hub (ConnectError)"), r"cannot be reached .*try again"),
-    (httpx2.ConnectError("Name or service not known"), r"cannot be reached .*ConnectError: Name or service"),
+    (httpx.ConnectError("Name or service not known"), r"cannot be reached .*ConnectError: Name or service"),
     (_http(errors.HfHubHTTPError, 401), r"refuses access .*hf auth login"),
     (_http(errors.HfHubHTTPError, 503), r"cannot be reached or does not answer"),
     (OSError(28, "No space left on device"), r"No space left on device"),
