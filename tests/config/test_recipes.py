@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hornet_train.builders.data import build_task, train_transform
+from hornet_train.builders.data import build_task
+from hornet_train.builders.loading import train_transform
 from hornet_train.config.compose import compose_train, options
 from hornet_train.config.data_schema import FolderData
 from hornet_train.config.schema import Config, CosineSchedule

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hornet_train.data.loader import Reading
-from hornet_train.data.streaming import Encoded, StreamEvalLoader, StreamPlan, StreamTrainLoader
+from hornet_train.data.sources.shards import Encoded
+from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
 from hornet_train.data.transforms import EvalTransform, TrainTransform
 from hornet_train.errors import DataError
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hornet_train.config.data_schema import EVALUATION_DATA, Data, FolderData, SyntheticData, TorchvisionData
-from hornet_train.config.schema import Augment, Config, Model
-from hornet_train.data.dataset import EvalSamples
+from hornet_train.config.data_schema import (
+    EVALUATION_DATA,
+    Data,
+    FolderData,
+    HubData,
+    SyntheticData,
+    TorchvisionData,
+)
+from hornet_train.config.schema import Config, Model
 from hornet_train.data.mixing import Mixer, Normalize
-from hornet_train.data.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.data.sources import (
     DigitsSource,
     FlatSource,
     FolderSource,
+    HubSource,
     Source,
     SyntheticSource,
     TorchvisionSource,
@@ -24,17 +30,21 @@ from hornet_train.data.sources import (
     imagenet_22k_wnids,
     imagenet_wnids,
 )
-from hornet_train.data.transforms import EvalTransform, Growth, TrainTransform
+from hornet_train.data.sources.shards import Shards, open_shards
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification import Classification, ModelSpec
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Training and held-out images; None where there are none or none are needed."""
+    """Training and held-out images; None where there are none or none are needed.
 
-    train: Source | None
-    val: Source | None
+    `streams`: the shares that shards are dealt into, on which the order of the images depends; 0 for none.
+    """
+
+    train: Source | Shards | None
+    val: Source | Shards | None
+    streams: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -48,19 +58,26 @@ class Sources:
         return {
             "classes": list(self.classes),
             **{
-                name: {"samples": len(source), "sha256": source.fingerprint}
+                name: {"samples": samples_of(source), "sha256": source.fingerprint}
                 for name, source in parts.items()
                 if source is not None
             },
+            **({"streams": self.streams} if self.streams else {}),
         }
 
 
-def build_sources(data: Data, *, training: bool = True) -> Sources:
+def samples_of(source: Source | Shards) -> int:
+    """How many samples there are."""
+    return sum(source.lengths) if isinstance(source, Shards) else len(source)
+
+
+def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] | None = None) -> Sources:
     """The images that a data group names.
 
     Args:
         data: the group.
         training: False leaves the training images alone.
+        classes: those of the training images, where these are left alone: for labels without names.
 
     Raises:
         DataError: they are not there, or not as they should be.
@@ -86,6 +103,8 @@ def build_sources(data: Data, *, training: bool = True) -> Sources:
             TorchvisionSource(data.name, data.root, "train") if training else None,
             TorchvisionSource(data.name, data.root, "val"),
         )
+    if isinstance(data, HubData):
+        return _hub_sources(data, training, classes)
     if isinstance(data, SyntheticData):
         made = (data.source_size, data.num_classes)
         return Sources(
@@ -103,12 +122,37 @@ def _held_out(data: FolderData) -> Source:
     return FlatSource(Path(data.root) / data.val_dir, data.val_labels, imagenet_wnids())
 
 
+def _hub_sources(data: HubData, training: bool, classes: Sequence[str] | None) -> Sources:
+    def source(split: str, classes: Sequence[str] | None) -> Source | Shards:
+        assert data.name is not None
+        opened = open_shards if data.streaming else HubSource
+        return opened(
+            data.name,
+            split,
+            config_name=data.config,
+            image_column=data.image_column,
+            label_column=data.label_column,
+            revision=data.revision,
+            classes=classes,
+        )
+
+    train = source(data.train_split, None) if training else None
+    if data.val_split is None:
+        if train is None:
+            raise ConfigError("data.val_split=null holds nothing out to evaluate: data.val_split=validation")
+        return Sources(train, None)
+    val = source(data.val_split, classes if train is None else train.classes)
+    if train is not None:
+        check_same_classes(train.classes, val.classes)
+    return Sources(train, val)
+
+
 def check_classes(sources: Sources) -> None:
     """Raises DataError where there is nothing to tell apart."""
     if len(sources.classes) < 2:
         raise DataError(
             f"the training images are all of one class, {sources.classes[0]!r}: is data.root the folder that "
-            "holds train/ and val/, with a folder for each class in them?"
+            "holds train/ and val/, with a folder for each class in them, or data.label_column another one?"
         )
 
 
@@ -143,43 +187,3 @@ def build_task(model: Model, data: Data, num_classes: int, config: Config | None
         ),
         erasing=augment is not None and augment.erase > 0,
     )
-
-
-def train_transform(data: Data, augment: Augment, grow_epochs: float = 0.0) -> TrainTransform:
-    """Raises ConfigError for a policy that is not in the grammar.
-
-    `grow_epochs`: the epochs of `augment.grow_until`.
-    """
-    growth = None
-    if augment.start_size is not None and grow_epochs:
-        growth = Growth(augment.start_size, data.image_size, grow_epochs, augment.size_step)
-    return TrainTransform(
-        image_size=data.image_size,
-        scale=augment.scale,
-        ratio=augment.ratio,
-        hflip=augment.hflip,
-        interpolation=data.interpolation,
-        policies=tuple(_policies(data, augment)),
-        erase_prob=augment.erase,
-        growth=growth,
-    )
-
-
-def _policies(data: Data, augment: Augment) -> Iterator[Policy]:
-    """Those that are on, in timm's order: the policy, then colour jitter, greyscale and blur."""
-    if augment.policy is not None:
-        red, green, blue = (round(255 * value) for value in data.mean)
-        try:
-            yield parse_policy(augment.policy, (red, green, blue), data.interpolation)
-        except ValueError as error:
-            raise ConfigError([f"augment.policy={augment.policy}: {error}"]) from error
-    if augment.color_jitter is not None:
-        yield ColorJitter(*augment.color_jitter, prob=augment.color_jitter_prob)
-    if augment.grayscale:
-        yield RandomGreyscale(augment.grayscale)
-    if augment.blur:
-        yield RandomBlur(augment.blur)
-
-
-def eval_samples(source: Source, data: Data) -> EvalSamples:
-    return EvalSamples(source, EvalTransform(data.image_size, data.crop_pct, data.interpolation))

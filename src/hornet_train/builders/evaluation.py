@@ -8,12 +8,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from hornet_train.builders.data import build_task, eval_samples
+from hornet_train.builders.data import build_task
 from hornet_train.builders.facts import filter_notes, measured
+from hornet_train.builders.loading import eval_data
 from hornet_train.builders.suites import build_suites
 from hornet_train.builders.weights import Weights, classifier_name, find_weights, head_rows, load
 from hornet_train.config.schema import EvalConfig
-from hornet_train.data.loader import EvalLoader, Reading
+from hornet_train.data.loader import EvalData, Reading
 from hornet_train.data.sources import imagenet_wnids
 from hornet_train.data.suites import Suite
 from hornet_train.engine.distributed import World
@@ -34,7 +35,7 @@ class MeasuredSet:
 
     suite: Suite
     task: Classification
-    data: Mapping[str, EvalLoader]
+    data: Mapping[str, EvalData]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
     """
     assert config.checkpoint is not None
     weights = find_weights(Path(config.checkpoint), config.weights)
-    suites, not_found = build_suites(config)
+    # a larger head's classes are not those of the images
+    names = weights.classes or None if config.init_map is None else None
+    suites, not_found = build_suites(config, names)
     chosen = head_rows(Path(config.init_map)) if config.init_map is not None else None
     task, model = _model_for(config, weights, suites, chosen)
     notes = [*weights.notes, *load(model, weights, rows=chosen)]
@@ -73,10 +76,7 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
     for suite in suites:
         rows = suite.rows if len(suite.classes) != task.model.num_classes else None
         notes += [*suite.notes, *_renamed(weights.classes, suite, chosen, rows)]
-        data = {
-            name: EvalLoader(eval_samples(source, config.data), reading, on_bad=config.data.on_bad)
-            for name, source in suite.parts.items()
-        }
+        data = {name: eval_data(source, config.data, reading) for name, source in suite.parts.items()}
         on_device = rows.to(world.device) if rows is not None else None
         sets.append(MeasuredSet(suite, replace(task, rows=on_device), data))
     return Evaluation(sets, not_found, model.to(world.device), weights, list(dict.fromkeys(notes)))

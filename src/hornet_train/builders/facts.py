@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hornet_train.builders.data import Sources
+from hornet_train.builders.data import Sources, samples_of
 from hornet_train.config.schema import Config
 from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
@@ -25,8 +25,9 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     assert sources.train is not None
     world, plan, settings = trainer.world, trainer.plan, trainer.settings
     cost = measured(trainer.state.model, config.model.name, config.data.image_size)
-    held_out = f"{len(sources.val):,} held out" if sources.val is not None else "none held out"
-    left_out = f"; {plan.dropped} an epoch are left out (data.drop_last)" if plan.dropped else ""
+    held_out = f"{samples_of(sources.val):,} held out" if sources.val is not None else "none held out"
+    why = f"shares of {sources.streams} streams" if sources.streams else "data.drop_last"
+    left_out = f"; {plan.dropped:,} an epoch are left out ({why})" if plan.dropped else ""
     if isinstance(sources.train, FolderSource) and sources.train.ignored:
         left_out += f"; {sources.train.ignored:,} files that are no images"
     pieces = -(-config.batch_size // (plan.micro_batch_size * world.size))
@@ -39,7 +40,7 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
         f"{'run' if recipe.run_by_us else 'not run'} by us)",
         "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
         f"at {config.data.image_size}x{config.data.image_size}",
-        "data": f"{config.data.source}: {len(sources.train):,} training images, {held_out}, "
+        "data": f"{config.data.source}: {samples_of(sources.train):,} training images, {held_out}, "
         f"{len(sources.classes):,} classes{left_out}",
         "batch": f"{config.batch_size} = {_many(world.size, 'process')} x {_many(pieces, 'micro-batch')} x "
         f"{_many(plan.micro_batch_size, 'image')}",

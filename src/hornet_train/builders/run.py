@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,18 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hornet_train.builders.data import (
-    Sources,
-    build_sources,
-    build_task,
-    check_classes,
-    eval_samples,
-    train_transform,
-)
+from hornet_train.builders.data import Sources, build_sources, build_task, check_classes, samples_of
 from hornet_train.builders.facts import facts, filter_notes, measured
+from hornet_train.builders.loading import eval_data, train_data, train_transform
 from hornet_train.builders.weights import start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
-from hornet_train.data.dataset import TrainSamples
-from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
-from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.loader import Reading, TrainData
+from hornet_train.data.sampler import Plan
+from hornet_train.data.streaming import StreamPlan
 from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
@@ -87,10 +81,8 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
         state=parts.state,
         network=world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
         plan=parts.plan,
-        train_data=TrainLoader(parts.train_samples, parts.plan, reading),
-        eval_data=EvalLoader(eval_samples(val, config.data), reading, on_bad=config.data.on_bad)
-        if val is not None
-        else None,
+        train_data=parts.train_data,
+        eval_data=eval_data(val, config.data, reading) if val is not None else None,
         schedule=parts.schedule,
         settings=parts.settings,
         store=store,
@@ -108,10 +100,10 @@ class _Parts:
 
     sources: Sources
     task: Classification
-    plan: EpochPlan
+    plan: Plan
     settings: Settings
     schedule: schedules.Schedule
-    train_samples: TrainSamples
+    train_data: TrainData
     state: TrainState
     notes: list[str]
 
@@ -123,29 +115,19 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
     check_classes(sources)
     task = build_task(config.model, config.data, len(sources.classes), config)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
-    if config.batch_size > len(sources.train):
+    samples = samples_of(sources.train)
+    if config.batch_size > samples:
         raise ConfigError(
-            [
-                f"batch_size={config.batch_size} is larger than the data set of {len(sources.train)} "
-                "training images"
-            ]
+            [f"batch_size={config.batch_size} is larger than the data set of {samples} training images"]
         )
-    plan = EpochPlan(
-        samples=len(sources.train),
-        batch_size=config.batch_size,
-        micro_batch_size=micro,
-        rank=world.rank,
-        world_size=world.size,
-        seed=config.seed,
-        drop_last=config.data.drop_last,
-        repeats=config.augment.repeats,
-    )
+    plan, opening = train_data(sources.train, config, world, micro)
+    if isinstance(plan, StreamPlan):
+        sources = replace(sources, streams=plan.streams)
     settings, schedule = _resolve(config, plan, micro)
     grow = config.augment.grow_until.steps(
         steps_per_epoch=plan.steps_per_epoch, total_steps=settings.total_steps
     )
     transform = train_transform(config.data, config.augment, grow / plan.steps_per_epoch)
-    train_samples = TrainSamples(sources.train, transform, config.seed)
     torch.manual_seed(config.seed)
     model = task.build_model().to(world.device)
     measured(model, config.model.name, config.data.image_size)
@@ -166,7 +148,7 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         notes += _take_over(state, read_checkpoint(place), sources, forced=config.resume == "force")
         if config.init_from is not None:
             notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
-    return _Parts(sources, task, plan, settings, schedule, train_samples, state, notes)
+    return _Parts(sources, task, plan, settings, schedule, opening(transform), state, notes)
 
 
 def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:
@@ -194,10 +176,10 @@ def _brief(part: Any) -> str:
     """An entry of the images' identity in a few words."""
     if isinstance(part, dict):
         return f"{part['samples']:,} images, {part['sha256'][:8]}"
-    return f"{len(part):,} classes" if isinstance(part, list) else "none"
+    return f"{len(part):,} classes" if isinstance(part, list) else str(part or "none")
 
 
-def _resolve(config: Config, plan: EpochPlan, micro: int) -> tuple[Settings, schedules.Schedule]:
+def _resolve(config: Config, plan: Plan, micro: int) -> tuple[Settings, schedules.Schedule]:
     """Durations to steps, now that the data are known."""
     per_epoch = plan.steps_per_epoch
     total = config.epochs.steps(steps_per_epoch=per_epoch)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hornet_train.builders.data import build_sources, build_task, check_classes, train_transform
+from hornet_train.builders.data import build_sources, build_task, check_classes
+from hornet_train.builders.loading import train_transform
 from hornet_train.config.schema import Config
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.dataset import TrainSamples
 from hornet_train.data.loader import BadSample, Reading, TrainLoader
 from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.sources.shards import Shards
 from hornet_train.errors import ConfigError
 
 
@@ -39,6 +41,8 @@ def shown_batch(config: Config, *, images: int, epoch: int) -> Shown:
     """
     sources = build_sources(config.data)
     assert sources.train is not None
+    if isinstance(sources.train, Shards):
+        raise ConfigError("data.streaming=true: what is shown is read at random: data.streaming=false")
     check_classes(sources)
     size = min(images, len(sources.train))
     plan = EpochPlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +13,12 @@ from hornet_train.data.suites import Suite, find_set, open_set, usual_places
 from hornet_train.errors import DataError
 
 
-def build_suites(config: EvalConfig) -> tuple[list[Suite], list[EvaluationSet]]:
+def build_suites(
+    config: EvalConfig, classes: Sequence[str] | None
+) -> tuple[list[Suite], list[EvaluationSet]]:
     """The sets to evaluate on, and with suite=all those that are in no usual place.
+
+    `classes`: those that the model was trained on, for images whose labels are plain numbers.
 
     Raises:
         DataError: one that is asked for is not there or not whole; or with suite=all, none is there.
@@ -30,7 +35,7 @@ def build_suites(config: EvalConfig) -> tuple[list[Suite], list[EvaluationSet]]:
         assert data.root is not None
         labels = Path(data.labels) if data.labels is not None else None
         return [open_set(data.source, Path(data.root), labels)], []
-    source = build_sources(data, training=False).val
+    source = build_sources(data, training=False, classes=classes).val
     assert source is not None
     return [Suite(data.source, source.classes, {"": source})], []
 

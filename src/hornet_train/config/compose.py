@@ -26,6 +26,7 @@ EVAL_GROUPS = ("model", "data", "dist")
 INFO_GROUPS = ("model",)
 PATHS = (
     "data.root",
+    "data.name",
     "data.val_labels",
     "data.labels",
     "run_dir",
@@ -46,6 +47,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "data.val",
     "data.train_dir",
     "data.train_count",
+    "data.train_split",
 )
 NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")

@@ -44,6 +44,22 @@ class FolderData(_Images):
 
 
 @group
+class HubData(_Images):
+    """What Hugging Face's `datasets` reads: of the hub, or parquet, arrow and webdataset files."""
+
+    source: Literal["hub"]
+    name: str | None  # id of a hub data set, or a local folder, file or pattern
+    config: str | None  # of a hub data set that has several
+    revision: str | None  # branch, tag or commit of a hub data set; null: the newest
+    train_split: str
+    val_split: str | None  # null: nothing is held out and the run evaluates nothing
+    image_column: str | None  # null: the one whose type tells
+    label_column: str | None
+    streaming: bool  # read shards from front to back instead of at random
+    shuffle_buffer: Count  # streaming: encoded images that each worker holds and shuffles
+
+
+@group
 class SyntheticData(_Images):
     """Coloured gratings made on the fly."""
 
@@ -91,6 +107,6 @@ class SuiteData(_Images):
 EVALUATION_DATA = (SetData, RealData, SuiteData)
 
 Data = Annotated[
-    DigitsData | FolderData | SyntheticData | TorchvisionData | SetData | RealData | SuiteData,
+    DigitsData | FolderData | HubData | SyntheticData | TorchvisionData | SetData | RealData | SuiteData,
     Field(discriminator="source"),
 ]

@@ -120,6 +120,11 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
             f"augment.color_jitter_prob={config.augment.color_jitter_prob}, but there is no colour jitter: "
             "augment.color_jitter=0.4, say"
         )
+    if isinstance(config.data, data_schema.HubData) and config.data.streaming:
+        if not config.data.drop_last:
+            yield "data.drop_last=false: streams end at different images, so the tail of an epoch is left out"
+        if config.augment.repeats > 1:
+            yield f"augment.repeats={config.augment.repeats} needs random access: data.streaming=false"
     start = config.augment.start_size
     if start is not None and start > config.data.image_size:
         yield f"augment.start_size={start} is above data.image_size={config.data.image_size}: images grow"
@@ -149,6 +154,11 @@ def data_rules(data: data_schema.Data) -> Iterator[str]:
             yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
         if data.val_labels is not None and data.classes != "imagenet_1k":
             yield f"data.val_labels={data.val_labels} is for ImageNet's val folder: data=imagenet"
+    if isinstance(data, data_schema.HubData):
+        if data.name is None:
+            yield "data.name is missing: data.name=<id of a hub data set, or a local folder or pattern>"
+        if data.val_split == data.train_split:
+            yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
     if isinstance(data, data_schema.EVALUATION_DATA) and data.root is None:
         what = "that holds the sets' folders" if isinstance(data, data_schema.SuiteData) else "of the set"
         yield f"data.root is missing: data.root=<the folder {what}>"

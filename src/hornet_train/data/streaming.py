@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, islice
 from math import gcd
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -22,38 +22,9 @@ from hornet_train.data.dataset import Sample
 from hornet_train.data.decode import decode
 from hornet_train.data.loader import BadSample, Loaded, OnBad, Reading, stacked
 from hornet_train.data.sampler import SPARES
+from hornet_train.data.sources.shards import Encoded, Shards
 from hornet_train.data.transforms import EvalTransform, TrainTransform
 from hornet_train.errors import DataError, SampleError
-
-
-class Encoded(NamedTuple):
-    """A sample as it is stored: the bytes of an image file, its label, and where it lies, for messages."""
-
-    data: bytes
-    label: int
-    where: str
-
-
-class Shards(Protocol):
-    """A data set in pieces, each of which is read from front to back.
-
-    Attributes:
-        lengths: samples of each shard, known without reading them.
-    """
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
-
-    @property
-    def lengths(self) -> tuple[int, ...]: ...
-
-    @property
-    def fingerprint(self) -> str:
-        """A SHA-256 of which samples there are, in what order, under which labels; not of their pixels."""
-
-    def read(self, shard: int, start: int) -> Iterator[Encoded]:
-        """The samples of a shard from its `start`-th on."""
 
 
 @dataclass(frozen=True)

@@ -1,77 +1,182 @@
-"""CIFAR and MNIST files, by torchvision's readers."""
+"""Parquet, arrow and tar files on this machine: which of them are those of a split."""
 
 from __future__ import annotations
 
+import glob
+import json
 import os
-import pickle
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from hornet_train.data.sources.source import Split, TorchvisionName, sha256_of
 from hornet_train.errors import DataError
 
-_EXPECTED = {  # what the readers open, below the root
-    "cifar10": "cifar-10-batches-py/ with data_batch_1..5, test_batch and batches.meta "
-    "(unpack cifar-10-python.tar.gz there)",
-    "cifar100": "cifar-100-python/ with train, test and meta (unpack cifar-100-python.tar.gz there)",
-    "mnist": "MNIST/raw/ with {train,t10k}-images-idx3-ubyte and -labels-idx1-ubyte (unpack the .gz files)",
-    "fashion_mnist": "FashionMNIST/raw/ with {train,t10k}-images-idx3-ubyte and -labels-idx1-ubyte (unpack "
-    "the .gz files)",
-}
+Format = Literal["parquet", "arrow", "webdataset"]
+
+_FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
+_HELD_OUT = ("validation", "val", "valid", "dev")  # spellings of one split
+_KNOWN = ("train", *_HELD_OUT, "test")
 
 
-class TorchvisionSource:
-    """A small data set that torchvision reads from its published files, as one block of bytes."""
+@dataclass(frozen=True)
+class Files:
+    """The files of one split, in the order of their samples.
 
-    def __init__(self, name: TorchvisionName, root: str | os.PathLike[str], split: Split) -> None:
-        """Read it.
+    Attributes:
+        paths: local paths or URLs.
+        split: the split's name as the files spell it.
+        saved: the folder that `save_to_disk` wrote them to; None for other files.
+    """
 
-        Args:
-            name: which data set.
-            root: the folder that torchvision's reader is given.
-            split: "val" is the published test set.
+    format: Format
+    paths: tuple[str, ...]
+    split: str
+    saved: Path | None = None
 
-        Raises:
-            DataError: the files are not there, or are not the published ones.
-        """
-        from torchvision import datasets  # slow to import
 
-        if name not in get_args(TorchvisionName):
-            raise DataError(f"{name} is none of {', '.join(get_args(TorchvisionName))}")
-        readers = {
-            "cifar10": datasets.CIFAR10,
-            "cifar100": datasets.CIFAR100,
-            "mnist": datasets.MNIST,
-            "fashion_mnist": datasets.FashionMNIST,
-        }
-        place = Path(root).expanduser()
-        try:
-            data: Any = readers[name](place, train=split == "train", download=False)
-        except (RuntimeError, OSError, ValueError, LookupError, EOFError, pickle.UnpicklingError) as error:
-            raise DataError(
-                f"data.root={root} has no readable {name} ({error}): it takes {_EXPECTED[name]}"
-            ) from error
-        self.classes: tuple[str, ...] = tuple(data.classes)
-        self._pixels = np.ascontiguousarray(np.asarray(data.data))  # (N, H, W, 3) or (N, H, W)
-        self._labels = np.asarray(data.targets, dtype=np.int32)
-        self._where = f"{name} {split} sample"
+def format_of(paths: Iterable[str], where: str) -> Format:
+    """The one format of all files. Raises DataError where there are several, or none that we read."""
+    suffixes = sorted({os.path.splitext(path)[1].lower() for path in paths})
+    if len(suffixes) == 1 and suffixes[0] in _FORMATS:
+        return _FORMATS[suffixes[0]]
+    raise DataError(
+        f"{where}: its files are {', '.join(suffix or 'without a suffix' for suffix in suffixes)}; one kind "
+        f"of {', '.join(_FORMATS)} is read: give a pattern, as in data.name='<folder>/*.parquet'"
+    )
 
-    def __len__(self) -> int:
-        return len(self._labels)
 
-    def read(self, index: int) -> tuple[Tensor, int]:
-        pixels = self._pixels[index]
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), int(self._labels[index])
+def is_local(name: str) -> bool:
+    """Whether `data.name` means files of this machine rather than a data set of the hub."""
+    expanded = os.path.expanduser(name)
+    return (
+        os.path.exists(expanded)
+        or glob.has_magic(name)
+        or name.startswith(("/", ".", "~"))
+        or name.count("/") > 1
+        or os.path.splitext(name)[1] in _FORMATS
+    )
 
-    def locate(self, index: int) -> str:
-        return f"{self._where} {index}"
 
-    @property
-    def fingerprint(self) -> str:
-        return sha256_of(self._labels, repr(self.classes).encode())
+def find_files(name: str, split: str) -> Files:
+    """The files of a split in a folder, or among those that a pattern matches.
+
+    A file belongs to the split that a folder on its path is called (`train/0.parquet`) or that its own name
+    begins with (`train-00000-of-00009.parquet`); where no file tells a split, all are those of `train`.
+    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` tells its own.
+
+    Args:
+        name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`.
+        split: a name such as `train`.
+
+    Raises:
+        DataError: there are none, or of several formats.
+    """
+    given = os.path.expanduser(name)
+    if os.path.isdir(given):
+        if (saved := _saved(Path(given), split)) is not None:
+            return saved
+        base, pattern = given, "**"
+    elif os.path.exists(given):
+        base, pattern = os.path.split(given)[0], os.path.basename(given)
+        pattern = glob.escape(pattern)
+    elif glob.has_magic(given):
+        base, pattern = _fixed_part(given)
+    else:
+        raise DataError(
+            f"data.name={name} does not exist; give a folder, a pattern or the id of a hub data set"
+        )
+    below = glob.glob(pattern, root_dir=base or None, recursive=True)
+    found = sorted(path for path in below if os.path.splitext(path)[1].lower() in _FORMATS)
+    if not found:
+        raise DataError(
+            f"data.name={name} has no {', '.join(_FORMATS)} files; data=folder reads class folders"
+        )
+    spelling, chosen = _of_split(found, split)
+    if not chosen:
+        told = sorted({known for known in _KNOWN if any(_tells(path, known) for path in found)}) or ["train"]
+        raise DataError(
+            f"data.name={name} has no files of split {split!r} (a folder {split}/ or names that begin with "
+            f"{split}); there are files of: {', '.join(told)}"
+        )
+    where = f"data.name={name}, split {split}"
+    return Files(format_of(chosen, where), tuple(os.path.join(base, path) for path in chosen), spelling)
+
+
+def read_index(paths: Sequence[str], split: str) -> dict[str, Any] | None:
+    """What `<split>.index.json` beside the shards tells: `classes`, and `shards` with file and samples.
+
+    Raises:
+        DataError: it cannot be understood.
+    """
+    import fsspec
+
+    filesystem, first = fsspec.core.url_to_fs(paths[0])
+    place = (
+        f"{os.path.dirname(first)}/{split}.index.json" if os.path.dirname(first) else f"{split}.index.json"
+    )
+    if not filesystem.exists(place):
+        return None
+    try:
+        index: dict[str, Any] = json.loads(filesystem.cat_file(place))
+        classes = index["classes"]
+        counts = {str(shard["file"]): int(shard["samples"]) for shard in index["shards"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{place}: not an index of shards ({error!r}); remove it, or write the shards with "
+            "hornet-data pack"
+        ) from error
+    return {"classes": tuple(map(str, classes)), "samples": counts}
+
+
+def _saved(folder: Path, split: str) -> Files | None:
+    """What `save_to_disk` wrote: one split, or a folder for each."""
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            splits = list(json.loads((folder / "dataset_dict.json").read_text())["splits"])
+            spelling = next((s for s in _spellings(split) if s in splits), None)
+            if spelling is None:
+                raise DataError(f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}")
+            return _saved_split(folder / spelling, spelling)
+        if (folder / "state.json").is_file():
+            named = json.loads((folder / "state.json").read_text()).get("_split") or "train"
+            if named not in _spellings(split):
+                raise DataError(
+                    f"data.name={folder} is of split {named!r} only, not {split!r}: save a DatasetDict of "
+                    "both, or train with data.val_split=null"
+                )
+            return _saved_split(folder, named)
+    except (ValueError, LookupError, OSError) as error:
+        raise DataError(f"data.name={folder}: what save_to_disk wrote is damaged ({error})") from error
+    return None
+
+
+def _saved_split(folder: Path, split: str) -> Files:
+    files = json.loads((folder / "state.json").read_text())["_data_files"]
+    return Files("arrow", tuple(str(folder / file["filename"]) for file in files), split, folder)
+
+
+def _spellings(split: str) -> tuple[str, ...]:
+    """The split's own name first."""
+    return (split, *(s for s in _HELD_OUT if s != split)) if split in _HELD_OUT else (split,)
+
+
+def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
+    for spelling in _spellings(split):
+        if chosen := [path for path in paths if _tells(path, spelling)]:
+            return spelling, chosen
+    untold = not any(_tells(path, known) for path in paths for known in _KNOWN)
+    return split, paths if untold and split == "train" else []
+
+
+def _tells(path: str, split: str) -> bool:
+    *folders, name = Path(path).parts
+    return split in folders or re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", name) is not None
+
+
+def _fixed_part(pattern: str) -> tuple[str, str]:
+    """(folder, what to match in it): split before the first part that has a wildcard."""
+    parts = Path(pattern).parts
+    first = next(k for k, part in enumerate(parts) if glob.has_magic(part))
+    return os.path.join(*parts[:first]) if first else "", os.path.join(*parts[first:])

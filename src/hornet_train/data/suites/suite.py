@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hornet_train.data.sources import Source
+from hornet_train.data.sources.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Suite:
 
     name: str
     classes: tuple[str, ...]
-    parts: Mapping[str, Source]
+    parts: Mapping[str, Source | Shards]
     rows: Tensor | None = None
     left_out: int = 0
     notes: tuple[str, ...] = ()

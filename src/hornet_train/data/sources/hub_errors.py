@@ -1,0 +1,118 @@
+"""What goes wrong between here and the Hugging Face hub, told with what to do about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hornet_train.errors import DataError
+
+_LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
+
+
+@contextmanager
+def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
+    """Run calls of `datasets` and `huggingface_hub`: without their warnings, their errors in our words.
+
+    Args:
+        name: the data set, as `data.name` gives it.
+        revision: as `data.revision` gives it.
+
+    Raises:
+        DataError: the data set is gated, missing, out of reach, without what was asked for, or damaged.
+    """
+    import datasets
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx
+    from pyarrow import ArrowException
+
+    before = {library: logging.getLogger(library).level for library in _LIBRARIES}
+    for library in _LIBRARIES:
+        logging.getLogger(library).setLevel(logging.ERROR)
+    try:
+        yield
+    except DataError:
+        raise
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise DataError(
+            f"data.name={name} cannot be prepared ({_first_cause(error)}): is a file damaged, or unlike "
+            "the others?"
+        ) from error
+    except (HFValidationError, datasets.exceptions.DatasetsError, OSError, httpx.HTTPError) as error:
+        raise DataError(f"data.name={name}{_reason(error, name, revision)}") from error
+    except (ValueError, RuntimeError, ArrowException) as error:  # no such config, a data set that is a script
+        raise DataError(f"data.name={name}: {_one_line(error)}") from error
+    finally:
+        for library, level in before.items():
+            logging.getLogger(library).setLevel(level)
+
+
+def _reason(error: BaseException, name: str, revision: str | None) -> str:
+    import datasets
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    causes = list(_causes(error))
+
+    def among(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    # where nothing is cached, `datasets` raises its error anew without its cause; then words have to do
+    page = f"https://huggingface.co/datasets/{name}"
+    if among(GatedRepoError) or "gated dataset" in str(error):
+        return (
+            f" is gated: accept its terms at {page}, then `hf auth login` or set HF_TOKEN to a token that "
+            "may read it; or download it elsewhere and point data.name= at the parquet files"
+        )
+    if among(RevisionNotFoundError) or (revision and f"Revision '{revision}'" in str(error)):
+        return f" has no revision data.revision={revision}; see {page}/commits/main"
+    if among(OfflineModeIsEnabled) or datasets.config.HF_HUB_OFFLINE:
+        return (
+            " is not in the local cache, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch it: "
+            "unset it, or run once where there is a network, or point data.name= at local parquet files"
+        )
+    if among(RepositoryNotFoundError, DatasetNotFoundError, HFValidationError):
+        return (
+            ": the hub has no such data set, or it is private: check the id (<owner>/<name>), or "
+            "`hf auth login`; a local folder is given by its path, as in data.name=./folder"
+        )
+    if among(DataFilesNotFoundError):
+        return (
+            f" holds no files that are read (parquet, arrow, webdataset tars, images); see {page}/tree/main"
+        )
+    refusals = [cause for cause in causes if isinstance(cause, HfHubHTTPError)]
+    if refusals and refusals[-1].response.status_code in (401, 403):
+        told = _one_line(refusals[-1])
+        return f": the hub refuses access ({told}); `hf auth login` or set HF_TOKEN, see {page}"
+    if isinstance(error, OSError) and error.errno is not None:  # the disk's fault: full, not readable
+        return f": {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    return (
+        f": the hub cannot be reached or does not answer ({_first_cause(error)}); try again, or point "
+        "data.name= at local parquet files"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it came from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _first_cause(error: BaseException) -> str:
+    cause = list(_causes(error))[-1]
+    return f"{type(cause).__name__}: {_one_line(cause)}"
+
+
+def _one_line(error: BaseException) -> str:
+    words = " ".join(str(error).split())
+    return words if len(words) <= 300 else f"{words[:300]}..."

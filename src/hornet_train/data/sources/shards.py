@@ -1,0 +1,133 @@
+"""Shards: data sets in pieces that are read from front to back, and where these are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from hornet_train.data.sources.files import Files, find_files, format_of, is_local
+from hornet_train.data.sources.hub import check_split
+from hornet_train.data.sources.hub_errors import hub_told
+from hornet_train.errors import DataError
+
+
+class Encoded(NamedTuple):
+    """A sample as it is stored: the bytes of an image file, its label, and where it lies, for messages."""
+
+    data: bytes
+    label: int
+    where: str
+
+
+@runtime_checkable
+class Shards(Protocol):
+    """A data set in pieces, each of which is read from front to back.
+
+    Attributes:
+        lengths: samples of each shard, known without reading them.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of which samples there are, in what order, under which labels; not of their pixels."""
+
+    def read(self, shard: int, start: int) -> Iterator[Encoded]:
+        """The samples of a shard from its `start`-th on.
+
+        Raises:
+            DataError: the shard cannot be read, or is not what it was.
+        """
+
+
+def open_shards(
+    name: str,
+    split: str,
+    *,
+    config_name: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    revision: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Shards:
+    """The shards of one split; arguments as those of `HubSource`.
+
+    Of shards that are far away, footers are read, and of tars the `<split>.index.json` beside them.
+
+    Raises:
+        DataError: they cannot be had, or are not of labelled images.
+    """
+    from hornet_train.data.sources.tables import ArrowShards, ParquetShards
+    from hornet_train.data.sources.tars import TarShards
+
+    features = None
+    if is_local(name):
+        files = find_files(name, split)
+    else:
+        files, features = _of_hub(name, split, config_name, revision)
+    with hub_told(name, revision=revision):
+        if files.format == "webdataset":
+            if image_column or label_column:
+                raise DataError(
+                    "data.image_column and data.label_column name columns of tables; in tars, suffixes tell "
+                    "the images, and labels are .cls or .json members: leave them out"
+                )
+            return TarShards(files.paths, files.split, classes=classes)
+        kind = ParquetShards if files.format == "parquet" else ArrowShards
+        return kind(
+            files.paths,
+            files.split,
+            image_column=image_column,
+            label_column=label_column,
+            classes=classes,
+            features=features,
+        )
+
+
+def _of_hub(name: str, split: str, config_name: str | None, revision: str | None) -> tuple[Files, Any]:
+    """The files of a hub data set at one commit, and its features as far as its card tells them."""
+    import datasets
+
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.utils.disable_progress_bars()
+    try:
+        with hub_told(name, revision=revision):
+            builder = datasets.load_dataset_builder(name, name=config_name, revision=revision)
+    finally:
+        if shown:
+            datasets.utils.enable_progress_bars()
+    check_split(builder, name, split)
+    urls = [str(url) for url in (builder.config.data_files or {}).get(split, ())]
+    if not urls:
+        raise DataError(
+            f"data.name={name} is in the local cache, but not its files on the hub, which streaming reads: "
+            "data.streaming=false"
+        )
+    where = f"data.name={name}, split {split}"
+    return Files(
+        format_of((url.partition("?")[0] for url in urls), where), tuple(urls), split
+    ), builder.info.features
+
+
+@contextmanager
+def shard_told(path: str) -> Iterator[None]:
+    """Faults of reading one shard, as that process's DataError."""
+    from tarfile import TarError
+
+    from huggingface_hub.utils import httpx
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError) as error:
+        reason = " ".join(str(error).split())[:300]
+        fault = DataError(f"{path}: cannot be read ({type(error).__name__}: {reason}); fetch it again")
+        fault.of_one_rank = True
+        raise fault from error

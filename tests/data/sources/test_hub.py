@@ -1,0 +1,274 @@
+"""Hugging Face data sets: the same samples in every format, and an answer to all that can be missing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from huggingface_hub import errors
+from huggingface_hub.utils import httpx
+from shards import CLASSES, dataset, pictures, write_index, write_parquet, write_tar
+
+from hornet_train.data.decode import decode
+from hornet_train.data.sources import HubSource
+from hornet_train.errors import DataError, SampleError
+
+SAMPLES = pictures()
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, and no cache but one of this test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+def as_parquet(folder: Path) -> str:
+    write_parquet(folder, "train", SAMPLES)
+    return str(folder)
+
+
+def as_pattern(folder: Path) -> str:
+    write_parquet(folder / "deep" / "train", "part", SAMPLES)
+    write_parquet(folder / "deep" / "val", "part", SAMPLES[:3])
+    return str(folder / "**" / "*.parquet")
+
+
+def as_saved(folder: Path) -> str:
+    datasets.DatasetDict(train=dataset(SAMPLES)).save_to_disk(str(folder), num_shards={"train": 3})
+    return str(folder)
+
+
+def as_arrow(folder: Path) -> str:
+    datasets.DatasetDict(train=dataset(SAMPLES)).save_to_disk(str(folder / "saved"))
+    file = next((folder / "saved" / "train").glob("*.arrow"))
+    file.rename(folder / "train.arrow")
+    return str(folder / "train.arrow")
+
+
+def as_tars(folder: Path) -> str:
+    write_tar(folder / "train-0.tar", SAMPLES[:7])
+    write_tar(folder / "train-1.tar", SAMPLES[7:], first=7)
+    write_index(folder, "train", {"train-0.tar": 7, "train-1.tar": 5})
+    return str(folder)
+
+
+FORMATS = [as_parquet, as_pattern, as_saved, as_arrow, as_tars]
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_every_format_gives_the_same_samples(tmp_path: Path, write: Callable[[Path], str]) -> None:
+    source = HubSource(write(tmp_path / "set"), "train")
+    assert source.classes == CLASSES
+    assert len(source) == len(SAMPLES)
+    copy = pickle.loads(pickle.dumps(source))
+    assert len(pickle.dumps(source)) < 20_000  # the pictures stay where they are
+    for i, (encoded, label) in enumerate(SAMPLES):
+        for one in (source, copy):
+            image, found = one.read(i)
+            assert torch.equal(image, decode(encoded))
+            assert found == label
+        assert f"split train, row {i}" in source.locate(i)
+
+
+def test_the_fingerprint_is_of_the_samples_and_not_of_where_they_lie(tmp_path: Path) -> None:
+    prints = {
+        HubSource(write(tmp_path / write.__name__), "train").fingerprint for write in (as_parquet, as_tars)
+    }
+    assert len(prints) == 1
+    swapped = [SAMPLES[11], *SAMPLES[1:11], SAMPLES[0]]  # two of one class
+    assert swapped[0][1] == SAMPLES[0][1]
+    write_parquet(tmp_path / "swapped", "train", swapped)
+    assert HubSource(str(tmp_path / "swapped"), "train").fingerprint not in prints
+
+
+def _read_all(source: HubSource, queue: Any) -> None:
+    queue.put([(image.sum().item(), label) for image, label in map(source.read, range(len(source)))])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_what_their_parent_reads(tmp_path: Path, method: str) -> None:
+    source = HubSource(as_parquet(tmp_path / "set"), "train")
+    context: BaseContext = multiprocessing.get_context(method)
+    queue = context.Queue()
+    worker = context.Process(target=_read_all, args=(source, queue))  # type: ignore[attr-defined]
+    worker.start()
+    theirs = queue.get(timeout=60)
+    worker.join()
+    assert theirs == [(image.sum().item(), label) for image, label in map(source.read, range(len(source)))]
+
+
+def test_validation_goes_by_several_names_and_takes_the_classes_of_train(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set", "train", SAMPLES, named=False)
+    write_parquet(tmp_path / "set", "val", [SAMPLES[0], SAMPLES[1]], named=False)
+    train = HubSource(str(tmp_path / "set"), "train")
+    val = HubSource(str(tmp_path / "set"), "validation", classes=train.classes)
+    assert (train.classes, len(val), val.split) == (("0", "1", "2"), 2, "val")
+    assert val.classes == train.classes
+    with pytest.raises(DataError, match=r"no files of split 'test' .*; there are files of: train, val"):
+        HubSource(str(tmp_path / "set"), "test")
+
+
+def test_labels_that_cannot_be_classes_are_refused(tmp_path: Path) -> None:
+    def source(name: str, labels: list[int], classes: tuple[str, ...] | None = None) -> HubSource:
+        samples = [(encoded, label) for (encoded, _), label in zip(SAMPLES, labels, strict=False)]
+        write_parquet(tmp_path / name, "train", samples, named=False)
+        return HubSource(str(tmp_path / name), "train", classes=classes)
+
+    with pytest.raises(DataError, match=r"labels from 0 to 4, but none is 2, 3:"):
+        source("gap", [0, 1, 4])
+    with pytest.raises(DataError, match="labelled -1: their labels are withheld"):
+        source("withheld", [0, -1])
+    with pytest.raises(DataError, match="labelled 2, but there are 2 classes"):
+        source("beyond", [0, 1, 2], ("a", "b"))
+
+
+def test_an_image_that_is_a_path_is_read_from_there_and_a_missing_one_is_a_bad_sample(tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").write_bytes(SAMPLES[0][0])
+    images = [{"bytes": None, "path": str(tmp_path / "picture.jpg")}, None, {"bytes": b"xy", "path": None}]
+    pq.write_table(pa.table({"picture": images, "y": [0, 1, 0]}), tmp_path / "train.parquet")
+    source = HubSource(str(tmp_path), "train")
+    assert torch.equal(source.read(0)[0], decode(SAMPLES[0][0]))
+    assert source.locate(0).endswith("row 0 (" + str(tmp_path / "picture.jpg") + ")")
+    with pytest.raises(SampleError, match=r"row 1: the row holds no image"):
+        source.read(1)
+    with pytest.raises(SampleError, match=r"row 2: cannot be decoded"):
+        source.read(2)
+
+
+def test_columns_are_chosen_by_type_or_by_name(tmp_path: Path) -> None:
+    rows = dataset(SAMPLES)
+    rows = rows.add_column("fine", [1 - k % 2 for _, k in SAMPLES]).add_column("coarse", [0, 1] * 6)
+    rows.to_parquet(tmp_path / "a" / "train.parquet")
+    place = str(tmp_path / "a")
+    assert HubSource(place, "train").classes == CLASSES  # of all integers, the class labels
+    assert HubSource(place, "train", label_column="coarse").classes == ("0", "1")
+    with pytest.raises(DataError, match=r"data\.label_column=corse: .* did you mean 'coarse'"):
+        HubSource(place, "train", label_column="corse")
+    with pytest.raises(DataError, match=r"data\.label_column=image: .* not class labels or integers"):
+        HubSource(place, "train", label_column="image")
+    rows.remove_columns("label").to_parquet(tmp_path / "b" / "train.parquet")
+    expected = r"2 columns that may be the label: fine, coarse; choose one, as in data\.label_column=fine"
+    with pytest.raises(DataError, match=expected):
+        HubSource(str(tmp_path / "b"), "train")
+
+
+def test_plain_parquet_of_other_tools(tmp_path: Path) -> None:
+    table = pa.table({"jpg": [encoded for encoded, _ in SAMPLES], "class": [label for _, label in SAMPLES]})
+    pq.write_table(table, tmp_path / "all.parquet")
+    source = HubSource(str(tmp_path), "train")  # no file tells a split
+    assert torch.equal(source.read(5)[0], decode(SAMPLES[5][0]))
+    with pytest.raises(DataError, match="no files of split 'validation'"):
+        HubSource(str(tmp_path), "validation")
+
+
+def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.name=.*nowhere does not exist"):
+        HubSource(str(tmp_path / "nowhere"), "train")
+    with pytest.raises(DataError, match=r"has no \.parquet, \.arrow, \.tar files; data=folder"):
+        HubSource(str(tmp_path), "train")
+    as_parquet(tmp_path / "set")
+    (tmp_path / "set" / "train-2.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(DataError, match=r"cannot be prepared .*is a file damaged") as caught:
+        HubSource(str(tmp_path / "set"), "train")
+    assert len(str(caught.value).splitlines()) <= 3
+    write_tar(tmp_path / "set" / "train-3.tar", SAMPLES)
+    with pytest.raises(DataError, match=r"its files are \.parquet, \.tar; one kind"):
+        HubSource(str(tmp_path / "set"), "train")
+
+
+def _http(kind: type[errors.HfHubHTTPError], status: int) -> Exception:
+    request = httpx.Request("GET", "https://huggingface.co/api/datasets/a/b")
+    return kind("no", response=httpx.Response(status, request=request))
+
+
+def _after(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+ANSWERS = [
+    (
+        _http(errors.GatedRepoError, 403),
+        r"gated: accept its terms at https://huggingface\.co/datasets/a/b, then",
+    ),
+    (
+        _after(datasets.exceptions.DatasetNotFoundError("gone"), _http(errors.GatedRepoError, 401)),
+        r"`hf auth login` or set HF_TOKEN",
+    ),
+    (
+        datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub."),
+        r"is gated: accept",
+    ),
+    (
+        datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist"),
+        r"no such data set, or it is private",
+    ),
+    (
+        datasets.exceptions.DatasetNotFoundError("Revision 'v9' doesn't exist for dataset 'a/b' on the Hub."),
+        r"no revision data\.revision=v9",
+    ),
+    (
+        _after(datasets.exceptions.DatasetNotFoundError("x"), _http(errors.RevisionNotFoundError, 404)),
+        r"no revision data\.revision=v9",
+    ),
+    (errors.OfflineModeIsEnabled("offline"), r"forbids to fetch it: unset it"),
+    (ConnectionError("Couldn't reach 'a/b' on the Hub (ConnectError)"), r"cannot be reached .*try again"),
+    (httpx.ConnectError("Name or service not known"), r"cannot be reached .*ConnectError: Name or service"),
+    (_http(errors.HfHubHTTPError, 401), r"refuses access .*hf auth login"),
+    (_http(errors.HfHubHTTPError, 503), r"cannot be reached or does not answer"),
+    (OSError(28, "No space left on device"), r"No space left on device"),
+    (ValueError("BuilderConfig 'c' not found. Available: ['d']"), r"'c' not found\. Available: \['d'\]"),
+    (datasets.exceptions.DataFilesNotFoundError("none"), r"holds no files that are read"),
+    (
+        RuntimeError("Dataset scripts are no longer supported, but found b.py"),
+        r"scripts are no longer supported",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "told"), ANSWERS)
+def test_what_the_hub_refuses_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def refuse(*_arguments: Any, **_more: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(DataError, match=told) as caught:
+        HubSource("a/b", "train", config_name="c", revision="v9")
+    assert str(caught.value).startswith("data.name=a/b")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_a_data_set_of_the_hub_that_is_not_in_the_cache_while_offline() -> None:
+    with pytest.raises(
+        DataError, match="is not in the local cache, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE"
+    ):
+        HubSource("some-owner/some-set", "train")
+
+
+def test_a_split_that_a_data_set_lacks_is_told_before_it_is_fetched(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "set", "train", SAMPLES)
+    write_parquet(tmp_path / "set", "test", SAMPLES[:3])
+    builder = datasets.load_dataset_builder(str(tmp_path / "set"))
+
+    def fetch() -> None:
+        raise AssertionError("nothing is fetched for a split that is not there")
+
+    builder.download_and_prepare = fetch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load_dataset_builder", lambda *_arguments, **_more: builder)
+        expected = r"no split 'validation' but: train, test; data\.val_split=test holds that out"
+        with pytest.raises(DataError, match=expected):
+            HubSource("a/b", "validation")

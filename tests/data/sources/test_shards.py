@@ -1,0 +1,234 @@
+"""Shards: the same samples in every format, from any sample on, without what lies before."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datasets
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, write_tar
+
+from hornet_train.data.loader import Reading
+from hornet_train.data.sources import tars
+from hornet_train.data.sources.files import find_files
+from hornet_train.data.sources.shards import Shards, open_shards
+from hornet_train.data.sources.tars import TarShards
+from hornet_train.data.streaming import StreamEvalLoader
+from hornet_train.data.transforms import EvalTransform
+from hornet_train.errors import DataError
+
+SAMPLES = pictures()
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HORNET_CACHE", str(tmp_path / "ours"))
+
+
+@pytest.fixture
+def far() -> Iterator[str]:
+    """A file system that is not this machine's."""
+    filesystem = fsspec.filesystem("memory")
+    yield "memory://set"
+    filesystem.rm("/set", recursive=True)
+
+
+def parquet(folder: Path) -> Shards:
+    write_parquet(folder, "train", SAMPLES)
+    return open_shards(str(folder), "train")
+
+
+def parquet_numbers(folder: Path) -> Shards:
+    write_parquet(folder, "train", SAMPLES, named=False, path=False)
+    write_index(folder, "train", {"train-00000-of-00002.parquet": 6, "train-00001-of-00002.parquet": 6})
+    return open_shards(str(folder), "train")
+
+
+def saved(folder: Path) -> Shards:
+    datasets.DatasetDict(train=dataset(SAMPLES)).save_to_disk(str(folder), num_shards={"train": 2})
+    return open_shards(str(folder), "train")
+
+
+def arrow_file(folder: Path) -> Shards:
+    folder.mkdir()
+    table = dataset(SAMPLES).data.table
+    for k in range(2):
+        with pa.ipc.new_file(folder / f"train-{k}.arrow", table.schema) as file:
+            file.write_table(table.slice(6 * k, 6), max_chunksize=4)
+    return open_shards(str(folder), "train")
+
+
+def tar(folder: Path) -> Shards:
+    for k in range(2):
+        write_tar(folder / f"train-{k}.tar", SAMPLES[6 * k : 6 * k + 6], first=6 * k)
+    write_index(folder, "train", {"train-0.tar": 6, "train-1.tar": 6})
+    return open_shards(str(folder), "train")
+
+
+FORMATS = [parquet, parquet_numbers, saved, arrow_file, tar]
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_every_format_gives_the_same_samples_from_any_on(
+    tmp_path: Path, write: Callable[[Path], Shards]
+) -> None:
+    shards = pickle.loads(pickle.dumps(write(tmp_path / "set")))
+    assert shards.lengths == (6, 6)
+    assert shards.classes == CLASSES
+    for shard in range(2):
+        for start in range(7):
+            read = [(sample.data, sample.label) for sample in shards.read(shard, start)]
+            assert read == SAMPLES[6 * shard + start : 6 * shard + 6]
+    assert "train" in next(shards.read(0, 0)).where
+
+
+def test_what_lies_before_the_start_is_not_read(tmp_path: Path) -> None:
+    shards = parquet(tmp_path)
+    path = tmp_path / "train-00000-of-00002.parquet"
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    content = bytearray(path.read_bytes())
+    begin = min(group.column(k).file_offset or 4 for k in range(group.num_columns))
+    content[begin : begin + group.total_byte_size] = bytes(group.total_byte_size)
+    path.write_bytes(content)
+    assert [sample.label for sample in shards.read(0, 3)] == [label for _, label in SAMPLES[3:6]]
+    with pytest.raises(DataError, match=r"00000-of-00002\.parquet: cannot be read") as caught:
+        list(shards.read(0, 0))
+    assert caught.value.of_one_rank
+
+
+def test_far_parquet_and_far_tars_with_an_index(tmp_path: Path, far: str) -> None:
+    tar(tmp_path / "set")
+    write_parquet(tmp_path / "set", "val", SAMPLES)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(str(tmp_path / "set"), "/set", recursive=True)
+    near = open_shards(str(tmp_path / "set"), "train")
+    urls = [f"{far}/train-0.tar", f"{far}/train-1.tar"]
+    shards = TarShards(urls, "train")
+    assert (shards.lengths, shards.classes) == (near.lengths, near.classes)
+    for start in (0, 2):
+        read = [(sample.data, sample.label) for sample in shards.read(1, start)]
+        assert read == SAMPLES[6 + start :]
+    filesystem.rm("/set/train.index.json")
+    with pytest.raises(DataError, match=r"need train\.index\.json beside them"):
+        TarShards(urls, "train")
+
+
+def test_tars_are_scanned_once_and_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tar(tmp_path / "set")
+    scan = tars._scan
+    scanned: list[str] = []
+    monkeypatch.setattr(tars, "_scan", lambda path: scanned.append(path) or scan(path))
+    again = open_shards(str(tmp_path / "set"), "train")
+    assert (scanned, again.fingerprint) == ([], first.fingerprint)
+    write_tar(tmp_path / "set" / "train-1.tar", SAMPLES[6:11], first=6)
+    changed = open_shards(str(tmp_path / "set"), "train")
+    assert len(scanned) == 2
+    assert changed.lengths == (6, 5)
+    assert changed.fingerprint != first.fingerprint
+
+
+def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train.tar", "w") as file:
+        add(file, "a.json", b'{"label": 1, "caption": "a cat"}')
+        add(file, "a.seg.png", b"png")
+        add(file, "notes", b"no suffix")
+        add(file, "b.JPEG", b"jpeg")
+        add(file, "b.txt", b"a caption")
+        add(file, "b.cls", b"0\n")
+    shards = open_shards(str(tmp_path), "train")
+    assert [(s.data, s.label) for s in shards.read(0, 0)] == [(b"png", 1), (b"jpeg", 0)]
+    assert shards.classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"a.cls": b"0"}, r"sample a has no image"),
+        ({"a.jpg": b"x", "b.jpg": b"y", "b.cls": b"1"}, r"sample a has no label"),
+        ({"a.jpg": b"x", "a.cls": b"cat"}, r"a\.cls: holds b'cat', not a label"),
+        ({"a.jpg": b"x", "a.json": b'{"label": "cat"}'}, r"the label 'cat' is not a number"),
+        ({"a.jpg": b"x", "a.png": b"y", "a.cls": b"0"}, r"sample a has two images, a\.jpg and a\.png"),
+        ({"a.jpg": b"x", "a.json": b"[]"}, r"sample a has no label"),
+    ],
+)
+def test_samples_that_are_not_whole_are_told(tmp_path: Path, members: dict[str, bytes], told: str) -> None:
+    with tarfile.open(tmp_path / "train.tar", "w") as file:
+        for name, content in members.items():
+            add(file, name, content)
+    with pytest.raises(DataError, match=told):
+        open_shards(str(tmp_path), "train")
+
+
+def test_damaged_shards_are_told(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(DataError, match=r"train\.parquet: cannot be read"):
+        open_shards(str(tmp_path), "train")
+    whole = write_tar(tmp_path / "tars" / "train.tar", SAMPLES).read_bytes()
+    (tmp_path / "tars" / "train.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"train\.tar: "):
+        open_shards(str(tmp_path / "tars"), "train")
+
+
+def test_shards_unlike_the_first_are_told(tmp_path: Path) -> None:
+    dataset(SAMPLES).to_parquet(tmp_path / "train-0.parquet")
+    dataset(SAMPLES).rename_column("label", "y").to_parquet(tmp_path / "train-1.parquet")
+    with pytest.raises(DataError, match=r"train-1\.parquet has no column label, unlike .*train-0\.parquet"):
+        open_shards(str(tmp_path), "train")
+
+
+def test_numbers_without_names_need_every_class(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a", "train", SAMPLES, named=False)
+    assert open_shards(str(tmp_path / "a"), "train").classes == ("0", "1", "2")
+    gap = [(encoded, 2 * label) for encoded, label in SAMPLES]
+    write_parquet(tmp_path / "b", "train", gap, named=False)
+    with pytest.raises(DataError, match="none is 1, 3"):
+        open_shards(str(tmp_path / "b"), "train")
+
+
+def test_a_hub_data_set_is_streamed_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "set", "train", SAMPLES, named=False)
+    features = dataset(SAMPLES).features  # a card tells more than the files
+    builder = datasets.load_dataset_builder(str(tmp_path / "set"), features=features)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_arguments, **_more: builder)
+    shards = open_shards("a/b", "train")
+    assert shards.classes == CLASSES
+    assert shards.lengths == (6, 6)
+    with pytest.raises(DataError, match=r"no split 'validation' but: train; data\.val_split=null"):
+        open_shards("a/b", "validation")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_feed_the_stream_loaders(tmp_path: Path, workers: int) -> None:
+    shards = parquet(tmp_path)
+    loader = StreamEvalLoader(
+        shards, EvalTransform(32, 1.0, "bicubic"), Reading(torch.device("cpu"), workers)
+    )
+    labels = [label for loaded in loader.batches(0, 1, 4) for label in loaded.batch["label"].tolist()]
+    assert sorted(labels) == sorted(label for _, label in SAMPLES)
+
+
+def test_files_of_a_split(tmp_path: Path) -> None:
+    def touch(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+
+    touch("data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet", "data/training.parquet")
+    touch("data/validation.parquet", "data/test/0.parquet", "data/README.md")
+    chosen = find_files(str(tmp_path), "train").paths
+    assert [Path(path).name[:11] for path in chosen] == ["train-00000", "train-00001"]
+    assert [Path(p).name for p in find_files(str(tmp_path / "data"), "val").paths] == ["validation.parquet"]
+    assert [Path(p).name for p in find_files(f"{tmp_path}/data/*/*", "test").paths] == ["0.parquet"]
+    with pytest.raises(DataError, match="there are files of: test"):
+        find_files(f"{tmp_path}/data/*/*", "train")

@@ -1,0 +1,66 @@
+"""Parquet files and tars, from the first step to an evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import events, run
+from shards import pictures, write_parquet, write_tar
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_a_run_on_parquet_and_its_evaluation_on_tars(tmp_path: Path) -> None:
+    samples = pictures()
+    write_parquet(tmp_path / "set", "train", samples, named=False)
+    write_parquet(tmp_path / "set", "val", samples[:6], named=False)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    done = run(
+        "python",
+        "-m",
+        "hornet_train",
+        "model=hornet_pico_7x7",
+        "data=hub",
+        f"data.name={tmp_path}/set",
+        "data.image_size=32",
+        "data.workers=2",
+        "batch_size=6",
+        "epochs=2it",
+        "schedule.warmup=0it",
+        "optim.lr=1e-3",
+        f"run_dir={tmp_path}/run",
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["count"] for event in events(tmp_path / "run", "eval")][-1] == 6
+    write_tar(tmp_path / "tars" / "val-0.tar", samples[:2])  # not of every class
+    done = run(
+        "python",
+        "-m",
+        "hornet_train.cli.evaluate",
+        f"checkpoint={tmp_path}/run",
+        f"data.name={tmp_path}/tars/*.tar",
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "run/eval.json").read_text())["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], ["data.name is missing"]),
+        (["data.name=nowhere/at/all"], ["data.name=nowhere/at/all does not exist"]),
+        (["data.name=a/b", "data.val_split=train"], ["data.val_split=train: the training images"]),
+        (["data.name=a/b", "data.splits=x"], ["data.splits", "did you mean"]),
+    ],
+)
+def test_mistakes(tmp_path: Path, command: Command, arguments: list[str], told: list[str]) -> None:
+    code, _, err = command("hornet-train", "data=hub", "batch_size=4", *arguments, f"run_dir={tmp_path}/run")
+    assert code == 2
+    for words in told:
+        assert words in err

@@ -1,0 +1,73 @@
+"""Small data sets of real pictures as parquet, arrow and webdataset files."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from skimage import data
+
+CLASSES = ("astronaut", "coffee", "chelsea")
+LABELS = [0, 1, 2, 2, 1, 0, 1, 0, 2, 1, 2, 0]
+
+
+def pictures(count: int = 12) -> list[tuple[bytes, int]]:
+    """(JPEG file, label): crops of three photographs."""
+    whole = [Image.fromarray(getattr(data, name)()) for name in CLASSES]
+    samples = []
+    for i in range(count):
+        label = LABELS[i % len(LABELS)]
+        file = io.BytesIO()
+        whole[label].crop((5 * i, 3 * i, 5 * i + 70 + i, 3 * i + 60)).save(file, "JPEG")
+        samples.append((file.getvalue(), label))
+    return samples
+
+
+def dataset(samples: list[tuple[bytes, int]], *, named: bool = True, path: bool = True) -> Any:
+    """A `datasets.Dataset` with columns image and label; `named`: labels are of ClassLabel type."""
+    import datasets
+
+    label = datasets.ClassLabel(names=list(CLASSES)) if named else datasets.Value("int64")
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    rows = {
+        "image": [{"bytes": b, "path": f"{i}.jpg" if path else None} for i, (b, _) in enumerate(samples)],
+        "label": [k for _, k in samples],
+    }
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def write_parquet(folder: Path, split: str, samples: list[tuple[bytes, int]], **more: Any) -> list[Path]:
+    """Two shards of row groups of three."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = (len(samples) + 1) // 2
+    paths = []
+    for k, part in enumerate((samples[:half], samples[half:])):
+        paths.append(folder / f"{split}-{k:05d}-of-00002.parquet")
+        dataset(part, **more).to_parquet(paths[-1], batch_size=3)
+    return paths
+
+
+def write_tar(path: Path, samples: list[tuple[bytes, int]], *, first: int = 0) -> Path:
+    """Members <key>.jpg and <key>.cls, in one folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for i, (encoded, label) in enumerate(samples, start=first):
+            add(tar, f"./some/{i:04d}.jpg", encoded)
+            add(tar, f"./some/{i:04d}.cls", str(label).encode())
+    return path
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def write_index(folder: Path, split: str, counts: dict[str, int]) -> None:
+    """What `hornet-data pack` leaves beside shards."""
+    shards = [{"file": file, "samples": count, "bytes": 0, "sha256": ""} for file, count in counts.items()]
+    (folder / f"{split}.index.json").write_text(json.dumps({"classes": list(CLASSES), "shards": shards}))
