@@ -26,7 +26,7 @@ from hornet_train.config.validate import accumulation
 from hornet_train.errors import ConfigError
 
 WITH_ROOT = ("folder", "imagenet", "imagenet22k", "cifar10", "cifar100", "mnist", "fashion_mnist")
-NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT}
+NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT} | {"hub": ["data.name=/x"]}
 
 
 def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:
