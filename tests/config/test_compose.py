@@ -18,7 +18,12 @@ from hornet_train.config.duration import Duration
 from hornet_train.config.validate import accumulation
 from hornet_train.errors import ConfigError
 
-NEEDED = {"folder": ["data.root=/x"], "imagenet": ["data.root=/x"], "imagenet22k": ["data.root=/x"]}
+NEEDED = {
+    "folder": ["data.root=/x"],
+    "imagenet": ["data.root=/x"],
+    "imagenet22k": ["data.root=/x"],
+    "hub": ["data.name=/x"],
+}
 
 
 def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:

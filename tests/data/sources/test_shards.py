@@ -212,7 +212,7 @@ def test_a_hub_data_set_is_streamed_from_its_files(tmp_path: Path, monkeypatch: 
 def test_shards_feed_the_stream_loaders(tmp_path: Path, workers: int) -> None:
     shards = parquet(tmp_path)
     loader = StreamEvalLoader(
-        shards, EvalTransform(32, 1.0, "bicubic"), Reading(torch.device("cpu"), workers)
+        shards, EvalTransform(32, 1.0, "bicubic"), Reading(torch.device("cpu"), workers=workers)
     )
     labels = [label for loaded in loader.batches(0, 1, 4) for label in loaded.batch["label"].tolist()]
     assert sorted(labels) == sorted(label for _, label in SAMPLES)

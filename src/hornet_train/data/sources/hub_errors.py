@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ _LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
 
 @contextmanager
 def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
-    """Run calls of `datasets` and `huggingface_hub`: without their warnings, their errors in our words.
+    """Run calls of `datasets` without its warnings and progress bars, and tell its errors in our words.
 
     Args:
         name: the data set, as `data.name` gives it.
@@ -30,6 +31,8 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
     before = {library: logging.getLogger(library).level for library in _LIBRARIES}
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.utils.disable_progress_bars()  # "resolving" and "loading", at every start
     try:
         yield
     except DataError:
@@ -44,8 +47,51 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
     except (ValueError, RuntimeError, ArrowException) as error:  # no such config, a data set that is a script
         raise DataError(f"data.name={name}: {_one_line(error)}") from error
     finally:
+        if shown:
+            datasets.utils.enable_progress_bars()
         for library, level in before.items():
             logging.getLogger(library).setLevel(level)
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Within `hub_told`, for what takes long and happens once: progress bars, where a person watches."""
+    import datasets
+
+    if sys.stderr.isatty():
+        datasets.utils.enable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.utils.disable_progress_bars()
+
+
+@contextmanager
+def shard_told(path: str, *, of_one_rank: bool = False) -> Iterator[None]:
+    """Tell what goes wrong while one file is read.
+
+    Args:
+        path: the file's path or URL.
+        of_one_rank: whether this process may be the only one that reads it.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
+    from tarfile import TarError
+
+    from huggingface_hub.utils import httpx
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except DataError as fault:
+        fault.of_one_rank = of_one_rank
+        raise
+    except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError) as error:
+        remedy = "try again" if "://" in path else "fetch it again"
+        fault = DataError(f"{path}: cannot be read ({type(error).__name__}: {_one_line(error)}); {remedy}")
+        fault.of_one_rank = of_one_rank
+        raise fault from error
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str:
