@@ -64,9 +64,7 @@ def is_local(name: str, config_name: str | None = None, revision: str | None = N
     )
     for key, value in (("config", config_name), ("revision", revision)):
         if local and value is not None:
-            raise DataError(
-                f"data.{key}={value}: data.name={name} is local, and only data sets of the hub have one"
-            )
+            raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is local: null")
     return local
 
 

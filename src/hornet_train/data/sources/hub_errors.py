@@ -84,8 +84,8 @@ def shard_told(path: str, *, of_one_rank: bool = False) -> Iterator[None]:
 
     try:
         yield
-    except DataError as fault:
-        fault.of_one_rank = of_one_rank
+    except DataError as error:
+        error.of_one_rank = of_one_rank
         raise
     except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError) as error:
         remedy = "try again" if "://" in path else "fetch it again"

@@ -206,7 +206,7 @@ def _encoded(
         data, file = (value["bytes"], value.get("path")) if struct and value is not None else (value, None)
         if data is None and file:
             raise DataError(
-                f"{where}: holds the path {file} in place of an image; streaming reads images that lie in the "
-                "shards themselves: data.streaming=false, or hornet-data pack"
+                f"{where}: holds the path {file} in place of an image; streaming reads images that lie in "
+                "the shards themselves: data.streaming=false, or hornet-data pack"
             )
         yield Encoded(data or b"", label, f"{where} ({file})" if file else where)
