@@ -12,7 +12,7 @@ from torch import Tensor
 from hornet_train.data.decode import decode, read_image
 from hornet_train.data.sources.columns import class_names, find_columns
 from hornet_train.data.sources.files import Files, find_files, is_local, read_index
-from hornet_train.data.sources.hub_errors import hub_told, progress_shown
+from hornet_train.data.sources.hub_errors import hub_told
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError, SampleError
 
@@ -145,13 +145,15 @@ def _prepared(
     """What `datasets.load_dataset` does, with the split checked before gigabytes are fetched."""
     import datasets
 
-    with hub_told(name, revision=revision):
+    with hub_told(name, revision=revision) as watched:
         builder = datasets.load_dataset_builder(
             path, name=config_name, data_files=data_files, revision=revision
         )
         check_split(builder, name, split)
-        with progress_shown():
-            builder.download_and_prepare()
+        if watched:
+            datasets.utils.enable_progress_bars()
+        builder.download_and_prepare()
+        datasets.utils.disable_progress_bars()
         return builder.as_dataset(split=split)
 
 

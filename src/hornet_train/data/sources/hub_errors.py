@@ -13,12 +13,15 @@ _LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
 
 
 @contextmanager
-def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
+def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
     """Run calls of `datasets` without its warnings and progress bars, and tell its errors in our words.
 
     Args:
         name: the data set, as `data.name` gives it.
         revision: as `data.revision` gives it.
+
+    Yields:
+        Whether a person watches who may want to see progress bars of what takes long and happens once.
 
     Raises:
         DataError: the data set is gated, missing, out of reach, without what was asked for, or damaged.
@@ -34,7 +37,7 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
     shown = not datasets.utils.are_progress_bars_disabled()
     datasets.utils.disable_progress_bars()  # "resolving" and "loading", at every start
     try:
-        yield
+        yield shown and sys.stderr.isatty()
     except DataError:
         raise
     except datasets.exceptions.DatasetGenerationError as error:
@@ -51,19 +54,6 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
             datasets.utils.enable_progress_bars()
         for library, level in before.items():
             logging.getLogger(library).setLevel(level)
-
-
-@contextmanager
-def progress_shown() -> Iterator[None]:
-    """Within `hub_told`, for what takes long and happens once: progress bars, where a person watches."""
-    import datasets
-
-    if sys.stderr.isatty():
-        datasets.utils.enable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.utils.disable_progress_bars()
 
 
 @contextmanager
@@ -105,6 +95,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils import httpx
 
     causes = list(_causes(error))
 
@@ -120,7 +111,10 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         )
     if among(RevisionNotFoundError) or (revision and f"Revision '{revision}'" in str(error)):
         return f" has no revision data.revision={revision}; see {page}/commits/main"
-    if among(OfflineModeIsEnabled) or datasets.config.HF_HUB_OFFLINE:
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+        return f": {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    unreached = among(ConnectionError, FileNotFoundError, httpx.HTTPError)
+    if among(OfflineModeIsEnabled) or (unreached and datasets.config.HF_HUB_OFFLINE):
         return (
             " is not in the local cache, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch it: "
             "unset it, or run once where there is a network, or point data.name= at local parquet files"
@@ -138,8 +132,8 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     if refusals and refusals[-1].response.status_code in (401, 403):
         told = _one_line(refusals[-1])
         return f": the hub refuses access ({told}); `hf auth login` or set HF_TOKEN, see {page}"
-    if isinstance(error, OSError) and error.errno is not None:  # the disk's fault: full, not readable
-        return f": {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    if not among(ConnectionError, HfHubHTTPError, httpx.HTTPError):
+        return f": {_first_cause(error)}"
     return (
         f": the hub cannot be reached or does not answer ({_first_cause(error)}); try again, or point "
         "data.name= at local parquet files"

@@ -101,7 +101,5 @@ def _of_hub(name: str, split: str, config_name: str | None, revision: str | None
             f"data.name={name} is in the local cache, but not its files on the hub, which streaming reads: "
             "data.streaming=false"
         )
-    where = f"data.name={name}, split {split}"
-    return Files(
-        format_of((url.partition("?")[0] for url in urls), where), tuple(urls), split
-    ), builder.info.features
+    kind = format_of(urls, f"data.name={name}, split {split}")
+    return Files(kind, tuple(urls), split), builder.info.features
