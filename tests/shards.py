@@ -31,6 +31,7 @@ def dataset(samples: list[tuple[bytes, int]], *, named: bool = True, path: bool 
     """A `datasets.Dataset` with columns image and label; `named`: labels are of ClassLabel type."""
     import datasets
 
+    datasets.utils.disable_progress_bars()  # of writing
     label = datasets.ClassLabel(names=list(CLASSES)) if named else datasets.Value("int64")
     features = datasets.Features({"image": datasets.Image(), "label": label})
     rows = {

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 from helpers import events, run
 from shards import pictures, write_parquet, write_tar
@@ -14,7 +15,9 @@ from shards import pictures, write_parquet, write_tar
 Command = Callable[..., tuple[int, str, str]]
 
 
-def test_a_run_on_parquet_and_its_evaluation_on_tars(tmp_path: Path) -> None:
+def test_a_run_on_parquet_and_its_evaluation_on_tars(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = pictures()
     write_parquet(tmp_path / "set", "train", samples, named=False)
     write_parquet(tmp_path / "set", "val", samples[:6], named=False)
@@ -27,7 +30,7 @@ def test_a_run_on_parquet_and_its_evaluation_on_tars(tmp_path: Path) -> None:
         "data=hub",
         f"data.name={tmp_path}/set",
         "data.image_size=32",
-        "data.workers=2",
+        "data.workers=0",
         "batch_size=6",
         "epochs=2it",
         "schedule.warmup=0it",
@@ -38,15 +41,9 @@ def test_a_run_on_parquet_and_its_evaluation_on_tars(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [event["count"] for event in events(tmp_path / "run", "eval")][-1] == 6
     write_tar(tmp_path / "tars" / "val-0.tar", samples[:2])  # not of every class
-    done = run(
-        "python",
-        "-m",
-        "hornet_train.cli.evaluate",
-        f"checkpoint={tmp_path}/run",
-        f"data.name={tmp_path}/tars/*.tar",
-        env=environment,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/run", f"data.name={tmp_path}/tars/*.tar")
+    assert (code, err) == (0, "")
     assert json.loads((tmp_path / "run/eval.json").read_text())["count"] == 2
 
 
@@ -56,6 +53,7 @@ def test_a_run_on_parquet_and_its_evaluation_on_tars(tmp_path: Path) -> None:
         ([], ["data.name is missing"]),
         (["data.name=nowhere/at/all"], ["data.name=nowhere/at/all does not exist"]),
         (["data.name=a/b", "data.val_split=train"], ["data.val_split=train: the training images"]),
+        (["data.name=a/b/*.parquet", "data.revision=v1"], ["data.revision=v1", "is local"]),
         (["data.name=a/b", "data.splits=x"], ["data.splits", "did you mean"]),
     ],
 )

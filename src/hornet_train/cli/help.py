@@ -36,6 +36,8 @@ Examples:
   hornet-train
   # a published recipe, on as many GPUs as this machine has
   torchrun --nproc_per_node=gpu -m hornet_train recipe=hornet_t_gf_in1k data.root=/data/imagenet
+  # the same on parquet files; data=imagenet_hub fetches them from the Hugging Face hub
+  hornet-train recipe=hornet_t_gf_in1k data=hub data.name=/data/imagenet-parquet precision=bf16
   # the same on one GPU: the global batch is kept, micro-batches are added up
   hornet-train recipe=hornet_t_gf_in1k data.root=/data/imagenet precision=bf16 compile=true
   # your own class folders, root/train/<class>/ and root/val/<class>/

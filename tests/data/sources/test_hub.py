@@ -251,6 +251,17 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(
     assert len(str(caught.value).splitlines()) <= 3
 
 
+def test_a_full_disk_is_told_as_such_while_offline_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_more: Any) -> None:
+        raise OSError(28, "No space left on device", "/cache")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
+    with pytest.raises(DataError, match=r": No space left on device \(/cache\)$"):
+        HubSource(as_parquet(tmp_path), "train")
+
+
 def test_a_data_set_of_the_hub_that_is_not_in_the_cache_while_offline() -> None:
     with pytest.raises(
         DataError, match="is not in the local cache, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE"

@@ -16,7 +16,7 @@ import torch
 from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, write_tar
 
 from hornet_train.data.loader import Reading
-from hornet_train.data.sources import tars
+from hornet_train.data.sources import HubSource, tars
 from hornet_train.data.sources.files import find_files
 from hornet_train.data.sources.shards import Shards, open_shards
 from hornet_train.data.sources.tars import TarShards
@@ -170,6 +170,30 @@ def test_samples_that_are_not_whole_are_told(tmp_path: Path, members: dict[str, 
         open_shards(str(tmp_path), "train")
 
 
+def test_labels_within_json_are_read_from_tars_and_tables(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train.tar", "w") as file:
+        for i, (encoded, label) in enumerate(SAMPLES):
+            add(file, f"{i}.jpg", encoded)
+            add(file, f"{i}.json", f'{{"label": {label}, "width": 9}}'.encode())
+    source = HubSource(str(tmp_path), "train", label_column="json.label")
+    assert [source.read(i)[1] for i in range(12)] == [label for _, label in SAMPLES]
+    rows = [{"label": label, "width": 9} for _, label in SAMPLES]
+    table = pa.table({"json": rows, "jpg": [encoded for encoded, _ in SAMPLES]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    shards = open_shards(str(tmp_path / "*.parquet"), "train", label_column="json.label")
+    assert [(s.data, s.label) for s in shards.read(0, 0)] == SAMPLES
+
+
+def test_rows_without_an_image(tmp_path: Path) -> None:
+    images = [{"bytes": b"x", "path": "a.jpg"}, None, {"bytes": None, "path": "b.jpg"}]
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 0]}), tmp_path / "train.parquet")
+    samples = open_shards(str(tmp_path), "train").read(0, 0)
+    assert [next(samples).data, next(samples).data] == [b"x", b""]  # the second is bad when it is decoded
+    with pytest.raises(DataError, match=r"row 2: holds the path b\.jpg .*data\.streaming=false") as caught:
+        next(samples)
+    assert caught.value.of_one_rank
+
+
 def test_damaged_shards_are_told(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(DataError, match=r"train\.parquet: cannot be read"):
@@ -212,7 +236,7 @@ def test_a_hub_data_set_is_streamed_from_its_files(tmp_path: Path, monkeypatch: 
 def test_shards_feed_the_stream_loaders(tmp_path: Path, workers: int) -> None:
     shards = parquet(tmp_path)
     loader = StreamEvalLoader(
-        shards, EvalTransform(32, 1.0, "bicubic"), Reading(torch.device("cpu"), workers)
+        shards, EvalTransform(32, 1.0, "bicubic"), Reading(torch.device("cpu"), workers=workers)
     )
     labels = [label for loaded in loader.batches(0, 1, 4) for label in loaded.batch["label"].tolist()]
     assert sorted(labels) == sorted(label for _, label in SAMPLES)

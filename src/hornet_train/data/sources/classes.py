@@ -30,7 +30,7 @@ def check_same_classes(train: Sequence[str], val: Sequence[str]) -> None:
     if faults:
         raise DataError(
             f"the classes of train ({len(train)}) and val ({len(val)}) differ: {'; '.join(faults)}; "
-            "both splits need the same class folders"
+            "both splits need the same classes"
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hornet_train.data.sources.hub_errors import shard_told
 from hornet_train.errors import DataError
 
 Format = Literal["parquet", "arrow", "webdataset"]
@@ -47,16 +48,24 @@ def format_of(paths: Iterable[str], where: str) -> Format:
     )
 
 
-def is_local(name: str) -> bool:
-    """Whether `data.name` means files of this machine rather than a data set of the hub."""
+def is_local(name: str, config_name: str | None = None, revision: str | None = None) -> bool:
+    """Whether `data.name` means files of this machine rather than a data set of the hub.
+
+    Raises:
+        DataError: it does, and a config or a revision is asked for, which these do not have.
+    """
     expanded = os.path.expanduser(name)
-    return (
+    local = (
         os.path.exists(expanded)
         or glob.has_magic(name)
         or name.startswith(("/", ".", "~"))
         or name.count("/") > 1
         or os.path.splitext(name)[1] in _FORMATS
     )
+    for key, value in (("config", config_name), ("revision", revision)):
+        if local and value is not None:
+            raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is local: null")
+    return local
 
 
 def find_files(name: str, split: str) -> Files:
@@ -112,14 +121,14 @@ def read_index(paths: Sequence[str], split: str) -> dict[str, Any] | None:
     """
     import fsspec
 
-    filesystem, first = fsspec.core.url_to_fs(paths[0])
-    place = (
-        f"{os.path.dirname(first)}/{split}.index.json" if os.path.dirname(first) else f"{split}.index.json"
-    )
-    if not filesystem.exists(place):
-        return None
+    with shard_told(paths[0]):
+        filesystem, first = fsspec.core.url_to_fs(paths[0])
+        place = os.path.join(os.path.dirname(first), f"{split}.index.json")
+        if not filesystem.exists(place):
+            return None
+        content = filesystem.cat_file(place)
     try:
-        index: dict[str, Any] = json.loads(filesystem.cat_file(place))
+        index: dict[str, Any] = json.loads(content)
         classes = index["classes"]
         counts = {str(shard["file"]): int(shard["samples"]) for shard in index["shards"]}
     except (ValueError, LookupError, TypeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +54,7 @@ class HubSource:
             DataError: it cannot be had, or is not of labelled images.
         """
         files = None
-        if is_local(path_or_name):
+        if is_local(path_or_name, config_name, revision):
             files = find_files(path_or_name, split)
             self.split = files.split
             self._data = _open_files(files, path_or_name)
@@ -146,22 +145,16 @@ def _prepared(
     """What `datasets.load_dataset` does, with the split checked before gigabytes are fetched."""
     import datasets
 
-    shown = not datasets.utils.are_progress_bars_disabled()
-    datasets.utils.disable_progress_bars()  # "resolving", "loading": at every start
-    try:
-        with hub_told(name, revision=revision):
-            builder = datasets.load_dataset_builder(
-                path, name=config_name, data_files=data_files, revision=revision
-            )
-            check_split(builder, name, split)
-            if shown and sys.stderr.isatty():
-                datasets.utils.enable_progress_bars()
-            builder.download_and_prepare()
-            datasets.utils.disable_progress_bars()
-            return builder.as_dataset(split=split)
-    finally:
-        if shown:
+    with hub_told(name, revision=revision) as watched:
+        builder = datasets.load_dataset_builder(
+            path, name=config_name, data_files=data_files, revision=revision
+        )
+        check_split(builder, name, split)
+        if watched:
             datasets.utils.enable_progress_bars()
+        builder.download_and_prepare()
+        datasets.utils.disable_progress_bars()
+        return builder.as_dataset(split=split)
 
 
 def check_split(builder: Any, name: str, split: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,12 +13,15 @@ _LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
 
 
 @contextmanager
-def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
-    """Run calls of `datasets` and `huggingface_hub`: without their warnings, their errors in our words.
+def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
+    """Run calls of `datasets` without its warnings and progress bars, and tell its errors in our words.
 
     Args:
         name: the data set, as `data.name` gives it.
         revision: as `data.revision` gives it.
+
+    Yields:
+        Whether a person watches who may want to see progress bars of what takes long and happens once.
 
     Raises:
         DataError: the data set is gated, missing, out of reach, without what was asked for, or damaged.
@@ -30,8 +34,10 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
     before = {library: logging.getLogger(library).level for library in _LIBRARIES}
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.utils.disable_progress_bars()  # "resolving" and "loading", at every start
     try:
-        yield
+        yield shown and sys.stderr.isatty()
     except DataError:
         raise
     except datasets.exceptions.DatasetGenerationError as error:
@@ -44,8 +50,38 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[None]:
     except (ValueError, RuntimeError, ArrowException) as error:  # no such config, a data set that is a script
         raise DataError(f"data.name={name}: {_one_line(error)}") from error
     finally:
+        if shown:
+            datasets.utils.enable_progress_bars()
         for library, level in before.items():
             logging.getLogger(library).setLevel(level)
+
+
+@contextmanager
+def shard_told(path: str, *, of_one_rank: bool = False) -> Iterator[None]:
+    """Tell what goes wrong while one file is read.
+
+    Args:
+        path: the file's path or URL.
+        of_one_rank: whether this process may be the only one that reads it.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
+    from tarfile import TarError
+
+    from huggingface_hub.utils import httpx
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except DataError as error:
+        error.of_one_rank = of_one_rank
+        raise
+    except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError) as error:
+        remedy = "try again" if "://" in path else "fetch it again"
+        fault = DataError(f"{path}: cannot be read ({type(error).__name__}: {_one_line(error)}); {remedy}")
+        fault.of_one_rank = of_one_rank
+        raise fault from error
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str:
@@ -59,6 +95,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils import httpx
 
     causes = list(_causes(error))
 
@@ -74,7 +111,10 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         )
     if among(RevisionNotFoundError) or (revision and f"Revision '{revision}'" in str(error)):
         return f" has no revision data.revision={revision}; see {page}/commits/main"
-    if among(OfflineModeIsEnabled) or datasets.config.HF_HUB_OFFLINE:
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+        return f": {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    unreached = among(ConnectionError, FileNotFoundError, httpx.HTTPError)
+    if among(OfflineModeIsEnabled) or (unreached and datasets.config.HF_HUB_OFFLINE):
         return (
             " is not in the local cache, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch it: "
             "unset it, or run once where there is a network, or point data.name= at local parquet files"
@@ -92,8 +132,8 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     if refusals and refusals[-1].response.status_code in (401, 403):
         told = _one_line(refusals[-1])
         return f": the hub refuses access ({told}); `hf auth login` or set HF_TOKEN, see {page}"
-    if isinstance(error, OSError) and error.errno is not None:  # the disk's fault: full, not readable
-        return f": {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    if not among(ConnectionError, HfHubHTTPError, httpx.HTTPError):
+        return f": {_first_cause(error)}"
     return (
         f": the hub cannot be reached or does not answer ({_first_cause(error)}); try again, or point "
         "data.name= at local parquet files"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hornet_train.data.sources.files import Files, find_files, format_of, is_local
@@ -68,41 +67,34 @@ def open_shards(
     from hornet_train.data.sources.tars import TarShards
 
     features = None
-    if is_local(name):
+    if is_local(name, config_name, revision):
         files = find_files(name, split)
     else:
         files, features = _of_hub(name, split, config_name, revision)
-    with hub_told(name, revision=revision):
-        if files.format == "webdataset":
-            if image_column or label_column:
-                raise DataError(
-                    "data.image_column and data.label_column name columns of tables; in tars, suffixes tell "
-                    "the images, and labels are .cls or .json members: leave them out"
-                )
-            return TarShards(files.paths, files.split, classes=classes)
-        kind = ParquetShards if files.format == "parquet" else ArrowShards
-        return kind(
-            files.paths,
-            files.split,
-            image_column=image_column,
-            label_column=label_column,
-            classes=classes,
-            features=features,
-        )
+    if files.format == "webdataset":
+        if image_column or label_column:
+            raise DataError(
+                "data.image_column and data.label_column name columns of tables; in tars, suffixes tell "
+                "the images, and labels are .cls or .json members: leave them out"
+            )
+        return TarShards(files.paths, files.split, classes=classes)
+    kind = ParquetShards if files.format == "parquet" else ArrowShards
+    return kind(
+        files.paths,
+        files.split,
+        image_column=image_column,
+        label_column=label_column,
+        classes=classes,
+        features=features,
+    )
 
 
 def _of_hub(name: str, split: str, config_name: str | None, revision: str | None) -> tuple[Files, Any]:
     """The files of a hub data set at one commit, and its features as far as its card tells them."""
     import datasets
 
-    shown = not datasets.utils.are_progress_bars_disabled()
-    datasets.utils.disable_progress_bars()
-    try:
-        with hub_told(name, revision=revision):
-            builder = datasets.load_dataset_builder(name, name=config_name, revision=revision)
-    finally:
-        if shown:
-            datasets.utils.enable_progress_bars()
+    with hub_told(name, revision=revision):
+        builder = datasets.load_dataset_builder(name, name=config_name, revision=revision)
     check_split(builder, name, split)
     urls = [str(url) for url in (builder.config.data_files or {}).get(split, ())]
     if not urls:
@@ -110,24 +102,5 @@ def _of_hub(name: str, split: str, config_name: str | None, revision: str | None
             f"data.name={name} is in the local cache, but not its files on the hub, which streaming reads: "
             "data.streaming=false"
         )
-    where = f"data.name={name}, split {split}"
-    return Files(
-        format_of((url.partition("?")[0] for url in urls), where), tuple(urls), split
-    ), builder.info.features
-
-
-@contextmanager
-def shard_told(path: str) -> Iterator[None]:
-    """Faults of reading one shard, as that process's DataError."""
-    from tarfile import TarError
-
-    from huggingface_hub.utils import httpx
-    from pyarrow import ArrowException
-
-    try:
-        yield
-    except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError) as error:
-        reason = " ".join(str(error).split())[:300]
-        fault = DataError(f"{path}: cannot be read ({type(error).__name__}: {reason}); fetch it again")
-        fault.of_one_rank = True
-        raise fault from error
+    kind = format_of(urls, f"data.name={name}, split {split}")
+    return Files(kind, tuple(urls), split), builder.info.features

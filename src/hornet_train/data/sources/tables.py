@@ -13,7 +13,8 @@ import numpy as np
 
 from hornet_train.data.sources.columns import Columns, class_names, find_columns
 from hornet_train.data.sources.files import read_index
-from hornet_train.data.sources.shards import Encoded, shard_told
+from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError
 
@@ -86,7 +87,7 @@ class _Tables:
     def read(self, shard: int, start: int) -> Iterator[Encoded]:
         """See `Shards`."""
         path = self._paths[shard]
-        with shard_told(path):
+        with shard_told(path, of_one_rank=True):
             for first, batch in self._batches(path, start):
                 yield from _encoded(
                     batch, first, max(0, start - first), self._columns, path, len(self.classes)
@@ -203,11 +204,9 @@ def _encoded(
             raise DataError(f"{where}: label {label} is not one of the {classes} classes, from 0 on")
         value = images[at].as_py()
         data, file = (value["bytes"], value.get("path")) if struct and value is not None else (value, None)
-        if data is None:
+        if data is None and file:
             raise DataError(
-                f"{where}: holds no image"
-                + (f" but the path {file}" if file else "")
-                + "; streaming reads images "
-                "that lie in the shards themselves: data.streaming=false, or hornet-data pack"
+                f"{where}: holds the path {file} in place of an image; streaming reads images that lie in "
+                "the shards themselves: data.streaming=false, or hornet-data pack"
             )
-        yield Encoded(data, label, f"{where} ({file})" if file else where)
+        yield Encoded(data or b"", label, f"{where} ({file})" if file else where)

@@ -11,7 +11,8 @@ from typing import IO, Any, NamedTuple
 
 from hornet_train.data.sources.columns import class_names
 from hornet_train.data.sources.files import read_index
-from hornet_train.data.sources.shards import Encoded, shard_told
+from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tar_index import TarIndex, indexed
 from hornet_train.errors import DataError
@@ -81,7 +82,7 @@ class TarShards:
     def read(self, shard: int, start: int) -> Iterator[Encoded]:
         """See `Shards`."""
         path = self._paths[shard]
-        with shard_told(path):
+        with shard_told(path, of_one_rank=True):
             if self._index is not None:
                 yield from self._index.read(shard, start)
             else:
