@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,17 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 import hornet_train.models  # noqa: F401 - registers
+from hornet_train.cli.data import SUBCOMMANDS
+from hornet_train.config.compose import compose_eval, compose_train
+
+
+def commands_of(text: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+COMMANDS = commands_of(README)
 TRAINED = [line for line in COMMANDS if "hornet-train " in line or "-m hornet_train" in line]
 
 # A training of the README, cut down to a step of a small model on small images.
@@ -63,7 +71,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def adapted(line: str, home: Path) -> list[str]:
     """The command as it stands, with the paths of the stand-ins, fewer processes and a short run."""
-    line = line.replace("/data/imagenet", f"{home}/data/imagenet").replace("/shared/", f"{home}/shared/")
+    line = line.replace("=/data", f"={home}/data").replace(" /data/", f" {home}/data/")
+    line = line.replace("/shared/", f"{home}/shared/").replace("suite=all", "suite=[imagenet]")
     line = line.replace("$NODE0:29500", "localhost:0").replace("--nnodes=4", "--nnodes=1")
     line = line.replace("--nproc_per_node=8", "--nproc_per_node=2")
     if line in COMMANDS or "hornet_train" in line or "hornet-train" in line:
@@ -92,7 +101,7 @@ def test_training_commands(home: Path, line: str) -> None:
 def test_evaluation_commands(home: Path) -> None:
     """After the trainings that they evaluate, whatever the order of the tests."""
     lines = [line for line in COMMANDS if "hornet-eval" in line]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         if folder := re.search(r"checkpoint=(runs/\w+)", line):
             made = "model=hornet_pico_gf data=folder data.root=photos data.workers=0 batch_size=4 epochs=1it"
@@ -104,6 +113,32 @@ def test_evaluation_commands(home: Path) -> None:
         done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "top-1" in done.stdout
+
+
+def test_data_commands(home: Path) -> None:
+    lines = [line for line in COMMANDS if "hornet-data" in line]
+    assert len(lines) == 2
+    for line, told in zip(lines, ("usable", "16 training images"), strict=True):
+        shown = " data.workers=0 data.image_size=32" if " show " in line else " --no-decode"
+        command = shlex.split(line.replace("/data/", f"{home}/data/") + shown)
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert told in done.stdout
+
+
+@pytest.mark.parametrize("line", commands_of((ROOT / "docs/data.md").read_text()))
+def test_the_commands_about_data_are_understood(line: str) -> None:
+    """Those of docs/data.md: their keys compose, their flags are flags. What they do is tested elsewhere."""
+    program, *arguments = shlex.split(line)
+    if program == "hornet-data":
+        parser = import_module(SUBCOMMANDS[arguments[0]][0]).parser()
+        keys = getattr(parser.read(arguments[1:]), "overrides", [])
+        compose_train(keys)
+    elif program == "hornet-train":
+        compose_train(arguments)
+    else:
+        assert program == "hornet-eval"
+        compose_eval(arguments, lambda _: {"model": {"name": "hornet_tiny_gf"}, "data": {}})
 
 
 def test_info_commands(home: Path) -> None:

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
             name = argument.split("=", 1)[0]
             if name.startswith("--") and name not in flags:
                 raise ConfigError(f"unknown flag {name} of {self.prog}: {did_you_mean(name, flags)}")
-        return self.parse_args(arguments)
+        return self.parse_intermixed_args(arguments)
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError instead of exiting."""

@@ -36,8 +36,6 @@ Examples:
   hornet-train
   # a published recipe, on as many GPUs as this machine has
   torchrun --nproc_per_node=gpu -m hornet_train recipe=hornet_t_gf_in1k data.root=/data/imagenet
-  # the same on parquet files; data=imagenet_hub fetches them from the Hugging Face hub
-  hornet-train recipe=hornet_t_gf_in1k data=hub data.name=/data/imagenet-parquet precision=bf16
   # the same on one GPU: the global batch is kept, micro-batches are added up
   hornet-train recipe=hornet_t_gf_in1k data.root=/data/imagenet precision=bf16 compile=true
   # your own class folders, root/train/<class>/ and root/val/<class>/
@@ -51,8 +49,6 @@ Examples:
   # any other model of timm in the same loop
   hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 \\
       batch_size=100 epochs=2 schedule.warmup=10%
-  # another augmentation policy: original, v0, 3a, augmix-m3-w3, ta_wide or three in place of rand-...
-  hornet-train augment=paper augment.policy=ta_wide augment.color_jitter=0.3
   # two processes on the CPU
   torchrun --nproc_per_node=2 -m hornet_train dist=cpu
   # Weights & Biases besides the run folder, with the largest gating product of each stage
