@@ -17,7 +17,7 @@ _TAPS = 11  # of a Gaussian kernel, on either side of its centre
 
 def greyscale(image: Tensor) -> Tensor:
     """ITU-R 601 luma in all three channels, as Pillow rounds it."""
-    grey = luma(pixels_of(image)).astype(np.uint8)
+    grey = luma(pixels_of(image))
     return image_of(np.repeat(grey[:, :, None], 3, axis=2))
 
 

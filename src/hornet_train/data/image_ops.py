@@ -47,8 +47,9 @@ def resize(image: Tensor, size: tuple[int, int], interpolation: Interpolation = 
     """
     if tuple(image.shape[1:]) == tuple(size):
         return image
-    # a crop is a view with gaps, over which torch's kernel is slower than the copy that closes them
-    batch = image[None].contiguous(memory_format=torch.channels_last)
+    # without gaps, and channels-last also in the stride of the one image of the batch: otherwise torch's
+    # kernel rearranges the pixels itself, slowly
+    batch = torch.from_numpy(pixels_of(image))[None].permute(0, 3, 1, 2)
     return functional.interpolate(batch, list(size), mode=interpolation, antialias=True)[0]
 
 
@@ -125,16 +126,9 @@ def solarize_add(image: Tensor, add: int, threshold: int = 128) -> Tensor:
     return image_of(pixels + np.uint8(add) * (pixels < np.uint8(threshold)).view(np.uint8))
 
 
-def luma(pixels: Pixels) -> Floats:
-    """ITU-R 601 luma of uint8 (H, W, 3) by Pillow's fixed-point weights: whole float32 numbers, (H, W).
-
-    All sums are whole and below 2^24, so float32 holds them exactly.
-    """
-    weights = torch.tensor([19595.0, 38470.0, 7471.0])
-    total: Floats = (torch.from_numpy(pixels).view(-1, 3).float() @ weights).numpy()
-    total += 0x8000
-    total *= 2**-16
-    return np.floor(total, out=total).reshape(pixels.shape[:2])
+def luma(pixels: Pixels) -> Pixels:
+    """ITU-R 601 luma of uint8 (H, W, 3), as Pillow rounds it: uint8 (H, W)."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def grey(image: Tensor) -> Tensor:
@@ -154,7 +148,8 @@ def brightness(image: Tensor, factor: float) -> Tensor:
 
 def contrast(image: Tensor, factor: float) -> Tensor:
     """Blend from the mean grey (0) over the image (1) outward."""
-    mean = np.float32(math.floor(luma(pixels_of(image)).mean(dtype=np.float64) + 0.5))
+    grey = luma(pixels_of(image))
+    mean = np.float32(math.floor(int(grey.sum(dtype=np.int64)) / grey.size + 0.5))
     return look_up(image, truncated((_LEVELS.astype(np.float32) - mean) * np.float32(factor) + mean))
 
 
