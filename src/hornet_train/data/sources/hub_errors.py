@@ -14,7 +14,9 @@ _LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
 
 @contextmanager
 def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
-    """Run calls of `datasets` without its warnings and progress bars, and tell its errors in our words.
+    """Run calls of `datasets` without its messages and progress bars, and tell its errors in our words.
+
+    For these calls only: a ValueError of our own in here would pass for a user's mistake.
 
     Args:
         name: the data set, as `data.name` gives it.
@@ -33,7 +35,7 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
 
     before = {library: logging.getLogger(library).level for library in _LIBRARIES}
     for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.ERROR)
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # an error is told here, once
     shown = not datasets.utils.are_progress_bars_disabled()
     datasets.utils.disable_progress_bars()  # "resolving" and "loading", at every start
     try:
