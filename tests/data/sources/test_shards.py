@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import constants
 from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, write_tar
 
 from hornet_train.data.loader import Reading
@@ -125,10 +126,13 @@ def test_far_parquet_and_far_tars_with_an_index(tmp_path: Path, far: str) -> Non
         open_shards(f"{far}/*.tar", "train")
 
 
-def test_urls_that_lead_nowhere_are_told(far: str) -> None:
+def test_urls_that_lead_nowhere_are_told(far: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     fsspec.filesystem("memory").pipe("/set/train-0.arrow", b"x")
     with pytest.raises(DataError, match=r"data\.name=memory://gone/\*\.tar: there are no such files"):
         open_shards("memory://gone/*.tar", "train")
+    with pytest.raises(DataError, match=r"data\.name=hf://datasets/a/b/\*\.tar is not in the local cache"):
+        open_shards("hf://datasets/a/b/*.tar", "train")
     with pytest.raises(DataError, match=r"data\.name=nowhere://a/b cannot be read: .*nowhere"):
         open_shards("nowhere://a/b", "train")
     with pytest.raises(DataError, match=r"data\.revision=v1 is of hub .* is a URL: null"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.hub_errors import hub_told, shard_told
 from hornet_train.data.sources.index import check_numbered
 from hornet_train.errors import DataError
 
@@ -138,7 +138,7 @@ def _listed(url: str) -> tuple[str, list[str]]:
         filesystem, place = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:  # no such protocol, or one that needs another package
         raise DataError(f"data.name={url} cannot be read: {error}") from error
-    with shard_told(url):
+    with hub_told(url) if url.startswith("hf://") else shard_told(url):
         if glob.has_magic(place):
             base, places = _fixed_part(place)[0], filesystem.glob(place)
         elif filesystem.isfile(place):

@@ -105,7 +105,8 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         return any(isinstance(cause, kinds) for cause in causes)
 
     # where nothing is cached, `datasets` raises its error anew without its cause; then words have to do
-    page = f"https://huggingface.co/datasets/{name}"
+    repository = "/".join(name.removeprefix("hf://datasets/").split("/")[:2]).partition("@")[0]
+    page = f"https://huggingface.co/datasets/{repository}"
     if among(GatedRepoError) or "gated dataset" in str(error):
         return (
             f" is gated: accept its terms at {page}, then `hf auth login` or set HF_TOKEN to a token that "
