@@ -17,6 +17,8 @@ from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError, SampleError
 
+_TAR_LABELS = (None, "cls", "json.label")  # columns that labels of tars are in, unless one is named
+
 
 class HubSource:
     """One split of a data set that `datasets` reads, memory-mapped from its cache.
@@ -59,7 +61,7 @@ class HubSource:
             files = find_files(path_or_name, split)
             self.split = files.split
             index = read_index(files.paths, self.split)
-            if files.format == "webdataset" and not (image_column or label_column):
+            if files.format == "webdataset" and image_column is None and label_column in _TAR_LABELS:
                 _check_tars(files)
             self._data = _open_files(files, path_or_name)
             if index is not None:

@@ -136,7 +136,7 @@ def check_numbered(paths: Sequence[str]) -> None:
 def _missing(paths: Sequence[str]) -> Iterator[str]:
     series: dict[tuple[str, str], set[str]] = {}
     for path in paths:
-        if match := re.fullmatch(r"(.*)-(\d+)-of-(\d+)\D.*", path):
+        if match := re.fullmatch(r"(.*)-(\d+)-of-(\d+)[^\d/][^/]*", path):
             series.setdefault((match[1], match[3]), set()).add(match[2])
     for (prefix, total), numbers in series.items():
         width = len(next(iter(numbers)))
@@ -145,4 +145,4 @@ def _missing(paths: Sequence[str]) -> Iterator[str]:
         for k in range(first, first + int(total)):
             name = f"{prefix}-{k:0{width}d}-of-{total}"
             if f"{k:0{width}d}" not in numbers and not glob.glob(f"{glob.escape(name)}*"):
-                yield f"{os.path.basename(name)}.*"
+                yield f"{name}.*"
