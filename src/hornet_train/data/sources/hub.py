@@ -17,7 +17,7 @@ from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError, SampleError
 
-_TAR_LABELS = (None, "cls", "json.label")  # columns that labels of tars are in, unless one is named
+_TAR_LABELS = (None, "cls", "json.label")  # what a scan of tars finds; other columns only `datasets` does
 
 
 class HubSource:
