@@ -70,5 +70,8 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def write_index(folder: Path, split: str, counts: dict[str, int]) -> None:
     """What `hornet-data pack` leaves beside shards."""
-    shards = [{"file": file, "samples": count, "bytes": 0, "sha256": ""} for file, count in counts.items()]
+    shards = [
+        {"file": file, "samples": count, "bytes": (folder / file).stat().st_size, "sha256": ""}
+        for file, count in counts.items()
+    ]
     (folder / f"{split}.index.json").write_text(json.dumps({"classes": list(CLASSES), "shards": shards}))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import pytest
 from helpers import events, run
-from shards import pictures, write_parquet, write_tar
+from shards import dataset, pictures, write_parquet, write_tar
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -45,6 +46,51 @@ def test_a_run_on_parquet_and_its_evaluation_on_tars(
     code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/run", f"data.name={tmp_path}/tars/*.tar")
     assert (code, err) == (0, "")
     assert json.loads((tmp_path / "run/eval.json").read_text())["count"] == 2
+
+
+def test_a_streamed_run_goes_on_where_it_was_and_keeps_its_streams(tmp_path: Path, command: Command) -> None:
+    """4 shards to 2 workers, gone on with in mid-epoch, when it is the second worker's turn."""
+    samples = pictures(24)
+    (tmp_path / "set").mkdir()
+    for k in range(4):
+        dataset(samples[6 * k : 6 * k + 6]).to_parquet(tmp_path / "set" / f"train-{k:05d}-of-00004.parquet")
+    write_parquet(tmp_path / "set", "val", samples[:6])
+    arguments = [
+        "model=hornet_pico_7x7",
+        "data=hub",
+        f"data.name={tmp_path}/set",
+        "data.streaming=true",
+        "data.shuffle_buffer=4",
+        "data.image_size=32",
+        "batch_size=6",
+        "epochs=2",
+        "schedule.warmup=0it",
+        "optim.lr=1e-3",
+        "log.every=1it",
+        "checkpoint.every=1it",
+        "checkpoint.keep=20",
+    ]
+    folder = tmp_path / "run"
+    whole = run("hornet-train", *arguments, "data.workers=2", f"run_dir={folder}")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    expected = [event["loss"] for event in events(folder, "train")]
+    assert len(expected) == 8
+    assert {event["count"] for event in events(folder, "eval")} == {6}
+    for path in sorted((folder / "checkpoints").glob("step_*"))[3:]:  # as if killed in step 4
+        shutil.rmtree(path)
+
+    code, _, err = command("hornet-train", *arguments, "data.workers=1", f"run_dir={folder}")
+    assert code == 2
+    assert "streams" in err
+    code, _, err = command("hornet-train", *arguments, "data.workers=3", f"run_dir={tmp_path}/other")
+    assert code == 2
+    assert "4 shards cannot be shared out evenly" in err
+    assert "data.workers=2 or data.workers=4 would do" in err
+
+    again = run("hornet-train", *arguments, "data.workers=2", f"run_dir={folder}")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [event["step"] for event in events(folder, "resumed")] == [3]
+    assert [event["loss"] for event in events(folder, "train")] == expected
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import pickle
 from collections.abc import Callable
-from multiprocessing.context import BaseContext
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +21,7 @@ from huggingface_hub.utils import httpx
 from shards import CLASSES, dataset, pictures, write_index, write_parquet, write_tar
 
 from hornet_train.data.decode import decode
-from hornet_train.data.sources import HubSource
+from hornet_train.data.sources import HubSource, hub
 from hornet_train.errors import DataError, SampleError
 
 SAMPLES = pictures()
@@ -91,20 +93,16 @@ def test_the_fingerprint_is_of_the_samples_and_not_of_where_they_lie(tmp_path: P
     assert HubSource(str(tmp_path / "swapped"), "train").fingerprint not in prints
 
 
-def _read_all(source: HubSource, queue: Any) -> None:
-    queue.put([(image.sum().item(), label) for image, label in map(source.read, range(len(source)))])
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_read_what_their_parent_reads(tmp_path: Path, method: str) -> None:
     source = HubSource(as_parquet(tmp_path / "set"), "train")
-    context: BaseContext = multiprocessing.get_context(method)
-    queue = context.Queue()
-    worker = context.Process(target=_read_all, args=(source, queue))  # type: ignore[attr-defined]
-    worker.start()
-    theirs = queue.get(timeout=60)
-    worker.join()
-    assert theirs == [(image.sum().item(), label) for image, label in map(source.read, range(len(source)))]
+    rows = range(len(source))
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as worker:
+        assert list(worker.map(source.locate, rows)) == [source.locate(i) for i in rows]
+        for i, (image, label) in zip(rows, worker.map(source.read, rows), strict=True):
+            expected, its_label = source.read(i)
+            assert torch.equal(image, expected)
+            assert label == its_label
 
 
 def test_validation_goes_by_several_names_and_takes_the_classes_of_train(tmp_path: Path) -> None:
@@ -169,6 +167,48 @@ def test_plain_parquet_of_other_tools(tmp_path: Path) -> None:
     assert torch.equal(source.read(5)[0], decode(SAMPLES[5][0]))
     with pytest.raises(DataError, match="no files of split 'validation'"):
         HubSource(str(tmp_path), "validation")
+
+
+def test_files_behind_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # forbids all URLs, those of memory too
+    as_parquet(tmp_path / "set")
+    near = HubSource(str(tmp_path / "set"), "train")
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(str(tmp_path / "set"), "/far", recursive=True)
+    try:
+        for url in ("memory://far", "memory://far/train-*.parquet"):
+            assert HubSource(url, "train").fingerprint == near.fingerprint
+        assert len(HubSource("memory://far/train-00001-of-00002.parquet", "train")) == 6
+        with pytest.raises(DataError, match=r"data\.name=memory://far has no files of split 'validation'"):
+            HubSource("memory://far", "validation")
+    finally:
+        filesystem.rm("/far", recursive=True)
+
+
+def test_an_error_is_told_once_and_not_by_a_log_too(tmp_path: Path) -> None:
+    as_parquet(tmp_path)
+    cut = tmp_path / "train-00001-of-00002.parquet"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    logging.getLogger("datasets").addHandler(handler)
+    try:
+        with pytest.raises(DataError, match="cannot be prepared"):
+            HubSource(str(tmp_path), "train")
+    finally:
+        logging.getLogger("datasets").removeHandler(handler)
+    assert told == []
+
+
+def test_a_bug_of_ours_is_not_told_as_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(*_arguments: Any) -> None:
+        raise ValueError("ours")
+
+    as_parquet(tmp_path)
+    monkeypatch.setattr(hub, "check_split", buggy)
+    with pytest.raises(ValueError, match=r"^ours$"):
+        HubSource(str(tmp_path), "train")
 
 
 def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import constants
 from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, write_tar
 
 from hornet_train.data.loader import Reading
 from hornet_train.data.sources import HubSource, tars
 from hornet_train.data.sources.files import find_files
 from hornet_train.data.sources.shards import Shards, open_shards
-from hornet_train.data.sources.tars import TarShards
 from hornet_train.data.streaming import StreamEvalLoader
 from hornet_train.data.transforms import EvalTransform
 from hornet_train.errors import DataError
@@ -111,15 +111,98 @@ def test_far_parquet_and_far_tars_with_an_index(tmp_path: Path, far: str) -> Non
     filesystem = fsspec.filesystem("memory")
     filesystem.put(str(tmp_path / "set"), "/set", recursive=True)
     near = open_shards(str(tmp_path / "set"), "train")
-    urls = [f"{far}/train-0.tar", f"{far}/train-1.tar"]
-    shards = TarShards(urls, "train")
+    tables = open_shards(f"{far}/val-*.parquet", "validation")
+    assert [(s.data, s.label) for k in range(2) for s in tables.read(k, 0)] == SAMPLES
+    shards = open_shards(f"{far}/*.tar", "train")
     assert (shards.lengths, shards.classes) == (near.lengths, near.classes)
     for start in (0, 2):
         read = [(sample.data, sample.label) for sample in shards.read(1, start)]
         assert read == SAMPLES[6 + start :]
+    filesystem.pipe("/set/train-1.tar", filesystem.cat("/set/train-1.tar")[:-512])
+    with pytest.raises(DataError, match=r"train-1\.tar has [\d,]+ bytes, not"):
+        open_shards(f"{far}/*.tar", "train")
     filesystem.rm("/set/train.index.json")
     with pytest.raises(DataError, match=r"need train\.index\.json beside them"):
-        TarShards(urls, "train")
+        open_shards(f"{far}/*.tar", "train")
+
+
+def test_urls_that_lead_nowhere_are_told(far: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fsspec.filesystem("memory").pipe("/set/train-0.arrow", b"x")
+    with pytest.raises(DataError, match=r"data\.name=memory://gone/\*\.tar: there are no such files"):
+        open_shards("memory://gone/*.tar", "train")
+    with pytest.raises(DataError, match=r"data\.name=hf://datasets/a/b/\*\.tar is not in the local cache"):
+        open_shards("hf://datasets/a/b/*.tar", "train")
+    with pytest.raises(DataError, match=r"data\.name=nowhere://a/b cannot be read: .*nowhere"):
+        open_shards("nowhere://a/b", "train")
+    with pytest.raises(DataError, match=r"data\.revision=v1 is of hub .* is a URL: null"):
+        open_shards(f"{far}/train-0.parquet", "train", revision="v1")
+    with pytest.raises(DataError, match=r"\.arrow, which are streamed from this machine only"):
+        open_shards(far, "train")
+
+
+READERS = [open_shards, HubSource]
+
+
+def _gone(folder: Path) -> None:
+    (folder / "train-1.tar").unlink()
+
+
+def _one_more(folder: Path) -> None:
+    write_tar(folder / "train-2.tar", SAMPLES[:2])
+
+
+def _shorter(folder: Path) -> None:
+    write_tar(folder / "train-1.tar", SAMPLES[6:9], first=6)
+    (folder / "train-1.tar").write_bytes((folder / "train-1.tar").read_bytes()[:-512])
+
+
+def _told_wrongly(folder: Path) -> None:
+    write_index(folder, "train", {"train-0.tar": 6, "train-1.tar": 35})
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_gone, r"train-1\.tar is missing"),
+        (_one_more, r"train-2\.tar is not in it"),
+        (_shorter, r"train-1\.tar has [\d,]+ bytes, not [\d,]+"),
+        (_told_wrongly, r"holds? (6|12) samples, not (35|41)"),
+    ],
+)
+def test_shards_that_do_not_fit_their_index_are_told(
+    tmp_path: Path, read: Callable[..., object], change: Callable[[Path], None], told: str
+) -> None:
+    tar(tmp_path)
+    change(tmp_path)
+    with pytest.raises(DataError, match=rf"train\.index\.json does not fit the shards beside it: .*{told}"):
+        read(str(tmp_path), "train")
+
+
+def test_an_index_that_tells_other_rows_than_parquet_shards_hold(tmp_path: Path) -> None:
+    parquet_numbers(tmp_path)
+    write_index(tmp_path, "train", {"train-00000-of-00002.parquet": 6, "train-00001-of-00002.parquet": 5})
+    with pytest.raises(DataError, match=r"00001-of-00002\.parquet holds 6 samples, not 5"):
+        open_shards(str(tmp_path), "train")
+    chosen = str(tmp_path / "train-00000-*.parquet")  # by choice, so the other is not missed
+    assert open_shards(chosen, "train").lengths == (6,)
+    assert len(HubSource(chosen, "train")) == 6
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("read", READERS)
+def test_shards_whose_names_count_one_that_is_missing(
+    tmp_path: Path, read: Callable[..., object], first: int
+) -> None:
+    for k in range(3):
+        dataset(SAMPLES).to_parquet(tmp_path / f"train-{k + first:05d}-of-00003-{k}ab{k}.parquet")
+    read(str(tmp_path), "train")
+    next(tmp_path.glob(f"train-{1 + first:05d}-*")).unlink()
+    with pytest.raises(
+        DataError, match=rf"1 of the shards .* missing: .*/train-0000{1 + first}-of-00003\.\*;"
+    ):
+        read(str(tmp_path), "train")
 
 
 def test_tars_are_scanned_once_and_again_when_they_change(
@@ -132,6 +215,7 @@ def test_tars_are_scanned_once_and_again_when_they_change(
     again = open_shards(str(tmp_path / "set"), "train")
     assert (scanned, again.fingerprint) == ([], first.fingerprint)
     write_tar(tmp_path / "set" / "train-1.tar", SAMPLES[6:11], first=6)
+    write_index(tmp_path / "set", "train", {"train-0.tar": 6, "train-1.tar": 5})
     changed = open_shards(str(tmp_path / "set"), "train")
     assert len(scanned) == 2
     assert changed.lengths == (6, 5)
@@ -151,6 +235,7 @@ def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
     assert shards.classes == ("0", "1")
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
     ("members", "told"),
     [
@@ -162,12 +247,14 @@ def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
         ({"a.jpg": b"x", "a.json": b"[]"}, r"sample a has no label"),
     ],
 )
-def test_samples_that_are_not_whole_are_told(tmp_path: Path, members: dict[str, bytes], told: str) -> None:
+def test_samples_that_are_not_whole_are_told(
+    tmp_path: Path, read: Callable[..., object], members: dict[str, bytes], told: str
+) -> None:
     with tarfile.open(tmp_path / "train.tar", "w") as file:
         for name, content in members.items():
             add(file, name, content)
     with pytest.raises(DataError, match=told):
-        open_shards(str(tmp_path), "train")
+        read(str(tmp_path), "train")
 
 
 def test_labels_within_json_are_read_from_tars_and_tables(tmp_path: Path) -> None:
@@ -198,10 +285,26 @@ def test_damaged_shards_are_told(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(DataError, match=r"train\.parquet: cannot be read"):
         open_shards(str(tmp_path), "train")
-    whole = write_tar(tmp_path / "tars" / "train.tar", SAMPLES).read_bytes()
-    (tmp_path / "tars" / "train.tar").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"train\.tar: "):
-        open_shards(str(tmp_path / "tars"), "train")
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_tars_that_are_cut_off_or_damaged_are_told(tmp_path: Path, read: Callable[..., object]) -> None:
+    file = write_tar(tmp_path / "train.tar", SAMPLES)
+    whole = file.read_bytes()
+    with tarfile.open(file) as opened:
+        image, label, second = list(opened)[6:9]
+    for member, kept in ((image, image.size // 2), (label, label.size)):  # the second lacks its padding
+        file.write_bytes(whole[: member.offset_data + kept])
+        told = rf"train\.tar: ends within {member.name}; it is incomplete: fetch it again"
+        with pytest.raises(DataError, match=told):
+            read(str(file), "train")
+    for cut in (second.offset, second.offset + 100):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=r"train\.tar: has no end mark; it is incomplete: fetch it again"):
+            read(str(file), "train")
+    file.write_bytes(whole[: second.offset] + b"\x01" * 512 + whole[second.offset + 512 :])
+    with pytest.raises(DataError, match=rf"train\.tar: is damaged at byte {second.offset:,}: fetch it again"):
+        read(str(file), "train")
 
 
 def test_shards_unlike_the_first_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Parquet, arrow and tar files on this machine: which of them are those of a split."""
+"""Parquet, arrow and tar files, by path or URL: which of them are those of a split."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.hub_errors import hub_told, shard_told
+from hornet_train.data.sources.index import check_numbered
 from hornet_train.errors import DataError
 
 Format = Literal["parquet", "arrow", "webdataset"]
@@ -49,14 +50,15 @@ def format_of(paths: Iterable[str], where: str) -> Format:
 
 
 def is_local(name: str, config_name: str | None = None, revision: str | None = None) -> bool:
-    """Whether `data.name` means files of this machine rather than a data set of the hub.
+    """Whether `data.name` means files, of this machine or by URL, rather than a data set of the hub.
 
     Raises:
         DataError: it does, and a config or a revision is asked for, which these do not have.
     """
     expanded = os.path.expanduser(name)
     local = (
-        os.path.exists(expanded)
+        is_url(name)
+        or os.path.exists(expanded)
         or glob.has_magic(name)
         or name.startswith(("/", ".", "~"))
         or name.count("/") > 1
@@ -64,8 +66,13 @@ def is_local(name: str, config_name: str | None = None, revision: str | None = N
     )
     for key, value in (("config", config_name), ("revision", revision)):
         if local and value is not None:
-            raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is local: null")
+            what = "a URL" if is_url(name) else "local"
+            raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is {what}: null")
     return local
+
+
+def is_url(name: str) -> bool:
+    return "://" in name
 
 
 def find_files(name: str, split: str) -> Files:
@@ -76,27 +83,30 @@ def find_files(name: str, split: str) -> Files:
     `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` tells its own.
 
     Args:
-        name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`.
+        name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`; or a URL of such, as far as
+            fsspec lists what is there (`hf://datasets/<owner>/<name>/data/*.parquet`).
         split: a name such as `train`.
 
     Raises:
-        DataError: there are none, or of several formats.
+        DataError: there are none, some are missing, or they are of several formats.
     """
     given = os.path.expanduser(name)
-    if os.path.isdir(given):
+    if is_url(name):
+        base, below = _listed(name)
+    elif os.path.isdir(given):
         if (saved := _saved(Path(given), split)) is not None:
             return saved
-        base, pattern = given, "**"
+        base, below = given, glob.glob("**", root_dir=given, recursive=True)
     elif os.path.exists(given):
-        base, pattern = os.path.split(given)[0], os.path.basename(given)
-        pattern = glob.escape(pattern)
+        base, file = os.path.split(given)
+        below = [file]
     elif glob.has_magic(given):
         base, pattern = _fixed_part(given)
+        below = glob.glob(pattern, root_dir=base or None, recursive=True)
     else:
         raise DataError(
             f"data.name={name} does not exist; give a folder, a pattern or the id of a hub data set"
         )
-    below = glob.glob(pattern, root_dir=base or None, recursive=True)
     found = sorted(path for path in below if os.path.splitext(path)[1].lower() in _FORMATS)
     if not found:
         raise DataError(
@@ -110,33 +120,34 @@ def find_files(name: str, split: str) -> Files:
             f"{split}); there are files of: {', '.join(told)}"
         )
     where = f"data.name={name}, split {split}"
-    return Files(format_of(chosen, where), tuple(os.path.join(base, path) for path in chosen), spelling)
+    paths = tuple(os.path.join(base, path) for path in chosen)
+    if not is_url(name):
+        check_numbered(paths)
+    return Files(format_of(chosen, where), paths, spelling)
 
 
-def read_index(paths: Sequence[str], split: str) -> dict[str, Any] | None:
-    """What `<split>.index.json` beside the shards tells: `classes`, and `shards` with file and samples.
+def _listed(url: str) -> tuple[str, list[str]]:
+    """(a URL, paths of files below it) of a far file, folder or pattern.
 
     Raises:
-        DataError: it cannot be understood.
+        DataError: there is none, or it cannot be reached.
     """
     import fsspec
 
-    with shard_told(paths[0]):
-        filesystem, first = fsspec.core.url_to_fs(paths[0])
-        place = os.path.join(os.path.dirname(first), f"{split}.index.json")
-        if not filesystem.exists(place):
-            return None
-        content = filesystem.cat_file(place)
     try:
-        index: dict[str, Any] = json.loads(content)
-        classes = index["classes"]
-        counts = {str(shard["file"]): int(shard["samples"]) for shard in index["shards"]}
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataError(
-            f"{place}: not an index of shards ({error!r}); remove it, or write the shards with "
-            "hornet-data pack"
-        ) from error
-    return {"classes": tuple(map(str, classes)), "samples": counts}
+        filesystem, place = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:  # no such protocol, or one that needs another package
+        raise DataError(f"data.name={url} cannot be read: {error}") from error
+    with hub_told(url) if url.startswith("hf://") else shard_told(url):
+        if glob.has_magic(place):
+            base, places = _fixed_part(place)[0], filesystem.glob(place)
+        elif filesystem.isfile(place):
+            base, places = os.path.dirname(place), [place]
+        else:
+            base, places = place.rstrip("/"), filesystem.find(place)
+    if not places:
+        raise DataError(f"data.name={url}: there are no such files")
+    return filesystem.unstrip_protocol(base), [path.removeprefix(base).lstrip("/") for path in places]
 
 
 def _saved(folder: Path, split: str) -> Files | None:

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from hornet_train.data.decode import decode, read_image
 from hornet_train.data.sources.columns import class_names, find_columns
-from hornet_train.data.sources.files import Files, find_files, is_local, read_index
+from hornet_train.data.sources.files import Files, find_files, is_local, is_url
 from hornet_train.data.sources.hub_errors import hub_told
+from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError, SampleError
+
+_TAR_LABELS = (None, "cls", "json.label")  # what a scan of tars finds; other columns only `datasets` does
 
 
 class HubSource:
@@ -42,22 +45,27 @@ class HubSource:
         """Open the split; the first time, it is downloaded or converted into the cache of `datasets`.
 
         Args:
-            path_or_name: the id of a hub data set, or a local folder, file or pattern (see `find_files`).
+            path_or_name: the id of a hub data set, or a folder, file, pattern or URL (see `find_files`).
             split: `train`, `validation` and so on.
             config_name: of a hub data set with several.
             image_column: where types do not tell it.
-            label_column: likewise.
+            label_column: likewise; of tars, where it is neither .cls nor the `label` of .json.
             revision: branch, tag or commit of a hub data set; None: the newest.
             classes: of the training split, for labels that are stored as plain numbers without names.
 
         Raises:
             DataError: it cannot be had, or is not of labelled images.
         """
-        files = None
+        files = index = None
         if is_local(path_or_name, config_name, revision):
             files = find_files(path_or_name, split)
             self.split = files.split
+            index = read_index(files.paths, self.split)
+            if files.format == "webdataset" and image_column is None and label_column in _TAR_LABELS:
+                _check_tars(files)
             self._data = _open_files(files, path_or_name)
+            if index is not None:
+                index.check_total(files.paths, len(self._data))
         else:
             self.split = split
             self._data = _open_hub(path_or_name, split, config_name, revision)
@@ -67,8 +75,8 @@ class HubSource:
         self._columns = (columns.image, columns.label)
         self._labels = _labels_of(self._data.data.table, columns.label, where)
         names = columns.names
-        if names is None and files is not None and (index := read_index(files.paths, self.split)):
-            names = index["classes"]
+        if names is None and index is not None:
+            names = index.classes
         self.classes = class_names(self._labels, where, names=names, given=classes)
         self._map()
 
@@ -119,6 +127,14 @@ class HubSource:
         self._map()
 
 
+def _check_tars(files: Files) -> None:
+    """Raises DataError where a sample of local tars is not whole: `datasets` does not tell which."""
+    from hornet_train.data.sources.tars import scanned  # which is above this module
+
+    if not is_url(files.paths[0]):
+        scanned(files.paths)
+
+
 def _open_files(files: Files, name: str) -> Any:
     """The `datasets.Dataset` of one split's files."""
     import datasets
@@ -145,11 +161,12 @@ def _prepared(
     """What `datasets.load_dataset` does, with the split checked before gigabytes are fetched."""
     import datasets
 
-    with hub_told(name, revision=revision) as watched:
+    with hub_told(name, revision=revision):
         builder = datasets.load_dataset_builder(
             path, name=config_name, data_files=data_files, revision=revision
         )
-        check_split(builder, name, split)
+    check_split(builder, name, split)
+    with hub_told(name, revision=revision) as watched:
         if watched:
             datasets.utils.enable_progress_bars()
         builder.download_and_prepare()

@@ -14,7 +14,9 @@ _LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
 
 @contextmanager
 def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
-    """Run calls of `datasets` without its warnings and progress bars, and tell its errors in our words.
+    """Run calls of `datasets` without its messages and progress bars, and tell its errors in our words.
+
+    For these calls only: a ValueError of our own in here would pass for a user's mistake.
 
     Args:
         name: the data set, as `data.name` gives it.
@@ -33,7 +35,7 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
 
     before = {library: logging.getLogger(library).level for library in _LIBRARIES}
     for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.ERROR)
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # an error is told here, once
     shown = not datasets.utils.are_progress_bars_disabled()
     datasets.utils.disable_progress_bars()  # "resolving" and "loading", at every start
     try:
@@ -103,7 +105,8 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         return any(isinstance(cause, kinds) for cause in causes)
 
     # where nothing is cached, `datasets` raises its error anew without its cause; then words have to do
-    page = f"https://huggingface.co/datasets/{name}"
+    repository = "/".join(name.removeprefix("hf://datasets/").split("/")[:2]).partition("@")[0]
+    page = f"https://huggingface.co/datasets/{repository}"
     if among(GatedRepoError) or "gated dataset" in str(error):
         return (
             f" is gated: accept its terms at {page}, then `hf auth login` or set HF_TOKEN to a token that "

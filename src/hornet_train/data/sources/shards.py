@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from hornet_train.data.sources.files import Files, find_files, format_of, is_local
+from hornet_train.data.sources.files import Files, find_files, format_of, is_local, is_url
 from hornet_train.data.sources.hub import check_split
 from hornet_train.data.sources.hub_errors import hub_told
 from hornet_train.errors import DataError
@@ -36,7 +36,8 @@ class Shards(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of which samples there are, in what order, under which labels; not of their pixels."""
+        """A SHA-256 of which shards these are: names, numbers of samples, class names, and what else can be
+        had without reading them (sizes of tables; sizes and labels of the images in near tars)."""
 
     def read(self, shard: int, start: int) -> Iterator[Encoded]:
         """The samples of a shard from its `start`-th on.
@@ -78,6 +79,11 @@ def open_shards(
                 "the images, and labels are .cls or .json members: leave them out"
             )
         return TarShards(files.paths, files.split, classes=classes)
+    if files.format == "arrow" and is_url(files.paths[0]):
+        raise DataError(
+            f"data.name={name}: its files are .arrow, which are streamed from this machine only: fetch them, "
+            "or data.streaming=false"
+        )
     kind = ParquetShards if files.format == "parquet" else ArrowShards
     return kind(
         files.paths,

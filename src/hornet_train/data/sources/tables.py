@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hornet_train.data.sources.columns import Columns, class_names, find_columns
-from hornet_train.data.sources.files import read_index
 from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError
@@ -52,14 +52,18 @@ class _Tables:
             features: `datasets.Features`, where known better than from the first shard.
 
         Raises:
-            DataError: a shard cannot be read or is unlike the first, or columns or labels are not as needed.
+            DataError: a shard cannot be read or is unlike the first or the index.json, or columns or labels
+                are not as needed.
         """
         import datasets
 
         self._paths = tuple(paths)
+        index = read_index(self._paths, split)
         with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
             heads = list(pool.map(self._head, self._paths))
         self.lengths = tuple(rows for rows, _, _ in heads)
+        if index is not None:
+            index.check(self._paths, self.lengths)
         first = heads[0][2]
         where = f"split {split} ({os.path.basename(self._paths[0])}, ...)"
         features = features or datasets.Features.from_arrow_schema(first)
@@ -69,8 +73,8 @@ class _Tables:
             if absent := needed - set(schema.names):
                 raise DataError(f"{path} has no column {', '.join(sorted(absent))}, unlike {self._paths[0]}")
         names = self._columns.names
-        if names is None and (index := read_index(self._paths, split)):
-            names = index["classes"]
+        if names is None and index is not None:
+            names = index.classes
         if names is None:
             with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
                 distinct = np.concatenate(list(pool.map(self._distinct_labels, self._paths)))

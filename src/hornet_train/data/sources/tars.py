@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 from hornet_train.data.sources.columns import class_names
-from hornet_train.data.sources.files import read_index
+from hornet_train.data.sources.files import is_url
 from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tar_index import TarIndex, indexed
@@ -50,16 +51,19 @@ class TarShards:
             classes: of the training split, for tars without an index.json.
 
         Raises:
-            DataError: a tar cannot be read or holds no such samples, or is elsewhere and not in an index.
+            DataError: a tar cannot be read, holds no such samples or is unlike the index, or is elsewhere
+                and not in one.
         """
         self._paths = tuple(paths)
         told = read_index(self._paths, split)
-        names = None if told is None else told["classes"]
+        names = None if told is None else told.classes
         where = f"split {split} ({os.path.basename(self._paths[0])}, ...)"
         self._index: TarIndex | None = None
-        if "://" not in self._paths[0]:
-            self._index = indexed(self._paths, _scan)
+        if not is_url(self._paths[0]):
+            self._index = scanned(self._paths)
             self.lengths = self._index.lengths
+            if told is not None:
+                told.check(self._paths, self.lengths)
             self.classes = class_names(self._index.labels, where, names=names, given=classes)
             facts: Any = (self._index.sizes.tobytes(), self._index.labels.tobytes())
         else:
@@ -68,13 +72,12 @@ class TarShards:
                     f"{self._paths[0]}: tars that are not on this machine need {split}.index.json beside "
                     "them, which tells their samples (hornet-data pack writes it): fetch them, or use parquet"
                 )
-            absent = [path for path in self._paths if os.path.basename(path) not in told["samples"]]
-            if absent:
+            if absent := [path for path in self._paths if path not in told.samples]:
                 raise DataError(
-                    f"{split}.index.json does not tell the samples of {absent[0]}; pack them anew"
+                    f"{absent[0]}: no {split}.index.json beside it tells its samples; pack it anew"
                 )
-            self.lengths = tuple(told["samples"][os.path.basename(path)] for path in self._paths)
-            self.classes = told["classes"]
+            self.lengths = tuple(told.samples[path] for path in self._paths)
+            self.classes = told.classes
             facts = ()
         files = [os.path.basename(path) for path in self._paths]
         self.fingerprint = sha256_of(repr((files, self.lengths, self.classes)).encode(), *facts)
@@ -104,6 +107,11 @@ class TarShards:
                     yield Encoded(data, member.label, f"{path}: {member.name}")
 
 
+def scanned(paths: Sequence[str]) -> TarIndex:
+    """The samples of local tars. Raises DataError where a tar or a sample in it is not whole."""
+    return indexed(paths, _scan)
+
+
 def _scan(path: str) -> list[Member]:
     """The samples of a local tar."""
     with shard_told(path), open(path, "rb") as opened:
@@ -120,15 +128,20 @@ def members(opened: IO[bytes], path: str) -> Iterator[Member]:
         path: for messages.
 
     Raises:
-        DataError: a sample without an image or a label, or with two.
+        DataError: the tar is cut off or damaged, or a sample has no image or label, or two.
         tarfile.TarError: not a tar.
     """
+    end = opened.seek(0, os.SEEK_END)
+    opened.seek(0)
     key: str | None = None
     image: tarfile.TarInfo | None = None
     label: int | None = None
     with tarfile.open(fileobj=opened, mode="r:") as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps them all
+            blocks = -(-info.size // tarfile.BLOCKSIZE)
+            if info.isreg() and info.offset_data + blocks * tarfile.BLOCKSIZE > end:
+                raise DataError(f"{path}: ends within {info.name}; it is incomplete: fetch it again")
             match = re.fullmatch(r"((?:.*/)?[^./][^./]*)\.([^/]+)", info.name.removeprefix("./"))
             if not info.isfile() or match is None:
                 continue
@@ -146,8 +159,22 @@ def members(opened: IO[bytes], path: str) -> Iterator[Member]:
             elif suffix == "cls" or (suffix == "json" and label is None):
                 found = _label(tar.extractfile(info), suffix, f"{path}: {info.name}")
                 label = label if found is None else found
+        _check_end(opened, tar.offset, path)
     if key is not None:
         yield _whole(key, image, label, path)
+
+
+def _check_end(opened: IO[bytes], offset: int, path: str) -> None:
+    """Raises DataError where, after the last member, there is no block of zeros, which every tar ends with.
+
+    tarfile takes the end of the file and a damaged header alike for the end of the tar.
+    """
+    opened.seek(offset)
+    block = opened.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise DataError(f"{path}: has no end mark; it is incomplete: fetch it again")
+    if any(block):
+        raise DataError(f"{path}: is damaged at byte {offset:,}: fetch it again")
 
 
 def _label(opened: IO[bytes] | None, suffix: str, where: str) -> int | None:
