@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -119,8 +120,9 @@ def stacked(items: list[dict[str, Any]]) -> Batch:
     return {name: value.permute(0, 3, 1, 2) if name in last else value for name, value in batch.items()}
 
 
-def _one_thread(_worker: int) -> None:
+def _set_up_worker(_worker: int) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # what the parent made is not looked through again, nor copied page by page for it
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Reading:
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_one_thread,
+            worker_init_fn=_set_up_worker,
             generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
             **how,
         )
