@@ -136,7 +136,7 @@ def test_the_host_never_waits_for_the_device() -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         images = normalize(on_device[0])
-        erased = erase(images, on_device[1])
+        erased = erase(images.clone(), on_device[1])
         results = [Mixer(K).apply(images, on_device[2], mix) for mix in (Mix(0.3), Mix(0.5, (0, 0, 6, W)))]
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -30,20 +30,20 @@ def make_pictures(root: Path, *, different: int, files: int) -> None:
     Raises:
         DataError: scikit-image is not installed.
     """
-    sources = _sources()
+    sources = source_pictures()
     rng = np.random.default_rng(0)
     for k in range(_CLASSES):
         (root / "train" / f"class_{k}").mkdir(parents=True)
     for i in range(files):
         path = root / "train" / f"class_{i % _CLASSES}" / f"{i:06}.jpg"
         if i < different:
-            path.write_bytes(_encoded(_cut(sources[i % len(sources)], rng)))
+            path.write_bytes(encoded(cut_picture(sources[i % len(sources)], rng)))
         else:
             first = i % different
             os.link(root / "train" / f"class_{first % _CLASSES}" / f"{first:06}.jpg", path)
 
 
-def _sources() -> list[Image.Image]:
+def source_pictures() -> list[Image.Image]:
     from sklearn.datasets import load_sample_images
 
     try:
@@ -60,7 +60,7 @@ def _sources() -> list[Image.Image]:
     return [Image.fromarray(array) for array in arrays]
 
 
-def _cut(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def cut_picture(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """A random part of random scale, 500 x 375."""
     scale = max(WIDTH / picture.width, HEIGHT / picture.height) * rng.uniform(1, 1.4)
     size = [
@@ -73,7 +73,7 @@ def _cut(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return scaled.crop((left, top, left + WIDTH, top + HEIGHT))
 
 
-def _encoded(picture: Image.Image) -> bytes:
+def encoded(picture: Image.Image) -> bytes:
     """A JPEG of the highest quality that stays below `BYTES`."""
     low, high = _QUALITIES
     best = b""
