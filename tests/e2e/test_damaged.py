@@ -39,7 +39,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(photos: Path, run_dir: Path) -> list[str]:
     return [
         "data=folder", f"data.root={photos}", "data.workers=1", "data.image_size=32", "batch_size=16",
-        "epochs=2", "augment=none", "optim.lr=1e-3", "schedule.warmup=1it", "log.every=1it",
+        "epochs=1", "augment=none", "optim.lr=1e-3", "schedule.warmup=1it", "log.every=1it",
         "ema.decay=0.9", f"run_dir={run_dir}",
     ]  # fmt: skip
 
