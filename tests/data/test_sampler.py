@@ -175,6 +175,18 @@ def test_an_evaluation_stops_at_a_damaged_sample_or_skips_it(workers: int) -> No
     assert sorted(seen) == [i for i in range(50) if i not in (13, 14)]
 
 
+def test_a_rank_without_samples_does_not_stumble_over_a_damaged_one() -> None:
+    plan = EpochPlan(
+        samples=10, batch_size=4, micro_batch_size=1, rank=0, world_size=4, seed=3, drop_last=False
+    )
+    assert plan.step_size(2) == 2
+    idle = next(rank for rank in range(4) if not sum(replace(plan, rank=rank).micro_sizes(2)))
+    first = replace(plan, rank=idle).addresses(2)[0][0].index
+    (loaded,) = TrainLoader(Drawn(damaged=(first,)), replace(plan, rank=idle), reading()).batches(2, 3)
+    assert len(loaded.batch["at"]) == 2
+    assert loaded.bad[0].index == first
+
+
 def test_repeated_augmentation_shows_each_image_several_times_in_a_step_otherwise_augmented() -> None:
     plan = replace(PLAN, samples=50, batch_size=15, repeats=3, drop_last=True)
     for step in range(plan.steps_per_epoch):

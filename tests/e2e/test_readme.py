@@ -166,7 +166,7 @@ def test_make(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert f"results: {tmp_path}/run" in made.stdout
     assert "installing" not in made.stdout
-    for target in ("test", "help", "check", "test-accuracy", "test-timm"):
+    for target in ("test", "help", "check", "test-accuracy", "test-timm", "bench-data"):
         assert f"make {target}" in README
         planned = subprocess.run(
             ["make", "-n", target, f"VENV={stamp}"], cwd=ROOT, capture_output=True, text=True, check=False

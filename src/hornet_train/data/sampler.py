@@ -121,17 +121,14 @@ class EpochPlan:
         repeats = places % self.repeats
         others = spare_rng(self.seed, step).integers(max(1, size - 1), size=(size, SPARES))
         others += others >= np.arange(size)[:, None]  # never itself
+        spares = images[others % size].tolist() if size > 1 else [()]
         first, last = self._share(step)
-        if first == last:
-            return [[Address(epoch, int(images[0]), int(repeats[0]))] * 2]
-        spares = images[others[first:last] % size].tolist() if size > 1 else [()]
         mine = [
-            Address(epoch, index, repeat, tuple(spare))
-            for index, repeat, spare in zip(
-                images[first:last].tolist(), repeats[first:last].tolist(), spares, strict=True
-            )
+            Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))
+            for place in (range(first, last) if first < last else (0, 0))
         ]
-        return [mine[k : k + self.micro_batch_size] for k in range(0, len(mine), self.micro_batch_size)]
+        micro = self.micro_batch_size if first < last else len(mine)
+        return [mine[k : k + micro] for k in range(0, len(mine), micro)]
 
     def stream(self, first_step: int, total_steps: int) -> Iterator[list[Address]]:
         """The micro-batches from a step on, across epochs: what came before is neither read nor drawn."""

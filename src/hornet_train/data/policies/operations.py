@@ -14,10 +14,9 @@ from torch import Tensor
 from hornet_train.data import color_ops, image_ops
 from hornet_train.data.image_ops import Interpolation
 from hornet_train.data.policies import randaugment
-from hornet_train.data.policies.randaugment import MAX_LEVEL, MEAN_PIXEL
+from hornet_train.data.policies.randaugment import MAX_LEVEL, MEAN_PIXEL, UNIFORM_ABOVE
 
 UNIFORM = math.inf  # as noise: levels uniform in 0..level
-UNIFORM_ABOVE = 100.0  # `mstd` above this means it too
 
 _BLUR_RADII = (0.1, 2.0)  # pixels
 _SHIFT = 0.45  # of the side at level 10, in RandAugment's table
@@ -52,7 +51,7 @@ class Operations:
         Returns:
             uint8 (3, H, W).
         """
-        level = self._noisy(level, rng)
+        level = randaugment.noisy_level(level, self.noise, MAX_LEVEL, rng)
         match name:
             case "PosterizeOriginal":
                 return image_ops.posterize(image, int(level / MAX_LEVEL * 4) + 4)
@@ -69,13 +68,6 @@ class Operations:
                 if name in ("TranslateXRel", "TranslateYRel"):
                     value *= self.shift / _SHIFT
                 return randaugment.apply(name, image, value, self.fill, self.interpolation)
-
-    def _noisy(self, level: float, rng: np.random.Generator) -> float:
-        if self.noise == UNIFORM:
-            level = rng.uniform(0, level)
-        elif self.noise > 0:
-            level = rng.normal(level, self.noise)
-        return max(0.0, min(level, MAX_LEVEL))
 
 
 def noise_of(mstd: float) -> float:

@@ -24,7 +24,7 @@ from hornet_train.data.warp import Matrix, rotate, warp
 MAX_LEVEL = 10.0  # magnitudes are tenths of an operation's range
 MEAN_PIXEL = (124, 116, 104)  # ImageNet's mean, times 255
 
-_UNIFORM_ABOVE = 100.0  # mstd above this: magnitudes uniform in 0..m
+UNIFORM_ABOVE = 100.0  # mstd above this: magnitudes uniform in 0..m
 
 
 @dataclass(frozen=True)
@@ -106,22 +106,25 @@ class RandAugment:
             if rng.random() >= self.prob:
                 continue
             name = operations[choice]
-            value = level_to_value(name, self._level(rng), rng)
+            value = level_to_value(
+                name, noisy_level(self.magnitude, self.noise, self.most or MAX_LEVEL, rng), rng
+            )
             image = apply(name, image, value, self.fill, self._interpolation(name, rng))
         return image
-
-    def _level(self, rng: np.random.Generator) -> float:
-        level = self.magnitude
-        if self.noise > _UNIFORM_ABOVE:
-            level = rng.uniform(0, level)
-        elif self.noise > 0:
-            level = rng.normal(level, self.noise)
-        return max(0.0, min(level, self.most or MAX_LEVEL))
 
     def _interpolation(self, name: str, rng: np.random.Generator) -> Interpolation:
         if self.interpolation != "random":
             return self.interpolation
         return "bilinear" if name in GEOMETRIC and rng.random() < 0.5 else "bicubic"
+
+
+def noisy_level(level: float, noise: float, most: float, rng: np.random.Generator) -> float:
+    """A level with normal noise, within 0..`most`; with a noise above 100, uniform in 0..level."""
+    if noise > UNIFORM_ABOVE:
+        level = rng.uniform(0, level)
+    elif noise > 0:
+        level = rng.normal(level, noise)
+    return max(0.0, min(level, most))
 
 
 def level_to_value(name: str, level: float, rng: np.random.Generator) -> float:
