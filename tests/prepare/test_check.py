@@ -101,6 +101,8 @@ def test_a_reader_that_is_killed_does_not_end_the_check(tmp_path: Path) -> None:
     mark = str(tmp_path)
     process = hornet_data("check", str(root), "--workers", "2", "--csv", str(tmp_path / "bad.csv"), mark=mark)
     handle = open_when_read(fifo)
+    # the reader's call to open may not have returned when ours has
+    wait_for(lambda: any(reads(pid, fifo) for pid in marked(mark)))
     (reader,) = (pid for pid in marked(mark) if reads(pid, fifo))
     os.kill(reader, signal.SIGKILL)
     out, err = process.communicate(timeout=60)
