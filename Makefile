@@ -22,7 +22,7 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 	@$(BIN)/hornet-train $(ARGS)
 
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
-	@echo "== pytest: the test suite, about five minutes on two CPU cores"
+	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not accuracy" $(ARGS)
 
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds and check what they reach
