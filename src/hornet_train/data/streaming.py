@@ -8,6 +8,7 @@ other than with random access, which images meet in a step depends on the number
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,7 +109,7 @@ class StreamPlan:
         return [int(shard) for shard in dealt[self.rank * self.workers + worker :: self.streams]]
 
 
-class _Stream(IterableDataset[Loaded | DataError]):
+class _Stream(IterableDataset[Loaded | DataError], ABC):
     """Hands errors over as values: raised in a worker, one would arrive wrapped in a traceback."""
 
     def __iter__(self) -> Iterator[Loaded | DataError]:
@@ -118,9 +119,9 @@ class _Stream(IterableDataset[Loaded | DataError]):
         except DataError as error:
             yield error
 
+    @abstractmethod
     def loaded(self, worker: int, workers: int) -> Iterator[Loaded]:
         """What one worker gives; raises DataError."""
-        raise NotImplementedError
 
 
 class _TrainStream(_Stream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ _FOOTER_THREADS = 16  # each waits for a network
 _ROWS = 32  # of a batch read from parquet: images in memory at once
 
 
-class _Tables:
+class _Tables(ABC):
     """What parquet and arrow shards have in common.
 
     Attributes:
@@ -97,16 +98,16 @@ class _Tables:
                     batch, first, max(0, start - first), self._columns, path, len(self.classes)
                 )
 
+    @abstractmethod
     def _head(self, path: str) -> tuple[int, int, Any]:
         """(rows, bytes of the file, arrow schema) of a shard."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _batches(self, path: str, start: int) -> Iterable[tuple[int, Any]]:
         """(its first row, record batch) of those batches that reach beyond row `start`."""
-        raise NotImplementedError
 
-    def _distinct_labels(self, path: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _distinct_labels(self, path: str) -> np.ndarray[Any, np.dtype[np.int64]]: ...
 
 
 class ParquetShards(_Tables):
