@@ -15,7 +15,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hornet_train.data.address import sample_rng
-from hornet_train.data.image_ops import Interpolation, resize
+from hornet_train.data.image_ops import resize
+from hornet_train.data.pixels import Interpolation
 from hornet_train.data.policies.randaugment import RandAugment
 from hornet_train.data.transforms import (
     EvalTransform,

@@ -10,15 +10,16 @@ import numpy as np
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from hornet_train.data.image_ops import Pixels, image_of, luma, pixels_of
+from hornet_train.data import kernels
+from hornet_train.data.pixels import image_of, pixels_of
 
 _TAPS = 11  # of a Gaussian kernel, on either side of its centre
 
 
 def greyscale(image: Tensor) -> Tensor:
     """ITU-R 601 luma in all three channels, as Pillow rounds it."""
-    grey = luma(pixels_of(image))
-    return image_of(np.repeat(grey[:, :, None], 3, axis=2))
+    pixels = pixels_of(image)
+    return image_of(kernels.blend(kernels.luma(pixels), pixels, 0.0))
 
 
 def hue(image: Tensor, turn: float) -> Tensor:
@@ -60,20 +61,6 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
             total += kernel[k] * (padded[k : k + length] + padded[2 * _TAPS - k : 2 * _TAPS - k + length])
         values = np.moveaxis(total, 0, axis)
     return image_of(np.ascontiguousarray(np.rint(values).astype(np.uint8)))
-
-
-def blend(base: Pixels, other: Pixels, share: float) -> Pixels:
-    """Pillow's `Image.blend` for shares of 0..1: base + share * (other - base), cut to whole numbers.
-
-    Args:
-        base, other: uint8 (H, W, 3).
-        share: of `other`.
-    """
-    mixed = other.astype(np.float32)
-    mixed -= base
-    mixed *= np.float32(share)
-    mixed += base
-    return mixed.astype(np.uint8)
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -16,7 +16,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -79,7 +78,8 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         SampleError: the file cannot be read or decoded; the message names it.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SampleError(

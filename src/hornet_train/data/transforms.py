@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.data.image_ops import Box, Interpolation, image_of, pixels_of, resize
+from hornet_train.data.image_ops import Box, resize
+from hornet_train.data.pixels import Interpolation, image_of, pixels_of
 from hornet_train.data.policies import Policy
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square

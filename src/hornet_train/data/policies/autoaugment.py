@@ -12,7 +12,7 @@ from math import inf
 import numpy as np
 from torch import Tensor
 
-from hornet_train.data.image_ops import Interpolation
+from hornet_train.data.pixels import Interpolation
 from hornet_train.data.policies.grammar import read_parts
 from hornet_train.data.policies.operations import Operations, noise_of
 from hornet_train.data.policies.randaugment import MEAN_PIXEL

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from hornet_train.data import color_ops, image_ops
-from hornet_train.data.image_ops import Interpolation
+from hornet_train.data.pixels import Interpolation
 from hornet_train.data.policies import randaugment
 from hornet_train.data.policies.randaugment import MAX_LEVEL, MEAN_PIXEL, UNIFORM_ABOVE
 

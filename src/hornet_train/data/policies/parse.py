@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hornet_train.data.image_ops import Interpolation
+from hornet_train.data.pixels import Interpolation
 from hornet_train.data.policies.augmix import AugMix
 from hornet_train.data.policies.autoaugment import POLICIES, AutoAugment
 from hornet_train.data.policies.grammar import read_parts

@@ -17,9 +17,9 @@ import numpy as np
 from torch import Tensor
 
 from hornet_train.data import image_ops
-from hornet_train.data.image_ops import Interpolation
+from hornet_train.data.pixels import Interpolation, Matrix
 from hornet_train.data.policies.grammar import read_parts
-from hornet_train.data.warp import Matrix, rotate, warp
+from hornet_train.data.warp import rotate, warp
 
 MAX_LEVEL = 10.0  # magnitudes are tenths of an operation's range
 MEAN_PIXEL = (124, 116, 104)  # ImageNet's mean, times 255

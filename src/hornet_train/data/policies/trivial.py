@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.data import image_ops
-from hornet_train.data.image_ops import Interpolation
+from hornet_train.data.pixels import Interpolation
 from hornet_train.data.policies.randaugment import MEAN_PIXEL, apply
 from hornet_train.data.warp import warp
 
