@@ -14,7 +14,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from hornet_train.data.address import sample_rng
-from hornet_train.data.loader import Batch, EvalLoader, Reading, TrainLoader
+from hornet_train.data.collate import Batch
+from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
 from hornet_train.data.sampler import Address, EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World

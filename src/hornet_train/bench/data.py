@@ -35,7 +35,7 @@ from hornet_train.errors import DataError
 RECIPE = "rand-m9-mstd0.5-inc1"
 SIZE = 224
 ERASE = 0.25
-BATCH = 64
+BATCH = 32
 _CPU = torch.device("cpu")
 _SEED = 0
 _WARM = 2  # batches before the clock starts

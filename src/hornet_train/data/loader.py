@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from hornet_train.data.collate import Batch, Slots, stacked
 from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import DataError, SampleError
 
-Batch = dict[str, Tensor]
 OnBad = Literal["error", "skip"]
 
 
@@ -52,10 +51,12 @@ class Loaded:
     Attributes:
         batch: on the device; empty where none of an evaluation's samples could be read.
         bad: in training others stand in for these, in evaluation they are missing.
+        lent: names of those in the batch whose memory its worker will write to again.
     """
 
     batch: Batch
     bad: list[BadSample]
+    lent: frozenset[str] = frozenset()
 
     def pin_memory(self) -> Loaded:
         """As DataLoader asks of types that it does not know."""
@@ -94,6 +95,7 @@ class _Collate:
     """Samples to a batch. The first that could not be read is raised in the main process, or left out."""
 
     on_bad: OnBad
+    slots: Slots
 
     def __call__(self, items: list[tuple[dict[str, Any] | SampleError, list[BadSample]]]) -> Any:
         bad = [one for _, some in items for one in some]
@@ -103,21 +105,12 @@ class _Collate:
                 good.append(item)
             elif self.on_bad == "error":
                 return item
-        return Loaded(stacked(good) if good else {}, bad)
-
-
-def stacked(items: list[dict[str, Any]]) -> Batch:
-    """default_collate, but that images stay channels-last in memory: (B, 3, H, W) over (B, H, W, 3)."""
-    last = {
-        name
-        for name, value in items[0].items()
-        if isinstance(value, Tensor) and value.dim() == 3 and value.permute(1, 2, 0).is_contiguous()
-    }
-    for item in items:
-        for name in last:
-            item[name] = item[name].permute(1, 2, 0)
-    batch: Batch = default_collate(items)
-    return {name: value.permute(0, 3, 1, 2) if name in last else value for name, value in batch.items()}
+        if not good:
+            return Loaded({}, bad)
+        if get_worker_info() is None:
+            return Loaded(stacked(good), bad)
+        batch = stacked(good, self.slots)
+        return Loaded(batch, bad, frozenset(name for name in batch if self.slots.holds(batch[name])))
 
 
 def _set_up_worker(_worker: int) -> None:
@@ -156,7 +149,11 @@ class Reading:
             **how,
         )
         batches = map(_raise_error, loader)
-        return _copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
+        return _copied_ahead(batches, self.device) if self.device.type == "cuda" else _owned(batches)
+
+    def collate(self, on_bad: OnBad) -> _Collate:
+        """What makes batches of a map-style data set's samples, each of whose workers has its turn."""
+        return _Collate(on_bad, Slots(self.prefetch + 1))
 
 
 class TrainData(Protocol):
@@ -197,7 +194,7 @@ class TrainLoader:
         """See `TrainData`."""
         addresses = _Batches(self.plan.stream(first_step, total_steps))
         return self.reading.batches(
-            _Reader(self.samples), batch_sampler=addresses, collate_fn=_Collate("error")
+            _Reader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate("error")
         )
 
 
@@ -217,7 +214,7 @@ class EvalLoader:
         """See `EvalData`."""
         addresses = _Batches(evaluation_shard(len(self.samples), rank, world_size, batch_size))
         return self.reading.batches(
-            _Reader(self.samples), batch_sampler=addresses, collate_fn=_Collate(self.on_bad)
+            _Reader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate(self.on_bad)
         )
 
 
@@ -225,6 +222,18 @@ def _raise_error(loaded: Loaded | DataError) -> Loaded:
     if isinstance(loaded, DataError):
         raise loaded
     return loaded
+
+
+def _owned(batches: Iterator[Loaded]) -> Iterator[Loaded]:
+    """Copies of what is lent. For CUDA, pinning is the copy."""
+    mapped: dict[int, torch.UntypedStorage] = {}  # not to map it again for the next one
+    for loaded in batches:
+        batch = dict(loaded.batch)
+        for name in loaded.lent:
+            storage = batch[name].untyped_storage()
+            mapped[storage.data_ptr()] = storage
+            batch[name] = batch[name].clone()
+        yield Loaded(batch, loaded.bad)
 
 
 def _copied_ahead(batches: Iterator[Loaded], device: torch.device) -> Iterator[Loaded]:

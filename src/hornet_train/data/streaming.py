@@ -19,9 +19,10 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hornet_train.data.address import block_order, epoch_order, sample_rng, spare_rng
+from hornet_train.data.collate import stacked
 from hornet_train.data.dataset import Sample
 from hornet_train.data.decode import decode
-from hornet_train.data.loader import BadSample, Loaded, OnBad, Reading, stacked
+from hornet_train.data.loader import BadSample, Loaded, OnBad, Reading
 from hornet_train.data.sampler import SPARES
 from hornet_train.data.sources.shards import Encoded, Shards
 from hornet_train.data.transforms import EvalTransform, TrainTransform

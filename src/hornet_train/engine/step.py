@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from hornet_train.data.address import batch_rng, device_seed
-from hornet_train.data.loader import Batch
+from hornet_train.data.collate import Batch
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.state import TrainState

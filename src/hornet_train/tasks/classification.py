@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hornet_train.models  # noqa: F401 - registers HorNet with timm
-from hornet_train.data.loader import Batch
+from hornet_train.data.collate import Batch
 from hornet_train.data.mixing import Mixer, Normalize, erase
 from hornet_train.engine.task import Goal
 from hornet_train.errors import ConfigError, did_you_mean
