@@ -56,14 +56,14 @@ def resize_corner(
     lengths, factors = [0, 0], [0.0, 0.0]
     for axis, (old, new, kept) in enumerate(zip(image.shape[1:], size, corner, strict=True)):
         step = old / new
-        # torch is told a factor and steps by its inverse
+        reach = (2 if interpolation == "bicubic" else 1) * max(step, 1.0)
+        length = min(old, math.ceil(kept * step + reach) + 1)
+        # torch is told a factor, steps by its inverse, and where no length changes does nothing
         near = (new / old, math.nextafter(new / old, 0), math.nextafter(new / old, math.inf))
         exact = [factor for factor in near if 1 / factor == step]
-        if not exact:
+        if not exact or (int(length * exact[0]) == length and old != new):
             return resize(image, size, interpolation)[:, : corner[0], : corner[1]]
-        reach = (2 if interpolation == "bicubic" else 1) * max(step, 1.0)
-        lengths[axis] = min(old, math.ceil(kept * step + reach) + 1)
-        factors[axis] = exact[0]
+        lengths[axis], factors[axis] = length, exact[0]
     batch = torch.from_numpy(pixels_of(image[:, : lengths[0], : lengths[1]]))[None].permute(0, 3, 1, 2)
     part = functional.interpolate(
         batch, scale_factor=factors, mode=interpolation, antialias=True, recompute_scale_factor=False
