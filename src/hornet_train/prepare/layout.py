@@ -11,33 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.tree import EXTENSIONS
 from hornet_train.errors import DataError
 
 _LABEL_FILES = (".txt", ".csv")
-
-
-class Paths:
-    """Paths in one block of bytes: 14 million take some 0.5 GB, where a list of str takes 2."""
-
-    def __init__(self) -> None:
-        self._names = bytearray()
-        self._ends = array("q")
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: int) -> bytes:
-        start = self._ends[index - 1] if index else 0
-        return bytes(self._names[start : self._ends[index]])
-
-    def append(self, path: bytes) -> None:
-        self._names += path
-        self._ends.append(len(self._names))
-
-    def block(self) -> bytes:
-        """Everything, for a fingerprint."""
-        return bytes(self._names) + self._ends.tobytes()
 
 
 @dataclass
@@ -61,7 +39,7 @@ class SplitLayout:
     name: str
     folder: Path
     classes: tuple[str, ...] = ()
-    paths: Paths = field(default_factory=Paths)
+    paths: PackedPaths = field(default_factory=PackedPaths)
     labels: array[int] = field(default_factory=lambda: array("i"))
     empty: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)

@@ -59,7 +59,8 @@ class FlatSource:
                 f"{place} has {len(images):,} images, data.val_labels={file} {len(known):,} labels: "
                 f"{'; '.join(faults)}; fetch what is missing or give the labels file of these images"
             )
-        self._paths = PackedPaths(place, [os.fsencode(image) for image in images])
+        self._folder = place
+        self._paths = PackedPaths(map(os.fsencode, images))
         self._labels = np.asarray([known[stem] for stem in stems], dtype=np.int32)
 
     def __len__(self) -> int:
@@ -69,11 +70,11 @@ class FlatSource:
         return read_image(self.locate(index)), int(self._labels[index])
 
     def locate(self, index: int) -> str:
-        return self._paths[index]
+        return os.path.join(self._folder, os.fsdecode(self._paths[index]))
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of(self._paths.names, self._paths.ends, self._labels, repr(self.classes).encode())
+        return sha256_of(self._paths.block(), self._labels, repr(self.classes).encode())
 
 
 def _images(folder: Path) -> list[str]:

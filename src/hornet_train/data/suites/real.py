@@ -61,7 +61,8 @@ class RealSource:
         if not taken:
             raise DataError(f"{labels}: no image has a label")
         self.left_out = len(lists) - len(taken)
-        self._paths = PackedPaths(folder, [paths[i] for i in taken])
+        self._folder = folder
+        self._paths = PackedPaths(paths[i] for i in taken)
         self._labels = np.full((len(taken), max(map(len, lists))), -1, dtype=np.int64)
         for row, i in zip(self._labels, taken, strict=True):
             given = sorted(set(lists[i - 1]))
@@ -74,11 +75,11 @@ class RealSource:
         return read_image(self.locate(index)), torch.from_numpy(self._labels[index].copy())
 
     def locate(self, index: int) -> str:
-        return self._paths[index]
+        return os.path.join(self._folder, os.fsdecode(self._paths[index]))
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of(self._paths.names, self._paths.ends, self._labels)
+        return sha256_of(self._paths.block(), self._labels)
 
 
 def _read(path: Path, classes: int) -> list[list[int]]:
