@@ -9,7 +9,6 @@ from pictures import tensor
 from PIL import Image, ImageFilter
 
 from hornet_train.data import image_ops, kernels
-from hornet_train.data.image_ops import resize, resize_corner
 from hornet_train.data.pixels import Interpolation, Pixels, pixels_of
 from hornet_train.data.warp import warp
 
@@ -76,20 +75,6 @@ def test_smoothing_is_pillows(height: int, width: int) -> None:
     pixels = noise(height, width)
     theirs = np.array(Image.fromarray(pixels).filter(ImageFilter.SMOOTH))
     assert np.abs(kernels.smooth(pixels).astype(int) - theirs).max() <= 1
-
-
-@settings(deadline=None, max_examples=100)
-@given(
-    st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(1, 40), INTERPOLATIONS, st.data()
-)
-def test_a_corner_is_that_of_the_whole(
-    height: int, width: int, tall: int, wide: int, interpolation: Interpolation, data: st.DataObject
-) -> None:
-    image = tensor(Image.fromarray(noise(height, width)))
-    corner = data.draw(st.integers(1, tall)), data.draw(st.integers(1, wide))
-    whole = resize(image, (tall, wide), interpolation)
-    part = resize_corner(image, (tall, wide), corner, interpolation)
-    assert part.equal(whole[:, : corner[0], : corner[1]])
 
 
 def test_one_level_is_a_level_everywhere() -> None:

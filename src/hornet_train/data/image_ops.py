@@ -40,37 +40,6 @@ def resize(image: Tensor, size: tuple[int, int], interpolation: Interpolation = 
     return functional.interpolate(batch, list(size), mode=interpolation, antialias=True)[0]
 
 
-def resize_corner(
-    image: Tensor,
-    size: tuple[int, int],
-    corner: tuple[int, int],
-    interpolation: Interpolation = "bicubic",
-) -> Tensor:
-    """The upper left `corner` (height, width) of `resize(image, size)`, without the work for what is beyond.
-
-    Returns:
-        uint8 (3, *corner), the same values.
-    """
-    if tuple(image.shape[1:]) == tuple(size):
-        return image[:, : corner[0], : corner[1]]
-    lengths, factors = [0, 0], [0.0, 0.0]
-    for axis, (old, new, kept) in enumerate(zip(image.shape[1:], size, corner, strict=True)):
-        step = old / new
-        reach = (2 if interpolation == "bicubic" else 1) * max(step, 1.0)
-        length = min(old, math.ceil(kept * step + reach) + 1)
-        # torch is told a factor, steps by its inverse, and where no length changes does nothing
-        near = (new / old, math.nextafter(new / old, 0), math.nextafter(new / old, math.inf))
-        exact = [factor for factor in near if 1 / factor == step]
-        if not exact or (int(length * exact[0]) == length and old != new):
-            return resize(image, size, interpolation)[:, : corner[0], : corner[1]]
-        lengths[axis], factors[axis] = length, exact[0]
-    batch = torch.from_numpy(pixels_of(image[:, : lengths[0], : lengths[1]]))[None].permute(0, 3, 1, 2)
-    part = functional.interpolate(
-        batch, scale_factor=factors, mode=interpolation, antialias=True, recompute_scale_factor=False
-    )
-    return part[0, :, : corner[0], : corner[1]]
-
-
 def look_up(image: Tensor, table: Array) -> Tensor:
     """Replace every value v by `table[v]`, or value v of channel c by `table[c, v]`.
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.data.image_ops import Box, resize, resize_corner
+from hornet_train.data.image_ops import Box, resize
 from hornet_train.data.pixels import Interpolation, image_of, pixels_of
 from hornet_train.data.policies import Policy
 
@@ -204,6 +204,6 @@ class EvalTransform:
             height, width = short, int(short * width / height)
         else:
             height, width = int(short * height / width), short
+        image = resize(image, (height, width), self.interpolation)
         top, left = round((height - size) / 2), round((width - size) / 2)
-        image = resize_corner(image, (height, width), (top + size, left + size), self.interpolation)
-        return image_of(pixels_of(image[:, top:, left:]))
+        return image_of(pixels_of(image[:, top : top + size, left : left + size]))
