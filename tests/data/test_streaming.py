@@ -70,7 +70,7 @@ def trained(
     workers=st.integers(1, 3),
     micro=st.integers(1, 3),
     accumulate=st.integers(1, 3),
-    length=st.integers(8, 20),
+    length=st.integers(9, 20),  # at least a step of one process
 )
 @settings(deadline=None, max_examples=40)
 def test_an_epoch_visits_each_sample_at_most_once_and_drops_what_it_says(
