@@ -168,14 +168,14 @@ def smooth(pixels: Pixels) -> Pixels:
 
 
 @_compiled
-def slide_rows(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fill: RGB) -> Pixels:
+def slide_rows(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints) -> Pixels:
     """Each row interpolated at a constant distance from its pixels.
 
     Args:
         first: (H,), how far the first tap is from the pixel it is for, in whole pixels.
         weights: (taps, H), of two or four taps.
         bounds: (2, H), the columns from `bounds[0]` up to `bounds[1]` come from the row, whose outermost
-            pixels count as repeated twice; others are `fill`.
+            pixels count as repeated twice; others are left for `fill_rows`.
     """
     height, width = pixels.shape[:2]
     result = np.empty_like(pixels)
@@ -190,12 +190,6 @@ def slide_rows(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fill:
                 line[3 * x + channel] = inside[channel]
                 line[3 * (width + 2 + x) + channel] = inside[row.size - 3 + channel]
         begin, end = bounds[0, y], bounds[1, y]
-        for x in range(begin):
-            for channel in range(3):
-                out[3 * x + channel] = fill[channel]
-        for x in range(end, width):
-            for channel in range(3):
-                out[3 * x + channel] = fill[channel]
         count, start = 3 * (end - begin), 3 * (begin + first[y] + 2)
         moved = out[3 * begin : 3 * end]
         a, b = line[start : start + count], line[start + 3 : start + 3 + count]
@@ -290,7 +284,42 @@ def packed(pixels: Pixels) -> Ints:
 
 
 @_compiled
-def affine(packs: Ints, matrix: Matrix, cubic: bool, fill: RGB) -> Pixels:
+def fill_rows(pixels: Pixels, bounds: Ints, fill: RGB) -> None:
+    """`fill` into row y before column `bounds[0, y]` and from `bounds[1, y]` on, in place."""
+    width = pixels.shape[1]
+    for y in range(len(pixels)):
+        out = pixels[y].reshape(-1)
+        for x in range(bounds[0, y]):
+            for channel in range(3):
+                out[3 * x + channel] = fill[channel]
+        for x in range(bounds[1, y], width):
+            for channel in range(3):
+                out[3 * x + channel] = fill[channel]
+
+
+@_compiled
+def inside(matrix: Matrix, height: int, width: int) -> Ints:
+    """(2, H): of each row the first column that a transform takes from inside the image, and the one after."""
+    bounds = np.empty((2, height), dtype=np.int64)
+    for y in range(height):
+        from_x, from_y = matrix[1] * (y + 0.5) + matrix[2], matrix[4] * (y + 0.5) + matrix[5]
+        begin, end = 0, width
+        for x in range(width):
+            at_x, at_y = matrix[0] * (x + 0.5) + from_x, matrix[3] * (x + 0.5) + from_y
+            if 0 <= at_x < width and 0 <= at_y < height:
+                break
+            begin += 1
+        for x in range(width - 1, begin, -1):
+            at_x, at_y = matrix[0] * (x + 0.5) + from_x, matrix[3] * (x + 0.5) + from_y
+            if 0 <= at_x < width and 0 <= at_y < height:
+                break
+            end -= 1
+        bounds[0, y], bounds[1, y] = begin, end
+    return bounds
+
+
+@_compiled
+def affine(packs: Ints, matrix: Matrix, cubic: bool, bounds: Ints) -> Pixels:
     """An affine transform in Pillow's convention, see `warp.warp`, in whole numbers.
 
     Weights have 11 bits of fraction, so that a value is within one level of that in floats.
@@ -298,6 +327,7 @@ def affine(packs: Ints, matrix: Matrix, cubic: bool, fill: RGB) -> Pixels:
     Args:
         packs: the image, as of `packed`.
         cubic: whether to interpolate over four pixels each way (a = -1) or over two.
+        bounds: as of `inside`; what is beyond is left for `fill_rows`.
 
     Returns:
         uint8 (H, W, 3).
@@ -316,23 +346,7 @@ def affine(packs: Ints, matrix: Matrix, cubic: bool, fill: RGB) -> Pixels:
     for y in range(height):
         out = result[y].reshape(-1)
         from_x, from_y = matrix[1] * (y + 0.5) + matrix[2], matrix[4] * (y + 0.5) + matrix[5]
-        begin, end = 0, width  # of what lies inside the image, found from both ends
-        for x in range(width):
-            at_x, at_y = matrix[0] * (x + 0.5) + from_x, matrix[3] * (x + 0.5) + from_y
-            if 0 <= at_x < width and 0 <= at_y < height:
-                break
-            begin += 1
-        for x in range(width - 1, begin, -1):
-            at_x, at_y = matrix[0] * (x + 0.5) + from_x, matrix[3] * (x + 0.5) + from_y
-            if 0 <= at_x < width and 0 <= at_y < height:
-                break
-            end -= 1
-        for x in range(begin):
-            for channel in range(3):
-                out[3 * x + channel] = fill[channel]
-        for x in range(end, width):
-            for channel in range(3):
-                out[3 * x + channel] = fill[channel]
+        begin, end = bounds[0, y], bounds[1, y]
         count = end - begin
         for axis in range(2):
             step, start, taps = (matrix[3], from_y, down) if axis else (matrix[0], from_x, across)
@@ -366,12 +380,12 @@ def affine(packs: Ints, matrix: Matrix, cubic: bool, fill: RGB) -> Pixels:
                 for column in range(4):
                     total += np.int64(weights[4 * row + column, i]) * values[k + np.uint64(column)]
             sums[i] = total
-        inside = out[3 * begin : 3 * end]
+        moved = out[3 * begin : 3 * end]
         for i in range(count):
             red = (np.int32(sums[i] & mask) - half) >> np.int32(11)
             green = (np.int32((sums[i] >> np.int64(21)) & mask) - half) >> np.int32(11)
             blue = (np.int32(sums[i] >> np.int64(42)) - half) >> np.int32(11)
-            inside[3 * i] = np.uint8(min(max(red, np.int32(0)), np.int32(255)))
-            inside[3 * i + 1] = np.uint8(min(max(green, np.int32(0)), np.int32(255)))
-            inside[3 * i + 2] = np.uint8(min(max(blue, np.int32(0)), np.int32(255)))
+            moved[3 * i] = np.uint8(min(max(red, np.int32(0)), np.int32(255)))
+            moved[3 * i + 1] = np.uint8(min(max(green, np.int32(0)), np.int32(255)))
+            moved[3 * i + 2] = np.uint8(min(max(blue, np.int32(0)), np.int32(255)))
     return result

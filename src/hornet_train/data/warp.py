@@ -33,13 +33,17 @@ def warp(image: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolation 
     pixels = pixels_of(image)
     height, width = pixels.shape[:2]
     a, b, c, d, e, f = matrix
-    if (a, d, e, f) == (1, 0, 1, 0):
-        shifts = b * (np.arange(height) + 0.5) + c
-        return image_of(kernels.slide_rows(pixels, *_taps(shifts, width, interpolation), fill))
     if (a, b, c, e) == (1, 0, 0, 1):
         shifts = d * (np.arange(width) + 0.5) + f
         return image_of(kernels.slide_columns(pixels, *_taps(shifts, height, interpolation), fill))
-    return image_of(kernels.affine(kernels.packed(pixels), matrix, interpolation == "bicubic", fill))
+    if (a, d, e, f) == (1, 0, 1, 0):
+        first, weights, bounds = _taps(b * (np.arange(height) + 0.5) + c, width, interpolation)
+        moved = kernels.slide_rows(pixels, first, weights, bounds)
+    else:
+        bounds = kernels.inside(matrix, height, width)
+        moved = kernels.affine(kernels.packed(pixels), matrix, interpolation == "bicubic", bounds)
+    kernels.fill_rows(moved, bounds, fill)
+    return image_of(moved)
 
 
 def rotate(image: Tensor, degrees: float, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:

@@ -57,7 +57,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return it
 
 
-def compare(ours: Policy, theirs: Any, shared: SimpleNamespace, draws: int = DRAWS) -> None:
+def assert_timms(ours: Policy, theirs: Any, shared: SimpleNamespace, draws: int = DRAWS) -> None:
     """Within 2 levels where no operation is geometric: the pixels' edges may fall differently there."""
     image, seen = tensor(PHOTO), set()
     for draw in range(draws):
@@ -84,7 +84,7 @@ def hparams(**more: float) -> dict[str, Any]:
 @pytest.mark.parametrize("name", POLICIES)
 def test_autoaugment(name: str, noise: str, shared: SimpleNamespace) -> None:
     theirs = timm_aa.auto_augment_transform(name + noise, hparams())
-    compare(AutoAugment.parse(name + noise, FILL, "bilinear"), theirs, shared)
+    assert_timms(AutoAugment.parse(name + noise, FILL, "bilinear"), theirs, shared)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -100,7 +100,7 @@ def test_tables_are_timms(name: str) -> None:
 )
 def test_augmix(text: str, shared: SimpleNamespace) -> None:
     theirs = timm_aa.augment_and_mix_transform(text, hparams(translate_pct=0.3))
-    compare(AugMix.parse(text, FILL, "bilinear"), theirs, shared, draws=60)
+    assert_timms(AugMix.parse(text, FILL, "bilinear"), theirs, shared, draws=60)
 
 
 def test_augmix_draws_from_timms_operations() -> None:
