@@ -299,7 +299,7 @@ def fill_rows(pixels: Pixels, bounds: Ints, fill: RGB) -> None:
 
 @_compiled
 def inside(matrix: Matrix, height: int, width: int) -> Ints:
-    """(2, H): of each row the first column that a transform takes from inside the image, and the one after."""
+    """(2, H): of each row the first column that a transform takes from inside the image, and the end."""
     bounds = np.empty((2, height), dtype=np.int64)
     for y in range(height):
         from_x, from_y = matrix[1] * (y + 0.5) + matrix[2], matrix[4] * (y + 0.5) + matrix[5]
