@@ -11,7 +11,8 @@ from pictures import PHOTO, PICTURES, apart, tensor
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional
 
-from hornet_train.data import color_ops, kernels
+from hornet_train.data import color_ops
+from hornet_train.data.kernels import levels
 
 names = pytest.mark.parametrize("name", PICTURES)
 
@@ -50,7 +51,7 @@ def test_box_blur_is_pillows(name: str) -> None:
 def test_blend_is_pillows() -> None:
     other = PICTURES["dull"]
     for share in (0.0, 0.1, 1 / 3, 0.5, 0.99, 1.0):
-        ours = kernels.blend(np.array(PHOTO), np.array(other), share)
+        ours = levels.blend(np.array(PHOTO), np.array(other), share)
         assert np.abs(ours.astype(int) - np.array(Image.blend(PHOTO, other, share))).max() <= 1
 
 

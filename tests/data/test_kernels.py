@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import tensor
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
-from hornet_train.data import image_ops, kernels
+from hornet_train.data import image_ops
+from hornet_train.data.kernels import levels
 from hornet_train.data.pixels import Interpolation, Pixels, pixels_of
 from hornet_train.data.warp import warp
 
@@ -57,16 +58,17 @@ def test_transforms_of_any_shape_are_pillows(
 
 @settings(deadline=None, max_examples=100)
 @given(SIDES, SIDES)
-def test_reductions_are_numpys(height: int, width: int) -> None:
-    pixels = noise(height, width)
-    flat = pixels.reshape(-1, 3)
-    assert np.array_equal(kernels.extremes(pixels), [flat.min(0), flat.max(0)])
-    counts = [np.bincount(flat[:, channel], minlength=256) for channel in range(3)]
-    assert np.array_equal(kernels.histograms(pixels), counts)
-    assert np.array_equal(kernels.luma(pixels), np.array(Image.fromarray(pixels).convert("L")))
+def test_tables_are_pillows(height: int, width: int) -> None:
+    pixels = noise(height, width) // 2 + 30
+    picture = Image.fromarray(pixels)
+    stretched = levels.look_up(pixels, levels.stretching(pixels))
+    assert np.array_equal(stretched, np.array(ImageOps.autocontrast(picture)))
+    flattened = levels.look_up(pixels, levels.equalizing(pixels))
+    assert np.array_equal(flattened, np.array(ImageOps.equalize(picture)))
+    assert np.array_equal(levels.luma(pixels), np.array(Image.fromarray(pixels).convert("L")))
     tables = noise(256, 1, seed=1).reshape(256, 3).T.copy()
     expected = np.stack([tables[channel][pixels[:, :, channel]] for channel in range(3)], axis=2)
-    assert np.array_equal(kernels.look_up(pixels, tables), expected)
+    assert np.array_equal(levels.look_up(pixels, tables), expected)
 
 
 @settings(deadline=None, max_examples=50)
@@ -74,14 +76,14 @@ def test_reductions_are_numpys(height: int, width: int) -> None:
 def test_smoothing_is_pillows(height: int, width: int) -> None:
     pixels = noise(height, width)
     theirs = np.array(Image.fromarray(pixels).filter(ImageFilter.SMOOTH))
-    assert np.abs(kernels.smooth(pixels).astype(int) - theirs).max() <= 1
+    assert np.abs(levels.smooth(pixels).astype(int) - theirs).max() <= 1
 
 
 def test_one_level_is_a_level_everywhere() -> None:
     pixels = noise(5, 7)
     level = np.full((5, 7), 77, dtype=np.uint8)
     for share in (0.0, 0.4, 1.9):
-        blended = kernels.blend(level, pixels, share)
-        assert np.array_equal(kernels.blend_level(77.0, pixels, share), blended)
-        assert np.array_equal(kernels.blend(np.repeat(level[:, :, None], 3, 2), pixels, share), blended)
+        blended = levels.blend(level, pixels, share)
+        assert np.array_equal(levels.blend_level(77.0, pixels, share), blended)
+        assert np.array_equal(levels.blend(np.repeat(level[:, :, None], 3, 2), pixels, share), blended)
     assert image_ops.sharpness(tensor(Image.fromarray(noise(2, 9))), 1.5).shape == (3, 2, 9)

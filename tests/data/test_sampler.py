@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornet_train.data.address import batch_rng, device_seed, epoch_order, sample_rng
+from hornet_train.data.address import SampleDraws, batch_rng, device_seed, epoch_order, sample_rng
 from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
 from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import SampleError
@@ -82,6 +82,16 @@ def test_addresses_do_not_share_draws() -> None:
     assert len(set(draws)) == len(draws)
     seeds = {device_seed(0, step, rank, m) for step in range(20) for rank in range(4) for m in range(4)}
     assert len(seeds) == 320
+
+
+def test_a_generator_turned_to_an_address_is_as_new() -> None:
+    draws = SampleDraws()
+    for address in [(0, 0, 0), (3, 7, 1_281_166, 2), (2**63, 299, 5), (3, 7, 1_281_166, 2)]:
+        one, other = draws.at(*address), sample_rng(*address)
+        for rng in (one, other):
+            rng.random(3)
+            rng.integers(7, dtype=np.uint32)  # leaves half of a number for the next
+        assert one.normal(size=5).tolist() == other.normal(size=5).tolist()
 
 
 @given(samples=st.integers(0, 60), world=st.integers(1, 7), batch=st.integers(1, 9))

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 from torch import Tensor
+from torch.nn import functional
 from torchvision.transforms import v2
 
 from hornet_train.data.address import sample_rng
-from hornet_train.data.image_ops import resize
 from hornet_train.data.pixels import Interpolation
 from hornet_train.data.policies.randaugment import RandAugment
+from hornet_train.data.resampling import resize, resize_and_crop
 from hornet_train.data.transforms import (
     EvalTransform,
     Growth,
@@ -67,6 +68,30 @@ def test_resize_is_pillows_within_a_level(
         assert (apart > 1).float().mean() < 2e-3  # "tall": Pillow takes the columns first, see `resize`
         assert apart.max() <= 6
         assert apart.float().mean() < 0.25
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from([40, 400]), st.sampled_from(["bilinear", "bicubic"]))
+def test_a_part_of_the_resized_is_that_part(
+    given_: st.DataObject, most: int, interpolation: Interpolation
+) -> None:
+    height, width, *size = given_.draw(st.lists(st.integers(1, most), min_size=4, max_size=4))
+    rows = sorted(given_.draw(st.lists(st.integers(0, size[0]), min_size=2, max_size=2, unique=True)))
+    columns = sorted(given_.draw(st.lists(st.integers(0, size[1]), min_size=2, max_size=2, unique=True)))
+    pixels = rng(height, width).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    box = (rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0])
+    whole = functional.interpolate(image[None], size, mode=interpolation, antialias=True)[0]
+    part = resize_and_crop(image, (size[0], size[1]), box, interpolation)
+    assert torch.equal(part, whole[:, rows[0] : rows[1], columns[0] : columns[1]])
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resizing_a_box_is_resizing_what_is_in_it(interpolation: Interpolation) -> None:
+    cut = PHOTO[:, 30:290, 100:411].contiguous()
+    assert torch.equal(
+        resize(PHOTO, (96, 128), interpolation, (30, 100, 260, 311)), resize(cut, (96, 128), interpolation)
+    )
 
 
 sides = st.integers(1, 400)

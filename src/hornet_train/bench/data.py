@@ -20,7 +20,7 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-from hornet_train.data.address import sample_rng
+from hornet_train.data.address import SampleDraws
 from hornet_train.data.dataset import EvalSamples, TrainSamples
 from hornet_train.data.decode import read_image
 from hornet_train.data.loader import EvalLoader, Loaded, Reading, TrainLoader
@@ -113,10 +113,10 @@ def _of_one_process(source: FolderSource, rounds: int) -> list[Ratio]:
     paths = [source.locate(index) for index in chosen]
     files = [Path(path).read_bytes() for path in paths]
     train, evaluation = train_transform(), EvalTransform(SIZE)
-    rng = np.random.default_rng(0)
+    rng, draws = np.random.default_rng(0), SampleDraws()
     work: dict[str, Callable[[int], object]] = {
         "decode": lambda i: simplejpeg.decode_jpeg(files[i], "RGB"),
-        "train": lambda i: train(read_image(paths[i]), sample_rng(_SEED, int(rng.integers(1000)), i)),
+        "train": lambda i: train(read_image(paths[i]), draws.at(_SEED, int(rng.integers(1000)), i)),
         "eval": lambda i: evaluation(read_image(paths[i])),
     }
     taken: dict[str, list[float]] = {name: [] for name in work}

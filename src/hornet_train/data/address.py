@@ -22,17 +22,46 @@ class _Purpose(IntEnum):
     BLOCK = 6
 
 
+Words = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+
+def _named(seed: int, purpose: _Purpose, major: int, minor: int = 0, minor2: int = 0) -> tuple[Words, Words]:
+    """Key and counter of a stream."""
+    key = np.array([seed, (purpose << 56) | major], dtype=np.uint64)
+    return key, np.array([0, 0, minor, minor2], dtype=np.uint64)
+
+
 def _generator(
     seed: int, purpose: _Purpose, major: int, minor: int = 0, minor2: int = 0
 ) -> np.random.Generator:
-    key = np.array([seed, (purpose << 56) | major], dtype=np.uint64)
-    counter = np.array([0, 0, minor, minor2], dtype=np.uint64)
+    key, counter = _named(seed, purpose, major, minor, minor2)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def sample_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """For the augmentation of one sample in one epoch, or of its `repeat`-th copy there."""
     return _generator(seed, _Purpose.SAMPLE, epoch, index, repeat)
+
+
+class SampleDraws:
+    """One generator for one sample after another; a new one each time is dearer than most draws."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(0)
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+        """`sample_rng` of the same address, until the next call: always the same object, turned to it."""
+        key, counter = _named(seed, _Purpose.SAMPLE, epoch, index, repeat)
+        self._bits.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": counter, "key": key},
+            "buffer": np.zeros(4, dtype=np.uint64),
+            "buffer_pos": 4,  # nothing left in it
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        return self._generator
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from hornet_train.data import kernels
+from hornet_train.data.kernels import levels
 from hornet_train.data.pixels import image_of, pixels_of
 
 _TAPS = 11  # of a Gaussian kernel, on either side of its centre
@@ -19,7 +19,7 @@ _TAPS = 11  # of a Gaussian kernel, on either side of its centre
 def greyscale(image: Tensor) -> Tensor:
     """ITU-R 601 luma in all three channels, as Pillow rounds it."""
     pixels = pixels_of(image)
-    return image_of(kernels.blend(kernels.luma(pixels), pixels, 0.0))
+    return image_of(levels.blend(levels.luma(pixels), pixels, 0.0))
 
 
 def hue(image: Tensor, turn: float) -> Tensor:

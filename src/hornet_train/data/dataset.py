@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from hornet_train.data.address import sample_rng
+from hornet_train.data.address import SampleDraws
 from hornet_train.data.sampler import Address
 from hornet_train.data.sources import Source
 from hornet_train.data.transforms import EvalTransform, TrainTransform
@@ -25,13 +25,14 @@ class TrainSamples:
     source: Source
     transform: TrainTransform
     seed: int
+    _draws: SampleDraws = field(default_factory=SampleDraws, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def sample(self, address: Address, image: int) -> Sample:
         pixels, label = self.source.read(image)
-        rng = sample_rng(self.seed, address.epoch, address.index, address.repeat)
+        rng = self._draws.at(self.seed, address.epoch, address.index, address.repeat)
         pixels, erase = self.transform(pixels, rng, address.epoch)
         return {"image": pixels, "label": label, "erase": erase}
 

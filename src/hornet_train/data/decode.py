@@ -54,7 +54,7 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
         where: the path or description that a message shows.
 
     Returns:
-        uint8 (3, H, W), RGB, 0..255. Its memory is channels-last, the layout `image_ops.resize` is fastest
+        uint8 (3, H, W), RGB, 0..255. Its memory is channels-last, the layout `resampling` is fastest
         on.
 
     Raises:

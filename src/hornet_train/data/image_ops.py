@@ -1,6 +1,6 @@
 """Operations on one uint8 (3, H, W) RGB image, each the counterpart of one of Pillow's.
 
-Inside they work on contiguous (H, W, 3) arrays, the layout that `decode` and `resize` give; another one is
+Inside they work on contiguous (H, W, 3) arrays, the layout that `decode` and `resampling` give; another is
 copied into it first. No operation changes the image it is given.
 """
 
@@ -11,33 +11,9 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from hornet_train.data import kernels
-from hornet_train.data.pixels import Array, Interpolation, image_of, pixels_of
-
-Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
-
-
-def resize(image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic") -> Tensor:
-    """Resize with antialiasing, on uint8 throughout.
-
-    Args:
-        image: uint8 (3, H, W).
-        size: (height, width) of the result, in pixels.
-        interpolation: the filter, as Pillow defines it. Rows are done first. Where Pillow does so too, all
-            but a few pixels in a million are within one level; Pillow 13 does columns first where that is
-            less work, and where bicubic overshoots, the order then shows in one or two pixels in a thousand.
-
-    Returns:
-        uint8 (3, height, width), channels-last in memory; `image` itself where the size is right already.
-    """
-    if tuple(image.shape[1:]) == tuple(size):
-        return image
-    # without gaps, and channels-last also in the stride of the one image of the batch: otherwise torch's
-    # kernel rearranges the pixels itself, slowly
-    batch = torch.from_numpy(pixels_of(image))[None].permute(0, 3, 1, 2)
-    return functional.interpolate(batch, list(size), mode=interpolation, antialias=True)[0]
+from hornet_train.data.kernels import levels
+from hornet_train.data.pixels import Array, image_of, pixels_of
 
 
 def look_up(image: Tensor, table: Array) -> Tensor:
@@ -49,31 +25,21 @@ def look_up(image: Tensor, table: Array) -> Tensor:
     """
     pixels, table = pixels_of(image), table.astype(np.uint8)
     if table.ndim == 2:
-        return image_of(kernels.look_up(pixels, table))
+        return image_of(levels.look_up(pixels, table))
     mapped = bytearray(pixels).translate(table.tobytes())  # faster than any loop
     return image_of(np.frombuffer(mapped, np.uint8).reshape(pixels.shape))
 
 
-_LEVELS = np.arange(256, dtype=np.float64)
-
-
 def auto_contrast(image: Tensor) -> Tensor:
     """Stretch each channel to 0..255; a channel of one value stays."""
-    low, high = kernels.extremes(pixels_of(image)).astype(np.float64)
-    varied = high > low
-    scale = 255.0 / np.where(varied, high - low, 1.0)
-    tables = np.clip(_LEVELS * scale[:, None] - (low * scale)[:, None], 0, 255)
-    return look_up(image, np.where(varied[:, None], tables, _LEVELS))
+    pixels = pixels_of(image)
+    return image_of(levels.look_up(pixels, levels.stretching(pixels)))
 
 
 def equalize(image: Tensor) -> Tensor:
     """Flatten each channel's histogram, by Pillow's integer rule."""
-    tables = np.tile(np.arange(256), (3, 1))
-    for counts, table in zip(kernels.histograms(pixels_of(image)), tables, strict=True):
-        step = int(counts.sum() - counts[counts.nonzero()[0][-1]]) // 255  # the brightest does not count
-        if step:
-            table[:] = np.minimum((counts.cumsum() - counts + step // 2) // step, 255)
-    return look_up(image, tables)
+    pixels = pixels_of(image)
+    return image_of(levels.look_up(pixels, levels.equalizing(pixels)))
 
 
 def invert(image: Tensor) -> Tensor:
@@ -102,26 +68,26 @@ def solarize_add(image: Tensor, add: int, threshold: int = 128) -> Tensor:
 
 def grey(image: Tensor) -> Tensor:
     """uint8 (3, H, W) to its luma, int32 (H, W), 0..255."""
-    return torch.from_numpy(kernels.luma(pixels_of(image)).astype(np.int32))
+    return torch.from_numpy(levels.luma(pixels_of(image)).astype(np.int32))
 
 
 def brightness(image: Tensor, factor: float) -> Tensor:
     """Blend from black (0) over the image (1) outward."""
-    return image_of(kernels.blend_level(0.0, pixels_of(image), factor))
+    return image_of(levels.blend_level(0.0, pixels_of(image), factor))
 
 
 def contrast(image: Tensor, factor: float) -> Tensor:
     """Blend from the mean grey (0) over the image (1) outward."""
     pixels = pixels_of(image)
-    grey = kernels.luma(pixels)
+    grey = levels.luma(pixels)
     mean = math.floor(int(grey.sum(dtype=np.int64)) / grey.size + 0.5)
-    return image_of(kernels.blend_level(float(mean), pixels, factor))
+    return image_of(levels.blend_level(float(mean), pixels, factor))
 
 
 def color(image: Tensor, factor: float) -> Tensor:
     """Blend from the grey image (0) over the image (1) outward."""
     pixels = pixels_of(image)
-    return image_of(kernels.blend(kernels.luma(pixels), pixels, factor))
+    return image_of(levels.blend(levels.luma(pixels), pixels, factor))
 
 
 def sharpness(image: Tensor, factor: float) -> Tensor:
@@ -129,4 +95,4 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
     pixels = pixels_of(image)
     if min(pixels.shape[:2]) < 3:
         return image
-    return image_of(kernels.blend(kernels.smooth(pixels), pixels, factor))
+    return image_of(levels.blend(levels.smooth(pixels), pixels, factor))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.data.image_ops import Box
+from hornet_train.data.pixels import Box
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
 RGB = tuple[int, int, int]  # 0..255
+Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 Matrix = tuple[float, float, float, float, float, float]  # of an affine transform, see `warp.warp`
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -19,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 def pixels_of(image: Tensor) -> Pixels:
     """uint8 (3, H, W) as a contiguous (H, W, 3) array: a view where memory has that order, else a copy."""
-    return image.permute(1, 2, 0).contiguous().numpy()
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
 def image_of(pixels: Pixels) -> Tensor:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.data.image_ops import Box, resize
-from hornet_train.data.pixels import Interpolation, image_of, pixels_of
+from hornet_train.data.pixels import Box, Interpolation, image_of, pixels_of
 from hornet_train.data.policies import Policy
+from hornet_train.data.resampling import resize, resize_and_crop
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
 _ATTEMPTS = 10
@@ -152,13 +152,9 @@ class TrainTransform:
             The image, uint8 (3, S, S), channels-last in memory; and the erase box, int64 (4,): top, left,
             height, width, zeros for none.
         """
-        top, left, height, width = random_resized_crop_box(
-            image.shape[1], image.shape[2], rng, self.scale, self.ratio
-        )
-        # sliced first: the resize then reads only what it needs
-        cropped = image[:, top : top + height, left : left + width]
+        crop = random_resized_crop_box(image.shape[1], image.shape[2], rng, self.scale, self.ratio)
         size = self.image_size if self.growth is None else self.growth(epoch)
-        image = resize(cropped, (size, size), self.interpolation)
+        image = resize(image, (size, size), self.interpolation, crop)
         if rng.random() < self.hflip:
             image = image.flip(2)
         box = (0, 0, 0, 0)
@@ -166,7 +162,7 @@ class TrainTransform:
             box = random_erase_box(size, size, rng)
         for policy in self.policies:
             image = policy(image, rng)
-        return image_of(pixels_of(image)), torch.tensor(box, dtype=torch.int64)
+        return image_of(pixels_of(image)), torch.from_numpy(np.array(box, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -204,6 +200,5 @@ class EvalTransform:
             height, width = short, int(short * width / height)
         else:
             height, width = int(short * height / width), short
-        image = resize(image, (height, width), self.interpolation)
         top, left = round((height - size) / 2), round((width - size) / 2)
-        return image_of(pixels_of(image[:, top : top + size, left : left + size]))
+        return resize_and_crop(image, (height, width), (top, left, size, size), self.interpolation)

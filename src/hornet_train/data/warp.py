@@ -11,7 +11,7 @@ import math
 import numpy as np
 from torch import Tensor
 
-from hornet_train.data import kernels
+from hornet_train.data.kernels import motion
 from hornet_train.data.pixels import RGB, Floats, Interpolation, Ints, Matrix, image_of, pixels_of
 
 Shifts = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
@@ -35,14 +35,14 @@ def warp(image: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolation 
     a, b, c, d, e, f = matrix
     if (a, b, c, e) == (1, 0, 0, 1):
         shifts = d * (np.arange(width) + 0.5) + f
-        return image_of(kernels.slide_columns(pixels, *_taps(shifts, height, interpolation), fill))
+        return image_of(motion.slide_columns(pixels, *_taps(shifts, height, interpolation), fill))
     if (a, d, e, f) == (1, 0, 1, 0):
         first, weights, bounds = _taps(b * (np.arange(height) + 0.5) + c, width, interpolation)
-        moved = kernels.slide_rows(pixels, first, weights, bounds)
+        moved = motion.slide_rows(pixels, first, weights, bounds)
     else:
-        bounds = kernels.inside(matrix, height, width)
-        moved = kernels.affine(kernels.packed(pixels), matrix, interpolation == "bicubic", bounds)
-    kernels.fill_rows(moved, bounds, fill)
+        bounds = motion.inside(matrix, height, width)
+        moved = motion.affine(motion.packed(pixels), matrix, interpolation == "bicubic", bounds)
+    motion.fill_rows(moved, bounds, fill)
     return image_of(moved)
 
 
@@ -70,7 +70,7 @@ def _taps(shifts: Shifts, length: int, interpolation: Interpolation) -> tuple[In
         length: of a line.
 
     Returns:
-        (L,), (taps, L) and (2, L), as `kernels.slide_rows` takes them.
+        (L,), (taps, L) and (2, L), as `motion.slide_rows` takes them.
     """
     whole = np.floor(shifts)
     weights = _weights((shifts - whole).astype(np.float32), interpolation)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from hornet_train.data.decode import decode
-from hornet_train.data.image_ops import resize
+from hornet_train.data.resampling import resize
 from hornet_train.errors import DataError
 from hornet_train.prepare.crew import Mark
 from hornet_train.prepare.examine import read_bytes

@@ -13,7 +13,7 @@ from math import inf
 import numpy as np
 from torch import Tensor
 
-from hornet_train.data import kernels
+from hornet_train.data.kernels import levels
 from hornet_train.data.pixels import Interpolation, image_of, pixels_of
 from hornet_train.data.policies.grammar import read_parts
 from hornet_train.data.policies.operations import UNIFORM, Operations, noise_of
@@ -115,7 +115,7 @@ class AugMix:
         for weight in weights:
             mixed += np.float32(weight) * pixels_of(self._chain(image, rng))
         np.clip(mixed, 0, 255, out=mixed)
-        return image_of(kernels.blend(original, mixed.astype(np.uint8), share))
+        return image_of(levels.blend(original, mixed.astype(np.uint8), share))
 
     def _blended(self, image: Tensor, weights: np.ndarray, rng: np.random.Generator) -> Tensor:
         """The image with chain k blended in so that in the end it has the share `weights[k]`."""
@@ -124,7 +124,7 @@ class AugMix:
         shares = np.divide(weights, left, out=np.zeros_like(weights), where=left > 0)
         mixed = pixels_of(image)
         for share in shares.clip(0, 1):
-            mixed = kernels.blend(mixed, pixels_of(self._chain(image, rng)), share)
+            mixed = levels.blend(mixed, pixels_of(self._chain(image, rng)), share)
         return image_of(mixed)
 
     def _chain(self, image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -1,0 +1,1 @@
+"""Loops over pixels that neither numpy, torch nor Pillow has in one pass; numba compiles them."""
