@@ -43,16 +43,19 @@ class Squares:
     def __len__(self) -> int:
         return self.count
 
-    def sample(self, address: Address, image: int) -> dict[str, Any]:
+    def read(self, image: int) -> tuple[Tensor, Tensor]:
         rng = sample_rng(self.seed, 0, image)
-        image = torch.from_numpy(rng.standard_normal((3, 16, 16)).astype(np.float32))
+        pixels = torch.from_numpy(rng.standard_normal((3, 16, 16)).astype(np.float32))
         label = torch.zeros(16, 16, dtype=torch.int64)
         top, left, size = (int(rng.integers(0, 9)) for _ in range(3))
         label[top : top + size, left : left + size] = 1
+        return pixels, label
+
+    def make(self, address: Address, image: Tensor, target: Tensor) -> dict[str, Any]:
         noise = sample_rng(
             self.seed, address.epoch, address.index
         ).standard_normal()  # an augmentation: brightness
-        return {"image": image + 2.0 * label + 0.1 * noise, "label": label}
+        return {"image": image + 2.0 * target + 0.1 * noise, "label": target}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hornet_train.data.collate import Slots, stacked
 from hornet_train.data.loader import EvalLoader, Reading
@@ -22,9 +23,11 @@ class Numbered:
     def __len__(self) -> int:
         return self.length
 
-    def sample(self, address: Address, image: int) -> dict[str, Any]:  # noqa: ARG002 - nothing is drawn
-        pixels = torch.from_numpy(np.full((6, 5, 3), image, dtype=np.uint8)).permute(2, 0, 1)
-        return {"image": pixels, "label": image, "mask": torch.full((2, 2), image)}
+    def read(self, image: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(np.full((6, 5, 3), image, dtype=np.uint8)).permute(2, 0, 1), image
+
+    def make(self, address: Address, image: Tensor, target: int) -> dict[str, Any]:  # noqa: ARG002
+        return {"image": image, "label": target, "mask": torch.full((2, 2), target)}
 
 
 @pytest.mark.parametrize(("workers", "prefetch"), [(0, 2), (1, 1), (2, 2), (3, 1)])

@@ -108,17 +108,20 @@ class Drawn:
 
     def __init__(self, damaged: tuple[int, ...] = ()) -> None:
         self.damaged = damaged
-        self.read: list[tuple[int, int]] = []
+        self.seen: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return 50
 
-    def sample(self, address: Address, image: int) -> dict[str, torch.Tensor | float]:
+    def read(self, image: int) -> tuple[torch.Tensor, int]:
         if image in self.damaged:
             raise SampleError(f"photos/{image}.jpg", "it is damaged", "remove it")
-        self.read.append((address.epoch, image))
+        return torch.zeros(3, 1, 1, dtype=torch.uint8), image
+
+    def make(self, address: Address, image: torch.Tensor, target: int) -> dict[str, torch.Tensor | float]:  # noqa: ARG002
+        self.seen.append((address.epoch, target))
         draw = sample_rng(3, address.epoch, address.index, address.repeat).random()
-        return {"at": torch.tensor([address.epoch, address.index, image]), "draw": draw}
+        return {"at": torch.tensor([address.epoch, address.index, target]), "draw": draw}
 
 
 def reading(workers: int = 0) -> Reading:
@@ -141,7 +144,7 @@ def test_a_resumed_loader_reads_nothing_of_what_came_before() -> None:
     before = sum(len(PLAN.micro_sizes(step)) for step in range(3))
     resumed = [loaded.batch for loaded in TrainLoader(rest, PLAN, reading()).batches(3, 6)]
     torch.testing.assert_close(resumed, batches[before:], rtol=0, atol=0)
-    assert rest.read == whole.read[48:]
+    assert rest.seen == whole.seen[48:]
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -210,16 +213,19 @@ def test_repeated_augmentation_shows_each_image_several_times_in_a_step_otherwis
 
 def test_images_stay_channels_last_through_workers() -> None:
     class Pictures(Drawn):
-        def sample(self, address: Address, image: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        def read(self, image: int) -> tuple[torch.Tensor, int]:
             pixels = np.random.default_rng(image).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-            return {"image": torch.from_numpy(pixels).permute(2, 0, 1)}
+            return torch.from_numpy(pixels).permute(2, 0, 1), image
+
+        def make(self, address: Address, image: torch.Tensor, target: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
+            return {"image": image}
 
     for workers in (0, 2):
         batch = next(TrainLoader(Pictures(), PLAN, reading(workers)).batches(0, 1)).batch["image"]
         assert batch.shape == (4, 3, 5, 7)
         assert batch.is_contiguous(memory_format=torch.channels_last)
         first = addresses_of(PLAN, 0)[0].index
-        assert torch.equal(batch[0], Pictures().sample(Address(0, first), first)["image"])
+        assert torch.equal(batch[0], Pictures().read(first)[0])
 
 
 def test_making_a_loader_leaves_the_global_generator_alone() -> None:

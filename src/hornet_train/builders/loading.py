@@ -74,6 +74,12 @@ def train_data(source: Source | Shards, config: Config, world: World, micro: int
         DataError: shards that cannot be dealt out evenly to the ranks and their workers.
     """
     reading = Reading(world.device, config.data.workers, config.data.prefetch)
+
+    def ready(how: TrainTransform) -> TrainTransform:
+        if reading.workers:
+            how.warm_up()
+        return how
+
     if isinstance(source, Shards):
         assert isinstance(config.data, HubData)
         block = config.data.shuffle_buffer
@@ -86,7 +92,7 @@ def train_data(source: Source | Shards, config: Config, world: World, micro: int
             workers=max(1, config.data.workers),
             seed=config.seed,
         )
-        return stream, lambda how: StreamTrainLoader(source, how, stream, reading, block=block)
+        return stream, lambda how: StreamTrainLoader(source, ready(how), stream, reading, block=block)
     plan = EpochPlan(
         samples=len(source),
         batch_size=config.batch_size,
@@ -97,4 +103,4 @@ def train_data(source: Source | Shards, config: Config, world: World, micro: int
         drop_last=config.data.drop_last,
         repeats=config.augment.repeats,
     )
-    return plan, lambda how: TrainLoader(TrainSamples(source, how, config.seed), plan, reading)
+    return plan, lambda how: TrainLoader(TrainSamples(source, ready(how), config.seed), plan, reading)

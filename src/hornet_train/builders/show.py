@@ -12,7 +12,8 @@ from hornet_train.builders.loading import train_transform
 from hornet_train.config.schema import Config
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.dataset import TrainSamples
-from hornet_train.data.loader import BadSample, Reading, TrainLoader
+from hornet_train.data.loader import Reading, TrainLoader
+from hornet_train.data.reader import BadSample
 from hornet_train.data.sampler import EpochPlan
 from hornet_train.data.sources.shards import Shards
 from hornet_train.errors import ConfigError

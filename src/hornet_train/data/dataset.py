@@ -30,11 +30,15 @@ class TrainSamples:
     def __len__(self) -> int:
         return len(self.source)
 
-    def sample(self, address: Address, image: int) -> Sample:
-        pixels, label = self.source.read(image)
+    def read(self, image: int) -> tuple[Tensor, int | Tensor]:
+        """See `Samples`."""
+        return self.source.read(image)
+
+    def make(self, address: Address, image: Tensor, target: int | Tensor) -> Sample:
+        """See `Samples`."""
         rng = self._draws.at(self.seed, address.epoch, address.index, address.repeat)
-        pixels, erase = self.transform(pixels, rng, address.epoch)
-        return {"image": pixels, "label": label, "erase": erase}
+        pixels, erase = self.transform(image, rng, address.epoch)
+        return {"image": pixels, "label": target, "erase": erase}
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class EvalSamples:
     def __len__(self) -> int:
         return len(self.source)
 
-    def sample(self, address: Address, image: int) -> Sample:  # noqa: ARG002 - nothing is drawn
-        pixels, label = self.source.read(image)
-        return {"image": self.transform(pixels), "label": label}
+    def read(self, image: int) -> tuple[Tensor, int | Tensor]:
+        """See `Samples`."""
+        return self.source.read(image)
+
+    def make(self, address: Address, image: Tensor, target: int | Tensor) -> Sample:  # noqa: ARG002
+        """See `Samples`; nothing is drawn."""
+        return {"image": self.transform(image), "label": target}

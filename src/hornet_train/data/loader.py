@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -11,37 +10,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from hornet_train.data.collate import Batch, Slots, stacked
+from hornet_train.data.reader import BadSample, Item, SampleReader, Samples, set_up_worker
 from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import DataError, SampleError
 
 OnBad = Literal["error", "skip"]
-
-
-class Samples(Protocol):
-    """What can be trained or evaluated on. `sample` is a pure function of its arguments."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, address: Address, image: int) -> dict[str, Any]:
-        """Tensors and numbers of one sample, the same names and shapes for every sample.
-
-        Args:
-            address: where the sample stands, from which all its draws come.
-            image: what to read: `address.index`, or the spare that stands in for it.
-
-        Raises:
-            SampleError: the image cannot be read.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class BadSample:
-    """A sample that could not be read: its index, the path or description, and what is wrong with it."""
-
-    index: int
-    where: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -63,25 +36,6 @@ class Loaded:
         return Loaded({name: value.pin_memory() for name, value in self.batch.items()}, self.bad)
 
 
-class _Reader(Dataset[tuple[dict[str, Any] | SampleError, list[BadSample]]]):
-    """Hands errors over as values: raised in a worker, one would arrive wrapped in a traceback."""
-
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-
-    def __getitem__(self, address: Address) -> tuple[dict[str, Any] | SampleError, list[BadSample]]:
-        bad: list[BadSample] = []
-        first: SampleError | None = None
-        for image in (address.index, *address.spares):
-            try:
-                return self.samples.sample(address, image), bad
-            except SampleError as error:
-                first = first or error
-                bad.append(BadSample(image, error.where, error.reason))
-        assert first is not None
-        return first, bad
-
-
 class _Batches(Sampler[list[Address]]):
     def __init__(self, batches: Iterable[list[Address]]) -> None:
         self.batches = batches
@@ -97,7 +51,7 @@ class _Collate:
     on_bad: OnBad
     slots: Slots
 
-    def __call__(self, items: list[tuple[dict[str, Any] | SampleError, list[BadSample]]]) -> Any:
+    def __call__(self, items: list[Item]) -> Any:
         bad = [one for _, some in items for one in some]
         good = []
         for item, _ in items:
@@ -111,11 +65,6 @@ class _Collate:
             return Loaded(stacked(good), bad)
         batch = stacked(good, self.slots)
         return Loaded(batch, bad, frozenset(name for name in batch if self.slots.holds(batch[name])))
-
-
-def _set_up_worker(_worker: int) -> None:
-    torch.set_num_threads(1)
-    gc.freeze()  # what the parent made is not looked through again, nor copied page by page for it
 
 
 @dataclass(frozen=True)
@@ -144,7 +93,7 @@ class Reading:
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_set_up_worker,
+            worker_init_fn=set_up_worker,
             generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
             **how,
         )
@@ -194,7 +143,7 @@ class TrainLoader:
         """See `TrainData`."""
         addresses = _Batches(self.plan.stream(first_step, total_steps))
         return self.reading.batches(
-            _Reader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate("error")
+            SampleReader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate("error")
         )
 
 
@@ -214,7 +163,7 @@ class EvalLoader:
         """See `EvalData`."""
         addresses = _Batches(evaluation_shard(len(self.samples), rank, world_size, batch_size))
         return self.reading.batches(
-            _Reader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate(self.on_bad)
+            SampleReader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate(self.on_bad)
         )
 
 
@@ -232,7 +181,8 @@ def _owned(batches: Iterator[Loaded]) -> Iterator[Loaded]:
         for name in loaded.lent:
             storage = batch[name].untyped_storage()
             mapped[storage.data_ptr()] = storage
-            batch[name] = batch[name].clone()
+            # numpy's memory, see `mixing`
+            batch[name] = torch.from_numpy(batch[name].numpy().copy(order="K"))
         yield Loaded(batch, loaded.bad)
 
 

@@ -56,16 +56,29 @@ class Normalize:
             scale, shift = (constant.to(images.device, torch.float32) for constant in pair)
             self._constants[images.device] = (scale, shift)
         scale, shift = self._constants[images.device]
-        values = images.float()  # scaled in place: on a CPU, fresh memory costs more than the arithmetic
-        pixels = values.permute(0, 2, 3, 1)
+        pixels = images.permute(0, 2, 3, 1)
         if images.device.type == "cpu" and pixels.is_contiguous():
-            # as rows of all channels of all pixels: over three values at a time, torch is slow
-            rows, width = pixels.view(-1, pixels[0, 0].numel()), images.shape[3]
-            scale, shift = (constant.flatten().repeat(width) for constant in (scale, shift))
-            torch.addcmul(shift, rows, scale, out=rows)
-        else:
-            torch.addcmul(shift, values, scale, out=values)
+            return _scaled_rows(pixels, scale, shift).permute(0, 3, 1, 2).to(self.dtype)
+        values = images.float()
+        torch.addcmul(shift, values, scale, out=values)
         return values.to(self.dtype)
+
+
+def _scaled_rows(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) * `scale` + `shift`, float, as a CPU does it best.
+
+    Row by row of all channels, since over three values at a time torch is slow; image by image, which a
+    cache holds. The memory is numpy's, which a new batch gets again where another was freed; glibc before
+    2.38 hardly does so with the alignment that torch asks for (its bug 14581), and fresh pages take longer
+    than the arithmetic.
+    """
+    values = torch.from_numpy(np.empty(pixels.shape, dtype=np.float32))
+    width = pixels.shape[2]
+    scale, shift = (constant.flatten().repeat(width) for constant in (scale, shift))
+    for image, result in zip(pixels, values.flatten(2), strict=True):
+        result.copy_(image.flatten(1))
+        torch.addcmul(shift, result, scale, out=result)
+    return values
 
 
 def erase(images: Tensor, boxes: Tensor, generator: torch.Generator | None = None) -> Tensor:

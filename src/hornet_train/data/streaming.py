@@ -16,13 +16,15 @@ from itertools import accumulate, islice
 from math import gcd
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hornet_train.data.address import block_order, epoch_order, sample_rng, spare_rng
 from hornet_train.data.collate import stacked
 from hornet_train.data.dataset import Sample
 from hornet_train.data.decode import decode
-from hornet_train.data.loader import BadSample, Loaded, OnBad, Reading
+from hornet_train.data.loader import Loaded, OnBad, Reading
+from hornet_train.data.reader import BadSample, grouped
 from hornet_train.data.sampler import SPARES
 from hornet_train.data.sources.shards import Encoded, Shards
 from hornet_train.data.transforms import EvalTransform, TrainTransform
@@ -178,26 +180,34 @@ class _TrainStream(_Stream):
         """
         size, plan = len(items), self.plan
         bad: list[BadSample] = []
-        samples: list[Sample] = []
         spares = spare_rng(plan.seed, step, plan.rank, micro).integers(size, size=(size, SPARES)).tolist()
-        for place, ((index, _), others) in enumerate(zip(items, spares, strict=True)):
-            rng = sample_rng(plan.seed, epoch, index)
-            first: SampleError | None = None
-            for candidate in (place, *others):
-                image, encoded = items[candidate]
-                try:
-                    pixels = decode(encoded.data, encoded.where)
-                except SampleError as error:
-                    first = first or error
-                    bad.append(BadSample(image, error.where, error.reason))
-                    continue
-                pixels, erase = self.transform(pixels, rng, epoch)
-                samples.append({"image": pixels, "label": encoded.label, "erase": erase})
-                break
-            else:
-                assert first is not None
-                raise first
+
+        def decoded() -> Iterator[tuple[int, int, Tensor]]:
+            """Index in the data set, label, image."""
+            for place, ((index, _), others) in enumerate(zip(items, spares, strict=True)):
+                first: SampleError | None = None
+                for candidate in (place, *others):
+                    image, encoded = items[candidate]
+                    try:
+                        yield index, encoded.label, decode(encoded.data, encoded.where)
+                        break
+                    except SampleError as error:
+                        first = first or error
+                        bad.append(BadSample(image, error.where, error.reason))
+                else:
+                    assert first is not None
+                    raise first
+
+        samples: list[Sample] = []
+        for group in grouped(decoded(), _bytes):
+            for index, label, image in group:
+                pixels, erase = self.transform(image, sample_rng(plan.seed, epoch, index), epoch)
+                samples.append({"image": pixels, "label": label, "erase": erase})
         return Loaded(stacked(samples), bad)
+
+
+def _bytes(decoded: tuple[int, int, Tensor]) -> int:
+    return decoded[2].nbytes
 
 
 def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[int, Encoded]]:
@@ -259,18 +269,27 @@ class _EvalStream(_Stream):
         stream, streams = self.rank * workers + worker, self.world_size * workers
         samples = _in_order(self.shards, list(range(len(self.shards.lengths)))[stream::streams], 0)
         while items := list(islice(samples, self.batch_size)):
-            good: list[Sample] = []
             bad: list[BadSample] = []
-            for index, encoded in items:
-                try:
-                    pixels = decode(encoded.data, encoded.where)
-                except SampleError as error:
-                    if self.on_bad == "error":
-                        raise
-                    bad.append(BadSample(index, error.where, error.reason))
-                    continue
-                good.append({"image": self.transform(pixels), "label": encoded.label})
+            good: list[Sample] = [
+                {"image": self.transform(image), "label": label}
+                for group in grouped(self._decoded(items, bad), _bytes)
+                for _, label, image in group
+            ]
             yield Loaded(stacked(good) if good else {}, bad)
+
+    def _decoded(
+        self, items: list[tuple[int, Encoded]], bad: list[BadSample]
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Index in the data set, label, image; what may be left out goes to `bad`."""
+        for index, encoded in items:
+            try:
+                image = decode(encoded.data, encoded.where)
+            except SampleError as error:
+                if self.on_bad == "error":
+                    raise
+                bad.append(BadSample(index, error.where, error.reason))
+            else:
+                yield index, encoded.label, image
 
 
 class StreamEvalLoader:

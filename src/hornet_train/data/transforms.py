@@ -20,6 +20,7 @@ from hornet_train.data.resampling import resize, resize_and_crop
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
 _ATTEMPTS = 10
+_WARM_UP = 100  # images after which each of a policy's operations has most likely come up
 
 
 def random_resized_crop_box(
@@ -163,6 +164,13 @@ class TrainTransform:
         for policy in self.policies:
             image = policy(image, rng)
         return image_of(pixels_of(image)), torch.from_numpy(np.array(box, dtype=np.int64))
+
+    def warm_up(self) -> None:
+        """Compile and load the policies' loops now: processes forked later share them."""
+        image, rng = torch.zeros(3, 8, 8, dtype=torch.uint8), np.random.default_rng(0)
+        for policy in self.policies:
+            for _ in range(_WARM_UP):
+                policy(image, rng)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from hornet_train.data.collate import Batch
-from hornet_train.data.loader import BadSample, EvalData, Loaded, TrainData
+from hornet_train.data.loader import EvalData, Loaded, TrainData
+from hornet_train.data.reader import BadSample
 from hornet_train.data.sampler import Plan
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World

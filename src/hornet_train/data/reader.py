@@ -1,0 +1,132 @@
+"""A worker's work: addresses in, samples out, what cannot be read told and replaced."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hornet_train.data.sampler import Address
+from hornet_train.errors import SampleError
+
+GROUP = 16  # images read before the first of them is transformed
+GROUP_BYTES = 16 << 20  # what they may take decoded, before the last of them
+_KEPT_BYTES = 4 * GROUP_BYTES
+
+T = TypeVar("T")
+
+
+class Samples(Protocol):
+    """What can be trained or evaluated on. Both methods are pure functions of their arguments."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, image: int) -> tuple[Tensor, Any]:
+        """Image number `image`, decoded, and its target.
+
+        Raises:
+            SampleError: it cannot be read.
+        """
+        ...
+
+    def make(self, address: Address, image: Tensor, target: Any) -> dict[str, Any]:
+        """Tensors and numbers of one sample, the same names and shapes for every sample.
+
+        Args:
+            address: where the sample stands, from which all its draws come.
+            image, target: what was read for it: number `address.index`, or a spare that stands in for it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """A sample that could not be read: its index, the path or description, and what is wrong with it."""
+
+    index: int
+    where: str
+    reason: str
+
+
+Item = tuple[dict[str, Any] | SampleError, list[BadSample]]
+
+
+class SampleReader(Dataset[Item]):
+    """Samples by their addresses, and beside each those that could not be read for it.
+
+    Errors are handed over as values: raised in a worker, one would arrive wrapped in a traceback.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitems__(self, addresses: list[Address]) -> list[Item]:
+        """As DataLoader asks for a batch."""
+        items: list[Item] = []
+        for group in grouped(map(self._read, addresses), _size):
+            for address, found, bad in group:
+                whole = found if isinstance(found, SampleError) else self.samples.make(address, *found)
+                items.append((whole, bad))
+        return items
+
+    def _read(self, address: Address) -> tuple[Address, tuple[Tensor, Any] | SampleError, list[BadSample]]:
+        bad: list[BadSample] = []
+        first: SampleError | None = None
+        for image in (address.index, *address.spares):
+            try:
+                return address, self.samples.read(image), bad
+            except SampleError as error:
+                first = first or error
+                bad.append(BadSample(image, error.where, error.reason))
+        assert first is not None
+        return address, first, bad
+
+
+def _size(read: tuple[Address, tuple[Tensor, Any] | SampleError, list[BadSample]]) -> int:
+    return 0 if isinstance(read[1], SampleError) else read[1][0].nbytes
+
+
+def grouped(decoded: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Several decoded images at a time, so that they can be transformed one after the other.
+
+    A decoder evicts what transforms need from a processor's caches, and the other way round; taking turns
+    image by image costs a tenth of a training image.
+
+    Args:
+        decoded: of what images are decoded when it is iterated over.
+        size: of one, in bytes.
+
+    Returns:
+        Lists of at most `GROUP`, each emptied when the next is asked for.
+    """
+    group: list[T] = []
+    held = 0
+    for one in decoded:
+        group.append(one)
+        held += size(one)
+        if len(group) == GROUP or held >= GROUP_BYTES:
+            yield group
+            group.clear()
+            held = 0
+    if group:
+        yield group
+
+
+def set_up_worker(_worker: int = 0) -> None:
+    """What a reading process does first."""
+    torch.set_num_threads(1)
+    gc.freeze()  # what the parent made is not looked through again, nor copied page by page for it
+    if platform.libc_ver()[0] == "glibc":
+        # malloc keeps the memory of decoded images for the next ones: the kernel clears every page that it
+        # hands out, which took as long as a quarter of their decoding
+        trim_threshold, mmap_threshold = -1, -3
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, _KEPT_BYTES)
+        libc.mallopt(mmap_threshold, 32 << 20)  # the greatest that it takes; larger blocks go back at once
