@@ -70,6 +70,17 @@ def test_resize_is_pillows_within_a_level(
         assert apart.float().mean() < 0.25
 
 
+@pytest.mark.parametrize("shape", [(1, 400_000), (400_000, 1), (3, 90_000)])
+def test_a_strip_of_pixels_fills_no_memory(shape: tuple[int, int]) -> None:
+    """1 x 1,000,000 pixels are 3 kB of PNG; with its short side 256, the rest of it takes 92 GB."""
+    pixels = np.zeros((*shape, 3), dtype=np.uint8)
+    middle = tuple(slice(side // 2 - 40, side // 2 + 40) if side > 80 else slice(None) for side in shape)
+    pixels[middle] = 200
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert (EvalTransform(64)(image) == 200).all()
+    assert EvalTransform(384)(image).shape == (3, 384, 384)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from([40, 400]), st.sampled_from(["bilinear", "bicubic"]))
 def test_a_part_of_the_resized_is_that_part(

@@ -81,7 +81,13 @@ def test_a_streamed_run_goes_on_where_it_was_and_keeps_its_streams(tmp_path: Pat
 
     code, _, err = command("hornet-train", *arguments, "data.workers=1", f"run_dir={folder}")
     assert code == 2
-    assert "streams" in err
+    assert "1 processes, 2 workers, 6 images at once -> 1 processes, 1 workers, 6 images at once" in err
+    assert "data.workers" in err
+    code, _, err = command(
+        "hornet-train", *arguments, "data.workers=2", "micro_batch_size=3", f"run_dir={folder}"
+    )
+    assert code == 2
+    assert "micro_batch_size" in err
     code, _, err = command("hornet-train", *arguments, "data.workers=3", f"run_dir={tmp_path}/other")
     assert code == 2
     assert "4 shards cannot be shared out evenly" in err

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,12 @@ from hornet_train.tasks.classification import Classification, ModelSpec
 class Sources:
     """Training and held-out images; None where there are none or none are needed.
 
-    `streams`: the shares that shards are dealt into, on which the order of the images depends; 0 for none.
+    `dealt`: by what number of what shards are dealt out, on which the order of a stream's images depends.
     """
 
     train: Source | Shards | None
     val: Source | Shards | None
-    streams: int = 0
+    dealt: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Sources:
                 for name, source in parts.items()
                 if source is not None
             },
-            **({"streams": self.streams} if self.streams else {}),
+            **({"dealt": dict(self.dealt)} if self.dealt else {}),
         }
 
 
@@ -85,7 +85,7 @@ def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] |
     assert not isinstance(data, EVALUATION_DATA), "these have builders/suites"
     if isinstance(data, FolderData):
         assert data.root is not None
-        train = FolderSource(data.root, data.train_dir) if training else None
+        train: Source | None = FolderSource(data.root, data.train_dir) if training else None
         val = _held_out(data) if data.val or not training else None
         if train is not None and val is not None:
             check_same_classes(train.classes, val.classes)
@@ -95,7 +95,11 @@ def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] |
         elif data.classes == "imagenet_22k":
             wnids = imagenet_22k_wnids()
             check_wnids(sources.classes, wnids, "the published ImageNet-22K label set")
-            sources = Sources(train and train.in_order(wnids), val)
+            train, val = (
+                source.in_order(wnids) if isinstance(source, FolderSource) else source
+                for source in (train, val)
+            )
+            sources = Sources(train, val)
         return sources
     if isinstance(data, TorchvisionData):
         assert data.root is not None

@@ -26,7 +26,7 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     world, plan, settings = trainer.world, trainer.plan, trainer.settings
     cost = measured(trainer.state.model, config.model.name, config.data.image_size)
     held_out = f"{samples_of(sources.val):,} held out" if sources.val is not None else "none held out"
-    why = f"shares of {sources.streams} streams" if sources.streams else "data.drop_last"
+    why = "shares of shards" if sources.dealt else "data.drop_last"
     left_out = f"; {plan.dropped:,} an epoch are left out ({why})" if plan.dropped else ""
     if isinstance(sources.train, FolderSource) and sources.train.ignored:
         left_out += f"; {sources.train.ignored:,} files that are no images"

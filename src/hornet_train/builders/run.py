@@ -122,7 +122,7 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         )
     plan, opening = train_data(sources.train, config, world, micro)
     if isinstance(plan, StreamPlan):
-        sources = replace(sources, streams=plan.streams)
+        sources = replace(sources, dealt=plan.dealt)
     settings, schedule = _resolve(config, plan, micro)
     grow = config.augment.grow_until.steps(
         steps_per_epoch=plan.steps_per_epoch, total_steps=settings.total_steps
@@ -162,6 +162,12 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
     before, now = json.loads(saved.texts.get("data.json", "{}")), sources.identity()
     if changed := [name for name, value in before.items() if now.get(name) != value]:
         told = "; ".join(f"{name}: {_brief(before[name])} -> {_brief(now.get(name))}" for name in changed)
+        if not forced and changed == ["dealt"]:
+            raise DataError(
+                f"{saved.folder} read shards that were dealt out otherwise ({told}): go on with the same "
+                "numbers (torchrun --nproc_per_node, data.workers, micro_batch_size), or all the same with "
+                "resume=force; then some images come twice in this epoch, and some not at all"
+            )
         if not forced:
             raise DataError(
                 f"{saved.folder} was trained on other images than the data group names now ({told}): "
@@ -175,6 +181,8 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
 def _brief(part: Any) -> str:
     """An entry of the images' identity in a few words."""
     if isinstance(part, dict):
+        if "sha256" not in part:
+            return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in part.items())
         return f"{part['samples']:,} images, {part['sha256'][:8]}"
     return f"{len(part):,} classes" if isinstance(part, list) else str(part or "none")
 

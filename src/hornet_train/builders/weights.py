@@ -87,9 +87,9 @@ def head_rows(path: Path) -> Tensor:
     except CheckpointError as error:  # which begins with the path
         raise ConfigError([f"init_map={error}"]) from error
     except OSError as error:
-        raise ConfigError([f"init_map={path}: cannot be read ({error.strerror})"]) from error
+        raise ConfigError([f"init_map={path}: cannot be read ({error.strerror}); check the path"]) from error
     except (ValueError, RuntimeError) as error:  # no numbers, or beyond 64 bits
-        raise ConfigError([f"init_map={path}: {error}"]) from error
+        raise ConfigError([f"init_map={path}: {error}; it takes one number a line, or a .pth"]) from error
 
 
 def load(

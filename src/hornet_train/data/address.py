@@ -47,13 +47,12 @@ class SampleDraws:
     """One generator for one sample after another; a new one each time is dearer than most draws."""
 
     def __init__(self) -> None:
-        self._bits = np.random.Philox(0)
-        self._generator = np.random.Generator(self._bits)
+        self._generator = np.random.Generator(np.random.Philox(0))
 
     def at(self, seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
         """`sample_rng` of the same address, until the next call: always the same object, turned to it."""
         key, counter = _named(seed, _Purpose.SAMPLE, epoch, index, repeat)
-        self._bits.state = {
+        self._generator.bit_generator.state = {
             "bit_generator": "Philox",
             "state": {"counter": counter, "key": key},
             "buffer": np.zeros(4, dtype=np.uint64),

@@ -62,9 +62,12 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
     """
     if not data:
         raise SampleError(where, "the file is empty (0 bytes)")
-    pixels = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
-    if pixels is None:
-        pixels = _decode_pillow(data, where)
+    try:
+        pixels = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
+        if pixels is None:
+            pixels = _decode_pillow(data, where)
+    except MemoryError as error:
+        raise SampleError(where, "takes more memory than there is", "scale it down or remove it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -77,15 +80,23 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         SampleError: the file cannot be read or decoded; the message names it.
     """
+    return decode(read_bytes(path), os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A file's content.
+
+    Raises:
+        SampleError: it cannot be read; the message names it.
+    """
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.read()
+            return file.read()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SampleError(
             os.fspath(path), f"cannot be read ({reason})", "check that it exists and its permissions"
         ) from error
-    return decode(data, os.fspath(path))
 
 
 def _decode_jpeg(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:

@@ -98,7 +98,9 @@ class Reading:
             **how,
         )
         batches = map(_raise_error, loader)
-        return _copied_ahead(batches, self.device) if self.device.type == "cuda" else _owned(batches)
+        if self.device.type == "cuda":
+            return _copied_ahead(batches, self.device)
+        return _owned(batches, self.workers * (self.prefetch + 1))
 
     def collate(self, on_bad: OnBad) -> _Collate:
         """What makes batches of a map-style data set's samples, each of whose workers has its turn."""
@@ -173,14 +175,21 @@ def _raise_error(loaded: Loaded | DataError) -> Loaded:
     return loaded
 
 
-def _owned(batches: Iterator[Loaded]) -> Iterator[Loaded]:
-    """Copies of what is lent. For CUDA, pinning is the copy."""
-    mapped: dict[int, torch.UntypedStorage] = {}  # not to map it again for the next one
+def _owned(batches: Iterator[Loaded], slots: int) -> Iterator[Loaded]:
+    """Copies of what is lent. For CUDA, pinning is the copy.
+
+    Args:
+        slots: of all workers, for one name; those in use stay mapped, others are let go.
+    """
+    mapped: dict[int, torch.UntypedStorage] = {}
     for loaded in batches:
         batch = dict(loaded.batch)
         for name in loaded.lent:
             storage = batch[name].untyped_storage()
-            mapped[storage.data_ptr()] = storage
+            mapped.pop(storage.data_ptr(), None)
+            mapped[storage.data_ptr()] = storage  # the newest last
+            while len(mapped) > slots * len(loaded.lent):
+                del mapped[next(iter(mapped))]
             # numpy's memory, see `mixing`
             batch[name] = torch.from_numpy(batch[name].numpy().copy(order="K"))
         yield Loaded(batch, loaded.bad)
@@ -190,7 +199,14 @@ def _copied_ahead(batches: Iterator[Loaded], device: torch.device) -> Iterator[L
     """Each batch on the device, the copy of the next one overlapping the work on the present one."""
     stream = torch.cuda.Stream(device)
     ready: Loaded | None = None
-    for loaded in batches:
+    failed: DataError | None = None
+    while True:
+        try:
+            loaded = next(batches, None)
+        except DataError as error:  # after the batch before it
+            loaded, failed = None, error
+        if loaded is None:
+            break
         with torch.cuda.stream(stream):
             coming = {name: value.to(device, non_blocking=True) for name, value in loaded.batch.items()}
         if ready is not None:
@@ -201,3 +217,5 @@ def _copied_ahead(batches: Iterator[Loaded], device: torch.device) -> Iterator[L
         ready = replace(loaded, batch=coming)
     if ready is not None:
         yield ready
+    if failed is not None:
+        raise failed

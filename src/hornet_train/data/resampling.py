@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hornet_train.data.pixels import Box, Interpolation, Pixels, image_of, pixels_of
 
+_MOST_BETWEEN = 1 << 26  # pixels, between the two passes of a resize
+
 
 def resize(
     image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic", box: Box | None = None
@@ -30,7 +32,11 @@ def resize(
     if box is None:
         if tuple(image.shape[1:]) == tuple(size):
             return image
-        return _resample(pixels_of(image), size, interpolation)
+        pixels = pixels_of(image)
+        if len(pixels) * size[1] > _MOST_BETWEEN and len(pixels) > size[0]:
+            # a very long column: its rows all widened first would not fit into memory
+            pixels = pixels_of(_resample(pixels, (size[0], pixels.shape[1]), interpolation))
+        return _resample(pixels, size, interpolation)
     top, left, height, width = box
     part = image.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
     return _resample(np.ascontiguousarray(part), size, interpolation)

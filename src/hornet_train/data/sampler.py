@@ -37,6 +37,24 @@ class Address:
     spares: tuple[int, ...] = ()
 
 
+def spares_of(images: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+    """For each of a step's images, some of its others, in the order in which they stand in for it.
+
+    Args:
+        images: int (size,); some may be there several times.
+
+    Returns:
+        `SPARES` numbers each, never its own; none where there is no other.
+    """
+    distinct, which = np.unique(images, return_inverse=True)
+    if len(distinct) < 2:
+        return [[] for _ in images]
+    others = rng.integers(len(distinct) - 1, size=(len(images), SPARES))
+    others += others >= which[:, None]
+    spares: list[list[int]] = distinct[others].tolist()
+    return spares
+
+
 class Plan(Protocol):
     """How a run's samples make steps."""
 
@@ -119,9 +137,11 @@ class EpochPlan:
         places = position * self.batch_size + np.arange(size)
         images = _order(self.seed, epoch, self.samples)[places // self.repeats]
         repeats = places % self.repeats
-        others = spare_rng(self.seed, step).integers(max(1, size - 1), size=(size, SPARES))
-        others += others >= np.arange(size)[:, None]  # never itself
-        spares = images[others % size].tolist() if size > 1 else [()]
+        rng = spare_rng(self.seed, step)
+        spares = spares_of(images, rng)
+        if not spares[0] and self.samples > 1:  # a step of one image alone
+            spares = [((images[0] + rng.integers(1, self.samples, size=SPARES)) % self.samples).tolist()]
+            spares *= size
         first, last = self._share(step)
         mine = [
             Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))

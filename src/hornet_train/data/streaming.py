@@ -16,6 +16,7 @@ from itertools import accumulate, islice
 from math import gcd
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -25,7 +26,7 @@ from hornet_train.data.dataset import Sample
 from hornet_train.data.decode import decode
 from hornet_train.data.loader import Loaded, OnBad, Reading
 from hornet_train.data.reader import BadSample, grouped
-from hornet_train.data.sampler import SPARES
+from hornet_train.data.sampler import spares_of
 from hornet_train.data.sources.shards import Encoded, Shards
 from hornet_train.data.transforms import EvalTransform, TrainTransform
 from hornet_train.errors import DataError, SampleError
@@ -76,6 +77,15 @@ class StreamPlan:
     @property
     def streams(self) -> int:
         return self.world_size * self.workers
+
+    @property
+    def dealt(self) -> dict[str, int]:
+        """On what the order of the images depends, beside the seed."""
+        return {
+            "processes": self.world_size,
+            "workers": self.workers,
+            "images_at_once": self.micro_batch_size,
+        }
 
     @property
     def samples(self) -> int:
@@ -178,9 +188,9 @@ class _TrainStream(_Stream):
         Raises:
             SampleError: none of these can.
         """
-        size, plan = len(items), self.plan
+        plan = self.plan
         bad: list[BadSample] = []
-        spares = spare_rng(plan.seed, step, plan.rank, micro).integers(size, size=(size, SPARES)).tolist()
+        spares = spares_of(np.arange(len(items)), spare_rng(plan.seed, step, plan.rank, micro))
 
         def decoded() -> Iterator[tuple[int, int, Tensor]]:
             """Index in the data set, label, image."""
@@ -222,12 +232,15 @@ def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[i
         if start >= length:
             start -= length
             continue
-        at = start
+        at, last = start, ""
         for encoded in islice(shards.read(shard, start), length - start):
             yield origins[shard] + at, encoded
-            at += 1
+            at, last = at + 1, f" (with {encoded.where})"
         if at != length:
-            error = DataError(f"shard {shard} of {len(origins) - 1} ends after {at:,} of {length:,} samples")
+            error = DataError(
+                f"shard {shard + 1} of {len(origins) - 1} ends after {at:,} of {length:,} samples{last}: it "
+                "has been written anew since this run started; start it again"
+            )
             error.of_one_rank = True
             raise error
         start = 0

@@ -20,6 +20,7 @@ from hornet_train.data.resampling import resize, resize_and_crop
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
 _ATTEMPTS = 10
+_LONGEST = 32  # times as long as wide
 _WARM_UP = 100  # images after which each of a policy's operations has most likely come up
 
 
@@ -202,6 +203,7 @@ class EvalTransform:
         size = self.image_size
         if size >= WARP_FROM:
             return image_of(pixels_of(resize(image, (size, size), self.interpolation)))
+        image = _central(image)
         height, width = image.shape[1:]
         short = int(size / self.crop_pct)
         if height <= width:
@@ -210,3 +212,11 @@ class EvalTransform:
             height, width = int(short * height / width), short
         top, left = round((height - size) / 2), round((width - size) / 2)
         return resize_and_crop(image, (height, width), (top, left, size, size), self.interpolation)
+
+
+def _central(image: Tensor) -> Tensor:
+    """The middle of a strip, of which no more is seen; scaled as a whole, one of a few kB fills a memory."""
+    height, width = image.shape[1:]
+    most = _LONGEST * min(height, width)
+    top, left = max(0, height - most) // 2, max(0, width - most) // 2
+    return image[:, top : top + most, left : left + most]

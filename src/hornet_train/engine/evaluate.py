@@ -40,9 +40,11 @@ def evaluate(
     sums = {name: Sums(device=world.device) for name in models}
     for model in models.values():
         world.share_buffers(model.eval())
-    bad = 0
+    bad, example = 0, ""
     for loaded in batches:
         bad += len(loaded.bad)
+        if loaded.bad:
+            example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"
         for name, model in models.items() if loaded.batch else ():
             with autocast(precision, world.device):
                 sums[name].add(**task.evaluate(model, loaded.batch))
@@ -52,7 +54,7 @@ def evaluate(
         model.train(training[name])
         known = {key for keys in world.gather(sums[name].names) for key in keys}  # some ranks have none
         if not known:
-            raise DataError(f"none of the {bad} samples could be read")
+            raise DataError(f"none of the {bad} samples could be read{example}; fetch them again")
         sums[name].add(**dict.fromkeys(sorted(known), 0.0))
         sums[name].reduce(world.all_reduce)
         totals = sums[name].read()

@@ -6,11 +6,10 @@ import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from hornet_train.data.decode import decode
+from hornet_train.data.decode import decode, read_bytes
 from hornet_train.errors import SampleError
 from hornet_train.prepare.crew import Mark
 
@@ -62,8 +61,6 @@ def examine(batch: Batch, mark: Mark) -> list[Good | str]:
             found.append(examine_file(path))
         except SampleError as error:
             found.append(error.reason)
-        except MemoryError:
-            found.append("cannot be decoded: not enough memory")
     return found
 
 
@@ -77,19 +74,6 @@ def examine_file(path: str) -> Good:
     _, height, width = decode(data, path).shape
     digest = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
     return Good(height, width, digest, _misnamed(data, path))
-
-
-def read_bytes(path: str) -> bytes:
-    """A file's content.
-
-    Raises:
-        SampleError: it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror or error})"
-        raise SampleError(path, reason, "check that it exists and its permissions") from error
 
 
 def _misnamed(data: bytes, path: str) -> str:

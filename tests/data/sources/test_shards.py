@@ -222,6 +222,13 @@ def test_tars_are_scanned_once_and_again_when_they_change(
     assert changed.fingerprint != first.fingerprint
 
 
+def test_a_tar_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "train-0.tar").symlink_to(tmp_path / "away.tar")
+    for read in (open_shards, HubSource):
+        with pytest.raises(DataError, match=r"train-0\.tar: cannot be read"):
+            read(str(tmp_path / "train-*.tar"), "train")
+
+
 def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "train.tar", "w") as file:
         add(file, "a.json", b'{"label": 1, "caption": "a cat"}')

@@ -153,6 +153,15 @@ def test_the_22k_labels_are_those_of_the_published_map() -> None:
     assert rest == sorted(rest)
 
 
+def test_a_link_round_in_a_circle_is_a_fault(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "train" / name / "below").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "train" / name / "below" / "1.png")
+    (tmp_path / "train" / "a" / "below" / "loop").symlink_to(tmp_path / "train" / "a")
+    with pytest.raises(DataError, match=r"a/below/loop is .*a once more.*remove the link"):
+        FolderSource(tmp_path, "train")
+
+
 def test_another_order_of_the_labels(root: Path) -> None:
     source = FolderSource(root, "train").in_order(("größe 狗", "cat"))
     assert _pixels(source) == [(20, 0), (10, 1), (11, 1), (12, 1)]

@@ -14,6 +14,8 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hornet-train"
 
 
+def place_of(kind: str, key: bytes) -> Path:
+    """Where something is kept, by a key of any length."""
+    return cache_folder() / kind / hashlib.sha256(key).hexdigest()[:32]
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[bool]:
+    """Held by one process of this machine at a time; the others wait. False where nothing can be kept."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(place.parent / f"{place.name[0]}.lock", "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        _log.warning("scans are not kept: %s cannot be written (%s)", place.parent, error.strerror)
+        yield False
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield True
+
+
 def scan_cached(folder: Path, *, cached_from: int = CACHED_FROM) -> tuple[Tree, Path | None]:
     """The tree of a folder, from the cache where that still holds.
 
@@ -50,16 +72,10 @@ def scan_cached(folder: Path, *, cached_from: int = CACHED_FROM) -> tuple[Tree, 
     Raises:
         OSError: `folder` cannot be listed.
     """
-    absolute = os.path.realpath(folder)
-    place = cache_folder() / "scans" / hashlib.sha256(os.fsencode(absolute)).hexdigest()[:32]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(place.with_suffix(".lock"), "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        _log.warning("scans are not kept: %s cannot be written (%s)", place.parent, error.strerror)
-        return scan(folder), None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    place = place_of("scans", os.fsencode(os.path.realpath(folder)))
+    with locked(place) as writable:
+        if not writable:
+            return scan(folder), None
         if (kept := load(place)) is not None and _holds(kept, folder):
             return kept, place
         begin = time.time_ns()

@@ -117,7 +117,7 @@ def class_names(
     """
     distinct = np.unique(labels)
     if not len(distinct):
-        raise DataError(f"{where} has no samples")
+        raise DataError(f"{where} has no samples; choose another split, or fetch it again")
     low, high = int(distinct[0]), int(distinct[-1])
     if low < 0:
         raise DataError(
@@ -127,7 +127,8 @@ def class_names(
     if known is not None:
         if high >= len(known):
             raise DataError(
-                f"{where} has a sample labelled {high}, but there are {len(known)} classes, from 0 on"
+                f"{where} has a sample labelled {high}, but there are {len(known)} classes, from 0 on; "
+                "mend the labels, or the class names that are stored with them"
             )
         return tuple(known)
     if len(distinct) != high + 1:

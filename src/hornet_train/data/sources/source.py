@@ -34,7 +34,7 @@ class Source(Protocol):
         with -1.
 
         Raises:
-            DataError: it cannot be read or decoded; the message names it.
+            SampleError: it cannot be read or decoded; the message names it.
         """
 
     def locate(self, index: int) -> str:

@@ -72,7 +72,9 @@ class _Tables(ABC):
         needed = {name.partition(".")[0] if name not in first.names else name for name in self._wanted}
         for path, (_, _, schema) in zip(self._paths, heads, strict=True):
             if absent := needed - set(schema.names):
-                raise DataError(f"{path} has no column {', '.join(sorted(absent))}, unlike {self._paths[0]}")
+                raise DataError(
+                    f"{path} has no column {', '.join(sorted(absent))}, unlike {self._paths[0]}; remove one"
+                )
         names = self._columns.names
         if names is None and index is not None:
             names = index.classes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import logging
 import os
 import zipfile
@@ -15,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hornet_train.data.sources.cache import cache_folder
+from hornet_train.data.sources.cache import locked, place_of
+from hornet_train.data.sources.hub_errors import shard_told
 from hornet_train.data.sources.shards import Encoded
 from hornet_train.errors import DataError
 
@@ -78,22 +77,22 @@ def indexed(paths: Sequence[str], scan: Scan) -> TarIndex:
     Raises:
         DataError: a tar cannot be read.
     """
-    paths = tuple(os.path.realpath(path) for path in paths)
-    stamps = [(path, (found := os.stat(path)).st_size, found.st_mtime_ns) for path in paths]
-    place = cache_folder() / "tars" / f"{hashlib.sha256(repr(stamps).encode()).hexdigest()[:32]}.npz"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(place.with_suffix(".lock"), "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        _log.warning("scans are not kept: %s cannot be written (%s)", place.parent, error.strerror)
-        return _scanned(paths, scan)
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (kept := _load(place, paths)) is not None:
+    stamps = []
+    for path in paths:
+        with shard_told(path):
+            found = os.stat(path)
+        stamps.append((os.path.realpath(path), found.st_size, found.st_mtime_ns))
+    paths = tuple(path for path, _, _ in stamps)
+    told = repr(stamps)
+    place = place_of("tars", repr(paths).encode(errors="surrogateescape")).with_suffix(".npz")
+    with locked(place) as writable:
+        if not writable:
+            return _scanned(paths, scan)
+        if (kept := _load(place, paths, told)) is not None:
             return kept
         index = _scanned(paths, scan)
         try:
-            _keep(index, place)
+            _keep(index, place, told)
         except OSError as error:
             _log.warning("the scan of %s, ... is not kept in %s (%s)", paths[0], place, error.strerror)
         return index
@@ -119,17 +118,19 @@ def _scanned(paths: tuple[str, ...], scan: Scan) -> TarIndex:
 _ARRAYS = ("counts", "offsets", "sizes", "labels", "names", "ends")
 
 
-def _load(place: Path, paths: tuple[str, ...]) -> TarIndex | None:
-    """A kept index; None where there is none, or not a whole one."""
+def _load(place: Path, paths: tuple[str, ...], stamps: str) -> TarIndex | None:
+    """A kept index; None where there is none, not a whole one, or one of tars that have changed since."""
     try:
         with np.load(place) as arrays:
+            if arrays["stamps"].item() != stamps:
+                return None
             return TarIndex(paths, **{name: arrays[name] for name in _ARRAYS})
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
 
 
-def _keep(index: TarIndex, place: Path) -> None:
+def _keep(index: TarIndex, place: Path, stamps: str) -> None:
     """Written beside and renamed."""
     beside = place.with_name(f"{place.stem}.{os.getpid()}.tmp.npz")
-    np.savez(beside, **{name: getattr(index, name) for name in _ARRAYS})
+    np.savez(beside, stamps=np.array(stamps), **{name: getattr(index, name) for name in _ARRAYS})
     os.replace(beside, place)

@@ -123,8 +123,14 @@ def _list_class(folder: Path, name: str) -> _Listed:
 
     images: list[bytes] = []
     folders: dict[str, Stamp] = {}
+    met: dict[tuple[int, int], str] = {}
     ignored = 0
     for place, below, files in os.walk(folder / name, onerror=unreadable, followlinks=True):
+        found = os.stat(place)
+        if (first := met.setdefault((found.st_dev, found.st_ino), place)) != place:
+            faults.append(f"{place} is {first} once more, by a symbolic link; remove the link")
+            below.clear()
+            continue
         below[:] = sorted(entry for entry in below if not entry.startswith("."))
         folders[os.path.relpath(place, folder)] = stamp(place)
         inside = os.path.relpath(place, folder / name)

@@ -40,7 +40,7 @@ def read_val_labels(path: Path, wnids: Sequence[str]) -> dict[str, int]:
         raise DataError(f"data.val_labels={path}: is no text file ({error})") from error
     lines = [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
     if not lines:
-        raise DataError(f"data.val_labels={path}: is empty")
+        raise DataError(f"data.val_labels={path}: is empty; fetch it again")
     first = lines[0][1]
     if first.isdigit():
         return _collected(path, _ground_truth(lines, wnids, path.parent / "meta.mat"))

@@ -59,7 +59,7 @@ class RealSource:
             )
         taken = [i for i, given in enumerate(lists, 1) if given]
         if not taken:
-            raise DataError(f"{labels}: no image has a label")
+            raise DataError(f"data.labels={labels}: no image has a label; give ReaL's real.json")
         self.left_out = len(lists) - len(taken)
         self._folder = folder
         self._paths = PackedPaths(paths[i] for i in taken)
@@ -94,7 +94,9 @@ def _read(path: Path, classes: int) -> list[list[int]]:
         raise DataError(f"data.labels={path}: is not a list of label lists, one an image, as real.json is")
     wrong = [i for i, given in enumerate(lists, 1) if not all(_is_label(label, classes) for label in given)]
     if wrong:
-        raise DataError(f"data.labels={path}: labels that are not 0..{classes - 1}, of {_names(wrong)}")
+        raise DataError(
+            f"data.labels={path}: labels that are not 0..{classes - 1}, of {_names(wrong)}; fetch it again"
+        )
     return lists
 
 

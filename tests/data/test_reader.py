@@ -1,0 +1,63 @@
+"""Images decoded several at a time: how many are held, and that nothing but the time changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hornet_train.data.reader import GROUP, GROUP_BYTES, grouped
+
+SIZES = st.one_of(st.integers(0, 2 << 20), st.integers(0, 3 * GROUP_BYTES))
+
+
+@given(st.lists(SIZES, max_size=60))
+def test_no_more_is_decoded_than_a_group_may_hold(sizes: list[int]) -> None:
+    decoded: list[int] = []
+
+    def decoding() -> Iterator[int]:
+        for size in sizes:
+            decoded.append(size)
+            yield size
+
+    seen: list[int] = []
+    last: list[int] = []
+    for group in grouped(decoding(), int):
+        assert group is last or not last  # the one before was emptied, its images can be freed
+        last = group
+        assert decoded == seen + group, "decoded ahead of the group"
+        assert 1 <= len(group) <= GROUP
+        assert sum(group[:-1]) < GROUP_BYTES
+        seen += group
+    assert seen == sizes
+
+
+WARM = """
+import sys, numpy as np, torch
+from hornet_train.data.policies import parse_policy
+from hornet_train.data.transforms import TrainTransform
+policy = parse_policy("rand-m9-mstd0.5-inc1", (124, 116, 104), "bicubic")
+transform = TrainTransform(32, policies=(policy,))
+assert "numba" not in sys.modules, "imported by those who do not augment"
+transform.warm_up()
+from numba.core.dispatcher import Dispatcher
+import gc
+kernels = [one for one in gc.get_objects() if isinstance(one, Dispatcher)]
+loaded = sum(len(one.overloads) for one in kernels if one.py_func.__module__.startswith("hornet_train"))
+image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (90, 60, 3)).astype(np.uint8))
+for seed in range(300):
+    transform(image.permute(2, 0, 1), np.random.default_rng(seed))
+again = [one for one in gc.get_objects() if isinstance(one, Dispatcher)]
+after = sum(len(one.overloads) for one in again if one.py_func.__module__.startswith("hornet_train"))
+print(loaded, after)
+"""
+
+
+def test_once_warm_nothing_is_left_to_compile() -> None:
+    """What a worker compiles or loads itself, every worker does, and keeps a copy of."""
+    done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, check=True)
+    loaded, after = map(int, done.stdout.split())
+    assert loaded == after >= 13
