@@ -41,11 +41,15 @@ def test_bench_tells_ratios(pictures: Path, tmp_path: Path, command: Command) ->
     code, out, err = command("hornet-data", "bench", "--without-timm", *flags)
     assert code == 0, err
     found = {one["what"]: one for one in json.loads(file.read_text())}
-    assert len(found) == 3
+    assert len(found) == 5
+    assert found["training loader : bare JPEG decode"]["ours"] > 0
     train = found["training image : bare JPEG decode"]
     assert train["ratio"] == pytest.approx(train["ours"] / train["other"])
     assert train["ours"] > train["other"] > 0
     assert "first batch : at 90 % of an epoch" in out
+    code, _, err = command("hornet-data", "bench", "--without-timm", *flags[:-1], f"{tmp_path}/no/x.json")
+    assert code == 2
+    assert "there is no folder" in err
     if int(PIL.__version__.split(".")[0]) >= 13:
         code, _, err = command("hornet-data", "bench", *flags)
         assert code == 2

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, reads, wait_for
 
+from hornet_train.data.sources.classes import timm_list
 from hornet_train.prepare.known import IMAGENET_1K
 
 Command = Callable[..., tuple[int, str, str]]
@@ -44,7 +45,7 @@ def test_a_whole_tree_is_usable(check: Command, tmp_path: Path) -> None:
     assert "train: 15 of 15 images decode, 0 damaged" in out
     assert out.splitlines()[-1] == "usable"
     assert "warning" not in out
-    assert not (tmp_path / "lists").exists()
+    assert list((tmp_path / "lists").iterdir()) == []
 
 
 def test_every_kind_of_damage_is_listed_and_too_much_is_unusable(check: Command, tmp_path: Path) -> None:
@@ -86,12 +87,38 @@ def test_one_damaged_file_in_a_thousand_is_usable(check: Command, tmp_path: Path
     code, out, err = check(root)
     assert (code, err) == (0, "")
     assert "no val/" in out
-    last = "usable: training replaces the 1 damaged (at most 0.1% of a split) by other samples"
+    last = "usable: training replaces the 1 damaged (at most 0.1%) by other samples"
     assert out.splitlines()[-1] == last
     (root / "train" / "a" / "8.png").write_bytes(b"")
     code, out, _ = check(root)
     assert code == 2
     assert "2 of 1,000 images in train/ are damaged, more than 0.1%" in out.splitlines()[-1]
+
+
+def test_a_damaged_file_in_val_would_end_an_evaluation(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    (root / "val" / "coffee" / "00.png").write_bytes(b"")
+    code, out, _ = check(root)
+    assert code == 2
+    assert "1 of 15 images in val/ are damaged" in out.splitlines()[-1]
+    assert "data.on_bad=skip" in out.splitlines()[-1]
+    assert [*damaged(tmp_path / "lists" / "bad.csv")] == ["00.png"]
+    (root / "val" / "coffee" / "00.png").unlink()
+    assert check(root)[0] == 0
+    assert not (tmp_path / "lists" / "bad.csv").exists(), "the list of a check that is over"
+
+
+def test_the_list_replaces_no_other_file(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    image = root / "train" / "coffee" / "00.png"
+    before = image.read_bytes()
+    code, _, err = check(root, "--csv", str(image))
+    assert code == 2
+    assert "no list of damaged files" in err
+    assert image.read_bytes() == before
+    code, _, err = check(root, "--csv", str(image / "bad.csv"))
+    assert code == 2
+    assert "cannot be written" in err
 
 
 def test_a_reader_that_is_killed_does_not_end_the_check(tmp_path: Path) -> None:
@@ -150,11 +177,37 @@ def test_a_flat_val_needs_its_labels(check: Command, tmp_path: Path) -> None:
     assert "val: 5 images without class folders" in out
     assert "val/ has no class folders and no labels file" in out.splitlines()[-1]
     labels = root / "LOC_val_solution.csv"
-    labels.write_text("ImageId,PredictionString\n")
+    labels.write_text("completely wrong\n")
+    code, out, _ = check(root)
+    assert code == 2
+    assert f"data.val_labels={labels}" in out.splitlines()[-1]
+    names = [file.stem for file in (root / "val").iterdir()]
+    rows = [f"{name},n01440764 1 2 3 4" for name in names]
+    labels.write_text("\n".join(["ImageId,PredictionString", *rows]))
     code, out, _ = check(root)
     assert code == 0
     assert f"val: for its labels set data.val_labels={labels}" in out
     assert "val: 5 of 5 images decode" in out
+
+
+def test_a_set_for_evaluation_is_usable_as_one(check: Command, tmp_path: Path) -> None:
+    root = tmp_path / "imagenet-a"
+    for wnid in timm_list("imagenet_a_synsets.txt"):
+        (root / wnid).mkdir(parents=True)
+        (root / wnid / "1.jpg").touch()
+    code, out, _ = check(root, "--no-decode")
+    assert code == 0
+    assert f"usable: an evaluation set, hornet-eval data=imagenet_a data.root={root}" in out.splitlines()[-1]
+
+
+def test_splits_of_other_names_are_no_classes(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    (root / "train").rename(root / "training")
+    (root / "val").rename(root / "validation")
+    code, _, err = check(root)
+    assert code == 2
+    assert "are these the splits? --splits training,validation" in err
+    assert check(root, "--splits", "training,validation")[0] == 0
 
 
 def test_a_split_alone_and_class_folders_alone(check: Command, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, wait_for
 
 from hornet_train.data.address import epoch_order
-from hornet_train.data.sources import FolderSource
+from hornet_train.data.sources import FolderSource, imagenet_wnids
+from hornet_train.data.sources.shards import open_shards
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -190,6 +191,30 @@ def test_a_damaged_image_stops_or_is_left_out(pack: Command, photos: Path, tmp_p
     assert row["reason"].startswith("cannot be decoded")
 
 
+def test_loose_images_are_packed_by_their_labels_file(command: Command, photos: Path, tmp_path: Path) -> None:
+    val = tmp_path / "flat" / "val"
+    val.mkdir(parents=True)
+    files = sorted((photos / "train").rglob("*.jpg"))[:6]
+    for i, file in enumerate(files):
+        shutil.copy(file, val / f"ILSVRC2012_val_{i:08d}.jpg")
+    (val / "readme.txt").touch()
+    labels = tmp_path / "flat" / "val_labels.txt"
+    labels.write_text("\n".join(f"ILSVRC2012_val_{i:08d} {100 * i}" for i in range(6)))
+    flags = ("--format", "parquet", "--shards", "2", "--split", "val", "--workers", "1")
+    code, _, err = command("hornet-data", "pack", str(val.parent), str(tmp_path / "out"), *flags)
+    assert code == 2
+    assert "--val-labels" in err
+    code, out, err = command(
+        "hornet-data", "pack", str(val.parent), str(tmp_path / "out"), *flags, "--val-labels", str(labels)
+    )
+    assert (code, err) == (0, "")
+    assert "val: not packed: 1 file: named .txt" in out
+    shards = open_shards(str(tmp_path / "out"), "val")
+    assert shards.classes == imagenet_wnids()
+    read = {(one.data, one.label) for shard in range(2) for one in shards.read(shard, 0)}
+    assert read == {(file.read_bytes(), 100 * i) for i, file in enumerate(files)}
+
+
 def test_a_disk_without_room_is_told(photos: Path, tmp_path: Path) -> None:
     def little_room() -> None:  # as a full disk: a write past it fails
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -214,7 +239,7 @@ def test_a_disk_without_room_is_told(photos: Path, tmp_path: Path) -> None:
         (("--format", "parquet", "--shards", "22"), "--shards 22: there are 21 images only"),
         (("--format", "parquet", "--shards", "2", "--shard-size", "1MB"), "not allowed with argument"),
         (("--format", "parquet", "--shard-size", "big"), "'big' is not a size such as 512MB"),
-        (("--format", "parquet", "--split", "val"), "val is not a folder; set --split to one of those in"),
+        (("--format", "parquet", "--split", "val"), "val does not exist; set --split to a folder in"),
         ((), "the following arguments are required: --format"),
     ],
 )

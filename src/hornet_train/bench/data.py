@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,6 +39,8 @@ ERASE = 0.25
 BATCH = 32
 _CPU = torch.device("cpu")
 _SEED = 0
+_FILES = 1600  # that the loaders read in a round
+_DECODED = 400  # of these, that one process does
 _WARM = 2  # batches before the clock starts
 _LONG = 1_281_167  # samples of the epoch that is resumed in
 
@@ -64,10 +67,11 @@ def measure(
     """Everything, some minutes.
 
     Args:
-        root: holds `train/<class>/`.
+        root: holds `train/<class>/`, of which at most 1,600 images are read.
         workers: reading processes of each loader.
         rounds: how often each is measured.
-        against_timm: whether timm's loader is measured too.
+        against_timm: whether timm's loader is measured too; otherwise the loaders are told beside what the
+            processes would decode alone.
         say: told what is being measured.
 
     Raises:
@@ -78,19 +82,28 @@ def measure(
             f"timm's RandAugment raises under Pillow {PIL.__version__} where posterize reaches 0 bits: run "
             "with Pillow 12 (make bench-data does), or leave timm out with --without-timm"
         )
-    source = FolderSource(root, "train")
+    source = _First(FolderSource(root, "train"))
     if len(source) < BATCH * (_WARM + 1):
         raise DataError(f"{root}/train has {len(source)} images; a measurement takes {BATCH * (_WARM + 1)}")
+    jpegs = list(islice(filter(partial(_is_jpeg, source), range(len(source))), _DECODED))
+    if len(jpegs) < BATCH:
+        raise DataError(
+            f"{root}/train has {len(jpegs)} sound JPEGs among its first {len(source):,} images, and a batch "
+            f"has {BATCH}: the bare decode is that of JPEGs; give another folder, or none"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         say("one process: decode, and a training image from file to tensor")
         with ProcessPoolExecutor(1, get_context("fork"), initializer=set_up_worker) as process:
-            results = process.submit(_of_one_process, source, rounds).result()
-        if against_timm:
-            for training in (True, False):
-                say(f"loaders, {workers} workers: {'training' if training else 'evaluation'}")
+            results = process.submit(_of_one_process, source, jpegs, rounds).result()
+        for training in (True, False):
+            say(f"loaders, {workers} workers: {'training' if training else 'evaluation'}")
+            if against_timm:
                 results.append(_loaders(source, root, workers, rounds, training=training))
+            else:
+                rate = max(1, workers) * 1e6 / results[0].other
+                results.append(_loader_alone(source, workers, rounds, rate, training=training))
         say("the first batch of an epoch, and after a resume at 90 % of it")
         return [*results, _first_batches(source, workers, rounds)]
     finally:
@@ -110,16 +123,42 @@ def _ratio(what: str, unit: str, ours: list[float], other: list[float]) -> Ratio
     return Ratio(what, unit, median(ours), median(other), median(ratios), min(ratios), max(ratios))
 
 
-def _of_one_process(source: FolderSource, rounds: int) -> list[Ratio]:
+class _First:
+    """The first images of a folder."""
+
+    def __init__(self, source: FolderSource) -> None:
+        self.source = source
+        self.classes = source.classes
+        self.fingerprint = source.fingerprint
+
+    def __len__(self) -> int:
+        return min(len(self.source), _FILES)
+
+    def read(self, index: int) -> tuple[Tensor, int]:
+        return self.source.read(index)
+
+    def locate(self, index: int) -> str:
+        return self.source.locate(index)
+
+
+def _is_jpeg(source: Source, index: int) -> bool:
+    """Whether the bare decoder takes it."""
+    try:
+        simplejpeg.decode_jpeg(Path(source.locate(index)).read_bytes(), "RGB")
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _of_one_process(source: Source, chosen: list[int], rounds: int) -> list[Ratio]:
     """Microseconds an image, of one process that does what a reading one does, batch by batch.
 
     Within a round, too, the three take turns.
     """
-    chosen = range(min(len(source), 400))
-    files = [Path(source.locate(index)).read_bytes() for index in chosen]
+    files = {index: Path(source.locate(index)).read_bytes() for index in chosen}
     train = SampleReader(TrainSamples(source, train_transform(), _SEED))
     evaluation = SampleReader(EvalSamples(source, EvalTransform(SIZE)))
-    work: dict[str, Callable[[int, range], object]] = {
+    work: dict[str, Callable[[int, list[int]], object]] = {
         "decode": lambda _, batch: [simplejpeg.decode_jpeg(files[i], "RGB").shape for i in batch],
         "train": lambda epoch, batch: train.__getitems__([Address(epoch, i) for i in batch]),
         "eval": lambda _, batch: evaluation.__getitems__([Address(0, i) for i in batch]),
@@ -141,7 +180,14 @@ def _of_one_process(source: FolderSource, rounds: int) -> list[Ratio]:
     ]
 
 
-def _loaders(source: FolderSource, root: Path, workers: int, rounds: int, *, training: bool) -> Ratio:
+def _loader_alone(source: Source, workers: int, rounds: int, decoded: float, *, training: bool) -> Ratio:
+    """Beside `decoded`, the images that the processes would decode in a second if they did nothing else."""
+    ours = [_images_per_second(_ours(source, workers, training)) for _ in range(rounds)]
+    what = "training" if training else "evaluation"
+    return _ratio(f"{what} loader : bare JPEG decode", "images/s", ours, [decoded] * rounds)
+
+
+def _loaders(source: Source, root: Path, workers: int, rounds: int, *, training: bool) -> Ratio:
     ours: list[float] = []
     timms: list[float] = []
     for round_ in range(rounds):
@@ -164,7 +210,7 @@ def _images_per_second(batches: Iterator[Tensor]) -> float:
     return images / (end - begin)
 
 
-def _ours(source: FolderSource, workers: int, training: bool) -> Iterator[Tensor]:
+def _ours(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
     """Normalised batches, with random erasing in training."""
     reading, normalize = Reading(_CPU, workers), Normalize()
     loaded: Iterator[Loaded]
@@ -184,8 +230,10 @@ def _timms(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
     from timm.data import create_dataset, create_loader
 
     how: dict[str, Any] = {"auto_augment": RECIPE, "re_prob": ERASE, "re_mode": "pixel"} if training else {}
+    dataset = create_dataset("", root=str(root / "train"), split="train")
+    dataset.reader.samples = dataset.reader.samples[:_FILES]
     loader = create_loader(
-        create_dataset("", root=str(root / "train"), split="train"),
+        dataset,
         input_size=(3, SIZE, SIZE),
         batch_size=BATCH,
         is_training=training,
@@ -225,7 +273,7 @@ class _Repeated:
         return self.source.fingerprint
 
 
-def _first_batches(source: FolderSource, workers: int, rounds: int) -> Ratio:
+def _first_batches(source: Source, workers: int, rounds: int) -> Ratio:
     samples = TrainSamples(_Repeated(source), train_transform(), _SEED)
     plan = EpochPlan(_LONG, BATCH, BATCH, 0, 1, _SEED, drop_last=True)
     begins = {"start": 0, "resumed": plan.steps_per_epoch * 9 // 10}

@@ -9,6 +9,7 @@ from typing import get_args
 from hornet_train.builders.data import build_sources
 from hornet_train.config.data_schema import RealData, SetData, SuiteData
 from hornet_train.config.schema import EvalConfig, EvaluationSet
+from hornet_train.data.sources.listing import check_folder
 from hornet_train.data.suites import Suite, find_set, open_set, usual_places
 from hornet_train.errors import DataError
 
@@ -41,9 +42,7 @@ def build_suites(
 
 
 def _below(root: Path, asked: tuple[EvaluationSet, ...] | str) -> tuple[list[Suite], list[EvaluationSet]]:
-    if not root.is_dir():
-        state = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"data.root={root} {state}; give the folder that holds the sets' folders")
+    check_folder(root, "give the folder that holds the sets' folders", "data.root=")
     names: tuple[EvaluationSet, ...] = get_args(EvaluationSet) if isinstance(asked, str) else asked
     places = {name: find_set(root, name) for name in names}
     missing = [name for name, place in places.items() if place is None]

@@ -33,7 +33,8 @@ Commands; hornet-data <command> --help tells more:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
-    after = "; the same command starts again, and keeps what pack has finished"
+    given = sys.argv[1:] if arguments is None else arguments
+    after = "; the same command goes on with what is finished" if given[:1] == ["pack"] else ""
     run_command(_work, _answer_questions, arguments, after_interrupt=after, needs_timm=False)
 
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from hornet_train.cli.flags import Parser, add_workers, whole
+from hornet_train.errors import ConfigError
 
 DESCRIPTION = """\
 Measures the data pipeline on JPEGs of 500 x 375 pixels and 75 kB: a training image against the bare
@@ -30,7 +31,7 @@ def parser() -> Parser:
         "--images",
         type=Path,
         metavar="ROOT",
-        help="a folder with train/<class>/ (default: pictures are made)",
+        help=f"a folder with train/<class>/, of which {_FILES:,} are read (default: pictures are made)",
     )
     made.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="of each side (default: 5)")
     made.add_argument("--without-timm", action="store_true", help="leave the comparison with timm out")
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
 
     Raises:
         DataError: there are no images, or timm cannot run here.
+        ConfigError: the figures cannot be written where they should.
     """
     from hornet_train._timm import import_timm
     from hornet_train.bench.data import Ratio, measure
@@ -51,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
     from hornet_train.track.console import ConsoleSink
     from hornet_train.track.files import write_json
 
+    if options.json is not None and not options.json.expanduser().parent.is_dir():
+        raise ConfigError(f"--json={options.json}: there is no folder {options.json.parent}; make it first")
     import_timm()
     console = ConsoleSink(1, 1, interactive=False)
 
@@ -82,4 +86,7 @@ def run(options: argparse.Namespace) -> None:
     ]
     console.table(f"{options.workers} workers, medians of {options.rounds} rounds", columns, rows)
     if options.json is not None:
-        write_json(options.json, [one.as_json() for one in found])
+        try:
+            write_json(options.json.expanduser(), [one.as_json() for one in found])
+        except OSError as error:
+            raise ConfigError(f"--json={options.json} cannot be written ({error.strerror})") from error

@@ -11,8 +11,8 @@ from hornet_train.errors import ConfigError, DataError
 DESCRIPTION = """\
 Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its layout, which known
 data set it is, whether train and val have the same classes, class names that are nearly the same, and
-every file, decoded. Ends with exit code 0 where it can be trained on (up to 0.1% of the files may be
-damaged: training replaces them), with 2 where it cannot; the last line says why."""
+every file, decoded. Ends with exit code 0 where it can be trained on (up to 0.1% of the training files
+may be damaged: training replaces them), with 2 where it cannot; the last line says why."""
 
 EXAMPLES = """\
   # ImageNet, with every core
@@ -32,7 +32,7 @@ def parser() -> Parser:
         type=names,
         default=("train", "val"),
         metavar="NAMES",
-        help="folders in ROOT, comma-separated (default: train,val)",
+        help="folders in ROOT, comma-separated, that of the training images first (default: train,val)",
     )
     add_workers(made)
     made.add_argument(

@@ -22,8 +22,9 @@ EXAMPLES = """\
   hornet-data pack /data/imagenet /data/imagenet-parquet --format parquet
   # tar shards, images made smaller, 256 shards: can be shared out among 8 GPUs with 8 workers each
   hornet-data pack /data/imagenet /data/imagenet-tar --format webdataset --shorter-side 512 --shards 256
-  # the validation images
-  hornet-data pack /data/imagenet /data/imagenet-parquet --format parquet --split val"""
+  # the validation images, from class folders or loose
+  hornet-data pack /data/imagenet /data/imagenet-parquet --format parquet --split val
+  hornet-data pack /data/imagenet /data/imagenet-parquet --format parquet --split val --val-labels val.txt"""
 
 _SHARD_SIZE = 512 * 10**6
 _QUALITY = 95
@@ -36,6 +37,12 @@ def parser() -> Parser:
     made.add_argument("out", metavar="OUT", type=Path, help="the folder for the shards; made if need be")
     made.add_argument("--format", choices=("parquet", "webdataset"), required=True, help="kind of shards")
     made.add_argument("--split", type=_split, default="train", metavar="NAME", help="default: train")
+    made.add_argument(
+        "--val-labels",
+        type=Path,
+        metavar="FILE",
+        help="the labels of ImageNet's loose validation images, as data.val_labels= takes them",
+    )
     shards = made.add_mutually_exclusive_group()
     shards.add_argument("--shard-size", type=size, metavar="SIZE", help="of a shard, about (default: 512MB)")
     shards.add_argument("--shards", type=whole(1, 99_999), metavar="N", help="exactly so many instead")
@@ -97,6 +104,7 @@ def run(options: argparse.Namespace) -> None:
             seed=options.seed,
             on_bad=options.on_bad,
         ),
+        labels=options.val_labels,
         workers=options.workers,
         timeout=options.timeout,
         say=ConsoleSink(1, 1, interactive=False).say,

@@ -26,7 +26,7 @@ def parser() -> Parser:
     made.add_argument("--out", type=Path, default=Path("show.png"), metavar="FILE", help="default: show.png")
     made.add_argument("--images", type=whole(2, 256), default=32, metavar="N", help="default: 32")
     made.add_argument(
-        "--epoch", type=whole(0), default=0, metavar="N", help="of which the first batch is shown"
+        "--epoch", type=whole(0, 1_000_000), default=0, metavar="N", help="of which the first batch is shown"
     )
     return made
 
@@ -56,5 +56,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         draw_sheet(shown.images, shown.captions, out, title)
     except OSError as error:
-        raise ConfigError(f"--out={out} cannot be written ({error.strerror})") from error
+        raise ConfigError(
+            f"--out={out} cannot be written ({error.strerror}); choose another place"
+        ) from error
     console.say(f"{len(shown.captions)} training images: {out}")

@@ -152,7 +152,7 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
 
     def check(config: EvalConfig) -> Iterable[str]:
         yield from data_rules(config.data)
-        if isinstance(config.data, SuiteData) and config.suite is None:
+        if isinstance(config.data, SuiteData) and config.suite is None and "suite" not in parsed:
             yield "data.source=suite: which sets is said by suite=all or suite=[imagenet_a,imagenet_r]"
 
     return _checked(EvalConfig, "eval", parsed, EVAL_GROUPS, faults, check, from_training)

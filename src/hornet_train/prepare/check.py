@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from hornet_train.data.sources.classes import check_same_classes
+from hornet_train.data.sources.classes import check_same_classes, imagenet_wnids
+from hornet_train.data.sources.flat import FlatSource
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
 from hornet_train.prepare.decoding import DamagedList, decode_all
@@ -29,19 +30,23 @@ class Report:
         warnings: what somebody should look at.
         faults: why the data set cannot be used as it lies; none where it can.
         damaged: damaged files, all splits together.
+        evaluates: the evaluation set that this is, by its name in `data=`, if it is one.
     """
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     damaged: int = 0
+    evaluates: str | None = None
 
     def verdict(self) -> str:
         """The last line: usable or not, and why."""
         if self.faults:
             return f"not usable: {'; '.join(self.faults)}"
+        if self.evaluates is not None:
+            return f"usable: an evaluation set, {self.evaluates}"
         if self.damaged:
-            share = f"at most {MAX_DAMAGED:.1%} of a split"
+            share = f"at most {MAX_DAMAGED:.1%}"
             return f"usable: training replaces the {self.damaged:,} damaged ({share}) by other samples"
         return "usable"
 
@@ -59,7 +64,8 @@ def check(
 
     Args:
         root: the folder that holds `splits`; or one split itself.
-        splits: names of folders in it; those that are not there are left out.
+        splits: names of folders in it, that of the training images first; those that are not there are left
+            out.
         workers: processes that decode.
         timeout: seconds that one file may take.
         damaged_csv: where the damaged files are listed, if there are any.
@@ -70,24 +76,31 @@ def check(
     """
     report = Report()
     layouts, kind = list_root(root, splits)
-    _judge_layout(root, splits, layouts, kind, report)
+    _tell_layout(root, splits, layouts, kind, report)
     for layout in layouts:
         _judge_split(layout, report)
     known = _judge_classes(layouts, report)
+    if kind == "no splits":
+        if known is not None and known.suite is not None:
+            report.evaluates = f"hornet-eval data={known.suite} data.root={root}"
+        else:
+            where = f"{root / splits[0]}/"
+            report.faults.append(f"there is no {splits[0]}/ in {root}: put the class folders into {where}")
     _judge_together(layouts, report)
     for layout in layouts:
         _judge_counts(layout, known, report)
     if decode_files:
         with DamagedList(damaged_csv) as damaged:
             for layout in layouts:
-                _decode_split(layout, damaged, report, workers=workers, timeout=timeout)
+                trains = kind == "splits" and layout.name == splits[0]
+                _decode_split(layout, damaged, report, trains, workers=workers, timeout=timeout)
         if damaged.count:
             report.lines.append(f"damaged: {some(damaged.count, 'file')}, listed in {damaged_csv}")
         report.damaged = damaged.count
     return report
 
 
-def _judge_layout(
+def _tell_layout(
     root: Path, splits: tuple[str, ...], layouts: list[SplitLayout], kind: str, report: Report
 ) -> None:
     if kind == "splits":
@@ -100,8 +113,6 @@ def _judge_layout(
         report.lines.append(f"layout: {root} is the split itself; data.root={root.absolute().parent}")
     else:
         report.lines.append(f"layout: class folders in {root} itself")
-        where = f"{root / splits[0]}/"
-        report.faults.append(f"there is no {splits[0]}/ in {root}: put the class folders into {where}")
 
 
 def _judge_split(layout: SplitLayout, report: Report) -> None:
@@ -111,7 +122,7 @@ def _judge_split(layout: SplitLayout, report: Report) -> None:
         if layout.name == "train":
             report.faults.append(f"{name}/ has no class folders: sort its images into one folder a class")
         elif layout.label_files:
-            report.lines.append(f"{name}: for its labels set data.val_labels={layout.label_files[0]}")
+            _judge_labels(layout, report)
         else:
             report.faults.append(
                 f"{name}/ has no class folders and no labels file lies in it or beside it: sort its images "
@@ -144,6 +155,20 @@ def _judge_split(layout: SplitLayout, report: Report) -> None:
         )
     for reason, count in layout.ignored.most_common(_SHOWN):
         report.lines.append(f"{name}: {some(count, 'file')} passed over: {reason}")
+
+
+def _judge_labels(layout: SplitLayout, report: Report) -> None:
+    """The first labels file that goes with ImageNet's loose validation images."""
+    faults = []
+    for file in layout.label_files:
+        try:
+            FlatSource(layout.folder, file, imagenet_wnids())
+        except DataError as error:
+            faults.append(str(error))
+        else:
+            report.lines.append(f"{layout.name}: for its labels set data.val_labels={file}")
+            return
+    report.faults.append(faults[0])
 
 
 def _judge_classes(layouts: list[SplitLayout], report: Report) -> Known | None:
@@ -193,7 +218,7 @@ def _judge_counts(layout: SplitLayout, known: Known | None, report: Report) -> N
 
 
 def _decode_split(
-    layout: SplitLayout, damaged: DamagedList, report: Report, *, workers: int, timeout: float
+    layout: SplitLayout, damaged: DamagedList, report: Report, trains: bool, *, workers: int, timeout: float
 ) -> None:
     total, before = len(layout.paths), damaged.count
     if not total:
@@ -218,7 +243,12 @@ def _decode_split(
         twice = "one file has" if again == 1 else f"{again:,} files have"
         report.warnings.append(f"{layout.name}: {twice} the bytes of another ({shown}{more})")
     report.lines.append(f"{layout.name}: {tally.good:,} of {total:,} images decode, {bad:,} damaged")
-    if bad > MAX_DAMAGED * total:
+    if bad and not trains:
+        report.faults.append(
+            f"{bad:,} of {total:,} images in {layout.name}/ are damaged, and an evaluation stops at the "
+            "first: mend or remove them, or set data.on_bad=skip"
+        )
+    elif bad > MAX_DAMAGED * total:
         report.faults.append(
             f"{bad:,} of {total:,} images in {layout.name}/ are damaged, more than {MAX_DAMAGED:.1%}"
         )

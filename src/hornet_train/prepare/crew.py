@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -87,6 +88,7 @@ def run_crew(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    _start_forkserver()
     waiting = iter(tasks)
     crew: list[_Worker[Task]] = []
     try:
@@ -106,6 +108,18 @@ def run_crew(
     finally:
         for worker in crew:
             _stop(worker)
+
+
+def _start_forkserver() -> None:
+    """Without an ear for Ctrl-C from its first moment on: it is for us, who then stop the workers."""
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _hand_out(

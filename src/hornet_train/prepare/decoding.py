@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from hornet_train.errors import DataError
+from hornet_train.errors import ConfigError
 from hornet_train.prepare.crew import Lost, run_crew
 from hornet_train.prepare.examine import Batch, Good, Tally, examine
 from hornet_train.prepare.layout import SplitLayout
@@ -73,30 +73,55 @@ class _Batches(Iterator[Batch]):
         )
 
 
+_HEADER = ("path", "reason")
+
+
 class DamagedList:
-    """The CSV of damaged files (path, reason); there is no file before there is a row. Used in a `with`."""
+    """The CSV of damaged files (path, reason); without a row there is none in the end. Used in a `with`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self._file: IO[str] | None = None
+        self._file: IO[str]
 
     def __enter__(self) -> DamagedList:
+        """Begin a new list in place of an earlier one.
+
+        Raises:
+            ConfigError: it cannot be written, or something else is there.
+        """
+        try:
+            if self.path.exists() and not self._is_list():
+                raise ConfigError(
+                    f"--csv {self.path} is there and no list of damaged files: choose another name"
+                )
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+            self._write(_HEADER)
+        except OSError as error:
+            raise self._unwritable(error) from error
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
+        if not self.count:
+            self.path.unlink(missing_ok=True)
 
     def add(self, path: str, reason: str) -> None:
-        """Raises DataError where it cannot be written."""
+        """Raises ConfigError where it cannot be written."""
         try:
-            if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
-                csv.writer(self._file).writerow(("path", "reason"))
-            csv.writer(self._file).writerow((path, reason))
-            self._file.flush()
+            self._write((path, reason))
         except OSError as error:
-            raise DataError(f"--csv {self.path} cannot be written ({error.strerror})") from error
+            raise self._unwritable(error) from error
         self.count += 1
+
+    def _write(self, row: tuple[str, str]) -> None:
+        csv.writer(self._file).writerow(row)
+        self._file.flush()
+
+    def _is_list(self) -> bool:
+        with self.path.open("rb") as file:
+            return file.readline().strip() in (b"", ",".join(_HEADER).encode())
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"--csv {self.path} cannot be written ({error.strerror}); choose another place")

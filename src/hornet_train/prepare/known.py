@@ -21,11 +21,13 @@ class Known:
         name: as people call it.
         file: timm's file of its wnids; None for those of the published HorNets.
         images: how many images a split has as published.
+        suite: its name in `data=`, where it is a set for evaluation.
     """
 
     name: str
     file: str | None
     images: Mapping[str, int] = field(default_factory=dict)
+    suite: str | None = None
 
     def wnids(self) -> frozenset[str]:
         return frozenset(timm_list(self.file) if self.file is not None else imagenet_22k_wnids())
@@ -41,8 +43,8 @@ KNOWN = (
     Known("ImageNet-22K as Microsoft has it (imagenet-22k-ms)", "imagenet22k_ms_synsets.txt"),
     Known("ImageNet-21K as Google has it (imagenet-21k-goog)", "imagenet21k_goog_synsets.txt"),
     Known("ImageNet-12K (imagenet-12k)", "imagenet12k_synsets.txt"),
-    Known("ImageNet-A", "imagenet_a_synsets.txt"),
-    Known("ImageNet-R", "imagenet_r_synsets.txt"),
+    Known("ImageNet-A", "imagenet_a_synsets.txt", suite="imagenet_a"),
+    Known("ImageNet-R", "imagenet_r_synsets.txt", suite="imagenet_r"),
     Known("mini-ImageNet", "mini_imagenet_synsets.txt"),
 )
 

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hornet_train.data.sources.flat import FlatSource
+from hornet_train.data.sources.listing import check_folder
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.tree import EXTENSIONS
 from hornet_train.errors import DataError
@@ -52,6 +54,13 @@ class SplitLayout:
     def flat(self) -> bool:
         """Whether it is images without class folders."""
         return not self.classes and bool(self.loose)
+
+    def label_by(self, source: FlatSource) -> None:
+        """Take images, labels and classes from a labels file instead of from folders."""
+        self.classes = source.classes
+        self.paths = PackedPaths(source.paths)
+        self.labels = array("i", source.labels)
+        self.loose = []
 
     def locate(self, index: int) -> Path:
         return self.folder / os.fsdecode(self.paths[index])
@@ -97,9 +106,7 @@ def list_root(root: Path, splits: tuple[str, ...]) -> tuple[list[SplitLayout], s
     Raises:
         DataError: there is no such root, or it holds neither splits nor images.
     """
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}; give the folder that holds train/ and val/")
+    check_folder(root, "give the folder that holds train/ and val/")
     there = [name for name in splits if (root / name).is_dir()]
     if there:
         return [list_split(root / name, name) for name in there], "splits"
@@ -110,6 +117,11 @@ def list_root(root: Path, splits: tuple[str, ...]) -> tuple[list[SplitLayout], s
         raise DataError(
             f"{root} holds none of {', '.join(f'{name}/' for name in splits)} and no images in class folders "
             f"(folders there: {folders}); is the archive unpacked? Splits of other names: --splits"
+        )
+    if whole.nested == len(whole.paths) and name not in splits:
+        raise DataError(
+            f"{root} holds none of {', '.join(f'{name}/' for name in splits)}, but folders of folders of "
+            f"images: are these the splits? --splits {','.join(whole.classes[:4])}"
         )
     return [whole], "is a split" if name in splits else "no splits"
 

@@ -24,7 +24,14 @@ _A_SHARD = 60  # times an image's time for reading a shard back
 
 
 def pack(
-    root: Path, out: Path, arguments: Arguments, *, workers: int, timeout: float, say: Callable[[str], None]
+    root: Path,
+    out: Path,
+    arguments: Arguments,
+    *,
+    labels: Path | None = None,
+    workers: int,
+    timeout: float,
+    say: Callable[[str], None],
 ) -> None:
     """Pack a split into shards; those that are finished already are kept.
 
@@ -32,6 +39,7 @@ def pack(
         root: the folder that holds the split.
         out: where shards go; made where it is not there.
         arguments: what shards to make.
+        labels: of a split without class folders.
         workers: shards that are written at a time.
         timeout: seconds that one image may take.
         say: told what was done, in lines.
@@ -40,9 +48,14 @@ def pack(
         DataError: the images cannot be used, or a shard cannot be written or read back.
         ConfigError: `out` is taken or cannot be written.
     """
-    layout = usable_split(root / arguments.split, arguments.split)
+    layout = usable_split(root / arguments.split, arguments.split, labels)
     if out.resolve().is_relative_to(layout.folder.resolve()):
         raise ConfigError(f"{out} lies in {layout.folder}, whose images it is to hold: choose another folder")
+    for left_out in (
+        *([f"{some(len(layout.loose), 'image')} beside the class folders"] if layout.loose else ()),
+        *(f"{some(count, 'file')}: {why}" for why, count in layout.ignored.most_common(5)),
+    ):
+        say(f"{arguments.split}: not packed: {left_out}")
     with Store(out, arguments.split) as store:
         try:
             plan = make_plan(layout, store, arguments, workers=workers, timeout=timeout)
@@ -55,7 +68,10 @@ def pack(
         except SampleError as error:
             if arguments.on_bad == "skip":  # it was sound when damage was looked for
                 raise
-            raise DataError(f"{error}; or leave out what is damaged: --on-bad skip, new OUT") from error
+            raise DataError(
+                f"{error.where}: {error.reason}; fetch it again, and the same command keeps what is "
+                "finished; or leave out what is damaged: --on-bad skip and an empty OUT"
+            ) from error
         except OSError as error:
             raise ConfigError(
                 f"{error.filename or out} cannot be written or read ({error.strerror}); finished shards are "

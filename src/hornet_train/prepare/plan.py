@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from hornet_train.data.address import epoch_order
-from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.classes import imagenet_wnids
+from hornet_train.data.sources.flat import FlatSource
+from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.prepare.crew import Lost, run_crew
@@ -55,14 +57,25 @@ class Arguments:
         return Encoding(self.shorter_side, self.quality)
 
 
-def usable_split(folder: Path, name: str) -> SplitLayout:
-    """The listing of a split that has no faults. The rules are those of `FolderSource`."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; set --split to one of those in {folder.parent}")
+def usable_split(folder: Path, name: str, labels: Path | None = None) -> SplitLayout:
+    """The listing of a split that has no faults. The rules are those of `FolderSource`.
+
+    Args:
+        folder: of the split.
+        name: of the split.
+        labels: of ImageNet's loose validation images, in place of class folders (see `FlatSource`).
+    """
+    check_folder(folder, f"set --split to a folder in {folder.parent}")
     layout = list_split(folder, name)
+    if labels is not None:
+        if not layout.flat:
+            raise ConfigError(f"--val-labels={labels}: {folder} has class folders, which are its labels")
+        layout.label_by(FlatSource(folder, labels, imagenet_wnids()))
+        return layout
     faults = []
     if not layout.classes:
-        faults.append("it has no images in class folders")
+        loose = "; --val-labels names the labels of ImageNet's loose val images" if layout.flat else ""
+        faults.append(f"it has no images in class folders{loose}")
     if layout.empty:
         faults.append(f"class folders without an image ({preview(layout.empty)})")
     if layout.unlisted:

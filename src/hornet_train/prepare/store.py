@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -73,7 +74,9 @@ class Store:
             ConfigError: the folder holds shards of other arguments, or of other images.
         """
         place = self.work / "plan.json"
-        there = sorted(path.name for path in self.out.glob(f"{escape(self._split)}[-.]*") if path.is_file())
+        there = sorted(
+            path.name for path in self.out.glob(f"{escape(self._split)}[-.]*") if self._is_ours(path)
+        )
         if not place.exists():
             if there:
                 untold = f"{self.out} holds {there[0]}, and no {self.work.name}/ tells of it"
@@ -81,8 +84,7 @@ class Store:
             return None
         try:
             plan: dict[str, Any] = read_json(place)
-            before = plan["arguments"]
-            source = plan["source"]
+            before, source = dict(plan["arguments"]), plan["source"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{place} is damaged ({error}); remove {self.out} and start again") from error
         changed = [
@@ -103,6 +105,11 @@ class Store:
                 "renamed since; choose an empty folder"
             )
         return plan
+
+    def _is_ours(self, path: Path) -> bool:
+        """A shard of this split or a list of it; not of a split `train-extra` beside `train`."""
+        rest = path.name.removeprefix(self._split)
+        return path.is_file() and (rest.startswith(".") or re.match(r"-\d{5}-of-\d{5}\.", rest) is not None)
 
     def keep_plan(self, plan: Mapping[str, Any]) -> None:
         """Begin with a plan; records of another one are of no use any more."""

@@ -27,6 +27,7 @@ def summary(name: str, parts: Mapping[str, Mapping[str, float]], left_out: int =
         of mCE, or over the others where only these are there.
     """
     more: dict[str, Any] = {"left_out": left_out} if left_out else {}
+    bad = round(sum(metrics.get("bad", 0) for metrics in parts.values()))
     if name == "imagenet_c":
         told = corruption_errors({part: metrics["top1"] for part, metrics in parts.items()})
         more |= {"mce": told["mce"], "missing": told["missing"], "corruptions": told["corruptions"]}
@@ -36,7 +37,6 @@ def summary(name: str, parts: Mapping[str, Mapping[str, float]], left_out: int =
         metric: sum(metrics[metric] * metrics["count"] for metrics in parts.values()) / count
         for metric in MEANS
     }
-    bad = round(sum(metrics.get("bad", 0) for metrics in parts.values()))
     return strict({**means, "count": count, "bad": bad, **more})
 
 

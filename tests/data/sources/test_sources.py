@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,3 +207,18 @@ def test_synthetic_is_a_function_of_seed_and_index_and_can_be_learnt() -> None:
     assert LogisticRegression(max_iter=200).fit(x[:300], y[:300]).score(x[300:], y[300:]) > 0.9
     with pytest.raises(ValueError, match="num_classes"):
         SyntheticSource(1, 1, 0)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root here, no folder is closed to us."""
+    stat = os.stat
+
+    def closed(path: str | os.PathLike[str], **more: Any) -> os.stat_result:
+        if os.fspath(path).startswith(f"{tmp_path}/root/"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return stat(path, **more)
+
+    (tmp_path / "root").mkdir()
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(DataError, match=r"data.root=.*root cannot be looked into \(Permission denied\)"):
+        FolderSource(tmp_path / "root", "train")

@@ -49,12 +49,20 @@ def imagenet_22k_wnids() -> tuple[str, ...]:
     return (*timm_list("imagenet21k_miil_w21_synsets.txt"), *(one_k[label] for label in _APPENDED))
 
 
-def check_wnids(classes: Sequence[str], wnids: Sequence[str], name: str) -> None:
+def check_wnids(
+    classes: Sequence[str],
+    wnids: Sequence[str],
+    name: str,
+    where: str = "",
+    remedy: str = "choose another data set (data=folder takes any classes)",
+) -> None:
     """Refuse classes that are not a known data set's, in any order.
 
     Args:
         wnids: the known ones.
         name: of the known data set.
+        where: the folder, for the message.
+        remedy: beside naming the folders rightly.
 
     Raises:
         DataError: how many are missing or unexpected, and the first few.
@@ -66,9 +74,9 @@ def check_wnids(classes: Sequence[str], wnids: Sequence[str], name: str) -> None
         faults.append(f"{len(unexpected):,} unexpected ({preview(unexpected)})")
     if faults:
         raise DataError(
-            f"{len(classes):,} classes are not {name}'s {len(wnids):,}: {'; '.join(faults)}; "
-            "name the class folders by WordNet id (n01440764, ...) or choose another data set "
-            "(data=folder takes any classes)"
+            f"{where}{': ' if where else ''}{len(classes):,} classes are not {name}'s {len(wnids):,}: "
+            f"{'; '.join(faults)}; "
+            f"name the class folders by WordNet id (n01440764, ...) or {remedy}"
         )
 
 

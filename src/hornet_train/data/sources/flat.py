@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from hornet_train.data.decode import read_image
-from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tree import EXTENSIONS
@@ -63,6 +63,16 @@ class FlatSource:
         self._paths = PackedPaths(map(os.fsencode, images))
         self._labels = np.asarray([known[stem] for stem in stems], dtype=np.int32)
 
+    @property
+    def paths(self) -> Iterator[bytes]:
+        """Of the images, relative to the folder."""
+        return (self._paths[index] for index in range(len(self)))
+
+    @property
+    def labels(self) -> list[int]:
+        labels: list[int] = self._labels.tolist()
+        return labels
+
     def __len__(self) -> int:
         return len(self._paths)
 
@@ -79,11 +89,7 @@ class FlatSource:
 
 def _images(folder: Path) -> list[str]:
     """The names of the images directly in a folder, sorted."""
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f"{folder} {what}; it should hold ImageNet's validation images (data.root, data.val_dir)"
-        )
+    check_folder(folder, "it should hold ImageNet's validation images (data.root, data.val_dir)")
     try:
         names = os.listdir(folder)
     except OSError as error:

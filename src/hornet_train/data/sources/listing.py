@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,29 @@ def scan_split(root: Path, split: str, classes: Sequence[str] | None = None) -> 
     return Listing(folder, names, tree, kept)
 
 
+def check_folder(folder: Path, remedy: str, key: str = "") -> None:
+    """Refuse what is not a folder that can be looked into.
+
+    Args:
+        remedy: what to do where it is none.
+        key: what it was given by, such as `data.root=`.
+
+    Raises:
+        DataError: says what it is, and what to do.
+    """
+    try:
+        os.stat(os.path.join(folder, "."))
+    except FileNotFoundError:
+        raise DataError(f"{key}{folder} does not exist; {remedy}") from None
+    except NotADirectoryError:
+        raise DataError(f"{key}{folder} is not a folder; {remedy}") from None
+    except OSError as error:
+        why = f"cannot be looked into ({error.strerror})"
+        raise DataError(f"{key}{folder} {why}; check its permissions") from error
+
+
 def _find(root: Path, split: str) -> Path:
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"data.root={root} {what}; set data.root= to the folder that holds train/ and val/")
+    check_folder(root, "set data.root= to the folder that holds train/ and val/", "data.root=")
     folder = root / split
     if not folder.is_dir():
         there = sorted(_names(root, folders=True))

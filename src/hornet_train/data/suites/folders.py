@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hornet_train.data.sources import FolderSource
-from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.errors import DataError
 
 
@@ -28,13 +28,13 @@ def whole_set(folder: Path, names: Sequence[str], what: str) -> FolderSource:
 
 def folder_fault(folder: Path, names: Sequence[str], what: str) -> str | None:
     """What is wrong with a set's class folders, in a sentence; None for nothing."""
-    if not folder.is_dir():
-        state = "is not a folder" if folder.exists() else "does not exist"
-        return f"{folder} {state}; it should be the folder of {what} (data.root)"
     try:
+        check_folder(folder, f"it should be the folder of {what} (data.root)")
         found = {
             entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
         }
+    except DataError as error:
+        return str(error)
     except OSError as error:
         return f"{folder}: cannot be listed ({error.strerror}); check its permissions"
     faults = []

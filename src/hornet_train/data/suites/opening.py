@@ -93,7 +93,8 @@ def _validation(folder: Path) -> tuple[Source, tuple[str, ...]]:
     """ImageNet's validation images, in class folders or loose with a labels file about; and which file."""
     if any(folder.glob("n*/")):
         folders = FolderSource(folder.parent, folder.name)
-        check_wnids(folders.classes, imagenet_wnids(), "ImageNet-1K")
+        leave = "leave this set out (suite=[imagenet_v2,...])"
+        check_wnids(folders.classes, imagenet_wnids(), "ImageNet-1K", str(folder), leave)
         return folders, ()
     beside = (folder, *folder.parents[:4])  # Kaggle's lies four folders above
     files = [place / name for place in beside for name in _VAL_LABELS if (place / name).is_file()]

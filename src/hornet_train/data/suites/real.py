@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hornet_train.data.decode import read_image
 from hornet_train.data.sources import imagenet_wnids
-from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.suites.metadata import published_real_labels
@@ -106,9 +106,7 @@ def _is_label(value: object, classes: int) -> bool:
 
 def _numbered(folder: Path) -> dict[int, bytes]:
     """Number -> path below `folder` of the validation images there."""
-    if not folder.is_dir():
-        state = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {state}; data.root should be ImageNet's val folder, or hold it")
+    check_folder(folder, "data.root should be ImageNet's val folder, or hold it")
 
     def unreadable(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")

@@ -1,0 +1,16 @@
+"""What an evaluation of several parts comes to."""
+
+from __future__ import annotations
+
+from hornet_train.data.suites.corruptions import ALEXNET
+from hornet_train.report.evaluation import summary
+
+
+def test_what_could_not_be_read_is_told_also_of_corruptions_beyond_mce() -> None:
+    part = {"top1": 50.0, "top5": 80.0, "loss": 2.0, "count": 10.0}
+    parts = {f"{name}/{severity}": dict(part) for name in (*ALEXNET, "spatter") for severity in range(1, 6)}
+    parts["spatter/1"]["bad"] = 1.0
+    parts["fog/3"]["bad"] = 2.0
+    told = summary("imagenet_c", parts)
+    assert told["bad"] == 3
+    assert told["count"] == 10 * 5 * len(ALEXNET)
