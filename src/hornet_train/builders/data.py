@@ -30,7 +30,8 @@ from hornet_train.data.sources import (
     imagenet_22k_wnids,
     imagenet_wnids,
 )
-from hornet_train.data.sources.shards import Shards, open_shards
+from hornet_train.data.sources.opening import open_shards
+from hornet_train.data.sources.shards import Shards
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification import Classification, ModelSpec
 
