@@ -14,13 +14,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs one of our commands in this process: (exit code, stdout, stderr)."""
-    from hornet_train.cli import data, evaluate, info, train
+    from hornet_train.cli import bench, data, evaluate, info, train
 
     entry = {
         "hornet-train": train.main,
         "hornet-eval": evaluate.main,
         "hornet-info": info.main,
         "hornet-data": data.main,
+        "hornet-bench": bench.main,
     }
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:

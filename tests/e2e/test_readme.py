@@ -152,6 +152,26 @@ def test_info_commands(home: Path) -> None:
         assert "GMACs" in done.stdout
 
 
+def test_bench_commands(home: Path) -> None:
+    lines = [line for line in COMMANDS if "hornet-bench" in line]
+    assert len(lines) == 1
+    small = "models=hornet_pico_gf image_size=64 batch_size=1 rounds=1 compile=false precision=fp32 dist=cpu"
+    for line in lines:
+        given = line.replace("swin_tiny_patch4_window7_224", "test_vit").replace(
+            "convnext_tiny", "test_convnext"
+        )
+        done = subprocess.run(
+            shlex.split(f"{given} {small}"),
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "test_vit" in done.stdout
+
+
 def test_make(tmp_path: Path) -> None:
     """`make train` as it is, in this environment, for a step; the targets that the README names are there."""
     stamp = tmp_path / "venv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -88,6 +89,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")
     # the number of workers is the user's choice, and the share of time spent waiting for data is logged
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    # torch.compile tells that it looked for CUDA on a machine that has none
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def _complain(message: str, *, every_rank: bool = False) -> None:

@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import version
 
 from hornet_train.config.compose import (
+    BENCH_GROUPS,
     EVAL_GROUPS,
     EVALUATION_ONLY,
     GROUPS,
@@ -128,6 +129,30 @@ Examples:
 """
 
 
+BENCH = """\
+hornet-bench step [key=value ...]
+
+Measures models beside others of timm, in turns in one process: a training step (forward, backward,
+AdamW) and an inference of each, in the fastest of its settings (layout, compiled or not). Ratios are
+to the first of peers. Let nothing else run meanwhile.
+
+{groups}
+
+{keys}
+
+Examples:
+  # HorNet-T beside ConvNeXt-T and Swin-T
+  hornet-bench step peers=convnext_tiny,swin_tiny_patch4_window7_224
+  # against the same network in plain layers, fp32, figures and a plot kept
+  hornet-bench step models=hornet_tiny_7x7 plain=true precision=fp32 out=step.json plot=step.png
+  # quickly: small images, without compiling
+  hornet-bench step models=hornet_pico_gf peers=resnet18 image_size=64 compile=false rounds=3
+
+  --help       this text
+  --version    the version, and stop
+"""
+
+
 def answer_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help, --cfg job or --version of hornet-train; the overrides where there is something to do."""
     asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
@@ -145,6 +170,11 @@ def answer_eval_questions(arguments: list[str]) -> list[str] | None:
 def answer_info_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help or --version of hornet-info."""
     return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info.yaml")
+
+
+def answer_bench_questions(arguments: list[str]) -> list[str] | None:
+    """Answer --help or --version of hornet-bench."""
+    return _answer(arguments or ["--help"], "hornet-bench", BENCH, BENCH_GROUPS, "bench_step.yaml")
 
 
 def _answer(

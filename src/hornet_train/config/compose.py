@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hornet_train.config.bench_schema import StepBench
 from hornet_train.config.data_schema import EVALUATION_DATA, SuiteData
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
@@ -24,6 +25,7 @@ from hornet_train.errors import ConfigError, did_you_mean
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
 EVAL_GROUPS = ("model", "data", "dist")
 INFO_GROUPS = ("model",)
+BENCH_GROUPS = ("dist",)
 PATHS = (
     "data.root",
     "data.name",
@@ -34,6 +36,7 @@ PATHS = (
     "init_map",
     "checkpoint",
     "out",
+    "plot",
 )  # taken as they are typed
 EVALUATION_ONLY = tuple(  # options of data that hornet-train refuses
     name for kind in EVALUATION_DATA for name in get_args(get_type_hints(kind)["source"])
@@ -52,7 +55,9 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
 NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
-C = TypeVar("C", Config, EvalConfig, InfoConfig)
+LISTS = ("models", "peers", "modes")  # a,b,c is a list here
+
+C = TypeVar("C", Config, EvalConfig, InfoConfig, StepBench)
 Tree = dict[str, Any]
 
 
@@ -169,6 +174,16 @@ def compose_info(overrides: list[str]) -> Composed[InfoConfig]:
     return _checked(InfoConfig, "info", parsed, INFO_GROUPS, faults, lambda _config: ())
 
 
+def compose_step_bench(overrides: list[str]) -> Composed[StepBench]:
+    """The config of `hornet-bench step <overrides>`.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    parsed, faults = _parse(overrides, BENCH_GROUPS)
+    return _checked(StepBench, "bench_step", parsed, BENCH_GROUPS, faults, lambda _config: ())
+
+
 def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
     """Key -> value of the overrides that can be understood, and a fault for each that cannot."""
     parsed: dict[str, Any] = {}
@@ -186,6 +201,8 @@ def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any
                 parsed[key] = value
             else:
                 faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
+        elif key in LISTS and not value.startswith("["):
+            parsed[key] = [name for name in value.split(",") if name]
         elif key in PATHS and not value:
             faults.append(f"{key}= is empty: give it a path, or leave it out")
         elif key in PATHS and value != "null":

@@ -1,0 +1,216 @@
+"""A training step and an inference of several models, each in its fastest setting, taking turns."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hornet_train.bench.timing import ratio, take_turns
+from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
+from hornet_train.errors import ConfigError
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw, set_learning_rate
+
+Mode = Literal["train", "inference"]
+_TRIALS = 2  # calls of a setting after which the fastest is taken
+_LEARNING_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model, made anew for each setting.
+
+    Attributes:
+        name: as it is told.
+        build: gives the model, on the CPU.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a model is run."""
+
+    channels_last: bool
+    compiled: bool
+
+    def __str__(self) -> str:
+        layout = "channels-last" if self.channels_last else "contiguous"
+        return f"{layout}, {'compiled' if self.compiled else 'eager'}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What all contenders do.
+
+    Attributes:
+        mode: a forward pass under no_grad, or forward, backward and an AdamW update.
+        batch_size: images.
+        image_size: pixels, square.
+        precision: of the forward pass.
+        device: where.
+    """
+
+    mode: Mode
+    batch_size: int
+    image_size: int
+    precision: PrecisionName
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contender in one mode.
+
+    Attributes:
+        setting: the fastest of those tried.
+        tried: seconds of a call in each setting, the fastest of few.
+        seconds: of each round's call.
+        ratio: how many times as fast as the reference: the median of the rounds, the least, the greatest.
+    """
+
+    name: str
+    mode: Mode
+    setting: Setting
+    tried: dict[str, float]
+    seconds: list[float]
+    ratio: tuple[float, float, float]
+    images: int
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / median(self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": self.name,
+            "mode": self.mode,
+            "setting": str(self.setting),
+            "images_per_second": self.images_per_second,
+            "ratio": self.ratio[0],
+            "ratio_least": self.ratio[1],
+            "ratio_greatest": self.ratio[2],
+            "seconds": self.seconds,
+            "tried": self.tried,
+        }
+
+
+def measure(
+    contenders: Sequence[Contender],
+    case: Case,
+    *,
+    rounds: int,
+    compiling: bool,
+    say: Callable[[str], None],
+) -> list[Measured]:
+    """Find each contender's fastest setting, then let all take turns.
+
+    Args:
+        contenders: the first is the reference of the ratios.
+        rounds: calls of each that count.
+        compiling: whether torch.compile is tried.
+        say: told what is being done.
+
+    Raises:
+        ConfigError: a model cannot be run at this size.
+    """
+    calls: dict[str, Callable[[], object]] = {}
+    settings: dict[str, Setting] = {}
+    tried: dict[str, dict[str, float]] = {}
+    for contender in contenders:
+        say(f"{case.mode}: the fastest setting of {contender.name}")
+        tried[contender.name] = {}
+        best: float | None = None
+        for setting in _settings(compiling):
+            call = _prepared(contender, setting, case)
+            seconds = _fastest(call, case, contender, setting)
+            tried[contender.name][str(setting)] = seconds
+            if best is None or seconds < best:
+                best, calls[contender.name], settings[contender.name] = seconds, call, setting
+    say(f"{case.mode}: {rounds} rounds")
+    taken = take_turns(calls, rounds, device=case.device)
+    reference = taken[contenders[0].name]
+    return [
+        Measured(
+            name,
+            case.mode,
+            settings[name],
+            tried[name],
+            seconds,
+            ratio(seconds, reference),
+            case.batch_size,
+        )
+        for name, seconds in taken.items()
+    ]
+
+
+def _settings(compiling: bool) -> Iterator[Setting]:
+    for compiled, channels_last in itertools.product((False, True) if compiling else (False,), (False, True)):
+        yield Setting(channels_last, compiled)
+
+
+def _prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:
+    """A call that does what the case says."""
+    torch.manual_seed(0)
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    model = contender.build().to(case.device).to(memory_format=layout)
+    shape = (case.batch_size, 3, case.image_size, case.image_size)
+    images = torch.randn(shape, device=case.device).contiguous(memory_format=layout)
+    network: Any = torch.compile(model) if setting.compiled else model
+    if case.mode == "inference":
+        model.eval()
+
+        @torch.no_grad()
+        def infer() -> object:
+            with autocast(case.precision, case.device):
+                return network(images)
+
+        return infer
+    model.train()
+    labels = torch.randint(10, (case.batch_size,), device=case.device)
+    groups = parameter_groups(model.named_parameters(), weight_decay=0.05)
+    optimizer = adamw(groups, betas=(0.9, 0.999), eps=1e-8)
+    set_learning_rate(optimizer, _LEARNING_RATE)
+    scaler = loss_scaler(case.precision, case.device)
+
+    def train() -> object:
+        with autocast(case.precision, case.device):
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    return train
+
+
+def _fastest(call: Callable[[], object], case: Case, contender: Contender, setting: Setting) -> float:
+    """Seconds of the fastest of few calls, after one that compiles and warms up."""
+    try:
+        call()
+    except (RuntimeError, ValueError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"{contender.name} ({setting}) cannot be run on {case.batch_size} images of {case.image_size} "
+            f"pixels: {first}"
+        ) from error
+    seconds = []
+    for _ in range(_TRIALS):
+        begin = time.perf_counter()
+        call()
+        if case.device.type == "cuda":
+            torch.cuda.synchronize(case.device)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)

@@ -1,0 +1,45 @@
+"""Ratios of a bench as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from hornet_train.report import panels
+from hornet_train.track.files import write_bytes
+
+
+def draw_ratios(
+    measured: Sequence[tuple[str, str, tuple[float, float, float]]], path: Path, title: str
+) -> None:
+    """Write a PNG: for each mode a panel of bars, one a model, as long as it is fast; the reference is 1.
+
+    Args:
+        measured: (mode, model, (ratio, the least, the greatest)).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    modes = list(dict.fromkeys(mode for mode, _, _ in measured))
+    most = max(sum(one[0] == mode for one in measured) for mode in modes)
+    figure = Figure(figsize=(9.0, 0.7 + len(modes) * (0.6 + 0.34 * most)), dpi=130, layout="constrained")
+    figure.suptitle(title, fontsize=9, color=panels.INK)
+    for axes, mode in zip(figure.subplots(len(modes), squeeze=False)[:, 0], modes, strict=True):
+        rows = [(name, ratio) for one, name, ratio in measured if one == mode][::-1]
+        values = [ratio[0] for _, ratio in rows]
+        spread = [[ratio[0] - ratio[1] for _, ratio in rows], [ratio[2] - ratio[0] for _, ratio in rows]]
+        places = range(len(rows))
+        axes.barh(places, values, xerr=spread, color=panels.QUIET, ecolor=panels.INK, height=0.6)
+        axes.set_yticks(places, [name for name, _ in rows], fontsize=8)
+        axes.axvline(1.0, color=panels.INK, linewidth=0.8)
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(f" {value:.2f}", (0, place), va="center", fontsize=8, color="white")
+        axes.set_title(mode, loc="left", fontsize=9, color=panels.INK)
+        axes.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file)
+    write_bytes(path, file.getvalue())
