@@ -161,6 +161,8 @@ def test_all_faults_at_once() -> None:
         ("augment.color_jitter=strong", "augment.color_jitter=strong: one strength"),
         ("augment.color_jitter=[0.4,0.4,0.4,0.6]", "augment.color_jitter.3=0.6"),
         ("augment.color_jitter_prob=0.8", "no colour jitter"),
+        ("augment.grow_until=50%", "images do not grow"),
+        ("augment.size_step=16", "images do not grow"),
         ("augment.blur=2", "augment.blur=2"),
     ],
 )

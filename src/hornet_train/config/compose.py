@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config.bench_schema import StepBench
-from hornet_train.config.data_schema import EVALUATION_DATA, SuiteData
+from hornet_train.config.data_schema import EVALUATION_DATA, HubData, SuiteData
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
@@ -51,6 +50,7 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "data.train_dir",
     "data.train_count",
     "data.train_split",
+    "data.shuffle_buffer",
 )
 NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
@@ -106,7 +106,17 @@ def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Conf
     parsed, faults = _parse(overrides, GROUPS)
     if "recipe" not in parsed and parsed.get("data", "digits") != "digits":
         parsed["recipe"] = "none"
-    return _checked(Config, "train", parsed, GROUPS, faults, partial(rules, world_size=world_size))
+
+    def check(config: Config) -> Iterable[str]:
+        yield from rules(config, world_size=world_size)
+        if config.augment.start_size is None:
+            for key in ("augment.grow_until", "augment.size_step"):
+                if key in parsed:
+                    yield f"{key}={parsed[key]}, but images do not grow: augment.start_size=128, say"
+        if isinstance(config.data, HubData) and not config.data.streaming and "data.shuffle_buffer" in parsed:
+            yield "data.shuffle_buffer is of streams, and data.streaming is false: leave one of them out"
+
+    return _checked(Config, "train", parsed, GROUPS, faults, check)
 
 
 def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> Composed[EvalConfig]:
