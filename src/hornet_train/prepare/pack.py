@@ -51,11 +51,10 @@ def pack(
     layout = usable_split(root / arguments.split, arguments.split, labels)
     if out.resolve().is_relative_to(layout.folder.resolve()):
         raise ConfigError(f"{out} lies in {layout.folder}, whose images it is to hold: choose another folder")
-    for left_out in (
-        *([f"{some(len(layout.loose), 'image')} beside the class folders"] if layout.loose else ()),
-        *(f"{some(count, 'file')}: {why}" for why, count in layout.ignored.most_common(5)),
-    ):
-        say(f"{arguments.split}: not packed: {left_out}")
+    if layout.loose:
+        say(f"{arguments.split}: not packed: {some(len(layout.loose), 'image')} beside the class folders")
+    for why, count in layout.ignored.most_common(5):
+        say(f"{arguments.split}: not packed: {some(count, 'file')}: {why}")
     with Store(out, arguments.split) as store:
         try:
             plan = make_plan(layout, store, arguments, workers=workers, timeout=timeout)
