@@ -7,6 +7,7 @@ from timm.layers import SqueezeExcite
 from torch import Tensor, nn
 
 from hornet_train.models.gnconv import GnConv
+from hornet_train.models.layers import PointwiseConv2d
 from hornet_train.models.mixers import Mixer, build_mixer
 
 GATINGS = ("recursive", "se", "none")
@@ -39,11 +40,11 @@ class PlainConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.proj_in = nn.Conv2d(dim, dim, 1, device=device, dtype=dtype)
+        self.proj_in = PointwiseConv2d(dim, dim, device=device, dtype=dtype)
         self.dwconv = build_mixer(mixer, dim, grid=grid, device=device, dtype=dtype)
         excite = SqueezeExcite(dim).to(device=device, dtype=dtype) if squeeze_excite else nn.Identity()
         self.excite: nn.Module = excite
-        self.proj_out = nn.Conv2d(dim, dim, 1, device=device, dtype=dtype)
+        self.proj_out = PointwiseConv2d(dim, dim, device=device, dtype=dtype)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in and out: (B, C, H, W)."""

@@ -53,17 +53,20 @@ class Block(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in and out: (B, C, H, W)."""
-        mixed = self.gnconv(self.norm1(x_BCHW))
-        if self.gamma1 is not None:
-            mixed = mixed * self.gamma1.view(-1, 1, 1)
-        x_BCHW = x_BCHW + self.drop_path(mixed)
-
+        x_BCHW = self.add_branch(x_BCHW, self.gnconv(self.norm1(x_BCHW)), self.gamma1)
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
         mlp_BHWC = self.pwconv2(self.act(self.pwconv1(self.norm2(x_BHWC))))
-        if self.gamma2 is not None:
-            mlp_BHWC = mlp_BHWC * self.gamma2
-        out: Tensor = x_BCHW + self.drop_path(mlp_BHWC.permute(0, 3, 1, 2))
-        return out
+        return self.add_branch(x_BCHW, mlp_BHWC.permute(0, 3, 1, 2), self.gamma2)
+
+    def add_branch(self, x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None) -> Tensor:
+        """x + DropPath(gamma * branch), in one pass over the map: a factor for each sample and channel."""
+        if gamma_C is None:
+            dropped: Tensor = self.drop_path(branch_BCHW)
+            return x_BCHW + dropped
+        factor_BC11 = gamma_C.view(1, -1, 1, 1)
+        if self.training:
+            factor_BC11 = self.drop_path(factor_BC11.expand(x_BCHW.shape[0], -1, -1, -1))
+        return torch.addcmul(x_BCHW, branch_BCHW, factor_BC11)
 
 
 class Stage(nn.Sequential):

@@ -12,7 +12,7 @@ import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from hornet_train.models.layers import LayerNorm, depthwise
+from hornet_train.models.layers import DepthwiseConv2d, LayerNorm
 from hornet_train.models.options import whole
 
 
@@ -97,7 +97,7 @@ class GlobalLocalFilter(nn.Module):
             torch.empty(dim // 2, height, width, 2, device=device, dtype=dtype)
         )
         self.reset_parameters()
-        self.dw = depthwise(dim // 2, 3, bias=False, device=device, dtype=dtype)
+        self.dw = DepthwiseConv2d(dim // 2, 3, bias=False, device=device, dtype=dtype)
         self.pre_norm = LayerNorm(dim, device=device, dtype=dtype)
         self.post_norm = LayerNorm(dim, device=device, dtype=dtype)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
+from hornet_train.models.layers import DepthwiseConv2d, PointwiseConv2d
 from hornet_train.models.mixers import Mixer, build_mixer
 from hornet_train.models.options import whole
 
@@ -72,11 +73,11 @@ class GnConv(nn.Module):
         self.widths = branch_widths(dim, order)
         self.total_width = sum(self.widths)  # S; c_0 + S = 2C exactly
         self.scale = scale
-        self.proj_in = nn.Conv2d(dim, 2 * dim, 1, device=device, dtype=dtype)
+        self.proj_in = PointwiseConv2d(dim, 2 * dim, device=device, dtype=dtype)
         self.dwconv = build_mixer(mixer, self.total_width, grid=grid, device=device, dtype=dtype)
-        self.proj_out = nn.Conv2d(dim, out_dim, 1, device=device, dtype=dtype)
+        self.proj_out = PointwiseConv2d(dim, out_dim, device=device, dtype=dtype)
         self.pws = nn.ModuleList(
-            nn.Conv2d(narrow, wide, 1, device=device, dtype=dtype)
+            PointwiseConv2d(narrow, wide, device=device, dtype=dtype)
             for narrow, wide in zip(self.widths, self.widths[1:], strict=False)
         )
 
@@ -84,14 +85,22 @@ class GnConv(nn.Module):
         """Recursive gating, eqs. (3.2)-(3.4). Shape in: (B, C, H, W); out: (B, out_dim, H, W)."""
         # eq. (3.2): p_0 first, then q_0 .. q_{n-1} in ascending width
         p, q = self.proj_in(x_BCHW).split((self.widths[0], self.total_width), dim=1)
-        # eq. (3.3), f(q_k) / alpha: one depthwise pass serves every order
-        gates = self.dwconv(q) * self.scale
+        gates = self.scaled_mixer(q)
         # TorchScript compiles both sides of an `and`, but nothing under a false `if`
         if not is_scripting():  # noqa: SIM102
             if self._autocast_to_half(p):
                 with torch.autocast(p.device.type, enabled=False):
                     return self.gate(p.float(), gates.float())
         return self.gate(p, gates)
+
+    def scaled_mixer(self, q: Tensor) -> Tensor:
+        """f(q_k) / alpha of eq. (3.3), for every order at once. Shape in and out: (B, S, H, W)."""
+        if not is_scripting():  # noqa: SIM102
+            if isinstance(self.dwconv, DepthwiseConv2d):
+                scaled: Tensor = self.dwconv(q, self.scale)
+                return scaled
+        out: Tensor = self.dwconv(q) * self.scale
+        return out
 
     def gate(self, p: Tensor, gates: Tensor) -> Tensor:
         """Everything after f: p_0 (B, c_0, H, W) and all gates (B, S, H, W) to (B, out_dim, H, W)."""

@@ -1,13 +1,17 @@
-"""Layers that every HorNet module shares: layer norm over channels and the depthwise convolution.
+"""Layers that every HorNet module shares: layer norm over channels, depthwise and 1x1 convolutions.
 
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
+
+from hornet_train.models.kernels import depthwise as kernels
 
 
 class LayerNorm(nn.Module):
@@ -51,30 +55,111 @@ class LayerNorm(nn.Module):
         return f"{self.normalized_shape[0]}, eps={self.eps}"
 
 
-def depthwise(
-    channels: int,
-    kernel: int,
-    *,
-    bias: bool = True,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> nn.Conv2d:
+class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that keeps height and width.
+
+    On a CPU it runs as `hornet_train.models.kernels.depthwise` where that is faster than torch's own; under
+    autocast too, with x in the lower precision and the weight in its own. TorchScript, symbolic tracing and
+    torch.export see a plain convolution.
+
+    Args:
+        channels: C.
+        kernel: K, odd.
+        bias, device, dtype: as nn.Conv2d.
+
+    Attributes:
+        plain: whether it is always torch's convolution.
 
     Raises:
         ValueError: `kernel` is even or less than 1, so that no padding keeps the size.
     """
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(
-            f"a depthwise kernel must be odd to keep the size, not {kernel}; use {max(kernel, 0) + 1}"
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(
+                f"a depthwise kernel must be odd to keep the size, not {kernel}; use {max(kernel, 0) + 1}"
+            )
+        super().__init__(
+            channels,
+            channels,
+            kernel,
+            padding=kernel // 2,
+            groups=channels,
+            bias=bias,
+            device=device,
+            dtype=dtype,
         )
-    return nn.Conv2d(
-        channels,
-        channels,
-        kernel,
-        padding=kernel // 2,
-        groups=channels,
-        bias=bias,
-        device=device,
-        dtype=dtype,
-    )
+        self.plain = False
+
+    def forward(self, x_BCHW: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` times the convolution, for no more than a scaled weight. Shape in and out: (B, C, H, W)."""
+        weight, bias = self.weight, self.bias
+        if scale != 1.0:
+            weight, bias = weight * scale, None if bias is None else bias * scale
+        if not is_scripting():  # noqa: SIM102 - as in GnConv
+            if not self.plain and computed_on_cpu(x_BCHW):
+                lower_BCHW = x_BCHW.to(lower_precision(x_BCHW))
+                if kernels.serves(lower_BCHW, weight):
+                    out: Tensor = kernels.depthwise(lower_BCHW, weight, bias)
+                    return out
+        plain: Tensor = self._conv_forward(x_BCHW, weight, bias)
+        return plain
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution, which in bfloat16 on a CPU runs as a linear layer on the channels-last view.
+
+    Args:
+        in_channels, out_channels, device, dtype: as nn.Conv2d.
+
+    Attributes:
+        plain: whether it is always torch's convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, 1, device=device, dtype=dtype)
+        self.plain = False
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Shape in: (B, C_in, H, W); out: (B, C_out, H, W)."""
+        if not is_scripting():  # noqa: SIM102 - as in GnConv
+            if not self.plain and computed_on_cpu(x_BCHW) and lower_precision(x_BCHW) == torch.bfloat16:
+                x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+                y_BHWC = nn.functional.linear(x_BHWC, self.weight.flatten(1), self.bias)
+                return y_BHWC.permute(0, 3, 1, 2)
+        plain: Tensor = self._conv_forward(x_BCHW, self.weight, self.bias)
+        return plain
+
+
+def computed_on_cpu(x: Tensor) -> bool:
+    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, not seen by torch.export."""
+    return isinstance(x, Tensor) and x.device.type == "cpu" and not torch.compiler.is_exporting()
+
+
+def lower_precision(x: Tensor) -> torch.dtype:
+    """The dtype that convolutions have a CPU's x in: autocast's where that is on, else its own."""
+    if x.dtype != torch.float64 and torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    return x.dtype
+
+
+def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:
+    """Choose between the passes that are fastest for device and dtype and torch's plain operators."""
+    for module in model.modules():
+        if isinstance(module, DepthwiseConv2d | PointwiseConv2d):
+            module.plain = choice == "plain"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.models.global_filter import GlobalLocalFilter
-from hornet_train.models.layers import depthwise
+from hornet_train.models.layers import DepthwiseConv2d
 
 Mixer = str | int | Callable[[int], nn.Module]
 """f: "7x7" or any other odd "KxK" or K, "gf", "pool", or a function from a number of channels to a module."""
@@ -45,7 +45,7 @@ def build_mixer(
         return made.to(device=device, dtype=dtype)
     kernel = kernel_size(mixer)
     if kernel is not None:
-        return depthwise(channels, kernel, device=device, dtype=dtype)
+        return DepthwiseConv2d(channels, kernel, device=device, dtype=dtype)
     if mixer == "gf":
         return GlobalLocalFilter(channels, grid=grid, device=device, dtype=dtype)
     if mixer == "pool":

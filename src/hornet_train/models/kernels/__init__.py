@@ -1,0 +1,1 @@
+"""Operators with passes of their own where torch's are slow on a processor (CPU)."""

@@ -1,0 +1,147 @@
+"""Depthwise convolutions with passes of their own on a CPU, as an operator of torch's.
+
+    hornet::depthwise(x, weight, bias)               y = x * weight + bias, "same" padding, stride 1
+    hornet::depthwise_gradient(x, gradient, K)       the weight's and the bias's gradients
+
+Both are differentiable through one another, as often as wanted: the gradient for x is the convolution of the
+gradient with the turned kernel. They work under autocast, torch.compile, DDP and activation checkpointing;
+forward-mode derivatives and torch.func.vmap they do not have, which torch says, and the plain path does.
+
+Sums are in float32, whatever x is; x is channels_last, or any view of such whose channels lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hornet_train.models.kernels import openmp
+
+LEAST_CHANNELS = 16  # of a block, see vectors.py
+TAPS = (5, 7, 9, 11)  # torch has good 3x3 passes
+AVAILABLE = openmp.available()
+_GROUPS = 16  # partial sums of the weight's gradient, at most one an image
+
+
+def serves(x_BCHW: Tensor, weight_C1KK: Tensor) -> bool:
+    """Whether a real tensor is one that these operators are made for, and faster at."""
+    return (
+        x_BCHW.device.type == "cpu"
+        and x_BCHW.dtype in (torch.float32, torch.bfloat16)
+        and weight_C1KK.dtype in (torch.float32, torch.bfloat16)
+        and x_BCHW.dim() == 4
+        and weight_C1KK.shape[0] >= LEAST_CHANNELS
+        and weight_C1KK.shape[2] in TAPS
+        and AVAILABLE
+    )
+
+
+def _side_by_side(x_BCHW: Tensor) -> Tensor:
+    """x itself where its channels lie side by side in memory, else a channels_last copy."""
+    return x_BCHW if x_BCHW.stride(1) == 1 else x_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def _places(x_BCHW: Tensor) -> tuple[int, int, int, int]:
+    """Address, and bytes from one image, row and pixel to the next."""
+    size = x_BCHW.element_size()
+    by_image, _, by_row, by_pixel = x_BCHW.stride()
+    return x_BCHW.data_ptr(), by_image * size, by_row * size, by_pixel * size
+
+
+@torch.library.custom_op("hornet::depthwise", mutates_args=(), device_types="cpu")
+def depthwise(x_BCHW: Tensor, weight_C1KK: Tensor, bias_C: Tensor | None) -> Tensor:
+    """Shape in and out: (B, C, H, W), float32 or bfloat16; out is channels_last."""
+    from hornet_train.models.kernels.loops import filter_loop, scratch_bytes
+
+    images, channels, height, width = x_BCHW.shape
+    taps = weight_C1KK.shape[2]
+    x_BCHW = _side_by_side(x_BCHW)
+    out_BCHW = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+    kernel_KKC = weight_C1KK.detach()[:, 0].permute(1, 2, 0).to(torch.float32).contiguous()
+    bias_C = torch.zeros(channels) if bias_C is None else bias_C.detach().to(torch.float32).contiguous()
+    openmp.run(
+        filter_loop(taps, x_BCHW.dtype == torch.bfloat16),
+        (
+            *_places(x_BCHW),
+            *_places(out_BCHW),
+            *(kernel_KKC.data_ptr(), bias_C.data_ptr()),
+            *(images, height, width, channels),
+        ),
+        scratch_bytes(taps, width),
+    )
+    return out_BCHW
+
+
+@torch.library.custom_op("hornet::depthwise_gradient", mutates_args=(), device_types="cpu")
+def depthwise_gradient(x_BCHW: Tensor, gradient_BCHW: Tensor, taps: int) -> tuple[Tensor, Tensor]:
+    """The gradients of weight (C, 1, K, K) and bias (C), in float32; both inputs of one dtype."""
+    from hornet_train.models.kernels.loops import gradient_loop, scratch_bytes
+
+    images, channels, height, width = x_BCHW.shape
+    x_BCHW, gradient_BCHW = _side_by_side(x_BCHW), _side_by_side(gradient_BCHW)
+    groups = min(images, _GROUPS)
+    partial = torch.empty(groups, taps * taps + 1, channels, dtype=torch.float32)
+    openmp.run(
+        gradient_loop(taps, x_BCHW.dtype == torch.bfloat16),
+        (
+            *_places(x_BCHW),
+            *_places(gradient_BCHW),
+            *(partial.data_ptr(), groups, images, height, width, channels),
+        ),
+        scratch_bytes(taps, width),
+    )
+    total = partial.sum(0)
+    weight_C1KK = total[:-1].t().reshape(channels, 1, taps, taps).contiguous()
+    return weight_C1KK, total[-1].clone()
+
+
+@depthwise.register_fake
+def _(x_BCHW: Tensor, _weight_C1KK: Tensor, _bias_C: Tensor | None) -> Tensor:
+    return torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+
+
+@depthwise_gradient.register_fake
+def _(x_BCHW: Tensor, _gradient_BCHW: Tensor, taps: int) -> tuple[Tensor, Tensor]:
+    channels = x_BCHW.shape[1]
+    return (
+        x_BCHW.new_empty(channels, 1, taps, taps, dtype=torch.float32),
+        x_BCHW.new_empty(channels, dtype=torch.float32),
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG001 - torch's name
+    x_BCHW, weight_C1KK, bias_C = inputs
+    ctx.save_for_backward(x_BCHW, weight_C1KK)
+    ctx.bias_dtype = None if bias_C is None else bias_C.dtype
+
+
+def _backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor | None, ...]:
+    x_BCHW, weight_C1KK = ctx.saved_tensors
+    for_x, for_weight, for_bias = ctx.needs_input_grad
+    x_gradient = weight_gradient = bias_gradient = None
+    if for_x:
+        x_gradient = depthwise(gradient_BCHW, weight_C1KK.flip(2, 3), None)
+    if for_weight or for_bias:
+        weight_gradient, bias_gradient = depthwise_gradient(x_BCHW, gradient_BCHW, weight_C1KK.shape[2])
+        weight_gradient = weight_gradient.to(weight_C1KK.dtype)
+        bias_gradient = bias_gradient.to(ctx.bias_dtype) if for_bias else None
+    return x_gradient, weight_gradient, bias_gradient
+
+
+def _keep_both(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Sequence[Tensor]) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _backward_again(ctx: Any, for_weight: Tensor, for_bias: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of (weight, bias) are linear in x and in the gradient g: each is a convolution again."""
+    x_BCHW, gradient_BCHW = ctx.saved_tensors
+    for_x = depthwise(gradient_BCHW, for_weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
+    for_gradient = depthwise(x_BCHW, for_weight, for_bias) if ctx.needs_input_grad[1] else None
+    return for_x, for_gradient, None
+
+
+depthwise.register_autograd(_backward, setup_context=_keep)
+depthwise_gradient.register_autograd(_backward_again, setup_context=_keep_both)

@@ -1,0 +1,262 @@
+"""Vector instructions for numba's loops: rows of pixels, `LANES` channels each, at addresses in memory.
+
+A row buffer holds float32: pixel w, channel c of the block at `address + 4 * (w * LANES + c)`. What a
+compiler makes of plain loops keeps its sums in memory, one load and one store a product; here they stay in
+registers over a whole row. Written as LLVM's vectors of `WIDTH` floats, which becomes AVX2, AVX-512 or NEON
+instructions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+VERSION = zlib.crc32(Path(__file__).read_bytes())  # of this code, for those who keep what it compiles to
+LANES = 16  # channels that are worked on together: a cache line of float32
+WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # floats of an instruction
+TILE = 8  # pixels whose sums stay in registers together; as many as hide the latency of a product
+PIXEL = 4 * LANES  # bytes of a pixel in a row buffer
+
+_FLOAT = ir.FloatType()
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, WIDTH)
+_BLOCK = ir.VectorType(_FLOAT, LANES)
+_BLOCK16 = ir.VectorType(_I16, LANES)
+_BLOCK32 = ir.VectorType(_I32, LANES)
+
+
+def _instruction(emit: Callable[..., None]) -> Any:
+    """A function for numba's loops, whose code `emit(builder, *arguments)` writes.
+
+    An argument that `emit` declares as an int or a bool must be a constant where it is called, and is given
+    to `emit` as it is; all others are int64.
+    """
+    kinds = list(get_type_hints(emit).items())[1:]
+    constant = [kind in (int, bool) for name, kind in kinds if name != "return"]
+
+    def instruction(_typing: Any, *given: Any) -> Any:
+        known = [
+            kind.literal_value if is_constant else None
+            for kind, is_constant in zip(given, constant, strict=True)
+        ]
+
+        def generate(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+            emit(builder, *(value if one is None else one for one, value in zip(known, values, strict=True)))
+            return context.get_dummy_value()
+
+        kept = (
+            kind if is_constant else types.int64 for kind, is_constant in zip(given, constant, strict=True)
+        )
+        return types.void(*kept), generate
+
+    vars(instruction)["__signature__"] = signature(emit)  # numba wants to know how many arguments there are
+    return intrinsic(prefer_literal=True)(instruction)
+
+
+def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.VectorType) -> ir.Value:
+    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value.align = 2 if kind is _BLOCK16 else 4
+    return value
+
+
+def _store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = (
+        2 if value.type == _BLOCK16 else 4
+    )
+
+
+def _fused(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a * b + c, rounded once."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    name = f"llvm.fma.v{WIDTH}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
+
+
+def _all(value: int) -> ir.Constant:
+    return ir.Constant(_BLOCK32, [value] * LANES)
+
+
+def _read_row(
+    builder: ir.IRBuilder, half: bool, row: ir.Value, source: ir.Value, pixels: ir.Value, stride: ir.Value
+) -> None:
+    """`read_row(half, row, source, pixels, stride)`: LANES channels of each pixel into a row buffer.
+
+    Args:
+        half: whether the source is bfloat16, the upper half of a float32; else it is float32.
+    """
+    with cgutils.for_range(builder, pixels) as pixel:
+        place = builder.add(source, builder.mul(pixel.index, stride))
+        if half:
+            wide = builder.zext(_load(builder, place, _BLOCK16), _BLOCK32)
+            value = builder.bitcast(builder.shl(wide, _all(16)), _BLOCK)
+        else:
+            value = _load(builder, place, _BLOCK)
+        _store(builder, value, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))))
+
+
+read_row = _instruction(_read_row)
+
+
+def _write_row(
+    builder: ir.IRBuilder, half: bool, target: ir.Value, row: ir.Value, pixels: ir.Value, stride: ir.Value
+) -> None:
+    """`write_row(half, target, row, pixels, stride)`: the reverse, rounded to the nearest even bfloat16."""
+    with cgutils.for_range(builder, pixels) as pixel:
+        place = builder.add(target, builder.mul(pixel.index, stride))
+        value = _load(builder, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))), _BLOCK)
+        _store(builder, _rounded(builder, value) if half else value, place)
+
+
+write_row = _instruction(_write_row)
+
+
+def _rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """float32 to the nearest bfloat16, ties to even; not-a-number stays one."""
+    bits = builder.bitcast(value, _BLOCK32)
+    odd = builder.and_(builder.lshr(bits, _all(16)), _all(1))
+    up = builder.lshr(builder.add(builder.add(bits, _all(0x7FFF)), odd), _all(16))
+    unordered = builder.fcmp_unordered("uno", value, value)
+    return builder.trunc(builder.select(unordered, _all(0x7FC0), up), _BLOCK16)
+
+
+def _add_taps(
+    builder: ir.IRBuilder, taps: int, sums: ir.Value, x_row: ir.Value, g_row: ir.Value, pixels: ir.Value
+) -> None:
+    """`add_taps(K, sums, x_row, g_row, pixels)`: sums[j] += sum over w of x_row[w + j] * g_row[w], j < K.
+
+    `sums` is a row buffer of K pixels, x_row one of pixels + K - 1.
+    """
+    for part in range(0, PIXEL, 4 * WIDTH):
+        sums_part, x_row_part, g_row_part = (builder.add(place, _I64(part)) for place in (sums, x_row, g_row))
+        _add_taps_part(builder, taps, sums_part, x_row_part, g_row_part, pixels)
+
+
+def _add_taps_part(
+    builder: ir.IRBuilder, taps: int, sums: ir.Value, x_row: ir.Value, g_row: ir.Value, pixels: ir.Value
+) -> None:
+    entry = builder.block
+    head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
+    places = [builder.add(sums, _I64(PIXEL * tap)) for tap in range(taps)]
+    before = [_load(builder, place, _VECTOR) for place in places]
+    builder.branch(head)
+    builder.position_at_end(head)
+    pixel = builder.phi(_I64)
+    pixel.add_incoming(_I64(0), entry)
+    held = [builder.phi(_VECTOR) for _ in range(taps)]
+    for now, value in zip(held, before, strict=True):
+        now.add_incoming(value, entry)
+    builder.cbranch(builder.icmp_signed("<", pixel, pixels), body, end)
+    builder.position_at_end(body)
+    offset = builder.mul(pixel, _I64(PIXEL))
+    g = _load(builder, builder.add(g_row, offset), _VECTOR)
+    x_first = builder.add(x_row, offset)
+    for tap, now in enumerate(held):
+        x = _load(builder, builder.add(x_first, _I64(PIXEL * tap)), _VECTOR)
+        now.add_incoming(_fused(builder, x, g, now), body)
+    pixel.add_incoming(builder.add(pixel, _I64(1)), body)
+    builder.branch(head)
+    builder.position_at_end(end)
+    for place, now in zip(places, held, strict=True):
+        _store(builder, now, place)
+
+
+add_taps = _instruction(_add_taps)
+
+
+def _add_row(builder: ir.IRBuilder, total: ir.Value, row: ir.Value, pixels: ir.Value) -> None:
+    """`add_row(total, row, pixels)`: total, a row buffer of one pixel, += the sum of the row's pixels."""
+    with cgutils.for_range(builder, pixels) as pixel:
+        value = _load(builder, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))), _BLOCK)
+        _store(builder, builder.fadd(_load(builder, total, _BLOCK), value), total)
+
+
+add_row = _instruction(_add_row)
+
+
+def _clear_row(builder: ir.IRBuilder, row: ir.Value, pixels: ir.Value) -> None:
+    """`clear_row(row, pixels)`: zeros."""
+    with cgutils.for_range(builder, pixels) as pixel:
+        place = builder.add(row, builder.mul(pixel.index, _I64(PIXEL)))
+        _store(builder, ir.Constant(_BLOCK, [0.0] * LANES), place)
+
+
+clear_row = _instruction(_clear_row)
+
+
+def _filter_tile(
+    builder: ir.IRBuilder,
+    taps: int,
+    out: ir.Value,
+    ring: ir.Value,
+    row_bytes: ir.Value,
+    slot: ir.Value,
+    kernel: ir.Value,
+    rows: ir.Value,
+    bias: ir.Value,
+) -> None:
+    """TILE pixels of a row, filtered by `rows` rows of a K x K kernel.
+
+    `filter_tile(K, out, ring, row_bytes, slot, kernel, rows, bias)`: out[w] = bias + sum over r < rows and
+    j < K of ring[(slot + r) mod K][w + j] * kernel[r * K + j]; all are row buffers, the ring has K of them.
+    """
+    for part in range(0, PIXEL, 4 * WIDTH):
+        out_part, ring_part, kernel_part, bias_part = (
+            builder.add(place, _I64(part)) for place in (out, ring, kernel, bias)
+        )
+        _filter_tile_part(builder, taps, out_part, ring_part, row_bytes, slot, kernel_part, rows, bias_part)
+
+
+def _filter_tile_part(
+    builder: ir.IRBuilder,
+    taps: int,
+    out: ir.Value,
+    ring: ir.Value,
+    row_bytes: ir.Value,
+    slot: ir.Value,
+    kernel: ir.Value,
+    rows: ir.Value,
+    bias: ir.Value,
+) -> None:
+    entry = builder.block
+    head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
+    start = _load(builder, bias, _VECTOR)
+    builder.branch(head)
+    builder.position_at_end(head)
+    row, turn = builder.phi(_I64), builder.phi(_I64)
+    row.add_incoming(_I64(0), entry)
+    turn.add_incoming(slot, entry)
+    held = [builder.phi(_VECTOR) for _ in range(TILE)]
+    for now in held:
+        now.add_incoming(start, entry)
+    builder.cbranch(builder.icmp_signed("<", row, rows), body, end)
+    builder.position_at_end(body)
+    x_row = builder.add(ring, builder.mul(turn, row_bytes))
+    k_row = builder.add(kernel, builder.mul(row, _I64(PIXEL * taps)))
+    sums: list[ir.Value] = list(held)
+    for tap in range(taps):
+        k = _load(builder, builder.add(k_row, _I64(PIXEL * tap)), _VECTOR)
+        for pixel in range(TILE):
+            x = _load(builder, builder.add(x_row, _I64(PIXEL * (tap + pixel))), _VECTOR)
+            sums[pixel] = _fused(builder, x, k, sums[pixel])
+    for now, value in zip(held, sums, strict=True):
+        now.add_incoming(value, body)
+    row.add_incoming(builder.add(row, _I64(1)), body)
+    following = builder.add(turn, _I64(1))
+    wrapped = builder.icmp_signed("==", following, _I64(taps))
+    turn.add_incoming(builder.select(wrapped, _I64(0), following), body)
+    builder.branch(head)
+    builder.position_at_end(end)
+    for pixel, now in enumerate(held):
+        _store(builder, now, builder.add(out, _I64(PIXEL * pixel)))
+
+
+filter_tile = _instruction(_filter_tile)
