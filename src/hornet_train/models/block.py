@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 from torch.utils.checkpoint import checkpoint
 
-from hornet_train.models.layers import LayerNorm
+from hornet_train.models.layers import GELU, LayerNorm
 
 MLP_RATIO = 4  # width of the MLP over that of the block
 
@@ -47,7 +47,7 @@ class Block(nn.Module):
         self.gnconv = gnconv
         self.norm2 = nn.LayerNorm(dim, eps=1e-6, device=device, dtype=dtype)
         self.pwconv1 = nn.Linear(dim, MLP_RATIO * dim, device=device, dtype=dtype)
-        self.act = nn.GELU()
+        self.act = GELU()
         self.pwconv2 = nn.Linear(MLP_RATIO * dim, dim, device=device, dtype=dtype)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 

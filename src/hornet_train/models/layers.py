@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from hornet_train.models.kernels import depthwise as kernels
+from hornet_train.models.kernels import gelu as gelu_kernels
 
 
 class LayerNorm(nn.Module):
@@ -146,6 +147,25 @@ class PointwiseConv2d(nn.Conv2d):
         return plain
 
 
+class GELU(nn.GELU):
+    """GELU (exact), which on a CPU runs as `hornet_train.models.kernels.gelu`.
+
+    Attributes:
+        plain: whether it is always torch's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        if not is_scripting():  # noqa: SIM102 - as in GnConv
+            if not self.plain and computed_on_cpu(x) and gelu_kernels.serves(x):
+                return gelu_kernels.gelu(x)
+        return nn.functional.gelu(x)
+
+
 def computed_on_cpu(x: Tensor) -> bool:
     """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, not seen by torch.export."""
     return isinstance(x, Tensor) and x.device.type == "cpu" and not torch.compiler.is_exporting()
@@ -161,5 +181,5 @@ def lower_precision(x: Tensor) -> torch.dtype:
 def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:
     """Choose between the passes that are fastest for device and dtype and torch's plain operators."""
     for module in model.modules():
-        if isinstance(module, DepthwiseConv2d | PointwiseConv2d):
+        if isinstance(module, DepthwiseConv2d | PointwiseConv2d | GELU):
             module.plain = choice == "plain"

@@ -1,9 +1,9 @@
-"""The depthwise convolution's passes as loops over rows, compiled by numba.
+"""The loops that numba compiles: the depthwise convolution's passes over rows, and GELU.
 
-Every task is one block of LANES channels of one image (or group of images), whose rows pass through a ring
-of K row buffers with zeros at both ends: each row is read once, from any strides, in float32 or bfloat16,
-and all sums are in float32. Where LANES does not divide the channels, the last block overlaps the one before
-it and computes the same again.
+A convolution's task is one block of LANES channels of one image (or group of images), whose rows pass through
+a ring of K row buffers with zeros at both ends: each row is read once, from any strides, in float32 or
+bfloat16, and all sums are in float32. Where LANES does not divide the channels, the last block overlaps the
+one before it and computes the same again.
 
 Tasks, not threads, decide in what order sums are taken: results do not depend on the number of threads.
 Arguments are int64 addresses, extents and strides in bytes; arrays' element sizes are 2 or 4.
@@ -18,6 +18,7 @@ from typing import Any
 import numba
 from numba import carray, types  # type: ignore[attr-defined]
 
+from hornet_train.models.kernels.gelu_vectors import gelu
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
 from hornet_train.models.kernels.vectors import (
     LANES,
@@ -149,5 +150,23 @@ def gradient_loop(taps: int, half: bool) -> int:
                         add_taps(taps, sums + i * taps * PIXEL, ring + slot * row, g_row, width)
             place = out + (group * (taps * taps + 1) * channels + channel) * 4
             write_row(False, place, sums, taps * taps + 1, channels * 4)
+
+    return _compiled(loop)
+
+
+@cache
+def gelu_loop(half: bool, sloping: bool) -> int:
+    """The address of a loop over blocks of LANES values that lie one behind the other."""
+    size: Any = 2 if half else 4
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        a = carray(arguments, 6)
+        x, y, slope, blocks = a[0], a[1], a[2], a[3]
+        number, count = _thread_number(), _thread_count()
+        first, last = blocks * number // count, blocks * (number + 1) // count
+        offset = first * LANES * size
+        gelu(half, sloping, x + offset, y + offset, slope + offset, last - first)
 
     return _compiled(loop)

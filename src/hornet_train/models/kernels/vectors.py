@@ -20,7 +20,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-VERSION = zlib.crc32(Path(__file__).read_bytes())  # of this code, for those who keep what it compiles to
+# of the code here and beside, for those who keep what it compiles to
+VERSION = zlib.crc32(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*vectors.py")))
+)
 LANES = 16  # channels that are worked on together: a cache line of float32
 WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # floats of an instruction
 TILE = 8  # pixels whose sums stay in registers together; as many as hide the latency of a product
@@ -29,12 +32,12 @@ PIXEL = 4 * LANES  # bytes of a pixel in a row buffer
 _FLOAT = ir.FloatType()
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)
-_BLOCK = ir.VectorType(_FLOAT, LANES)
-_BLOCK16 = ir.VectorType(_I16, LANES)
-_BLOCK32 = ir.VectorType(_I32, LANES)
+BLOCK = ir.VectorType(_FLOAT, LANES)
+BLOCK16 = ir.VectorType(_I16, LANES)
+BLOCK32 = ir.VectorType(_I32, LANES)
 
 
-def _instruction(emit: Callable[..., None]) -> Any:
+def instruction(emit: Callable[..., None]) -> Any:
     """A function for numba's loops, whose code `emit(builder, *arguments)` writes.
 
     An argument that `emit` declares as an int or a bool must be a constant where it is called, and is given
@@ -43,7 +46,7 @@ def _instruction(emit: Callable[..., None]) -> Any:
     kinds = list(get_type_hints(emit).items())[1:]
     constant = [kind in (int, bool) for name, kind in kinds if name != "return"]
 
-    def instruction(_typing: Any, *given: Any) -> Any:
+    def typed(_typing: Any, *given: Any) -> Any:
         known = [
             kind.literal_value if is_constant else None
             for kind, is_constant in zip(given, constant, strict=True)
@@ -58,19 +61,19 @@ def _instruction(emit: Callable[..., None]) -> Any:
         )
         return types.void(*kept), generate
 
-    vars(instruction)["__signature__"] = signature(emit)  # numba wants to know how many arguments there are
-    return intrinsic(prefer_literal=True)(instruction)
+    vars(typed)["__signature__"] = signature(emit)  # numba wants to know how many arguments there are
+    return intrinsic(prefer_literal=True)(typed)
 
 
-def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.VectorType) -> ir.Value:
+def load(builder: ir.IRBuilder, address: ir.Value, kind: ir.VectorType) -> ir.Value:
     value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-    value.align = 2 if kind is _BLOCK16 else 4
+    value.align = 2 if kind is BLOCK16 else 4
     return value
 
 
-def _store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+def store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
     builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = (
-        2 if value.type == _BLOCK16 else 4
+        2 if value.type == BLOCK16 else 4
     )
 
 
@@ -82,7 +85,7 @@ def _fused(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.V
 
 
 def _all(value: int) -> ir.Constant:
-    return ir.Constant(_BLOCK32, [value] * LANES)
+    return ir.Constant(BLOCK32, [value] * LANES)
 
 
 def _read_row(
@@ -95,15 +98,10 @@ def _read_row(
     """
     with cgutils.for_range(builder, pixels) as pixel:
         place = builder.add(source, builder.mul(pixel.index, stride))
-        if half:
-            wide = builder.zext(_load(builder, place, _BLOCK16), _BLOCK32)
-            value = builder.bitcast(builder.shl(wide, _all(16)), _BLOCK)
-        else:
-            value = _load(builder, place, _BLOCK)
-        _store(builder, value, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))))
+        store(builder, widened(builder, place, half), builder.add(row, builder.mul(pixel.index, _I64(PIXEL))))
 
 
-read_row = _instruction(_read_row)
+read_row = instruction(_read_row)
 
 
 def _write_row(
@@ -112,20 +110,28 @@ def _write_row(
     """`write_row(half, target, row, pixels, stride)`: the reverse, rounded to the nearest even bfloat16."""
     with cgutils.for_range(builder, pixels) as pixel:
         place = builder.add(target, builder.mul(pixel.index, stride))
-        value = _load(builder, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))), _BLOCK)
-        _store(builder, _rounded(builder, value) if half else value, place)
+        value = load(builder, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))), BLOCK)
+        store(builder, rounded(builder, value) if half else value, place)
 
 
-write_row = _instruction(_write_row)
+write_row = instruction(_write_row)
 
 
-def _rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+def widened(builder: ir.IRBuilder, place: ir.Value, half: bool) -> ir.Value:
+    """LANES values from memory in float32; with `half` they are bfloat16, the upper half of a float32."""
+    if not half:
+        return load(builder, place, BLOCK)
+    wide = builder.zext(load(builder, place, BLOCK16), BLOCK32)
+    return builder.bitcast(builder.shl(wide, _all(16)), BLOCK)
+
+
+def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """float32 to the nearest bfloat16, ties to even; not-a-number stays one."""
-    bits = builder.bitcast(value, _BLOCK32)
+    bits = builder.bitcast(value, BLOCK32)
     odd = builder.and_(builder.lshr(bits, _all(16)), _all(1))
     up = builder.lshr(builder.add(builder.add(bits, _all(0x7FFF)), odd), _all(16))
     unordered = builder.fcmp_unordered("uno", value, value)
-    return builder.trunc(builder.select(unordered, _all(0x7FC0), up), _BLOCK16)
+    return builder.trunc(builder.select(unordered, _all(0x7FC0), up), BLOCK16)
 
 
 def _add_taps(
@@ -146,7 +152,7 @@ def _add_taps_part(
     entry = builder.block
     head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
     places = [builder.add(sums, _I64(PIXEL * tap)) for tap in range(taps)]
-    before = [_load(builder, place, _VECTOR) for place in places]
+    before = [load(builder, place, _VECTOR) for place in places]
     builder.branch(head)
     builder.position_at_end(head)
     pixel = builder.phi(_I64)
@@ -157,39 +163,39 @@ def _add_taps_part(
     builder.cbranch(builder.icmp_signed("<", pixel, pixels), body, end)
     builder.position_at_end(body)
     offset = builder.mul(pixel, _I64(PIXEL))
-    g = _load(builder, builder.add(g_row, offset), _VECTOR)
+    g = load(builder, builder.add(g_row, offset), _VECTOR)
     x_first = builder.add(x_row, offset)
     for tap, now in enumerate(held):
-        x = _load(builder, builder.add(x_first, _I64(PIXEL * tap)), _VECTOR)
+        x = load(builder, builder.add(x_first, _I64(PIXEL * tap)), _VECTOR)
         now.add_incoming(_fused(builder, x, g, now), body)
     pixel.add_incoming(builder.add(pixel, _I64(1)), body)
     builder.branch(head)
     builder.position_at_end(end)
     for place, now in zip(places, held, strict=True):
-        _store(builder, now, place)
+        store(builder, now, place)
 
 
-add_taps = _instruction(_add_taps)
+add_taps = instruction(_add_taps)
 
 
 def _add_row(builder: ir.IRBuilder, total: ir.Value, row: ir.Value, pixels: ir.Value) -> None:
     """`add_row(total, row, pixels)`: total, a row buffer of one pixel, += the sum of the row's pixels."""
     with cgutils.for_range(builder, pixels) as pixel:
-        value = _load(builder, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))), _BLOCK)
-        _store(builder, builder.fadd(_load(builder, total, _BLOCK), value), total)
+        value = load(builder, builder.add(row, builder.mul(pixel.index, _I64(PIXEL))), BLOCK)
+        store(builder, builder.fadd(load(builder, total, BLOCK), value), total)
 
 
-add_row = _instruction(_add_row)
+add_row = instruction(_add_row)
 
 
 def _clear_row(builder: ir.IRBuilder, row: ir.Value, pixels: ir.Value) -> None:
     """`clear_row(row, pixels)`: zeros."""
     with cgutils.for_range(builder, pixels) as pixel:
         place = builder.add(row, builder.mul(pixel.index, _I64(PIXEL)))
-        _store(builder, ir.Constant(_BLOCK, [0.0] * LANES), place)
+        store(builder, ir.Constant(BLOCK, [0.0] * LANES), place)
 
 
-clear_row = _instruction(_clear_row)
+clear_row = instruction(_clear_row)
 
 
 def _filter_tile(
@@ -228,7 +234,7 @@ def _filter_tile_part(
 ) -> None:
     entry = builder.block
     head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
-    start = _load(builder, bias, _VECTOR)
+    start = load(builder, bias, _VECTOR)
     builder.branch(head)
     builder.position_at_end(head)
     row, turn = builder.phi(_I64), builder.phi(_I64)
@@ -243,9 +249,9 @@ def _filter_tile_part(
     k_row = builder.add(kernel, builder.mul(row, _I64(PIXEL * taps)))
     sums: list[ir.Value] = list(held)
     for tap in range(taps):
-        k = _load(builder, builder.add(k_row, _I64(PIXEL * tap)), _VECTOR)
+        k = load(builder, builder.add(k_row, _I64(PIXEL * tap)), _VECTOR)
         for pixel in range(TILE):
-            x = _load(builder, builder.add(x_row, _I64(PIXEL * (tap + pixel))), _VECTOR)
+            x = load(builder, builder.add(x_row, _I64(PIXEL * (tap + pixel))), _VECTOR)
             sums[pixel] = _fused(builder, x, k, sums[pixel])
     for now, value in zip(held, sums, strict=True):
         now.add_incoming(value, body)
@@ -256,7 +262,7 @@ def _filter_tile_part(
     builder.branch(head)
     builder.position_at_end(end)
     for pixel, now in enumerate(held):
-        _store(builder, now, builder.add(out, _I64(PIXEL * pixel)))
+        store(builder, now, builder.add(out, _I64(PIXEL * pixel)))
 
 
-filter_tile = _instruction(_filter_tile)
+filter_tile = instruction(_filter_tile)
