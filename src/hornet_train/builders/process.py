@@ -16,7 +16,7 @@ def set_up_process(dist: Dist, *, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True)
-    # large tensors in huge pages: a CPU's step spends up to a fifth of its time on the kernel's clearing of pages
+    # large tensors in huge pages: a CPU's step else waits for the kernel to clear pages, a fifth of its time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # fp32 means fp32: torch would round the convolutions' inputs to TF32, and not the matrix products'
     torch.backends.cudnn.allow_tf32 = False

@@ -162,7 +162,8 @@ class GELU(nn.GELU):
         """Any shape."""
         if not is_scripting():  # noqa: SIM102 - as in GnConv
             if not self.plain and computed_on_cpu(x) and gelu_kernels.serves(x):
-                return gelu_kernels.gelu(x)
+                out: Tensor = gelu_kernels.gelu(x)
+                return out
         return nn.functional.gelu(x)
 
 

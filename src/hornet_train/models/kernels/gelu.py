@@ -1,19 +1,19 @@
 """GELU on a CPU in one pass, as operators of torch's.
 
-    hornet::gelu(x)              y = x Phi(x)
-    hornet::gelu_and_slope(x)    y and dy/dx, which is all that the backward pass needs
+    hornet::gelu(x)                      y = x Phi(x)
+    hornet::gelu_gradient(x, gradient)   dy/dx * gradient
 
-The forward pass of a training computes both from one exponential and keeps the slope in x's place, so that
-the backward pass is a product. A second derivative it does not have, and says so; torch's own has.
+Torch's own are bound by their exponentials in bfloat16; here one serves value and slope, in float32. They are
+differentiable twice.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hornet_train.models.kernels import openmp
 
@@ -22,32 +22,20 @@ AVAILABLE = openmp.available()
 
 
 def serves(x: Tensor) -> bool:
-    """Whether a real tensor is one that these operators are made for."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.numel() % BLOCK == 0
-        and AVAILABLE
-    )
+    """Whether these operators are faster for a real tensor: in float32, memory bounds torch's too."""
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.numel() % BLOCK == 0 and AVAILABLE
 
 
-def gelu(x: Tensor) -> Tensor:
-    """y of any shape, laid out as x; differentiable once."""
-    if torch.is_grad_enabled() and x.requires_grad:
-        out: Tensor = _Gelu.apply(x)
-        return out
-    y: Tensor = _gelu(x)
-    return y
-
-
-def _run(x: Tensor, y: Tensor, slope: Tensor | None) -> None:
+def _run(x: Tensor, gradient: Tensor | None) -> Tensor:
     from hornet_train.models.kernels.loops import gelu_loop
 
+    out = torch.empty_like(x)
     openmp.run(
-        gelu_loop(x.dtype == torch.bfloat16, slope is not None),
-        (x.data_ptr(), y.data_ptr(), 0 if slope is None else slope.data_ptr(), x.numel() // BLOCK),
+        gelu_loop(x.dtype == torch.bfloat16, gradient is not None),
+        (x.data_ptr(), 0 if gradient is None else gradient.data_ptr(), out.data_ptr(), x.numel() // BLOCK),
         0,
     )
+    return out
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -55,44 +43,49 @@ def _dense(x: Tensor) -> Tensor:
     return x if torch.empty_like(x).stride() == x.stride() else x.contiguous()
 
 
+def _as(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient, laid out as x."""
+    return gradient if gradient.stride() == x.stride() else torch.empty_like(x).copy_(gradient)
+
+
 @torch.library.custom_op("hornet::gelu", mutates_args=(), device_types="cpu")
-def _gelu(x: Tensor) -> Tensor:
+def gelu(x: Tensor) -> Tensor:
+    """y, laid out as x where that is dense."""
+    return _run(_dense(x), None)
+
+
+@torch.library.custom_op("hornet::gelu_gradient", mutates_args=(), device_types="cpu")
+def gelu_gradient(x: Tensor, gradient: Tensor) -> Tensor:
+    """x's gradient from y's."""
     x = _dense(x)
-    y = torch.empty_like(x)
-    _run(x, y, None)
-    return y
+    return _run(x, _as(gradient, x))
 
 
-@torch.library.custom_op("hornet::gelu_and_slope", mutates_args=(), device_types="cpu")
-def _gelu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    x = _dense(x)
-    y, slope = torch.empty_like(x), torch.empty_like(x)
-    _run(x, y, slope)
-    return y, slope
-
-
-@_gelu.register_fake
+@gelu.register_fake
 def _(x: Tensor) -> Tensor:
     return torch.empty_like(_dense(x))
 
 
-@_gelu_and_slope.register_fake
-def _(x: Tensor) -> tuple[Tensor, Tensor]:
-    x = _dense(x)
-    return torch.empty_like(x), torch.empty_like(x)
+@gelu_gradient.register_fake
+def _(x: Tensor, _gradient: Tensor) -> Tensor:
+    return torch.empty_like(_dense(x))
 
 
-class _Gelu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y, slope = _gelu_and_slope(x)
-        ctx.save_for_backward(slope)
-        out: Tensor = y
-        return out
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
+    ctx.save_for_backward(*inputs)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
-        product: Tensor = gradient * slope
-        return product
+
+def _backward(ctx: Any, gradient: Tensor) -> Tensor:
+    out: Tensor = gelu_gradient(*ctx.saved_tensors, gradient)
+    return out
+
+
+def _backward_again(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Of y' g: y'' = phi(x) (2 - x^2) for x, y' for g."""
+    x, first = ctx.saved_tensors
+    density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+    return gradient * first * density * (2 - x.square()), gelu_gradient(x, gradient)
+
+
+gelu.register_autograd(_backward, setup_context=_keep)
+gelu_gradient.register_autograd(_backward_again, setup_context=_keep)

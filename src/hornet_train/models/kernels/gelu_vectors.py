@@ -69,35 +69,39 @@ def _exponential(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return builder.fmul(e_r, power)
 
 
-def _gelu(
-    builder: ir.IRBuilder,
-    half: bool,
-    sloping: bool,
-    x: ir.Value,
-    y: ir.Value,
-    slope: ir.Value,
-    blocks: ir.Value,
+def _gelu(builder: ir.IRBuilder, half: bool, x: ir.Value, out: ir.Value, blocks: ir.Value) -> None:
+    """`gelu(half, x, out, blocks)`: out = y, of blocks of LANES values."""
+    _of_blocks(builder, half, x, None, out, blocks)
+
+
+def _gelu_gradient(
+    builder: ir.IRBuilder, half: bool, x: ir.Value, gradient: ir.Value, out: ir.Value, blocks: ir.Value
 ) -> None:
-    """`gelu(half, sloping, x, y, slope, blocks)`: y, and where `sloping` y', of blocks of LANES values."""
+    """`gelu_gradient(half, x, gradient, out, blocks)`: out = y' * gradient."""
+    _of_blocks(builder, half, x, gradient, out, blocks)
+
+
+def _of_blocks(
+    builder: ir.IRBuilder, half: bool, x: ir.Value, gradient: ir.Value | None, out: ir.Value, blocks: ir.Value
+) -> None:
     with cgutils.for_range(builder, blocks) as block:
         offset = builder.mul(block.index, ir.IntType(64)((2 if half else 4) * LANES))
         value = widened(builder, builder.add(x, offset), half)
-        a = _call(builder, "fabs", value)
         density = _exponential(builder, builder.fmul(builder.fmul(value, value), _of(-0.5)))
-        t = builder.fdiv(_of(1.0), _call(builder, "fma", a, _of(_P / math.sqrt(2)), _of(1.0)))
+        z = _call(builder, "fma", _call(builder, "fabs", value), _of(_P / math.sqrt(2)), _of(1.0))
+        t = builder.fdiv(_of(1.0), z)
         q = builder.fmul(t, _polynomial(builder, t, tuple(0.5 * one for one in reversed(_Q))))
         tail = builder.fmul(density, q)
         positive = builder.fcmp_ordered(">", value, _of(0.0))
         share = builder.select(positive, builder.fsub(_of(1.0), tail), tail)  # Phi(x)
-        store(builder, _stored(builder, builder.fmul(value, share), half), builder.add(y, offset))
-        if sloping:
+        if gradient is None:
+            result = builder.fmul(value, share)
+        else:
             phi = builder.fmul(density, _of(1 / math.sqrt(2 * math.pi)))
-            derivative = _call(builder, "fma", value, phi, share)
-            store(builder, _stored(builder, derivative, half), builder.add(slope, offset))
-
-
-def _stored(builder: ir.IRBuilder, value: ir.Value, half: bool) -> ir.Value:
-    return rounded(builder, value) if half else value
+            slope = _call(builder, "fma", value, phi, share)
+            result = builder.fmul(slope, widened(builder, builder.add(gradient, offset), half))
+        store(builder, rounded(builder, result) if half else result, builder.add(out, offset))
 
 
 gelu = instruction(_gelu)
+gelu_gradient = instruction(_gelu_gradient)

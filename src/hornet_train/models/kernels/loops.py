@@ -18,7 +18,7 @@ from typing import Any
 import numba
 from numba import carray, types  # type: ignore[attr-defined]
 
-from hornet_train.models.kernels.gelu_vectors import gelu
+from hornet_train.models.kernels.gelu_vectors import gelu, gelu_gradient
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
 from hornet_train.models.kernels.vectors import (
     LANES,
@@ -155,7 +155,7 @@ def gradient_loop(taps: int, half: bool) -> int:
 
 
 @cache
-def gelu_loop(half: bool, sloping: bool) -> int:
+def gelu_loop(half: bool, backward: bool) -> int:
     """The address of a loop over blocks of LANES values that lie one behind the other."""
     size: Any = 2 if half else 4
     version = VERSION
@@ -163,10 +163,13 @@ def gelu_loop(half: bool, sloping: bool) -> int:
     def loop(arguments: Any) -> None:
         version  # noqa: B018 - as above
         a = carray(arguments, 6)
-        x, y, slope, blocks = a[0], a[1], a[2], a[3]
+        x, gradient, out, blocks = a[0], a[1], a[2], a[3]
         number, count = _thread_number(), _thread_count()
         first, last = blocks * number // count, blocks * (number + 1) // count
         offset = first * LANES * size
-        gelu(half, sloping, x + offset, y + offset, slope + offset, last - first)
+        if backward:
+            gelu_gradient(half, x + offset, gradient + offset, out + offset, last - first)
+        else:
+            gelu(half, x + offset, out + offset, last - first)
 
     return _compiled(loop)
