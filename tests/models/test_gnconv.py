@@ -125,16 +125,20 @@ def test_global_filter_gradients():
         assert torch.autograd.gradcheck(*_differentiable(layer, 4))
 
 
-def test_the_fft_never_runs_in_half_precision(monkeypatch):
+@pytest.mark.parametrize("by_matrices", [False, True])
+def test_filters_never_run_in_half_precision(monkeypatch, by_matrices):
     seen = []
     real = torch.fft.rfft2
     monkeypatch.setattr(torch.fft, "rfft2", lambda x, **k: seen.append(x.dtype) or real(x, **k))
     layer, x = randomise(GlobalLocalFilter(8, grid=(5, 3))), torch.randn(2, 8, 5, 5)
+    layer.plain = not by_matrices
     full = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = layer(x)
     pure = layer.bfloat16()(x.bfloat16())
-    assert seen == [torch.float32] * 3
+    assert seen == ([] if by_matrices else [torch.float32] * 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.filtered(x[:, :4].bfloat16()).dtype == torch.float32
     assert pure.dtype == torch.bfloat16
     for half in (mixed, pure):
         assert torch.linalg.vector_norm(half.float() - full) < 0.02 * torch.linalg.vector_norm(full)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
+from hornet_train.models.global_filter import filter_by_matrices, filter_globally
 from hornet_train.models.hornet import HorNet
 from hornet_train.models.kernels import depthwise as kernels
 from hornet_train.models.kernels import gelu as gelu_kernels
@@ -148,6 +149,24 @@ def test_gelu_and_its_slope_are_those_of_float64():
     assert not gelu_kernels.serves(x[:17])
 
 
+@settings(max_examples=40, deadline=None)
+@given(height=st.integers(1, 17), width=st.integers(1, 17), exact_grid=st.booleans(), seed=st.integers(0, 99))
+def test_filters_by_matrices_are_those_by_fft(height, width, exact_grid, seed):
+    torch.manual_seed(seed)
+    x = made(2, 6, height, width)[:, 3:].double().requires_grad_()
+    grid = (height, width // 2 + 1) if exact_grid else (5, 4)
+    weight = torch.randn(3, *grid, 2, dtype=torch.float64, requires_grad=True)
+    ours, theirs = filter_by_matrices(x, weight), filter_globally(x, weight)
+    torch.testing.assert_close(ours, theirs)
+    gradient = torch.randn_like(ours)
+    for a, b in zip(
+        *(torch.autograd.grad(out, (x, weight), gradient) for out in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+    single = filter_by_matrices(x.float(), weight.float())
+    assert differs(single, theirs.detach()) < 2e-6
+
+
 def small(**options):
     torch.manual_seed(0)
     return HorNet(num_classes=5, depths=(1, 1), dim=16, orders=(2, 3), img_size=32, **options)
@@ -167,7 +186,8 @@ def test_gradients_are_the_plain_paths_under_what_is_put_around(around):
     plain = gradients(model, lambda model: model(x))
     use_kernels(model, "auto")
     if around == "compile":
-        compiled = torch.compile(model, fullgraph=True)
+        torch.compiler.reset()
+        compiled = torch.compile(model, fullgraph=True, dynamic=False)
         fast = gradients(model, lambda _: compiled(x))
     elif around == "checkpoint":
         fast = gradients(model, lambda model: checkpoint(model, x, use_reentrant=False))

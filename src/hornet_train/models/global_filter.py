@@ -6,14 +6,20 @@ Layout suffixes: S is the width of the layer, h and w the stored frequency grid;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from hornet_train.models.layers import DepthwiseConv2d, LayerNorm
+from hornet_train.models.layers import DepthwiseConv2d, HasPlainPath, LayerNorm, computed_on_cpu
 from hornet_train.models.options import whole
+
+BY_MATRICES = (
+    56  # height + width of a map up to which matrices are faster than FFTs on a CPU (docs/performance.md)
+)
 
 
 def resize_filter(weight_ShwK: Tensor, height: int, width: int) -> Tensor:
@@ -59,11 +65,73 @@ def filter_globally(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     return out
 
 
-class GlobalLocalFilter(nn.Module):
+def _angles(rows: int, columns: int, period: int, device: torch.device) -> Tensor:
+    """2 pi r c / period, of (rows, columns), in float64."""
+    whole_turns = torch.outer(
+        torch.arange(rows, device=device, dtype=torch.float64),
+        torch.arange(columns, device=device, dtype=torch.float64),
+    ).remainder(period)
+    return whole_turns * (2 * math.pi / period)
+
+
+def fourier_matrices(
+    height: int, width: int, *, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The "ortho" transforms of an H x W map as real matrices, one dimension at a time; F = W // 2 + 1.
+
+    Returns:
+        down (2H, H): h to (frequency, re | im); across (2F, 2W): (re | im, w) to (re | im, frequency);
+        up (2H, 2H): the inverse of `down`, complex to (h, re | im); back (W, 2F): that of `across`, to real
+        values. The imaginary parts of its first and last frequency count nothing, as in torch.fft.irfft.
+    """
+    half = width // 2 + 1
+    turn = _angles(height, height, height, device)
+    cos, sin = turn.cos(), turn.sin()
+    down = torch.stack((cos, -sin), 1).reshape(2 * height, height)
+    up = torch.stack((torch.stack((cos, -sin), 2), torch.stack((sin, cos), 2)), 1)
+    up = up.reshape(2 * height, 2 * height)
+    turn = _angles(half, width, width, device)
+    cos, sin = turn.cos(), turn.sin()
+    across = torch.cat((torch.cat((cos, sin), 1), torch.cat((-sin, cos), 1)))
+    frequency = torch.arange(half, device=device)
+    both = torch.where((frequency == 0) | (2 * frequency == width), 1.0, 2.0)  # the other half's share
+    back = torch.cat((cos.t() * both, -sin.t() * both), 1)
+    over_height, over_width = 1 / math.sqrt(height), 1 / math.sqrt(width)
+    matrices = (down * over_height, across * over_width, up * over_height, back * over_width)
+    first, second, third, fourth = (matrix.to(dtype) for matrix in matrices)
+    return first, second, third, fourth
+
+
+def filter_by_matrices(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
+    """The same as `filter_globally`, by matrix products that leave the channels last.
+
+    For maps of few pixels these take less time than a FFT, which wants each channel's map in one piece.
+
+    Shape in and out: (B, S, H, W); out: float32 or float64, channels_last.
+    """
+    batch, width_S, height, width = x_BSHW.shape
+    half, dtype = width // 2 + 1, at_least_float32(x_BSHW)
+    weight_ShwK = resize_filter(weight_ShwK.to(dtype), height, half)
+    down, across, up, back = fourier_matrices(height, width, device=x_BSHW.device, dtype=dtype)
+    rows, lines = (batch, -1, -1), (batch * height, -1, -1)
+    with torch.autocast(x_BSHW.device.type, enabled=False):
+        x = x_BSHW.permute(0, 2, 3, 1).to(dtype).reshape(batch, height, width * width_S)
+        x = (down.expand(rows) @ x).view(batch * height, 2 * width, width_S)
+        spectrum = (across.expand(lines) @ x).view(batch, height, 2, half, width_S)
+        re, im = spectrum.unbind(2)
+        filter_re, filter_im = weight_ShwK.permute(3, 1, 2, 0).contiguous().unbind(0)  # each (h, w, S)
+        x = torch.stack((re * filter_re - im * filter_im, re * filter_im + im * filter_re), 2)
+        x = (up.expand(rows) @ x.view(batch, 2 * height, half * width_S)).view(-1, 2 * half, width_S)
+        out_BHWS = (back.expand(lines) @ x).view(batch, height, width, width_S)
+    return out_BHWS.permute(0, 3, 1, 2)
+
+
+class GlobalLocalFilter(nn.Module, HasPlainPath):
     """The GF layer f of gnConv: 3x3 depthwise on one half, a global filter on the other, interleaved.
 
     local = dw3x3(u),  global = irfft2(rfft2(v) * W)  (both FFTs "ortho"),  where (u | v) = LN(x);
-    y = LN(interleave(local, global)), output channel 2i from local_i and 2i+1 from global_i.
+    y = LN(interleave(local, global)), output channel 2i from local_i and 2i+1 from global_i. On a CPU,
+    filters of small maps are products of matrices instead of FFTs.
 
     Args:
         dim: S, even.
@@ -100,6 +168,7 @@ class GlobalLocalFilter(nn.Module):
         self.dw = DepthwiseConv2d(dim // 2, 3, bias=False, device=device, dtype=dtype)
         self.pre_norm = LayerNorm(dim, device=device, dtype=dtype)
         self.post_norm = LayerNorm(dim, device=device, dtype=dtype)
+        self.plain = False
 
     def reset_parameters(self) -> None:
         """The filter from a normal of std 0.02 (truncated at +-2); the layers in it have their own."""
@@ -118,10 +187,19 @@ class GlobalLocalFilter(nn.Module):
         """Shape in and out: (B, S, H, W), any H and W."""
         u, v = self.pre_norm(x_BSHW).chunk(2, dim=1)
         local = self.dw(u)
-        everywhere = filter_globally(v, self.complex_weight).to(local.dtype)
+        everywhere = self.filtered(v).to(local.dtype)
         # (B, S/2, 2, H, W) -> (B, S, H, W)
         interleaved = torch.stack((local, everywhere), dim=2).flatten(1, 2)
         out: Tensor = self.post_norm(interleaved)
+        return out
+
+    def filtered(self, v_BSHW: Tensor) -> Tensor:
+        """The global half, in float32 or float64. Shape in and out: (B, S/2, H, W)."""
+        if not is_scripting():  # noqa: SIM102 - as in GnConv
+            if not self.plain and computed_on_cpu(v_BSHW):  # noqa: SIM102
+                if v_BSHW.shape[2] + v_BSHW.shape[3] <= BY_MATRICES:
+                    return filter_by_matrices(v_BSHW, self.complex_weight)
+        out: Tensor = filter_globally(v_BSHW, self.complex_weight)
         return out
 
     def extra_repr(self) -> str:

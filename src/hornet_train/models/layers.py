@@ -56,7 +56,17 @@ class LayerNorm(nn.Module):
         return f"{self.normalized_shape[0]}, eps={self.eps}"
 
 
-class DepthwiseConv2d(nn.Conv2d):
+class HasPlainPath:
+    """What runs in one of several ways, one of which is torch's plain operators.
+
+    Attributes:
+        plain: whether it is always these.
+    """
+
+    plain: bool
+
+
+class DepthwiseConv2d(nn.Conv2d, HasPlainPath):
     """A depthwise convolution that keeps height and width.
 
     On a CPU it runs as `hornet_train.models.kernels.depthwise` where that is faster than torch's own; under
@@ -67,9 +77,6 @@ class DepthwiseConv2d(nn.Conv2d):
         channels: C.
         kernel: K, odd.
         bias, device, dtype: as nn.Conv2d.
-
-    Attributes:
-        plain: whether it is always torch's convolution.
 
     Raises:
         ValueError: `kernel` is even or less than 1, so that no padding keeps the size.
@@ -115,14 +122,11 @@ class DepthwiseConv2d(nn.Conv2d):
         return plain
 
 
-class PointwiseConv2d(nn.Conv2d):
+class PointwiseConv2d(nn.Conv2d, HasPlainPath):
     """A 1x1 convolution, which in bfloat16 on a CPU runs as a linear layer on the channels-last view.
 
     Args:
         in_channels, out_channels, device, dtype: as nn.Conv2d.
-
-    Attributes:
-        plain: whether it is always torch's convolution.
     """
 
     def __init__(
@@ -147,12 +151,8 @@ class PointwiseConv2d(nn.Conv2d):
         return plain
 
 
-class GELU(nn.GELU):
-    """GELU (exact), which on a CPU runs as `hornet_train.models.kernels.gelu`.
-
-    Attributes:
-        plain: whether it is always torch's.
-    """
+class GELU(nn.GELU, HasPlainPath):
+    """GELU (exact), which on a CPU runs as `hornet_train.models.kernels.gelu` in bfloat16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,5 +182,5 @@ def lower_precision(x: Tensor) -> torch.dtype:
 def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:
     """Choose between the passes that are fastest for device and dtype and torch's plain operators."""
     for module in model.modules():
-        if isinstance(module, DepthwiseConv2d | PointwiseConv2d | GELU):
+        if isinstance(module, HasPlainPath):
             module.plain = choice == "plain"
