@@ -187,7 +187,7 @@ def test_features_for_dense_prediction_have_their_norms(x):
 def test_checkpointing_changes_no_gradient(filled, frozen):
     """In training, with drop path: the recomputation must draw the same paths."""
     gradients = []
-    for enable in (False, True):
+    for enable in (False, True, [2, 0]):
         model = filled("hornet_pico_gf", num_classes=10, drop_path_rate=0.5).train()
         model.downsample_layers[0].requires_grad_(not frozen)
         model.set_grad_checkpointing(enable)
@@ -195,7 +195,10 @@ def test_checkpointing_changes_no_gradient(filled, frozen):
         model(torch.randn(4, 3, 32, 32)).square().mean().backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
     assert all(gradient is not None for gradient in gradients[0].values())  # nothing is unused, as DDP wants
-    torch.testing.assert_close(*gradients)
+    for recomputed in gradients[1:]:
+        torch.testing.assert_close(gradients[0], recomputed)
+    with pytest.raises(ValueError, match="stages 0 to 3, not 4"):
+        model.set_grad_checkpointing([1, 4])
 
 
 def test_group_matcher_covers_every_parameter_in_order_of_depth(model):

@@ -179,6 +179,7 @@ def build_task(model: Model, data: Data, num_classes: int, config: Config | None
             drop_path=model.drop_path,
             grad_checkpointing=model.grad_checkpointing,
             channels_last=model.channels_last,
+            kernels=model.kernels,
             args=model.args,
         ),
         normalize=Normalize(data.mean, data.std),

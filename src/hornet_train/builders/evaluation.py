@@ -20,6 +20,7 @@ from hornet_train.data.suites import Suite
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
 from hornet_train.errors import DataError
+from hornet_train.models import HorNet
 from hornet_train.tasks.classification import Classification
 
 
@@ -79,7 +80,10 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
         data = {name: eval_data(source, config.data, reading) for name, source in suite.parts.items()}
         on_device = rows.to(world.device) if rows is not None else None
         sets.append(MeasuredSet(suite, replace(task, rows=on_device), data))
-    return Evaluation(sets, not_found, model.to(world.device), weights, list(dict.fromkeys(notes)))
+    model = model.to(world.device)
+    if config.fuse and isinstance(model, HorNet):
+        model.fuse(config.data.image_size)
+    return Evaluation(sets, not_found, model, weights, list(dict.fromkeys(notes)))
 
 
 def run_evaluation(

@@ -52,7 +52,12 @@ TRAINING_ONLY = (  # keys of eval groups that an evaluation does not read
     "data.train_split",
     "data.shuffle_buffer",
 )
-NOT_TOLD = ("model.drop_path", "model.grad_checkpointing", "model.channels_last")  # costs do not depend on it
+NOT_TOLD = (  # costs do not depend on it
+    "model.drop_path",
+    "model.grad_checkpointing",
+    "model.kernels",
+    "model.channels_last",
+)
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
 LISTS = ("models", "peers", "modes")  # a,b,c is a list here

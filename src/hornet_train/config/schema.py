@@ -24,6 +24,8 @@ from hornet_train.config.fields import (
 )
 from hornet_train.errors import did_you_mean
 
+Stage = Annotated[int, Field(ge=0, strict=True)]
+
 
 @group
 class Model:
@@ -32,7 +34,12 @@ class Model:
     name: str
     drop_path: Fraction  # of the last block; the first has 0
     num_classes: Count | None  # null: as many as the data have
-    grad_checkpointing: bool  # recompute activations in the backward pass
+    grad_checkpointing: (
+        bool | tuple[Stage, ...]
+    )  # recompute activations in the backward pass; of these stages
+    kernels: Literal[
+        "auto", "plain"
+    ]  # auto: passes of our own where they are faster; plain: torch's operators
     channels_last: bool  # memory format of images and kernels
     args: dict[str, Any]
 
@@ -235,6 +242,7 @@ class EvalConfig:
     ]  # sets below data.root; all: those that are there
     batch_size: Count  # images a rank forwards at once
     precision: Literal["fp32", "bf16", "fp16"]
+    fuse: bool  # a HorNet's scales and norms folded into the layers beside them
     model: Model
     data: Data
     dist: Dist

@@ -11,7 +11,7 @@ from torch import nn
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.init import init_layer_
 from hornet_train.models.layer_ids import group_matcher, layer_id, num_layer_ids
-from hornet_train.models.options import grid_of, image_size, require_pool, whole
+from hornet_train.models.options import image_size, require_pool, whole
 
 
 class TimmContract(nn.Module):
@@ -124,19 +124,34 @@ class TimmContract(nn.Module):
 
     def _filters(self, img_size: int | tuple[int, int]) -> list[tuple[GlobalLocalFilter, tuple[int, int]]]:
         """Each global filter and the grid that images of a size want of it."""
+        return [(module, (height, width // 2 + 1)) for module, (height, width) in self._maps(img_size)]
+
+    def _maps(self, img_size: int | tuple[int, int]) -> list[tuple[GlobalLocalFilter, tuple[int, int]]]:
+        """Each global filter and the size of its map, of images of a size."""
         size = image_size(img_size, self.total_stride)
         return [
-            (module, grid_of(size, stride))
+            (module, (size[0] // stride, size[1] // stride))
             for stride, stage in zip(self.strides, self.stages, strict=False)
             for module in stage.modules()
             if isinstance(module, GlobalLocalFilter)
         ]
 
     @torch.jit.ignore
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable  # type: ignore[assignment]  # a ModuleList holds Modules
+    def set_grad_checkpointing(self, enable: bool | Sequence[int] = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations.
+
+        Args:
+            enable: whether all stages do so; or these, counted from 0.
+
+        Raises:
+            ValueError: there is no such stage.
+        """
+        every = range(len(self.stages))
+        chosen = (every if enable else ()) if isinstance(enable, bool) else enable
+        if missing := [stage for stage in chosen if stage not in every]:
+            raise ValueError(f"the model has stages 0 to {len(every) - 1}, not {missing[0]}")
+        for index, stage in enumerate(self.stages):
+            stage.grad_checkpointing = index in chosen  # type: ignore[assignment]  # a ModuleList holds Modules
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from timm.layers import trunc_normal_
@@ -109,21 +110,64 @@ def filter_by_matrices(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
 
     Shape in and out: (B, S, H, W); out: float32 or float64, channels_last.
     """
+    height, width = x_BSHW.shape[2], x_BSHW.shape[3]
+    dtype = at_least_float32(x_BSHW)
+    filter_KhwS = resize_filter(weight_ShwK.to(dtype), height, width // 2 + 1).permute(3, 1, 2, 0)
+    matrices = fourier_matrices(height, width, device=x_BSHW.device, dtype=dtype)
+    return _filtered(x_BSHW, filter_KhwS.contiguous(), matrices)
+
+
+def _filtered(x_BSHW: Tensor, filter_KhwS: Tensor, matrices: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    """The products themselves, in the dtype of the filter, whatever autocast says."""
     batch, width_S, height, width = x_BSHW.shape
-    half, dtype = width // 2 + 1, at_least_float32(x_BSHW)
-    weight_ShwK = resize_filter(weight_ShwK.to(dtype), height, half)
-    down, across, up, back = fourier_matrices(height, width, device=x_BSHW.device, dtype=dtype)
+    half = width // 2 + 1
+    down, across, up, back = matrices
     rows, lines = (batch, -1, -1), (batch * height, -1, -1)
     with torch.autocast(x_BSHW.device.type, enabled=False):
-        x = x_BSHW.permute(0, 2, 3, 1).to(dtype).reshape(batch, height, width * width_S)
+        x = x_BSHW.permute(0, 2, 3, 1).to(filter_KhwS.dtype).reshape(batch, height, width * width_S)
         x = (down.expand(rows) @ x).view(batch * height, 2 * width, width_S)
         spectrum = (across.expand(lines) @ x).view(batch, height, 2, half, width_S)
         re, im = spectrum.unbind(2)
-        filter_re, filter_im = weight_ShwK.permute(3, 1, 2, 0).contiguous().unbind(0)  # each (h, w, S)
+        filter_re, filter_im = filter_KhwS.unbind(0)
         x = torch.stack((re * filter_re - im * filter_im, re * filter_im + im * filter_re), 2)
         x = (up.expand(rows) @ x.view(batch, 2 * height, half * width_S)).view(-1, 2 * half, width_S)
         out_BHWS = (back.expand(lines) @ x).view(batch, height, width, width_S)
     return out_BHWS.permute(0, 3, 1, 2)
+
+
+class FixedFilter(nn.Module):
+    """A global filter for maps of one size, in whichever form is fastest there: all that can be is computed.
+
+    Args:
+        weight_ShwK: the stored filter, of any grid.
+        height, width: of the maps.
+    """
+
+    if TYPE_CHECKING:  # TorchScript, which has the FFT, would try to understand these
+        down: Tensor
+        across: Tensor
+        up: Tensor
+        back: Tensor
+        filter_KhwS: Tensor  # noqa: N815 - its layout
+
+    def __init__(self, weight_ShwK: Tensor, height: int, width: int) -> None:
+        super().__init__()
+        self.size = (height, width)
+        dtype = at_least_float32(weight_ShwK)
+        weight_ShwK = resize_filter(weight_ShwK.detach().to(dtype), height, width // 2 + 1)
+        self.by_matrices = weight_ShwK.device.type == "cpu" and height + width <= BY_MATRICES
+        matrices = fourier_matrices(height, width, device=weight_ShwK.device, dtype=dtype)
+        for name, matrix in zip(("down", "across", "up", "back"), matrices, strict=True):
+            self.register_buffer(name, matrix, persistent=False)
+        self.register_buffer("filter_KhwS", weight_ShwK.permute(3, 1, 2, 0).contiguous(), persistent=False)
+
+    @torch.jit.unused
+    def forward(self, x_BSHW: Tensor) -> Tensor:
+        """Shape in and out: (B, S, height, width); out: float32 or float64."""
+        if self.by_matrices:
+            return _filtered(x_BSHW, self.filter_KhwS, (self.down, self.across, self.up, self.back))
+        out: Tensor = filter_globally(x_BSHW, self.filter_KhwS.permute(3, 1, 2, 0))
+        return out
 
 
 class GlobalLocalFilter(nn.Module, HasPlainPath):
@@ -169,6 +213,7 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
         self.pre_norm = LayerNorm(dim, device=device, dtype=dtype)
         self.post_norm = LayerNorm(dim, device=device, dtype=dtype)
         self.plain = False
+        self.fixed: FixedFilter | None = None
 
     def reset_parameters(self) -> None:
         """The filter from a normal of std 0.02 (truncated at +-2); the layers in it have their own."""
@@ -183,6 +228,10 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
             resized = resize_filter(weight.to(at_least_float32(weight)), *grid)
         self.complex_weight = nn.Parameter(resized.to(weight.dtype), requires_grad=weight.requires_grad)
 
+    def fix(self, height: int, width: int) -> None:
+        """Compute for maps of one size what depends on nothing else; other sizes run as before."""
+        self.fixed = FixedFilter(self.complex_weight, height, width)
+
     def forward(self, x_BSHW: Tensor) -> Tensor:
         """Shape in and out: (B, S, H, W), any H and W."""
         u, v = self.pre_norm(x_BSHW).chunk(2, dim=1)
@@ -195,8 +244,11 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
 
     def filtered(self, v_BSHW: Tensor) -> Tensor:
         """The global half, in float32 or float64. Shape in and out: (B, S/2, H, W)."""
-        if not is_scripting():  # noqa: SIM102 - as in GnConv
-            if not self.plain and computed_on_cpu(v_BSHW):  # noqa: SIM102
+        if not is_scripting():
+            if self.fixed is not None and v_BSHW.shape[2:] == self.fixed.size:
+                fixed: Tensor = self.fixed(v_BSHW)
+                return fixed
+            if not self.plain and computed_on_cpu(v_BSHW):  # noqa: SIM102 - as in GnConv
                 if v_BSHW.shape[2] + v_BSHW.shape[3] <= BY_MATRICES:
                     return filter_by_matrices(v_BSHW, self.complex_weight)
         out: Tensor = filter_globally(v_BSHW, self.complex_weight)

@@ -10,7 +10,9 @@ import torch
 from timm.models._features import feature_take_indices  # private, but every model of timm's uses it
 from torch import Tensor, nn
 
+from hornet_train.models.block import Block
 from hornet_train.models.contract import TimmContract
+from hornet_train.models.fusing import fuse_block_, fuse_downsampler_
 from hornet_train.models.init import init_layer_
 from hornet_train.models.layers import LayerNorm
 from hornet_train.models.mixers import Mixer
@@ -139,6 +141,31 @@ class HorNet(TimmContract):
             self.add_module(f"norm{stage}", LayerNorm(width, device=device, dtype=dtype))
         self.apply(init_layer_)
         self.reset_classifier(num_classes, global_pool)
+
+    @torch.jit.unused
+    def fuse(self, img_size: int | tuple[int, int] | None = None) -> "HorNet":
+        """Make this trained model one for inference alone, in place: fewer passes, equal but for rounding.
+
+        Layer scale goes into the projections, 1 / alpha into the depthwise weights (or the global filter's
+        last norm), the norms' weights and biases into the layers behind them, and the global filters become
+        what is fastest for images of one size. Other sizes still run. The state dict is no longer the
+        published one. The norms of the outputs, features among them, stay.
+
+        Args:
+            img_size: pixels of the images to come, one number for a square; None: those that it was made for.
+
+        Returns:
+            The model itself, in evaluation mode, without gradients.
+        """
+        for stage in self.stages:
+            for block in stage.children():
+                if isinstance(block, Block):
+                    fuse_block_(block)
+        for downsample in self.downsample_layers:
+            fuse_downsampler_(downsample)
+        for filter_, (height, width) in self._maps(self.img_size if img_size is None else img_size):
+            filter_.fix(height, width)
+        return self.eval().requires_grad_(False)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last stage's output, not normalised. Shape in: (B, in_chans, H, W); out: (B, 8C, H/32, W/32).

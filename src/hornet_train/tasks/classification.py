@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import timm
@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import hornet_train.models  # noqa: F401 - registers HorNet with timm
 from hornet_train.data.collate import Batch
 from hornet_train.data.mixing import Mixer, Normalize, erase
 from hornet_train.engine.task import Goal
 from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.models import HorNet  # and registers every variant with timm
+from hornet_train.models.layers import use_kernels
 from hornet_train.track.metrics import topk_correct
 
 # arguments of timm's factory that would go round what the config says, and what to give instead
@@ -42,16 +43,18 @@ class ModelSpec:
         name: as timm knows it.
         num_classes: width of the head.
         drop_path: of the last block.
-        grad_checkpointing: recompute activations in the backward pass.
+        grad_checkpointing: recompute activations in the backward pass; of a HorNet also in some stages.
         channels_last: memory format of kernels (and images).
+        kernels: "plain" keeps a HorNet to torch's operators.
         args: more keyword arguments of the model.
     """
 
     name: str
     num_classes: int
     drop_path: float = 0.0
-    grad_checkpointing: bool = False
+    grad_checkpointing: bool | Sequence[int] = False
     channels_last: bool = True
+    kernels: Literal["auto", "plain"] = "auto"
     args: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
@@ -81,15 +84,27 @@ class ModelSpec:
         except OSError as error:  # timm's own pretrained=true, away from its hub
             hint = "download the weights and give init_from=<file>"
             raise ConfigError([f"model.name={self.name}: its weights cannot be fetched: {hint}"]) from error
-        if self.grad_checkpointing:
-            try:
-                model.set_grad_checkpointing(True)
-            except (AttributeError, AssertionError) as error:
-                raise ConfigError(
-                    [f"model.grad_checkpointing=true: {self.name} cannot recompute activations"]
-                ) from error
+        use_kernels(model, self.kernels)
+        if self.grad_checkpointing is not False:
+            self._recompute(model)
         built: nn.Module = model.to(memory_format=torch.channels_last) if self.channels_last else model
         return built
+
+    def _recompute(self, model: Any) -> None:
+        """Let the model recompute its activations.
+
+        Raises:
+            ConfigError: it cannot, or has no such stage.
+        """
+        stages, key = self.grad_checkpointing, f"model.grad_checkpointing={self.grad_checkpointing}"
+        if not isinstance(stages, bool) and not isinstance(model, HorNet):
+            raise ConfigError([f"{key}: only a HorNet recomputes some stages, {self.name} all or none"])
+        try:
+            model.set_grad_checkpointing(stages)
+        except (AttributeError, AssertionError) as error:
+            raise ConfigError([f"{key}: {self.name} cannot recompute activations"]) from error
+        except ValueError as error:
+            raise ConfigError([f"{key}: {error}"]) from error
 
 
 @dataclass(frozen=True)
