@@ -16,6 +16,7 @@ from hornet_train.data.collate import Batch
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.reader import BadSample
 from hornet_train.data.sampler import Plan
+from hornet_train.engine.background import BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
@@ -99,19 +100,28 @@ class Trainer:
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     window: _Window = field(init=False)
+    saver: BackgroundSaver = field(init=False)
 
     def fit(self) -> Best | None:
         """Train from the state's step to the last one; returns the best evaluation.
 
         Raises:
             DataError: an evaluation sample cannot be read, or too many training samples.
+            CheckpointError: a checkpoint cannot be written.
         """
+        with BackgroundSaver(self.store) as self.saver:
+            self._train()
+        self.world.barrier()
+        return self.state.best
+
+    def _train(self) -> None:
         settings, state = self.settings, self.state
         batches = self.train_data.batches(state.step, settings.total_steps)
         self.window = _Window(self.world.device)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
             self._save()
+        first = state.step
         while state.step < settings.total_steps:
             step = state.step
             sizes = self.plan.micro_sizes(step)
@@ -130,6 +140,8 @@ class Trainer:
             )
             self.window.add(result, mine=sum(sizes), images=self.plan.step_size(step))
             self.advance(state.step)
+            if step == first and self.world.is_main:
+                self.saver.prepare(state.tensors())  # the optimizer has its moments now
             if self._due(settings.log_every):
                 self._log(step)
                 self._check_bad_samples()
@@ -139,8 +151,6 @@ class Trainer:
                 self._save()  # before an evaluation, which takes long and may meet a damaged image
             if self.owes_evaluation and self._evaluate():
                 self._save()
-        self.world.barrier()
-        return state.best
 
     @property
     def owes_evaluation(self) -> bool:
@@ -222,7 +232,7 @@ class Trainer:
     def _save(self) -> None:
         with self._clock_stopped():
             if self.world.is_main:
-                self.store.save(self.state.tensors(), self.state.numbers())
+                self.saver.save(self.state.tensors(), self.state.numbers())
 
     @contextmanager
     def _clock_stopped(self) -> Iterator[None]:
