@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 from PIL import Image
+
+from hornet_train.models.complexity import count
 
 Command = Callable[..., tuple[int, str, str]]
 SMALL = ("image_size=32", "batch_size=2", "rounds=3", "compile=false", "precision=fp32", "dist=cpu")
@@ -49,9 +52,93 @@ def test_compiled_is_tried(tmp_path: Path, command: Command) -> None:
     assert any("compiled" in setting for setting in one["tried"])
 
 
+TINY = ("model=hornet_pico_7x7", "image_size=32", "batch_size=2", "precision=fp32", "dist=cpu")
+
+
+def test_loop_tells_what_the_loop_adds(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "loop.json"
+    code, out, err = command("hornet-bench", "loop", *TINY, "rounds=3", "checkpoints=2", f"out={file}")
+    assert (code, err) == (0, "")
+    assert "over a bare one" in out
+    told = json.loads(file.read_text())
+    assert told["precision"] == "fp32"
+    assert len(told["checkpoint"]) == 2
+    for name in ("fit", "average"):
+        median, least, greatest = told[name]
+        assert 0 < least <= median <= greatest
+    assert told["step_seconds"] > 0
+
+
+def test_scaling_tells_how_a_step_grows(tmp_path: Path, command: Command) -> None:
+    file, plot = tmp_path / "scaling.json", tmp_path / "scaling.png"
+    sizes = ("batches=1,2,4", "sides=[32,64]", "orders=1,3", "width=16", "map_side=4", "rounds=1")
+    code, out, err = command("hornet-bench", "scaling", *TINY, *sizes, f"out={file}", f"plot={plot}")
+    assert (code, err) == (0, "")
+    assert "2 processes with 1 thread" in out
+    told = json.loads(file.read_text())
+    grown = {one["of"]: one for one in told["growths"]}
+    assert list(grown) == [
+        f"{of}, {mode}" for mode in ("train", "inference") for of in ("batch", "pixels", "order")
+    ]
+    assert grown["pixels, train"]["sizes"] == [32 * 32, 64 * 64]
+    batch = grown["batch, train"]
+    assert batch["relative"][0] == 1
+    for size, seconds in zip(batch["sizes"], batch["seconds"], strict=True):
+        assert abs(batch["slope"] * size + batch["intercept"] - seconds) < max(batch["seconds"])
+    assert told["processes_ratio"][0] > 0
+    with Image.open(plot) as picture:
+        assert picture.width > 500
+
+
+def test_limit_tells_peaks_and_operators(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "limit.json"
+    code, out, err = command("hornet-bench", "limit", *TINY, f"out={file}")
+    assert code == 0
+    assert err == ""
+    told = json.loads(file.read_text())
+    macs = count(timm.create_model("hornet_pico_7x7"), 32).macs
+    assert told["flops"] == 2 * 3 * macs * 2  # forward and twice back, of 2 images
+    assert 0 < told["of_matmul"] < 1
+    assert told["bytes"] > 0
+    assert len(told["operators"]) == 10
+    assert told["operators"][0][0] in out
+    assert sum(share for _, share, _ in told["operators"]) < 1.001
+
+
+def test_each_bench_explains_its_keys(command: Command) -> None:
+    code, out, _ = command("hornet-bench", "--help")
+    assert code == 0
+    for name, key in (
+        ("step", "peers"),
+        ("loop", "checkpoints"),
+        ("scaling", "orders"),
+        ("limit", "compile"),
+    ):
+        assert f"\n  {name} " in out
+        code, own, _ = command("hornet-bench", name, "--help")
+        assert code == 0
+        assert f"  {key}: " in own
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("loop", "model=hornet_pico"), "model=hornet_pico: timm has no such model"),
+        (("scaling", "batches=4"), "batches"),
+        (
+            (
+                "scaling",
+                *TINY,
+                "batch_size=3",
+                "modes=train",
+                "batches=1,2",
+                "sides=32,64",
+                "orders=1,2",
+                "rounds=1",
+            ),
+            "cannot be split over 2 processes",
+        ),
+        (("limit", "precision=fp8"), "precision"),
         (("stpe",), "did you mean 'step'?"),
         (("step", "peers=convnext_tinny"), "did you mean 'convnext_tiny"),
         (("step", "peers="), "peers"),

@@ -43,11 +43,16 @@ def contenders_of(
     ]
     if faults:
         raise ConfigError(faults)
-    contenders = [Contender(name, partial(_build, name, image_size)) for name in names]
+    contenders = [contender(name, image_size) for name in names]
     plain_ones = [
         Contender(f"{name}, plain layers", partial(plain_hornet, name, image_size)) for name in ours
     ]
     return [*contenders, *plain_ones]
+
+
+def contender(name: str, image_size: int) -> Contender:
+    """One of timm's models, for images of one size."""
+    return Contender(name, partial(_build, name, image_size))
 
 
 def _build(name: str, image_size: int) -> nn.Module:

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hornet_train.bench.timing import ratio, take_turns
+from hornet_train.bench.timing import ratio, take_turns, wait_for
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
+from hornet_train.models import HorNet
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 
@@ -132,7 +133,7 @@ def measure(
         tried[contender.name] = {}
         best: float | None = None
         for setting in _settings(compiling):
-            call = _prepared(contender, setting, case)
+            call = prepared(contender, setting, case)
             seconds = _fastest(call, case, contender, setting)
             tried[contender.name][str(setting)] = seconds
             if best is None or seconds < best:
@@ -159,13 +160,15 @@ def _settings(compiling: bool) -> Iterator[Setting]:
         yield Setting(channels_last, compiled)
 
 
-def _prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:
-    """A call that does what the case says."""
+def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:
+    """A call that does what the case says; a HorNet is fused for inference."""
     torch.manual_seed(0)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     model = contender.build().to(case.device).to(memory_format=layout)
     shape = (case.batch_size, 3, case.image_size, case.image_size)
     images = torch.randn(shape, device=case.device).contiguous(memory_format=layout)
+    if case.mode == "inference" and isinstance(model, HorNet):
+        model.fuse(case.image_size)
     network: Any = torch.compile(model) if setting.compiled else model
     if case.mode == "inference":
         model.eval()
@@ -210,7 +213,6 @@ def _fastest(call: Callable[[], object], case: Case, contender: Contender, setti
     for _ in range(_TRIALS):
         begin = time.perf_counter()
         call()
-        if case.device.type == "cuda":
-            torch.cuda.synchronize(case.device)
+        wait_for(case.device)
         seconds.append(time.perf_counter() - begin)
     return min(seconds)

@@ -23,10 +23,10 @@ def take_turns(
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(-warm_up, rounds):
         for name in reversed(list(contenders)) if round_ % 2 else contenders:
-            _wait(device)
+            wait_for(device)
             begin = time.perf_counter()
             contenders[name]()
-            _wait(device)
+            wait_for(device)
             if round_ >= 0:
                 taken[name].append(time.perf_counter() - begin)
     return taken
@@ -38,6 +38,7 @@ def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
     return median(ratios), min(ratios), max(ratios)
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

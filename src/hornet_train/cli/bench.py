@@ -6,12 +6,20 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from statistics import median
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_bench_questions
-from hornet_train.config.compose import compose_step_bench
+from hornet_train.config.bench_schema import Bench, LimitBench, LoopBench, ScalingBench, StepBench
+from hornet_train.config.compose import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from hornet_train.engine.precision import PrecisionName
+    from hornet_train.track.console import ConsoleSink
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -30,30 +38,26 @@ def _step(overrides: list[str]) -> None:
     from hornet_train.bench.contenders import contenders_of
     from hornet_train.bench.step import Case, measure
     from hornet_train.report.bench import draw_ratios
-    from hornet_train.track.console import ConsoleSink
-    from hornet_train.track.environment import environment
-    from hornet_train.track.files import write_json
 
-    config = compose_step_bench(overrides).config
-    for key, value in (("out", config.out), ("plot", config.plot)):
-        check_writable(key, value)
+    config = compose_bench(StepBench, "step", overrides).config
+    _check_files(config.out, config.plot)
     contenders = contenders_of(config.peers, config.models, config.image_size, plain=config.plain)
-    console = ConsoleSink(1, 1, interactive=False)
+    console = _console()
     with joined(config.dist) as world:
+        precision = _precision(config.precision, world.device)
         results = [
             one
             for mode in config.modes
             for one in measure(
                 contenders,
-                Case(mode, config.batch_size, config.image_size, config.precision, world.device),
+                Case(mode, config.batch_size, config.image_size, precision, world.device),
                 rounds=config.rounds,
                 compiling=config.compile,
                 say=console.say,
             )
         ]
-        ran_on = environment(device=world.device.type)
     title = (
-        f"{config.batch_size} images of {config.image_size} pixels, {config.precision}, median of "
+        f"{config.batch_size} images of {config.image_size} pixels, {precision}, median of "
         f"{config.rounds} rounds; ratio: times as fast as {config.peers[0]}"
     )
     columns = ("", "model", "images/s", "ratio", "from", "to", "fastest when")
@@ -62,19 +66,187 @@ def _step(overrides: list[str]) -> None:
         for one in results
     ]
     console.table(title, columns, rows)
-    if config.out is not None:
-        measured = [one.as_json() for one in results]
-        settings = {
-            name: getattr(config, name) for name in ("batch_size", "image_size", "precision", "rounds")
-        }
-        write_json(Path(config.out), {**settings, "environment": ran_on, "measured": measured})
-        console.say(f"figures: {config.out}")
+    _keep(console, config, precision, world.device, {"measured": [one.as_json() for one in results]})
     if config.plot is not None:
         draw_ratios([(one.mode, one.name, one.ratio) for one in results], Path(config.plot), title)
         console.say(f"plot: {config.plot}")
 
 
-BENCHES: dict[str, Callable[[list[str]], None]] = {"step": _step}
+def _loop(overrides: list[str]) -> None:
+    from hornet_train.bench.loop import measure_loop
+
+    config = compose_bench(LoopBench, "loop", overrides).config
+    _check_files(config.out)
+    console = _console()
+    with joined(config.dist) as world:
+        precision = _precision(config.precision, world.device)
+        found = measure_loop(
+            _known(config.model),
+            batch_size=config.batch_size,
+            image_size=config.image_size,
+            precision=precision,
+            rounds=config.rounds,
+            checkpoints=config.checkpoints,
+            world=world,
+        )
+    rows = [
+        ("a step in the loop, over a bare one", *(f"{value:.3f}" for value in found.fit)),
+        ("with averaged weights, over without", *(f"{value:.3f}" for value in found.average)),
+        (
+            "seconds that a checkpoint blocks",
+            *(f"{of(found.checkpoint):.3f}" for of in (median, min, max)),
+        ),
+    ]
+    title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
+    console.table(f"{title}; a bare step: {found.step_seconds:.3f} s", ("", "median", "from", "to"), rows)
+    _keep(console, config, precision, world.device, found.as_json())
+
+
+def _scaling(overrides: list[str]) -> None:
+    from hornet_train.bench.contenders import contender
+    from hornet_train.bench.scaling import batch_growth, order_growth, pixel_growth, process_ratios
+    from hornet_train.bench.step import Case
+    from hornet_train.report.bench import draw_growth
+
+    config = compose_bench(ScalingBench, "scaling", overrides).config
+    _check_files(config.out, config.plot)
+    console, name, rounds = _console(), _known(config.model), config.rounds
+    growths = []
+    processes = None
+    with joined(config.dist) as world:
+        precision = _precision(config.precision, world.device)
+        for mode in config.modes:
+            case = Case(mode, config.batch_size, config.image_size, precision, world.device)
+            console.say(f"{mode}: batches {config.batches}, sides {config.sides}, orders {config.orders}")
+            growths.append(batch_growth(contender(name, config.image_size), case, config.batches, rounds))
+            growths.append(pixel_growth(lambda side: contender(name, side), case, config.sides, rounds))
+            sizes = {"width": config.width, "side": config.map_side}
+            growths.append(order_growth(case, config.orders, **sizes, rounds=rounds))
+        if config.processes > 1:
+            console.say(f"{config.processes} processes of one thread beside one of {config.processes}")
+            case = Case("train", config.batch_size, config.image_size, precision, world.device)
+            processes = process_ratios(name, case, processes=config.processes, steps=4, rounds=rounds)
+    rows = []
+    for one in growths:
+        slope, intercept, explained = one.fit if len(one.sizes) > 2 else (0.0, 0.0, 1.0)
+        seconds = ", ".join(
+            f"{size}: {value * 1000:.1f}" for size, value in zip(one.sizes, one.seconds, strict=True)
+        )
+        fit = (
+            f"{slope * 1000:.3g} x + {intercept * 1000:.3g}, R2 {explained:.4f}" if len(one.sizes) > 2 else ""
+        )
+        rows.append((one.of, seconds, f"{one.relative[-1]:.2f}", fit))
+    console.table(f"{name}, {precision}", ("", "ms of each size", "last over first", "fit, ms"), rows)
+    if processes is not None:
+        console.say(
+            f"{config.processes} processes with 1 thread: {processes[0]:.2f} ({processes[1]:.2f} to "
+            f"{processes[2]:.2f}) times the images a second of 1 with {config.processes}"
+        )
+    _keep(
+        console,
+        config,
+        precision,
+        world.device,
+        {"growths": [one.as_json() for one in growths], "processes_ratio": processes},
+    )
+    if config.plot is not None:
+        draw_growth([(one.of, one.sizes, one.seconds) for one in growths], Path(config.plot), name)
+        console.say(f"plot: {config.plot}")
+
+
+def _limit(overrides: list[str]) -> None:
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "5"
+    )  # the profiler's own news, which torch reads when it starts
+    import torch
+
+    from hornet_train.bench.contenders import contender
+    from hornet_train.bench.limit import limit
+    from hornet_train.bench.step import Case, Setting, prepared
+    from hornet_train.models.complexity import count
+
+    config = compose_bench(LimitBench, "limit", overrides).config
+    _check_files(config.out)
+    console, one = _console(), contender(_known(config.model), config.image_size)
+    with joined(config.dist) as world:
+        precision = _precision(config.precision, world.device)
+        case = Case("train", config.batch_size, config.image_size, precision, world.device)
+        step = prepared(one, Setting(channels_last=True, compiled=config.compile), case)
+        for _ in range(2):
+            step()
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        macs = count(one.build(), config.image_size).macs * config.batch_size
+        found = limit(step, macs=macs, dtype=dtype, device=world.device)
+    rows = [
+        ("matrix products, the peak", f"{found.matmul / 1e9:,.0f} GFLOP/s", ""),
+        ("copies, the peak", f"{found.bandwidth / 1e9:.1f} GB/s", ""),
+        (
+            "the step's arithmetic",
+            f"{found.flops / 1e9:,.0f} GFLOP",
+            f"{100 * found.of_matmul:.0f}% of its time",
+        ),
+        (
+            "what its operators move",
+            f"{found.bytes / 1e9:.1f} GB",
+            f"{100 * found.of_bandwidth:.0f}% of its time",
+        ),
+        *((name, f"{calls} calls", f"{100 * share:.1f}%") for name, share, calls in found.operators),
+    ]
+    title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
+    console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "at the peak, or share"), rows)
+    _keep(console, config, precision, world.device, found.as_json())
+
+
+BENCHES: dict[str, Callable[[list[str]], None]] = {
+    "step": _step,
+    "loop": _loop,
+    "scaling": _scaling,
+    "limit": _limit,
+}
+
+
+def _console() -> ConsoleSink:
+    from hornet_train.track.console import ConsoleSink
+
+    return ConsoleSink(1, 1, interactive=False)
+
+
+def _precision(asked: PrecisionName | None, device: torch.device) -> PrecisionName:
+    from hornet_train.engine.precision import native_precision
+
+    return native_precision(device) if asked is None else asked
+
+
+def _known(name: str) -> str:
+    """Raises ConfigError where timm has no such model."""
+    import timm
+
+    import hornet_train.models  # noqa: F401 - registers HorNet
+
+    if not timm.is_model(name):
+        raise ConfigError([f"model={name}: timm has no such model; {did_you_mean(name, timm.list_models())}"])
+    return name
+
+
+def _keep(
+    console: ConsoleSink, config: Bench, precision: str, device: torch.device, found: dict[str, Any]
+) -> None:
+    """Write a bench's JSON file where one is asked for: its config, the machine and what was found."""
+    from hornet_train.config.validate import plain
+    from hornet_train.track.environment import environment
+    from hornet_train.track.files import write_json
+
+    if config.out is None:
+        return
+    told = {name: value for name, value in plain(config).items() if name not in ("out", "plot", "dist")}
+    told |= {"precision": precision, "environment": environment(device=device.type)}
+    write_json(Path(config.out), {**told, **found})
+    console.say(f"figures: {config.out}")
+
+
+def _check_files(out: str | None, plot: str | None = None) -> None:
+    check_writable("out", out)
+    check_writable("plot", plot)
 
 
 def check_writable(key: str, value: str | None) -> None:

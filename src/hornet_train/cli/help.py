@@ -130,15 +130,19 @@ Examples:
 
 
 BENCH = """\
-hornet-bench step [key=value ...]
+hornet-bench step|loop|scaling|limit [key=value ...]
 
-Measures models beside others of timm, in turns in one process: a training step (forward, backward,
-AdamW) and an inference of each, in the fastest of its settings (layout, compiled or not). Ratios are
-to the first of peers. Let nothing else run meanwhile.
+  step      models beside others of timm, in turns in one process: a training step (forward, backward,
+            AdamW) and an inference (HorNets fused) of each, in the fastest of its settings (layout,
+            compiled or not); ratios are to the first of peers
+  loop      what the training loop adds to a bare step, averaged weights to the loop's, and for how long a
+            checkpoint keeps it waiting
+  scaling   how the time of a step grows with batch, pixels and gnConv's order, and what processes of one
+            thread each reach beside one process of as many
+  limit     this machine's peaks of matrix products and copies, the step's share of each, and its ten
+            costliest operators
 
-{groups}
-
-{keys}
+The keys of each: hornet-bench <name> --help. Let nothing else run meanwhile.
 
 Examples:
   # HorNet-T beside ConvNeXt-T and Swin-T
@@ -147,9 +151,19 @@ Examples:
   hornet-bench step models=hornet_tiny_7x7 plain=true precision=fp32 out=step.json plot=step.png
   # quickly: small images, without compiling
   hornet-bench step models=hornet_pico_gf peers=resnet18 image_size=64 compile=false rounds=3
+  # where the time of a step goes
+  hornet-bench limit model=hornet_small_gf out=limit.json
 
-  --help       this text
+  --help       this text, or a bench's keys
   --version    the version, and stop
+"""
+
+ONE_BENCH = """\
+hornet-bench {name} [key=value ...]
+
+{{groups}}
+
+{{keys}}
 """
 
 
@@ -173,7 +187,11 @@ def answer_info_questions(arguments: list[str]) -> list[str] | None:
 
 
 def answer_bench_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-bench."""
+    """Answer --help or --version of hornet-bench and of each bench."""
+    name = arguments[0] if arguments else ""
+    if (conf_dir() / f"bench_{name}.yaml").is_file():
+        text, file = ONE_BENCH.format(name=name), f"bench_{name}.yaml"
+        return _answer(arguments, "hornet-bench", text, BENCH_GROUPS, file)
     return _answer(arguments or ["--help"], "hornet-bench", BENCH, BENCH_GROUPS, "bench_step.yaml")
 
 

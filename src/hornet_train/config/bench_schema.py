@@ -13,6 +13,10 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Modes = Annotated[tuple[Literal["train", "inference"], ...], Field(min_length=1)]
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
+Sizes = Annotated[tuple[Count, ...], Field(min_length=2)]
+
+
 @group
 class StepBench:
     """A training step and an inference of several models."""
@@ -22,10 +26,61 @@ class StepBench:
     modes: Modes
     batch_size: Count  # images
     image_size: Count  # pixels, square
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision | None
     rounds: Count  # calls of each that count
     compile: bool  # torch.compile is tried too
     plain: bool  # also the HorNets among models in plain layers
     out: str | None  # a JSON file
     plot: str | None  # a PNG
     dist: Dist
+
+
+@group
+class LoopBench:
+    """What the loop adds to a step."""
+
+    model: str  # by timm's name
+    batch_size: Count  # images
+    image_size: Count  # pixels, square
+    precision: Precision | None
+    rounds: Count  # steps of each kind that count
+    checkpoints: Count  # that are written
+    out: str | None  # a JSON file
+    dist: Dist
+
+
+@group
+class ScalingBench:
+    """How the time of a step grows."""
+
+    model: str  # by timm's name
+    modes: Modes
+    batch_size: Count  # images, where it is not what grows
+    image_size: Count  # pixels, square, where it is not what grows
+    batches: Sizes  # images
+    sides: Sizes  # pixels
+    orders: Sizes  # of one gnConv
+    width: Count  # channels of that gnConv
+    map_side: Count  # pixels of its map
+    processes: Count  # of one thread each, beside one process of as many; 1: none
+    precision: Precision | None
+    rounds: Count  # calls of each that count
+    out: str | None  # a JSON file
+    plot: str | None  # a PNG
+    dist: Dist
+
+
+@group
+class LimitBench:
+    """How far a step is from what the machine can do."""
+
+    model: str  # by timm's name
+    batch_size: Count  # images
+    image_size: Count  # pixels, square
+    precision: Precision | None
+    compile: bool
+    out: str | None  # a JSON file
+    dist: Dist
+
+
+Bench = StepBench | LoopBench | ScalingBench | LimitBench

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hornet_train.config.bench_schema import StepBench
+from hornet_train.config.bench_schema import Bench
 from hornet_train.config.data_schema import EVALUATION_DATA, HubData, SuiteData
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
@@ -60,9 +60,9 @@ NOT_TOLD = (  # costs do not depend on it
 )
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
-LISTS = ("models", "peers", "modes")  # a,b,c is a list here
+LISTS = ("models", "peers", "modes", "batches", "sides", "orders")  # a,b,c is a list here
 
-C = TypeVar("C", Config, EvalConfig, InfoConfig, StepBench)
+C = TypeVar("C", bound=Config | EvalConfig | InfoConfig | Bench)
 Tree = dict[str, Any]
 
 
@@ -189,14 +189,17 @@ def compose_info(overrides: list[str]) -> Composed[InfoConfig]:
     return _checked(InfoConfig, "info", parsed, INFO_GROUPS, faults, lambda _config: ())
 
 
-def compose_step_bench(overrides: list[str]) -> Composed[StepBench]:
-    """The config of `hornet-bench step <overrides>`.
+B = TypeVar("B", bound=Bench)
+
+
+def compose_bench(kind: type[B], name: str, overrides: list[str]) -> Composed[B]:
+    """The config of `hornet-bench <name> <overrides>`.
 
     Raises:
         ConfigError: with every fault found.
     """
     parsed, faults = _parse(overrides, BENCH_GROUPS)
-    return _checked(StepBench, "bench_step", parsed, BENCH_GROUPS, faults, lambda _config: ())
+    return _checked(kind, f"bench_{name}", parsed, BENCH_GROUPS, faults, lambda _config: ())
 
 
 def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
@@ -217,7 +220,8 @@ def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any
             else:
                 faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
         elif key in LISTS and not value.startswith("["):
-            parsed[key] = [name for name in value.split(",") if name]
+            names = [name for name in value.split(",") if name]
+            parsed[key] = [int(name) if name.isdecimal() else name for name in names]
         elif key in PATHS and not value:
             faults.append(f"{key}= is empty: give it a path, or leave it out")
         elif key in PATHS and value != "null":

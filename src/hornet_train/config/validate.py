@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hornet_train.config import data_schema, schema
-from hornet_train.config.bench_schema import StepBench
+from hornet_train.config.bench_schema import Bench
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.errors import did_you_mean
 
-T = TypeVar("T", Config, EvalConfig, InfoConfig, StepBench)
+T = TypeVar("T", bound=Config | EvalConfig | InfoConfig | Bench)
 
 
 def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, str]]:
@@ -27,7 +27,7 @@ def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, s
         return None, {_key(tree, detail["loc"]): _sentence(tree, detail) for detail in details}
 
 
-def plain(config: Config | EvalConfig | InfoConfig | StepBench) -> dict[str, Any]:
+def plain(config: Config | EvalConfig | InfoConfig | Bench) -> dict[str, Any]:
     """A config as the mapping that config.yaml holds: each value written in one way, however it was given."""
     tree: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return tree

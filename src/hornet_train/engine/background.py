@@ -63,6 +63,11 @@ class BackgroundSaver:
                 torch.cuda.current_stream(device).synchronize()
         self._writing = self._thread.submit(self.store.save, self._copies, copy.deepcopy(dict(numbers)))
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written, or made ready to be."""
+        return all(task is None or task.done() for task in (self._writing, self._preparing))
+
     def wait(self) -> None:
         """Until what was saved last is on the disk.
 

@@ -20,6 +20,14 @@ def autocast(precision: PrecisionName, device: torch.device) -> AbstractContextM
     return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
+def native_precision(device: torch.device) -> PrecisionName:
+    """bf16 where the device has instructions for it, else fp32: emulated, bf16 is a hundred times slower."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has else "fp32"
+
+
 def loss_scaler(precision: PrecisionName, device: torch.device) -> GradScaler:
     """Scales the loss for fp16, whose gradients would vanish otherwise; passes it through for the others."""
     return GradScaler(device.type, enabled=precision == "fp16")

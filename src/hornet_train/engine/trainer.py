@@ -120,7 +120,7 @@ class Trainer:
         self.window = _Window(self.world.device)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
-            self._save()
+            self.save()
         first = state.step
         while state.step < settings.total_steps:
             step = state.step
@@ -148,9 +148,9 @@ class Trainer:
                 self.window = _Window(self.world.device)
             if self._due(settings.checkpoint_every):
                 self._check_bad_samples()
-                self._save()  # before an evaluation, which takes long and may meet a damaged image
+                self.save()  # before an evaluation, which takes long and may meet a damaged image
             if self.owes_evaluation and self._evaluate():
-                self._save()
+                self.save()
 
     @property
     def owes_evaluation(self) -> bool:
@@ -229,7 +229,12 @@ class Trainer:
         self.state.evaluated = self.state.step
         return improved or self.state.step == self.settings.total_steps
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Have the state written as a checkpoint; the host waits for the copy only.
+
+        Raises:
+            CheckpointError: the one before could not be written.
+        """
         with self._clock_stopped():
             if self.world.is_main:
                 self.saver.save(self.state.tensors(), self.state.numbers())

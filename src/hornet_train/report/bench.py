@@ -43,3 +43,34 @@ def draw_ratios(
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     write_bytes(path, file.getvalue())
+
+
+def draw_growth(
+    growths: Sequence[tuple[str, Sequence[int], Sequence[float]]], path: Path, title: str
+) -> None:
+    """Write a PNG: a panel for each thing that grows, with the seconds of each size.
+
+    Args:
+        growths: (what grows, sizes, seconds).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = (len(growths) + 2) // 3
+    figure = Figure(figsize=(9.0, 0.4 + 2.4 * rows), dpi=130, layout="constrained")
+    figure.suptitle(title, fontsize=9, color=panels.INK)
+    grid = figure.subplots(rows, 3, squeeze=False).ravel()
+    for axes, (of, sizes, seconds) in zip(grid, growths, strict=False):
+        axes.plot(sizes, [1000 * one for one in seconds], marker="o", color=panels.INK, linewidth=1.0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.set_title(f"{of}, ms", loc="left", fontsize=9, color=panels.INK)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[len(growths) :]:
+        axes.set_visible(False)
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file)
+    write_bytes(path, file.getvalue())

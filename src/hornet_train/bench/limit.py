@@ -1,0 +1,122 @@
+"""How far a training step is from what the machine can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hornet_train.bench.timing import wait_for
+
+_TRIES = 7
+_SIDE = 2048  # of the matrices; large enough to be bound by arithmetic
+_COPIED = 256 << 20  # bytes; larger than caches
+_COSTLIEST = 10
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A step beside the machine's peaks.
+
+    Attributes:
+        matmul: floating-point operations a second of a large matrix product in the step's precision.
+        bandwidth: bytes a second read and written by a large copy.
+        flops: operations of the step's convolutions and matrix products: 2 a MAC, forward three times.
+        bytes: that the step's operators read and write, each from and to memory.
+        seconds: of a step, the median.
+        operators: (name, share of the step's time, calls) of the costliest.
+    """
+
+    matmul: float
+    bandwidth: float
+    flops: float
+    bytes: float
+    seconds: float
+    operators: list[tuple[str, float, int]]
+
+    @property
+    def of_matmul(self) -> float:
+        """The share of the step's time that its arithmetic would take at the peak."""
+        return self.flops / self.matmul / self.seconds
+
+    @property
+    def of_bandwidth(self) -> float:
+        """The share of the step's time that its bytes would take at the peak."""
+        return self.bytes / self.bandwidth / self.seconds
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "of_matmul": self.of_matmul, "of_bandwidth": self.of_bandwidth}
+
+
+def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device: torch.device) -> Limit:
+    """Measure the machine and a training step.
+
+    Args:
+        step: forward, backward and update, warmed up.
+        macs: multiply-accumulates of its forward pass, all images together.
+        dtype: that its matrix products run in.
+    """
+    seconds = median(_timed(step, device) for _ in range(_TRIES))
+    a, b = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    product = min(_timed(lambda: a @ b, device) for _ in range(_TRIES))
+    source = torch.zeros(_COPIED, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    copied = min(_timed(lambda: target.copy_(source), device) for _ in range(_TRIES))
+    with _Moved() as moved:
+        step()
+    return Limit(
+        matmul=2 * _SIDE**3 / product,
+        bandwidth=2 * _COPIED / copied,
+        flops=2 * 3 * macs,
+        bytes=moved.bytes,
+        seconds=seconds,
+        operators=_costliest(step, device),
+    )
+
+
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    wait_for(device)
+    begin = time.perf_counter()
+    call()
+    wait_for(device)
+    return time.perf_counter() - begin
+
+
+class _Moved(TorchDispatchMode):
+    """Adds up the bytes of what operators take and give; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        made = [one for one in tree_leaves(out) if isinstance(one, Tensor)]
+        places = {one.untyped_storage().data_ptr() for one in given}
+        mutates = func._schema.is_mutable
+        if mutates or not all(one.untyped_storage().data_ptr() in places for one in made):
+            self.bytes += sum(one.numel() * one.element_size() for one in (*given, *made))
+        return out
+
+
+def _costliest(step: Callable[[], object], device: torch.device) -> list[tuple[str, float, int]]:
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+    with profile(activities=activities) as recorded:
+        step()
+    spent = [
+        (one.key, one.self_device_time_total if on_gpu else one.self_cpu_time_total, one.count)
+        for one in recorded.key_averages()
+    ]
+    total = sum(time for _, time, _ in spent) or 1.0
+    ranked = sorted(spent, key=lambda one: -one[1])[:_COSTLIEST]
+    return [(name, time / total, count) for name, time, count in ranked]

@@ -1,0 +1,58 @@
+"""One process of several that train a model together on made-up images, for `hornet-bench scaling`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from hornet_train.bench.contenders import contender
+from hornet_train.bench.timing import wait_for
+from hornet_train.engine.distributed import choose_device, distributed
+from hornet_train.engine.precision import autocast
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw, set_learning_rate
+
+
+def main(given: str) -> None:
+    """Write `seconds <of a step>` from rank 0."""
+    asked = json.loads(given)
+    with distributed(choose_device(asked["device"]), backend="auto", timeout_minutes=10) as world:
+        torch.manual_seed(0)
+        model = contender(asked["model"], asked["image_size"]).build()
+        model = model.to(world.device).to(memory_format=torch.channels_last).train()
+        network = world.wrap(model)
+        optimizer = adamw(
+            parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
+        )
+        set_learning_rate(optimizer, 1e-4)
+        shape = (asked["batch_size"], 3, asked["image_size"], asked["image_size"])
+        images = torch.randn(shape, device=world.device).contiguous(memory_format=torch.channels_last)
+        labels = torch.randint(10, (asked["batch_size"],), device=world.device)
+        begin = 0.0
+        for step in range(asked["steps"] + 2):
+            if step == 2:
+                _wait(world.device)
+                begin = time.perf_counter()
+            with autocast(asked["precision"], world.device):
+                logits = network(images)
+            F.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        _wait(world.device)
+        if world.is_main:
+            sys.stdout.write(f"seconds {(time.perf_counter() - begin) / asked['steps']}\n")
+
+
+def _wait(device: torch.device) -> None:
+    wait_for(device)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
