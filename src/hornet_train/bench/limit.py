@@ -9,12 +9,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hornet_train.bench.timing import wait_for
+from hornet_train.engine.precision import PrecisionName, autocast
 
 _TRIES = 7
 _SIDE = 2048  # of the matrices; large enough to be bound by arithmetic
@@ -80,6 +82,41 @@ def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device
         seconds=seconds,
         operators=_costliest(step, device),
     )
+
+
+def kept_for_backward(model: nn.Module, images: Tensor, precision: PrecisionName) -> int:
+    """Bytes that a forward pass in training leaves in memory for the backward pass, parameters left out."""
+    model.train()
+    with _Made() as made, autocast(precision, images.device):
+        out = model(images)
+    kept: int = made.alive()
+    del out
+    return kept
+
+
+class _Made(TorchDispatchMode):
+    """Remembers every storage that operators make, without holding on to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {
+            one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)
+        }
+        for one in tree_leaves(out):
+            if isinstance(one, Tensor) and (storage := one.untyped_storage())._cdata not in given:
+                self.made[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        return out
+
+    def alive(self) -> int:
+        """Bytes of those that are still held."""
+        total = 0
+        for storage, size in self.made.values():
+            total += 0 if storage.expired() else size
+        return total
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from hornet_train.bench.timing import ratio, take_turns, wait_for
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
@@ -165,8 +165,7 @@ def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[],
     torch.manual_seed(0)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     model = contender.build().to(case.device).to(memory_format=layout)
-    shape = (case.batch_size, 3, case.image_size, case.image_size)
-    images = torch.randn(shape, device=case.device).contiguous(memory_format=layout)
+    images = images_of(case).contiguous(memory_format=layout)
     if case.mode == "inference" and isinstance(model, HorNet):
         model.fuse(case.image_size)
     network: Any = torch.compile(model) if setting.compiled else model
@@ -197,6 +196,12 @@ def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[],
         return loss
 
     return train
+
+
+def images_of(case: Case) -> Tensor:
+    """Made-up images, channels_last."""
+    shape = (case.batch_size, 3, case.image_size, case.image_size)
+    return torch.randn(shape, device=case.device).contiguous(memory_format=torch.channels_last)
 
 
 def _fastest(call: Callable[[], object], case: Case, contender: Contender, setting: Setting) -> float:

@@ -155,14 +155,13 @@ def _scaling(overrides: list[str]) -> None:
 
 
 def _limit(overrides: list[str]) -> None:
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "5"
-    )  # the profiler's own news, which torch reads when it starts
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler tells its own news
     import torch
 
     from hornet_train.bench.contenders import contender
-    from hornet_train.bench.limit import limit
-    from hornet_train.bench.step import Case, Setting, prepared
+    from hornet_train.bench.limit import kept_for_backward, limit
+    from hornet_train.bench.step import Case, Setting, images_of, prepared
+    from hornet_train.models import HorNet
     from hornet_train.models.complexity import count
 
     config = compose_bench(LimitBench, "limit", overrides).config
@@ -177,7 +176,13 @@ def _limit(overrides: list[str]) -> None:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         macs = count(one.build(), config.image_size).macs * config.batch_size
         found = limit(step, macs=macs, dtype=dtype, device=world.device)
+        model = one.build().to(world.device).to(memory_format=torch.channels_last)
+        kept = {"all activations": kept_for_backward(model, images_of(case), precision)}
+        if isinstance(model, HorNet):
+            model.set_grad_checkpointing()
+            kept["every block recomputed"] = kept_for_backward(model, images_of(case), precision)
     rows = [
+        *((f"kept for the backward pass, {name}", f"{size / 1e9:.2f} GB", "") for name, size in kept.items()),
         ("matrix products, the peak", f"{found.matmul / 1e9:,.0f} GFLOP/s", ""),
         ("copies, the peak", f"{found.bandwidth / 1e9:.1f} GB/s", ""),
         (
@@ -194,7 +199,7 @@ def _limit(overrides: list[str]) -> None:
     ]
     title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
     console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "at the peak, or share"), rows)
-    _keep(console, config, precision, world.device, found.as_json())
+    _keep(console, config, precision, world.device, {**found.as_json(), "kept_bytes": kept})
 
 
 BENCHES: dict[str, Callable[[list[str]], None]] = {
