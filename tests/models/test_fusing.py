@@ -8,6 +8,7 @@ import torch
 from hornet_train.models.fusing import fuse_block_
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.hornet import HorNet
+from hornet_train.models.layers import use_kernels
 
 
 def randomised(**options):
@@ -84,8 +85,35 @@ def test_a_fused_filter_computes_its_matrices_once(monkeypatch):
     model.fuse()
     monkeypatch.setattr("hornet_train.models.global_filter.fourier_matrices", None)
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    traced = torch.fx.symbolic_trace(model)  # which has the FFT
+    torch.testing.assert_close(traced(x), expected, rtol=1e-4, atol=1e-5)
     filters = [module for module in model.modules() if isinstance(module, GlobalLocalFilter)]
     assert [one.fixed.size for one in filters] == [(8, 8), (4, 4), (4, 4)]
+
+
+def test_a_fused_model_of_plain_kernels_or_another_precision_has_no_matrices(monkeypatch):
+    model, x = randomised(mixers="gf").float(), torch.randn(1, 3, 32, 32)
+    expected = model(x)
+    model.fuse()
+    monkeypatch.setattr("hornet_train.models.global_filter._filtered", None)
+    with pytest.raises(TypeError):
+        model(x)
+    use_kernels(model, "plain")
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.undo()
+    use_kernels(model, "auto")
+    lower = model.bfloat16()(x.bfloat16()).float()  # the matrices were cast too, and are not used
+    assert torch.linalg.vector_norm(lower - expected) < 0.1 * torch.linalg.vector_norm(expected)
+
+
+def test_a_filter_too_large_for_matrices_is_stored_for_its_size():
+    model = randomised(mixers="gf", depths=(1,), orders=(2,), stem_stride=2, img_size=32).float()
+    x = torch.randn(1, 3, 64, 64)  # maps of 32 x 32
+    expected = model(x)
+    torch.testing.assert_close(model.fuse(64)(x), expected, rtol=1e-4, atol=1e-5)
+    (only,) = [module for module in model.modules() if isinstance(module, GlobalLocalFilter)]
+    assert only.fixed is None
+    assert only.complex_weight.shape[1:3] == (32, 17)
 
 
 def test_a_block_alone_can_be_fused():

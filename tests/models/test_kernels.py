@@ -83,8 +83,15 @@ def test_second_derivatives_are_those_of_float64():
 
 def test_torch_finds_nothing_wrong_with_the_operators():
     x, weight, bias = made(2, 20, 6, 5).requires_grad_(), torch.randn(20, 1, 5, 5, requires_grad=True), None
-    torch.library.opcheck(kernels.depthwise, (x, weight, bias))
-    torch.library.opcheck(kernels.depthwise_gradient, (x, made(2, 20, 6, 5), 5))
+    for operator, arguments in (
+        (kernels.depthwise, (x, weight, bias)),
+        (kernels.depthwise_gradient, (x, made(2, 20, 6, 5), 5)),
+        (gelu_kernels.gelu, (torch.randn(3, 32).bfloat16().requires_grad_(),)),
+        (gelu_kernels.gelu_gradient, (torch.randn(3, 32).bfloat16(), torch.randn(3, 32).bfloat16())),
+    ):
+        found = torch.library.opcheck(operator, arguments)
+        assert len(found) == 4
+        assert set(found.values()) == {"SUCCESS"}
 
 
 def test_bfloat16_is_rounded_as_torch_rounds():
@@ -140,7 +147,6 @@ def test_gelu_and_its_slope_are_those_of_float64():
         curvature = (2 - x64.square()) * density
     (ours,) = torch.autograd.grad(slope.sum(), x)
     assert ((ours - curvature).abs() <= 0.03 * curvature.abs() + 0.01).all()
-    torch.library.opcheck(gelu_kernels.gelu, (torch.randn(3, 32).bfloat16().requires_grad_(),))
     odd = x.detach()[:800].view(20, 4, 10)[:, :2].requires_grad_()  # neither dense nor in whole order
     torch.testing.assert_close(gelu_kernels.gelu(odd), F.gelu(odd), rtol=0.01, atol=1e-6)
     torch.testing.assert_close(

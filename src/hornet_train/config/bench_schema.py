@@ -36,51 +36,45 @@ class StepBench:
 
 
 @group
-class LoopBench:
-    """What the loop adds to a step."""
+class OneModel:
+    """A bench of one model."""
 
     model: str  # by timm's name
     batch_size: Count  # images
     image_size: Count  # pixels, square
     precision: Precision | None
-    rounds: Count  # steps of each kind that count
-    checkpoints: Count  # that are written
     out: str | None  # a JSON file
     dist: Dist
 
 
 @group
-class ScalingBench:
-    """How the time of a step grows."""
+class LoopBench(OneModel):
+    """What the loop adds to a step."""
 
-    model: str  # by timm's name
+    rounds: Count  # steps of each kind that count
+    checkpoints: Count  # that are written
+
+
+@group
+class ScalingBench(OneModel):
+    """How the time of a step grows; batch_size and image_size stand where they are not what grows."""
+
     modes: Modes
-    batch_size: Count  # images, where it is not what grows
-    image_size: Count  # pixels, square, where it is not what grows
     batches: Sizes  # images
     sides: Sizes  # pixels
     orders: Sizes  # of one gnConv
     width: Count  # channels of that gnConv
     map_side: Count  # pixels of its map
     processes: Count  # of one thread each, beside one process of as many; 1: none
-    precision: Precision | None
     rounds: Count  # calls of each that count
-    out: str | None  # a JSON file
     plot: str | None  # a PNG
-    dist: Dist
 
 
 @group
-class LimitBench:
+class LimitBench(OneModel):
     """How far a step is from what the machine can do."""
 
-    model: str  # by timm's name
-    batch_size: Count  # images
-    image_size: Count  # pixels, square
-    precision: Precision | None
     compile: bool
-    out: str | None  # a JSON file
-    dist: Dist
 
 
 Bench = StepBench | LoopBench | ScalingBench | LimitBench

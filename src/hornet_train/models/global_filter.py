@@ -18,9 +18,8 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]
 from hornet_train.models.layers import DepthwiseConv2d, HasPlainPath, LayerNorm, computed_on_cpu
 from hornet_train.models.options import whole
 
-BY_MATRICES = (
-    56  # height + width of a map up to which matrices are faster than FFTs on a CPU (docs/performance.md)
-)
+# height + width of a map up to which matrices are faster than FFTs on a CPU (docs/performance.md)
+BY_MATRICES = 56
 
 
 def resize_filter(weight_ShwK: Tensor, height: int, width: int) -> Tensor:
@@ -136,7 +135,7 @@ def _filtered(x_BSHW: Tensor, filter_KhwS: Tensor, matrices: tuple[Tensor, Tenso
 
 
 class FixedFilter(nn.Module):
-    """A global filter for maps of one size, in whichever form is fastest there: all that can be is computed.
+    """`filter_by_matrices` of one filter for maps of one size: all that depends on nothing else is computed.
 
     Args:
         weight_ShwK: the stored filter, of any grid.
@@ -155,19 +154,19 @@ class FixedFilter(nn.Module):
         self.size = (height, width)
         dtype = at_least_float32(weight_ShwK)
         weight_ShwK = resize_filter(weight_ShwK.detach().to(dtype), height, width // 2 + 1)
-        self.by_matrices = weight_ShwK.device.type == "cpu" and height + width <= BY_MATRICES
         matrices = fourier_matrices(height, width, device=weight_ShwK.device, dtype=dtype)
         for name, matrix in zip(("down", "across", "up", "back"), matrices, strict=True):
             self.register_buffer(name, matrix, persistent=False)
         self.register_buffer("filter_KhwS", weight_ShwK.permute(3, 1, 2, 0).contiguous(), persistent=False)
 
+    def serves(self, x_BSHW: Tensor) -> bool:
+        """Whether it is for such maps; not once the model was cast to another precision."""
+        return x_BSHW.shape[2:] == self.size and self.down.dtype == at_least_float32(x_BSHW)
+
     @torch.jit.unused
     def forward(self, x_BSHW: Tensor) -> Tensor:
         """Shape in and out: (B, S, height, width); out: float32 or float64."""
-        if self.by_matrices:
-            return _filtered(x_BSHW, self.filter_KhwS, (self.down, self.across, self.up, self.back))
-        out: Tensor = filter_globally(x_BSHW, self.filter_KhwS.permute(3, 1, 2, 0))
-        return out
+        return _filtered(x_BSHW, self.filter_KhwS, (self.down, self.across, self.up, self.back))
 
 
 class GlobalLocalFilter(nn.Module, HasPlainPath):
@@ -230,7 +229,10 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
 
     def fix(self, height: int, width: int) -> None:
         """Compute for maps of one size what depends on nothing else; other sizes run as before."""
-        self.fixed = FixedFilter(self.complex_weight, height, width)
+        if height + width <= BY_MATRICES:
+            self.fixed = FixedFilter(self.complex_weight, height, width)
+        else:
+            self.resize((height, width // 2 + 1))
 
     def forward(self, x_BSHW: Tensor) -> Tensor:
         """Shape in and out: (B, S, H, W), any H and W."""
@@ -244,11 +246,11 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
 
     def filtered(self, v_BSHW: Tensor) -> Tensor:
         """The global half, in float32 or float64. Shape in and out: (B, S/2, H, W)."""
-        if not is_scripting():
-            if self.fixed is not None and v_BSHW.shape[2:] == self.fixed.size:
-                fixed: Tensor = self.fixed(v_BSHW)
-                return fixed
-            if not self.plain and computed_on_cpu(v_BSHW):  # noqa: SIM102 - as in GnConv
+        if not is_scripting():  # noqa: SIM102 - as in GnConv
+            if not self.plain and computed_on_cpu(v_BSHW):
+                if self.fixed is not None and self.fixed.serves(v_BSHW):
+                    fixed: Tensor = self.fixed(v_BSHW)
+                    return fixed
                 if v_BSHW.shape[2] + v_BSHW.shape[3] <= BY_MATRICES:
                     return filter_by_matrices(v_BSHW, self.complex_weight)
         out: Tensor = filter_globally(v_BSHW, self.complex_weight)

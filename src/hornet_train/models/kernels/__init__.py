@@ -1,1 +1,3 @@
 """Operators with passes of their own where torch's are slow on a processor (CPU)."""
+
+LANES = 16  # values that are worked on together: a cache line of float32

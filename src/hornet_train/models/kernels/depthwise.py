@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hornet_train.models.kernels import openmp
+from hornet_train.models.kernels import LANES, openmp
 
-LEAST_CHANNELS = 16  # of a block, see vectors.py
 TAPS = (5, 7, 9, 11)  # torch has good 3x3 passes
 AVAILABLE = openmp.available()
 _GROUPS = 16  # partial sums of the weight's gradient, at most one an image
@@ -33,7 +32,7 @@ def serves(x_BCHW: Tensor, weight_C1KK: Tensor) -> bool:
         and x_BCHW.dtype in (torch.float32, torch.bfloat16)
         and weight_C1KK.dtype in (torch.float32, torch.bfloat16)
         and x_BCHW.dim() == 4
-        and weight_C1KK.shape[0] >= LEAST_CHANNELS
+        and weight_C1KK.shape[0] >= LANES
         and weight_C1KK.shape[2] in TAPS
         and AVAILABLE
     )

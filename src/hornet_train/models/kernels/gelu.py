@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hornet_train.models.kernels import openmp
+from hornet_train.models.kernels import LANES, openmp
 
-BLOCK = 16  # values that are worked on together, see vectors.py
 AVAILABLE = openmp.available()
 
 
 def serves(x: Tensor) -> bool:
     """Whether these operators are faster for a real tensor: in float32, memory bounds torch's too."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.numel() % BLOCK == 0 and AVAILABLE
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.numel() % LANES == 0 and AVAILABLE
 
 
 def _run(x: Tensor, gradient: Tensor | None) -> Tensor:
@@ -32,7 +31,7 @@ def _run(x: Tensor, gradient: Tensor | None) -> Tensor:
     out = torch.empty_like(x)
     openmp.run(
         gelu_loop(x.dtype == torch.bfloat16, gradient is not None),
-        (x.data_ptr(), 0 if gradient is None else gradient.data_ptr(), out.data_ptr(), x.numel() // BLOCK),
+        (x.data_ptr(), 0 if gradient is None else gradient.data_ptr(), out.data_ptr(), x.numel() // LANES),
         0,
     )
     return out

@@ -13,10 +13,10 @@ import math
 from llvmlite import ir
 from numba.core import cgutils
 
+from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.vectors import (
     BLOCK,
     BLOCK32,
-    LANES,
     instruction,
     rounded,
     store,

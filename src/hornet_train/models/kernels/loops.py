@@ -18,16 +18,17 @@ from typing import Any
 import numba
 from numba import carray, types  # type: ignore[attr-defined]
 
+from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.gelu_vectors import gelu, gelu_gradient
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
 from hornet_train.models.kernels.vectors import (
-    LANES,
     PIXEL,
     TILE,
     VERSION,
     add_row,
     add_taps,
     clear_row,
+    enter_ring,
     filter_tile,
     read_row,
     write_row,
@@ -83,12 +84,10 @@ def filter_loop(taps: int, half: bool) -> int:
             read_row(False, own_kernel, kernel + channel * 4, taps * taps, channels * 4)
             read_row(False, own_bias, bias + channel * 4, 1, 0)
             source, target = x + image * x_n + channel * size, y + image * y_n + channel * size
-            for h in range(min(before, height)):
-                read_row(half, ring + h % taps * row + before * PIXEL, source + h * x_h, width, x_w)
+            for h in range(before):
+                enter_ring(half, taps, ring, row, source, x_h, x_w, h, height, width)
             for h in range(height):
-                if h + before < height:
-                    new = h + before
-                    read_row(half, ring + new % taps * row + before * PIXEL, source + new * x_h, width, x_w)
+                enter_ring(half, taps, ring, row, source, x_h, x_w, h + before, height, width)
                 first, last = max(0, before - h), min(taps, height + before - h)
                 slot = (h + first - before) % taps
                 for w in range(0, width, TILE):
@@ -135,14 +134,10 @@ def gradient_loop(taps: int, half: bool) -> int:
             clear_row(sums, taps * taps + 1)
             for image in range(images * group // groups, images * (group + 1) // groups):
                 source, above = x + image * x_n + channel * size, g + image * g_n + channel * size
-                for h in range(min(before, height)):
-                    read_row(half, ring + h % taps * row + before * PIXEL, source + h * x_h, width, x_w)
+                for h in range(before):
+                    enter_ring(half, taps, ring, row, source, x_h, x_w, h, height, width)
                 for h in range(height):
-                    if h + before < height:
-                        new = h + before
-                        read_row(
-                            half, ring + new % taps * row + before * PIXEL, source + new * x_h, width, x_w
-                        )
+                    enter_ring(half, taps, ring, row, source, x_h, x_w, h + before, height, width)
                     read_row(half, g_row, above + h * g_h, width, g_w)
                     add_row(total, g_row, width)
                     for i in range(max(0, before - h), min(taps, height + before - h)):

@@ -9,7 +9,9 @@ instructions.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,11 +22,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from hornet_train.models.kernels import LANES
+
 # of the code here and beside, for those who keep what it compiles to
 VERSION = zlib.crc32(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*vectors.py")))
 )
-LANES = 16  # channels that are worked on together: a cache line of float32
 WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # floats of an instruction
 TILE = 8  # pixels whose sums stay in registers together; as many as hide the latency of a product
 PIXEL = 4 * LANES  # bytes of a pixel in a row buffer
@@ -117,6 +120,33 @@ def _write_row(
 write_row = instruction(_write_row)
 
 
+def _enter_ring(
+    builder: ir.IRBuilder,
+    half: bool,
+    taps: int,
+    ring: ir.Value,
+    row_bytes: ir.Value,
+    source: ir.Value,
+    by_row: ir.Value,
+    by_pixel: ir.Value,
+    row: ir.Value,
+    height: ir.Value,
+    width: ir.Value,
+) -> None:
+    """`enter_ring(half, K, ring, row_bytes, source, by_row, by_pixel, row, height, width)`.
+
+    Row number `row` of a map into its place in a ring of K row buffers, behind K // 2 pixels of zeros;
+    nothing where the map has no such row.
+    """
+    with builder.if_then(builder.icmp_signed("<", row, height)):
+        slot = builder.srem(row, _I64(taps))
+        place = builder.add(builder.add(ring, builder.mul(slot, row_bytes)), _I64(taps // 2 * PIXEL))
+        _read_row(builder, half, place, builder.add(source, builder.mul(row, by_row)), width, by_pixel)
+
+
+enter_ring = instruction(_enter_ring)
+
+
 def widened(builder: ir.IRBuilder, place: ir.Value, half: bool) -> ir.Value:
     """LANES values from memory in float32; with `half` they are bfloat16, the upper half of a float32."""
     if not half:
@@ -134,6 +164,45 @@ def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return builder.trunc(builder.select(unordered, _all(0x7FC0), up), BLOCK16)
 
 
+@dataclass
+class _Held:
+    """Values that stay in registers over a loop.
+
+    Attributes:
+        index: of the turn, from 0.
+        values: at a turn's begin, and behind the loop at its end.
+        after: filled with the values at the turn's end.
+    """
+
+    index: ir.Value
+    values: list[ir.Value]
+    after: list[ir.Value] = field(default_factory=list)
+
+
+@contextmanager
+def _summing(builder: ir.IRBuilder, turns: ir.Value, start: list[ir.Value]) -> Iterator[_Held]:
+    """The body of a loop of so many turns that carries vectors from one to the next."""
+    entry = builder.block
+    head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    held = _Held(builder.phi(_I64), [builder.phi(_VECTOR) for _ in start])
+    builder.cbranch(builder.icmp_signed("<", held.index, turns), body, end)
+    builder.position_at_end(body)
+    yield held
+    carried = zip(
+        [held.index, *held.values],
+        [_I64(0), *start],
+        [builder.add(held.index, _I64(1)), *held.after],
+        strict=True,
+    )
+    for now, first, later in carried:
+        now.add_incoming(first, entry)
+        now.add_incoming(later, builder.block)
+    builder.branch(head)
+    builder.position_at_end(end)
+
+
 def _add_taps(
     builder: ir.IRBuilder, taps: int, sums: ir.Value, x_row: ir.Value, g_row: ir.Value, pixels: ir.Value
 ) -> None:
@@ -149,30 +218,16 @@ def _add_taps(
 def _add_taps_part(
     builder: ir.IRBuilder, taps: int, sums: ir.Value, x_row: ir.Value, g_row: ir.Value, pixels: ir.Value
 ) -> None:
-    entry = builder.block
-    head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
     places = [builder.add(sums, _I64(PIXEL * tap)) for tap in range(taps)]
-    before = [load(builder, place, _VECTOR) for place in places]
-    builder.branch(head)
-    builder.position_at_end(head)
-    pixel = builder.phi(_I64)
-    pixel.add_incoming(_I64(0), entry)
-    held = [builder.phi(_VECTOR) for _ in range(taps)]
-    for now, value in zip(held, before, strict=True):
-        now.add_incoming(value, entry)
-    builder.cbranch(builder.icmp_signed("<", pixel, pixels), body, end)
-    builder.position_at_end(body)
-    offset = builder.mul(pixel, _I64(PIXEL))
-    g = load(builder, builder.add(g_row, offset), _VECTOR)
-    x_first = builder.add(x_row, offset)
-    for tap, now in enumerate(held):
-        x = load(builder, builder.add(x_first, _I64(PIXEL * tap)), _VECTOR)
-        now.add_incoming(_fused(builder, x, g, now), body)
-    pixel.add_incoming(builder.add(pixel, _I64(1)), body)
-    builder.branch(head)
-    builder.position_at_end(end)
-    for place, now in zip(places, held, strict=True):
-        store(builder, now, place)
+    with _summing(builder, pixels, [load(builder, place, _VECTOR) for place in places]) as held:
+        offset = builder.mul(held.index, _I64(PIXEL))
+        g = load(builder, builder.add(g_row, offset), _VECTOR)
+        x_first = builder.add(x_row, offset)
+        for tap, before in enumerate(held.values):
+            x = load(builder, builder.add(x_first, _I64(PIXEL * tap)), _VECTOR)
+            held.after.append(_fused(builder, x, g, before))
+    for place, value in zip(places, held.values, strict=True):
+        store(builder, value, place)
 
 
 add_taps = instruction(_add_taps)
@@ -232,37 +287,21 @@ def _filter_tile_part(
     rows: ir.Value,
     bias: ir.Value,
 ) -> None:
-    entry = builder.block
-    head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
-    start = load(builder, bias, _VECTOR)
-    builder.branch(head)
-    builder.position_at_end(head)
-    row, turn = builder.phi(_I64), builder.phi(_I64)
-    row.add_incoming(_I64(0), entry)
-    turn.add_incoming(slot, entry)
-    held = [builder.phi(_VECTOR) for _ in range(TILE)]
-    for now in held:
-        now.add_incoming(start, entry)
-    builder.cbranch(builder.icmp_signed("<", row, rows), body, end)
-    builder.position_at_end(body)
-    x_row = builder.add(ring, builder.mul(turn, row_bytes))
-    k_row = builder.add(kernel, builder.mul(row, _I64(PIXEL * taps)))
-    sums: list[ir.Value] = list(held)
-    for tap in range(taps):
-        k = load(builder, builder.add(k_row, _I64(PIXEL * tap)), _VECTOR)
-        for pixel in range(TILE):
-            x = load(builder, builder.add(x_row, _I64(PIXEL * (tap + pixel))), _VECTOR)
-            sums[pixel] = _fused(builder, x, k, sums[pixel])
-    for now, value in zip(held, sums, strict=True):
-        now.add_incoming(value, body)
-    row.add_incoming(builder.add(row, _I64(1)), body)
-    following = builder.add(turn, _I64(1))
-    wrapped = builder.icmp_signed("==", following, _I64(taps))
-    turn.add_incoming(builder.select(wrapped, _I64(0), following), body)
-    builder.branch(head)
-    builder.position_at_end(end)
-    for pixel, now in enumerate(held):
-        store(builder, now, builder.add(out, _I64(PIXEL * pixel)))
+    with _summing(builder, rows, [load(builder, bias, _VECTOR)] * TILE) as held:
+        turn = builder.add(slot, held.index)  # around the ring, at most once
+        past = builder.icmp_signed(">=", turn, _I64(taps))
+        turn = builder.select(past, builder.sub(turn, _I64(taps)), turn)
+        x_row = builder.add(ring, builder.mul(turn, row_bytes))
+        k_row = builder.add(kernel, builder.mul(held.index, _I64(PIXEL * taps)))
+        sums = list(held.values)
+        for tap in range(taps):
+            k = load(builder, builder.add(k_row, _I64(PIXEL * tap)), _VECTOR)
+            for pixel in range(TILE):
+                x = load(builder, builder.add(x_row, _I64(PIXEL * (tap + pixel))), _VECTOR)
+                sums[pixel] = _fused(builder, x, k, sums[pixel])
+        held.after += sums
+    for pixel, value in enumerate(held.values):
+        store(builder, value, builder.add(out, _I64(PIXEL * pixel)))
 
 
 filter_tile = instruction(_filter_tile)
