@@ -65,8 +65,8 @@ def draw_growth(
     grid = figure.subplots(rows, 3, squeeze=False).ravel()
     for axes, (of, sizes, seconds) in zip(grid, growths, strict=False):
         axes.plot(sizes, [1000 * one for one in seconds], marker="o", color=panels.INK, linewidth=1.0)
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(left=0)
+        axes.set_ylim(0, 1100 * max(seconds))
+        axes.set_xlim(0, 1.05 * max(sizes))
         axes.set_title(f"{of}, ms", loc="left", fontsize=9, color=panels.INK)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(growths) :]:
