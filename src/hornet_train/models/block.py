@@ -11,13 +11,18 @@ from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 from torch.utils.checkpoint import checkpoint
 
-from hornet_train.models.layers import GELU, LayerNorm
+from hornet_train.models.gnconv import GnConv
+from hornet_train.models.kernels import mlp as kernels
+from hornet_train.models.layers import HasPlainPath, LayerNorm, affine, lower_precision, served_by_rows
 
 MLP_RATIO = 4  # width of the MLP over that of the block
 
 
-class Block(nn.Module):
+class Block(nn.Module, HasPlainPath):
     """x += DropPath(gamma1 * gnConv(LN(x)));  x += DropPath(gamma2 * W2 GELU(W1 LN(x))).
+
+    On a CPU each line runs as few operators over rows of pixels (`hornet_train.models.kernels`) where its
+    layers are as they were made; layers that are watched, replaced or traced run one by one.
 
     Args:
         dim: C.
@@ -38,6 +43,7 @@ class Block(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.plain = False
         self.layer_scale_init = layer_scale_init
         gamma = torch.full((dim,), layer_scale_init, device=device, dtype=dtype)
         scaled = layer_scale_init > 0
@@ -47,16 +53,45 @@ class Block(nn.Module):
         self.gnconv = gnconv
         self.norm2 = nn.LayerNorm(dim, eps=1e-6, device=device, dtype=dtype)
         self.pwconv1 = nn.Linear(dim, MLP_RATIO * dim, device=device, dtype=dtype)
-        self.act = GELU()
+        self.act = nn.GELU()
         self.pwconv2 = nn.Linear(MLP_RATIO * dim, dim, device=device, dtype=dtype)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in and out: (B, C, H, W)."""
-        x_BCHW = self.add_branch(x_BCHW, self.gnconv(self.norm1(x_BCHW)), self.gamma1)
+        return self.add_mlp(self.add_gnconv(x_BCHW))
+
+    def add_gnconv(self, x_BCHW: Tensor) -> Tensor:
+        """The first residual branch. Shape in and out: (B, C, H, W)."""
+        if not is_scripting():  # noqa: SIM102 - as in GnConv
+            if not self.plain and isinstance(self.gnconv, GnConv) and self.gnconv.runs_by_rows(x_BCHW, self.norm1):
+                return self.gnconv.add_by_rows(x_BCHW, self.norm1, self.gamma1, self.drop_factor(x_BCHW))
+        return self.add_branch(x_BCHW, self.gnconv(self.norm1(x_BCHW)), self.gamma1)
+
+    def add_mlp(self, x_BCHW: Tensor) -> Tensor:
+        """The second. Shape in and out: (B, C, H, W)."""
+        if not is_scripting():  # noqa: SIM102
+            layers = (self.norm2, self.pwconv1, self.act, self.pwconv2)
+            if not self.plain and served_by_rows(x_BCHW, *layers):
+                parameters = (
+                    *(*affine(self.norm2, x_BCHW), self.pwconv1.weight, self.pwconv1.bias),
+                    *(self.pwconv2.weight, self.pwconv2.bias),
+                )
+                factor_B, keep = self.drop_factor(x_BCHW), torch.is_grad_enabled()
+                lower = lower_precision(x_BCHW)
+                out: Tensor = kernels.mlp(x_BCHW, factor_B, self.gamma2, *parameters, lower, keep)[0]
+                return out
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
         mlp_BHWC = self.pwconv2(self.act(self.pwconv1(self.norm2(x_BHWC))))
         return self.add_branch(x_BCHW, mlp_BHWC.permute(0, 3, 1, 2), self.gamma2)
+
+    @torch.jit.unused
+    def drop_factor(self, x_BCHW: Tensor) -> Tensor | None:
+        """What drop path multiplies each image's branch with, (B,); None where that is 1."""
+        if not self.training or isinstance(self.drop_path, nn.Identity):
+            return None
+        factor_B111: Tensor = self.drop_path(x_BCHW.new_ones(x_BCHW.shape[0], 1, 1, 1))
+        return factor_B111.flatten()
 
     def add_branch(self, x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None) -> Tensor:
         """x + DropPath(gamma * branch), in one pass over the map: a factor for each sample and channel."""

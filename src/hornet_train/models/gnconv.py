@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from hornet_train.models.layers import DepthwiseConv2d, PointwiseConv2d
+from hornet_train.models.kernels import gating, projection
+from hornet_train.models.layers import (
+    DepthwiseConv2d,
+    PointwiseConv2d,
+    affine,
+    lower_precision,
+    served_by_rows,
+)
 from hornet_train.models.mixers import Mixer, build_mixer
 from hornet_train.models.options import whole
 
@@ -109,6 +116,28 @@ class GnConv(nn.Module):
         for k, widen in enumerate(self.pws):  # g_k of eq. (3.4): c_{k-1} -> c_k
             x = widen(x) * branches[k + 1]
         out: Tensor = self.proj_out(x)
+        return out
+
+    @torch.jit.unused
+    def runs_by_rows(self, x_BCHW: Tensor, norm: nn.Module) -> bool:
+        """Whether `add_by_rows` can do what a norm and this module do: on a CPU, all layers as they were made."""
+        unwatched = not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
+        return (
+            type(self) is GnConv
+            and unwatched
+            and served_by_rows(x_BCHW, norm, self.proj_in, *self.pws, self.proj_out)
+        )
+
+    @torch.jit.unused
+    def add_by_rows(
+        self, x_BCHW: Tensor, norm: nn.Module, gamma_C: Tensor | None, factor_B: Tensor | None
+    ) -> Tensor:
+        """x + factor * gamma * gnConv(norm(x)), in three operators. Shape in and out: (B, C, H, W)."""
+        lower = lower_precision(x_BCHW)
+        pq = projection.project(x_BCHW, *affine(norm, x_BCHW), self.proj_in.weight, self.proj_in.bias, lower)
+        p, q = pq.split((self.widths[0], self.total_width), dim=1)
+        parameters = [one for layer in (*self.pws, self.proj_out) for one in (layer.weight, layer.bias)]
+        out: Tensor = gating.gating(p, self.scaled_mixer(q), x_BCHW, factor_B, gamma_C, parameters, lower)
         return out
 
     def _autocast_to_half(self, p: Tensor) -> bool:

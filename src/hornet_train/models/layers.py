@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
+from torch.nn.modules.module import _has_any_global_hook
 
 from hornet_train.models.kernels import depthwise as kernels
-from hornet_train.models.kernels import gelu as gelu_kernels
+from hornet_train.models.kernels import rows as row_kernels
 
 
 class LayerNorm(nn.Module):
@@ -151,22 +152,6 @@ class PointwiseConv2d(nn.Conv2d, HasPlainPath):
         return plain
 
 
-class GELU(nn.GELU, HasPlainPath):
-    """GELU (exact), which on a CPU runs as `hornet_train.models.kernels.gelu` in bfloat16."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plain = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
-        if not is_scripting():  # noqa: SIM102 - as in GnConv
-            if not self.plain and computed_on_cpu(x) and gelu_kernels.serves(x):
-                out: Tensor = gelu_kernels.gelu(x)
-                return out
-        return nn.functional.gelu(x)
-
-
 def computed_on_cpu(x: Tensor) -> bool:
     """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, not seen by torch.export."""
     return isinstance(x, Tensor) and x.device.type == "cpu" and not torch.compiler.is_exporting()
@@ -177,6 +162,31 @@ def lower_precision(x: Tensor) -> torch.dtype:
     if x.dtype != torch.float64 and torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu")
     return x.dtype
+
+
+def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:
+    """Whether these layers may run as one operator on a CPU, over rows of pixels: plain layers, of a dtype that
+    it is made for, that nobody watches, replaced or reparametrised.
+    """
+    if not computed_on_cpu(x_BCHW) or _has_any_global_hook():
+        return False
+    lower = lower_precision(x_BCHW)
+    return all(
+        type(layer) in (LayerNorm, PointwiseConv2d, nn.LayerNorm, nn.Linear, nn.GELU)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not (layer._backward_hooks or layer._backward_pre_hooks)
+        and all(row_kernels.serves(x_BCHW, one, lower) for one in layer.parameters(recurse=False))
+        and getattr(layer, "eps", row_kernels.EPS) == row_kernels.EPS
+        for layer in layers
+    )
+
+
+def affine(norm: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """A norm's weight and bias; 1 and 0 where they were folded into what is behind."""
+    if isinstance(norm.weight, Tensor) and isinstance(norm.bias, Tensor):
+        return norm.weight, norm.bias
+    weight = x_BCHW.new_ones(x_BCHW.shape[1])
+    return weight, torch.zeros_like(weight)
 
 
 def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:

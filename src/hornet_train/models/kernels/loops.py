@@ -1,4 +1,4 @@
-"""The loops that numba compiles: the depthwise convolution's passes over rows, and GELU.
+"""The loops that numba compiles: the depthwise convolution's passes over rows.
 
 A convolution's task is one block of LANES channels of one image (or group of images), whose rows pass through
 a ring of K row buffers with zeros at both ends: each row is read once, from any strides, in float32 or
@@ -19,7 +19,6 @@ import numba
 from numba import carray, types  # type: ignore[attr-defined]
 
 from hornet_train.models.kernels import LANES
-from hornet_train.models.kernels.gelu_vectors import gelu, gelu_gradient
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
 from hornet_train.models.kernels.vectors import (
     PIXEL,
@@ -145,26 +144,5 @@ def gradient_loop(taps: int, half: bool) -> int:
                         add_taps(taps, sums + i * taps * PIXEL, ring + slot * row, g_row, width)
             place = out + (group * (taps * taps + 1) * channels + channel) * 4
             write_row(False, place, sums, taps * taps + 1, channels * 4)
-
-    return _compiled(loop)
-
-
-@cache
-def gelu_loop(half: bool, backward: bool) -> int:
-    """The address of a loop over blocks of LANES values that lie one behind the other."""
-    size: Any = 2 if half else 4
-    version = VERSION
-
-    def loop(arguments: Any) -> None:
-        version  # noqa: B018 - as above
-        a = carray(arguments, 6)
-        x, gradient, out, blocks = a[0], a[1], a[2], a[3]
-        number, count = _thread_number(), _thread_count()
-        first, last = blocks * number // count, blocks * (number + 1) // count
-        offset = first * LANES * size
-        if backward:
-            gelu_gradient(half, x + offset, gradient + offset, out + offset, last - first)
-        else:
-            gelu(half, x + offset, out + offset, last - first)
 
     return _compiled(loop)

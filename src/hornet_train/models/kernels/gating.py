@@ -1,0 +1,233 @@
+"""What follows the mixer in gnConv on a CPU, eqs. (3.3) and (3.4) and the residual sum, as operators of torch's.
+
+    hornet::gating(p, gates, residual, factor, gamma, W, lower)
+        x = p * gates_0;  x = (W_k x + b_k) * gates_k;  y = residual + factor * gamma * (W_out x + b_out)
+    hornet::gating_gradient(p, gates, factor, gamma, W, lower, g)
+        the gradients of p, gates, gamma and all of W
+
+W is W_1, b_1, .. W_{n-1}, b_{n-1}, W_out, b_out. Kept for the backward pass are p and the gates alone; the
+chain of products, a fiftieth of a step, is computed again piece by piece (`rows`). Layer scale is a factor on
+W_out and b_out. The second derivative goes through torch's own operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hornet_train.models.kernels.rows import (
+    Buffers,
+    Sums,
+    add_branch,
+    factor_of_rows,
+    gradients_again,
+    like_map,
+    matrix,
+    pieces,
+    product_dtype,
+    rows_of,
+    unscale_,
+    vector,
+    without_autocast,
+)
+
+
+class _Chain:
+    """The products of one piece, and what of them the backward pass needs.
+
+    Args:
+        first: c_0.
+        parameters: W.
+        gamma: layer scale.
+        buffers: memory of a piece.
+    """
+
+    def __init__(
+        self, first: int, parameters: Sequence[Tensor], gamma: Tensor | None, buffers: Buffers
+    ) -> None:
+        *widening, out_weight, out_bias = parameters
+        self.buffers = buffers
+        self.weights = [matrix(one, buffers.dtype) for one in widening[::2]]
+        self.biases = [one.to(buffers.dtype) for one in widening[1::2]]
+        self.weights.append(matrix(out_weight, buffers.dtype, gamma))
+        self.biases.append(vector(out_bias, buffers.dtype, gamma))
+        self.widths = [first, *(len(weight) for weight in self.weights[:-1])]
+        self.ends = list(accumulate(self.widths))
+        self.p, self.gates = buffers.empty(first), buffers.empty(self.ends[-1])
+        self.inputs = [buffers.empty(width) for width in self.widths]  # x, of each order
+        self.widened = [buffers.empty(width) for width in self.widths[1:]]  # W_k x + b_k
+
+    def gates_of(self, gates_NS: Tensor) -> tuple[Tensor, ...]:
+        return gates_NS.split(self.widths, dim=1)
+
+    def run(self, p_NC: Tensor, gates_NS: Tensor) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...]]:
+        """p and the gates as they are computed with, and between them x of each order."""
+        count = len(p_NC)
+        p_NC, gates_NS = self.buffers.load(self.p, p_NC), self.buffers.load(self.gates, gates_NS)
+        gates = self.gates_of(gates_NS)
+        inputs = [torch.mul(p_NC, gates[0], out=self.inputs[0][:count])]
+        for k, gate in enumerate(gates[1:]):
+            widened = torch.addmm(
+                self.biases[k], inputs[k], self.weights[k].t(), out=self.widened[k][:count]
+            )
+            inputs.append(torch.mul(widened, gate, out=self.inputs[k + 1][:count]))
+        return p_NC, inputs, gates
+
+
+@torch.library.custom_op("hornet::gating", mutates_args=(), device_types="cpu")
+def gating(
+    p_BCHW: Tensor,
+    gates_BSHW: Tensor,
+    residual_BDHW: Tensor | None,
+    factor_B: Tensor | None,
+    gamma: Tensor | None,
+    parameters: Sequence[Tensor],
+    lower: torch.dtype,
+) -> Tensor:
+    """y, channels_last, in the dtype of the residual, or without one in that of the gates.
+
+    Args:
+        p_BCHW, gates_BSHW: of eq. (3.2), scaled; float32 or bfloat16.
+        factor_B: of each image's branch; None for 1.
+        gamma: layer scale; None for 1.
+        parameters: W.
+        lower: the dtype that products have outside of here.
+    """
+    dtype = gates_BSHW.dtype if residual_BDHW is None else residual_BDHW.dtype
+    out_BDHW = like_map(p_BCHW, len(parameters[-1]), dtype)
+    p_NC, gates_NS, out_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(out_BDHW)
+    residual_ND = None if residual_BDHW is None else rows_of(residual_BDHW)
+    factor_N1, buffers = factor_of_rows(factor_B, p_BCHW), Buffers(len(p_NC), product_dtype(lower))
+    chain, branch = _Chain(p_NC.shape[1], parameters, gamma, buffers), buffers.empty(out_ND.shape[1])
+    with without_autocast():
+        for rows in pieces(len(p_NC)):
+            _, inputs, _ = chain.run(p_NC[rows], gates_NS[rows])
+            place_ND = branch[: len(inputs[-1])]
+            branch_ND = torch.addmm(chain.biases[-1], inputs[-1], chain.weights[-1].t(), out=place_ND)
+            add_branch(
+                out_ND[rows],
+                None if residual_ND is None else residual_ND[rows],
+                branch_ND,
+                None if factor_N1 is None else factor_N1[rows],
+            )
+    return out_BDHW
+
+
+@torch.library.custom_op("hornet::gating_gradient", mutates_args=(), device_types="cpu")
+def gating_gradient(
+    p_BCHW: Tensor,
+    gates_BSHW: Tensor,
+    factor_B: Tensor | None,
+    gamma: Tensor | None,
+    parameters: Sequence[Tensor],
+    lower: torch.dtype,
+    gradient_BDHW: Tensor,
+) -> list[Tensor]:
+    """Of p, the gates, gamma (empty where it is None) and all of W."""
+    for_p_BCHW = like_map(p_BCHW, p_BCHW.shape[1], p_BCHW.dtype)
+    for_gates_BSHW = like_map(gates_BSHW, gates_BSHW.shape[1], gates_BSHW.dtype)
+    p_NC, gates_NS, gradient_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(gradient_BDHW)
+    for_p_NC, for_gates_NS = rows_of(for_p_BCHW), rows_of(for_gates_BSHW)
+    factor_N1, buffers = factor_of_rows(factor_B, p_BCHW), Buffers(len(p_NC), product_dtype(lower))
+    chain, sums = _Chain(p_NC.shape[1], parameters, gamma, buffers), Sums(*parameters)
+    branch, for_gates = buffers.empty(gradient_ND.shape[1]), buffers.empty(gates_NS.shape[1])
+    back, for_widened = ([buffers.empty(width) for width in chain.widths] for _ in range(2))
+    with without_autocast():
+        for rows in pieces(len(p_NC)):
+            count = rows.stop - rows.start
+            p, inputs, gates = chain.run(p_NC[rows], gates_NS[rows])
+            above = buffers.load_scaled(branch, gradient_ND[rows], factor_N1, rows)
+            place_NS = buffers.place(for_gates, for_gates_NS[rows])
+            places = chain.gates_of(place_NS)
+            for k in reversed(range(len(gates))):
+                sums.add_linear(2 * k, above, inputs[k])
+                for_input = torch.mm(above, chain.weights[k], out=back[k][:count])
+                torch.mul(for_input, chain.widened[k - 1][:count] if k else p, out=places[k])
+                above = torch.mul(for_input, gates[k], out=for_widened[k][:count])
+            buffers.store(for_gates_NS[rows], place_NS)
+            for_p_NC[rows] = above
+    for_gamma = unscale_(gamma, *parameters[-2:], *sums.totals[-2:])
+    return [for_p_BCHW, for_gates_BSHW, for_gamma, *sums.results()]
+
+
+@gating.register_fake
+def _(
+    p_BCHW: Tensor,
+    gates_BSHW: Tensor,
+    residual_BDHW: Tensor | None,
+    _factor_B: Tensor | None,
+    _gamma: Tensor | None,
+    parameters: Sequence[Tensor],
+    _lower: torch.dtype,
+) -> Tensor:
+    dtype = gates_BSHW.dtype if residual_BDHW is None else residual_BDHW.dtype
+    return like_map(p_BCHW, parameters[-1].shape[0], dtype)
+
+
+@gating_gradient.register_fake
+def _(
+    p_BCHW: Tensor,
+    gates_BSHW: Tensor,
+    _factor_B: Tensor | None,
+    gamma: Tensor | None,
+    parameters: Sequence[Tensor],
+    _lower: torch.dtype,
+    _gradient_BDHW: Tensor,
+) -> list[Tensor]:
+    maps = (like_map(one, one.shape[1], one.dtype) for one in (p_BCHW, gates_BSHW))
+    for_gamma = p_BCHW.new_empty(0, dtype=torch.float32) if gamma is None else gamma.new_empty(gamma.shape)
+    return [*maps, for_gamma, *(one.new_empty(one.shape) for one in parameters)]
+
+
+def _plain(
+    p_BCHW: Tensor,
+    gates_BSHW: Tensor,
+    residual_BDHW: Tensor | None,
+    factor_B: Tensor | None,
+    gamma: Tensor | None,
+    *parameters: Tensor,
+    lower: torch.dtype,
+) -> Tensor:
+    *widening, out_weight, out_bias = (one.to(lower) for one in parameters)
+    widths = [p_BCHW.shape[1], *(len(bias) for bias in widening[1::2])]
+    p_BHWC, gates_BHWS = (one.permute(0, 2, 3, 1).to(lower) for one in (p_BCHW, gates_BSHW))
+    gates = gates_BHWS.split(widths, dim=3)
+    x_BHWC = p_BHWC * gates[0]
+    for weight, bias, gate in zip(widening[::2], widening[1::2], gates[1:], strict=True):
+        x_BHWC = F.linear(x_BHWC, weight.flatten(1), bias) * gate
+    y_BDHW = F.linear(x_BHWC, out_weight.flatten(1), out_bias).permute(0, 3, 1, 2)
+    if gamma is not None:
+        y_BDHW = y_BDHW * gamma.view(1, -1, 1, 1)
+    if factor_B is not None:
+        y_BDHW = y_BDHW * factor_B.view(-1, 1, 1, 1)
+    return y_BDHW.to(gates_BSHW.dtype) if residual_BDHW is None else (residual_BDHW + y_BDHW).to(residual_BDHW.dtype)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
+    p_BCHW, gates_BSHW, residual_BDHW, factor_B, gamma, parameters, ctx.lower = inputs
+    ctx.save_for_backward(p_BCHW, gates_BSHW, factor_B, gamma, *parameters)
+    ctx.has_residual = residual_BDHW is not None
+
+
+def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Any, ...]:
+    p_BCHW, gates_BSHW, factor_B, gamma, *parameters = ctx.saved_tensors
+    for_residual = gradient_BDHW if ctx.has_residual else None
+    if torch.is_grad_enabled():  # wanted twice
+        inputs = (p_BCHW, gates_BSHW, None, factor_B, gamma, *parameters)
+        needed = (*ctx.needs_input_grad[:2], False, False, ctx.needs_input_grad[4], *ctx.needs_input_grad[5])
+        for_p, for_gates, _, _, for_gamma, *others = gradients_again(
+            lambda: _plain(*inputs, lower=ctx.lower), inputs, needed, gradient_BDHW.to(gates_BSHW.dtype)
+        )
+        return for_p, for_gates, for_residual, None, for_gamma, others, None
+    for_p, for_gates, for_gamma, *others = gating_gradient(
+        p_BCHW, gates_BSHW, factor_B, gamma, parameters, ctx.lower, gradient_BDHW
+    )
+    return for_p, for_gates, for_residual, None, None if gamma is None else for_gamma, others, None
+
+
+gating.register_autograd(_backward, setup_context=_keep)

@@ -1,0 +1,206 @@
+"""The second branch of a block on a CPU, as operators of torch's.
+
+    hornet::mlp(x, factor, gamma, w, b, W1, b1, W2, b2, lower, keep)
+        y = x + factor * gamma * (W2 GELU(W1 LN(x) + b1) + b2), and the hidden values, before GELU
+    hornet::mlp_gradient(x, factor, ..., lower, hidden, g)
+        the gradients of x, gamma, w, b, W1, b1, W2 and b2
+
+The hidden values are four times as many as x's: piece by piece (`rows`), GELU's stay in the caches. Kept for
+the backward pass are x and the hidden values, not the outputs of norm and GELU, which are computed again.
+Layer scale is a factor on W2 and b2. The second derivative goes through torch's own operators.
+
+Shape suffixes: C channels, M hidden channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hornet_train.models.kernels.rows import (
+    EPS,
+    Buffers,
+    Norm,
+    Sums,
+    add_branch,
+    factor_of_rows,
+    gradients_again,
+    like_map,
+    matrix,
+    pieces,
+    product_dtype,
+    rows_of,
+    unscale_,
+    vector,
+    without_autocast,
+)
+
+
+@torch.library.custom_op("hornet::mlp", mutates_args=(), device_types="cpu")
+def mlp(
+    x_BCHW: Tensor,
+    factor_B: Tensor | None,
+    gamma: Tensor | None,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    w1_MC: Tensor,
+    b1: Tensor,
+    w2_CM: Tensor,
+    b2: Tensor,
+    lower: torch.dtype,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """y like x, channels_last, and the hidden values (N, M) in `lower`, none without `keep`.
+
+    Args:
+        factor_B: of each image's branch; None for 1.
+        gamma: layer scale; None for 1.
+        lower: the dtype that products have outside of here.
+    """
+    out_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
+    x_NC, out_NC, factor_N1 = rows_of(x_BCHW), rows_of(out_BCHW), factor_of_rows(factor_B, x_BCHW)
+    norm, buffers = Norm(norm_weight, norm_bias, x_BCHW.dtype), Buffers(len(x_NC), product_dtype(lower))
+    w1_MC, b1 = matrix(w1_MC, buffers.dtype), b1.to(buffers.dtype)
+    w2_CM, b2 = matrix(w2_CM, buffers.dtype, gamma), vector(b2, buffers.dtype, gamma)
+    hidden_NM = torch.empty(len(x_NC) if keep else 0, len(w1_MC), dtype=lower)
+    normalised, branch = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
+    before, after = buffers.empty(len(w1_MC)), buffers.empty(len(w1_MC))
+    with without_autocast():
+        for rows in pieces(len(x_NC)):
+            raw_NC = x_NC[rows]
+            part_NC = buffers.load(normalised, norm(raw_NC)[0])
+            place_NM = buffers.place(before, hidden_NM[rows]) if keep else before[: len(raw_NC)]
+            part_NM = torch.addmm(b1, part_NC, w1_MC.t(), out=place_NM)
+            if keep:
+                buffers.store(hidden_NM[rows], part_NM)
+            gelu_NM = torch.ops.aten.gelu.out(part_NM, out=after[: len(raw_NC)])
+            branch_NC = torch.addmm(b2, gelu_NM, w2_CM.t(), out=branch[: len(raw_NC)])
+            add_branch(out_NC[rows], raw_NC, branch_NC, None if factor_N1 is None else factor_N1[rows])
+    return out_BCHW, hidden_NM
+
+
+@torch.library.custom_op("hornet::mlp_gradient", mutates_args=(), device_types="cpu")
+def mlp_gradient(
+    x_BCHW: Tensor,
+    factor_B: Tensor | None,
+    gamma: Tensor | None,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    w1_MC: Tensor,
+    b1: Tensor,
+    w2_CM: Tensor,
+    b2: Tensor,
+    lower: torch.dtype,
+    hidden_NM: Tensor,
+    gradient_BCHW: Tensor,
+) -> list[Tensor]:
+    """Of x, gamma (empty where it is None), the norm's weight and bias, W1, b1, W2 and b2."""
+    for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
+    x_NC, for_x_NC, gradient_NC = rows_of(x_BCHW), rows_of(for_x_BCHW), rows_of(gradient_BCHW)
+    norm, buffers = Norm(norm_weight, norm_bias, x_BCHW.dtype), Buffers(len(x_NC), product_dtype(lower))
+    first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
+    factor_N1, sums = factor_of_rows(factor_B, x_BCHW), Sums(norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
+    normalised, branch, back = (buffers.empty(x_NC.shape[1]) for _ in range(3))
+    before, after, inner = (buffers.empty(len(w1_MC)) for _ in range(3))
+    with without_autocast():
+        for rows in pieces(len(x_NC)):
+            raw_NC, part_NM = x_NC[rows], buffers.load(before, hidden_NM[rows])
+            part_NC, *statistics = norm(raw_NC)
+            above_NC = buffers.load_scaled(branch, gradient_NC[rows], factor_N1, rows)
+            gelu_NM = torch.ops.aten.gelu.out(part_NM, out=after[: len(raw_NC)])
+            sums.add_linear(4, above_NC, gelu_NM)
+            inner_NM = torch.mm(above_NC, second_CM, out=inner[: len(raw_NC)])
+            torch.ops.aten.gelu_backward.grad_input(inner_NM, part_NM, grad_input=gelu_NM)
+            sums.add_linear(2, gelu_NM, buffers.load(normalised, part_NC))
+            back_NC = torch.mm(gelu_NM, first_MC, out=back[: len(raw_NC)])
+            for_raw_NC, *for_norm = norm.backward(back_NC, raw_NC, *statistics)
+            sums.add_norm(0, *for_norm)
+            torch.add(for_raw_NC, gradient_NC[rows], out=for_x_NC[rows])
+    for_gamma = unscale_(gamma, w2_CM, b2, *sums.totals[4:])
+    return [for_x_BCHW, for_gamma, *sums.results()]
+
+
+@mlp.register_fake
+def _(
+    x_BCHW: Tensor,
+    _factor_B: Tensor | None,
+    _gamma: Tensor | None,
+    _norm_weight: Tensor,
+    _norm_bias: Tensor,
+    w1_MC: Tensor,
+    _b1: Tensor,
+    _w2_CM: Tensor,
+    _b2: Tensor,
+    lower: torch.dtype,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    pixels = x_BCHW.numel() // x_BCHW.shape[1] if keep else 0
+    return like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype), x_BCHW.new_empty(
+        pixels, w1_MC.shape[0], dtype=lower
+    )
+
+
+@mlp_gradient.register_fake
+def _(
+    x_BCHW: Tensor,
+    _factor_B: Tensor | None,
+    gamma: Tensor | None,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    w1_MC: Tensor,
+    b1: Tensor,
+    w2_CM: Tensor,
+    b2: Tensor,
+    _lower: torch.dtype,
+    _hidden_NM: Tensor,
+    _gradient_BCHW: Tensor,
+) -> list[Tensor]:
+    parameters = (b1.new_empty(0) if gamma is None else gamma, norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
+    return [like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype), *(one.new_empty(one.shape) for one in parameters)]
+
+
+def _plain(
+    x_BCHW: Tensor,
+    factor_B: Tensor | None,
+    gamma: Tensor | None,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    w1_MC: Tensor,
+    b1: Tensor,
+    w2_CM: Tensor,
+    b2: Tensor,
+    lower: torch.dtype,
+) -> Tensor:
+    x_BHWC = F.layer_norm(x_BCHW.permute(0, 2, 3, 1), norm_weight.shape, norm_weight, norm_bias, EPS)
+    hidden_BHWM = F.gelu(F.linear(x_BHWC.to(lower), w1_MC.to(lower), b1.to(lower)))
+    y_BCHW = F.linear(hidden_BHWM, w2_CM.to(lower), b2.to(lower)).permute(0, 3, 1, 2)
+    if gamma is not None:
+        y_BCHW = y_BCHW * gamma.view(1, -1, 1, 1)
+    if factor_B is not None:
+        y_BCHW = y_BCHW * factor_B.view(-1, 1, 1, 1)
+    return (x_BCHW + y_BCHW).to(x_BCHW.dtype)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.lower, _ = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, gradient_BCHW: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    *inputs, hidden_NM = ctx.saved_tensors
+    if gradient_BCHW is None:
+        return (None,) * 11
+    if torch.is_grad_enabled():  # wanted twice
+        needed = (ctx.needs_input_grad[0], False, *ctx.needs_input_grad[2:9])
+        found = gradients_again(lambda: _plain(*inputs, ctx.lower), inputs, needed, gradient_BCHW)
+        return (*found, None, None)
+    for_x, for_gamma, *others = mlp_gradient(*inputs, ctx.lower, hidden_NM, gradient_BCHW)
+    return (for_x, None, None if inputs[2] is None else for_gamma, *others, None, None)
+
+
+mlp.register_autograd(_backward, setup_context=_keep)
