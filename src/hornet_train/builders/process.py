@@ -7,17 +7,18 @@ import os
 import torch
 
 from hornet_train.config.schema import Dist
+from hornet_train.data.malloc import keep_freed_memory
 
 
-def set_up_process(dist: Dist, *, deterministic: bool) -> None:
+def set_up_process(dist: Dist, device: torch.device, *, deterministic: bool) -> None:
     """Process-wide settings of torch."""
+    if device.type == "cpu":
+        keep_freed_memory()
     if dist.threads is not None:
         torch.set_num_threads(dist.threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True)
-    # large tensors in huge pages: a CPU's step else waits for the kernel to clear pages, a fifth of its time
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # fp32 means fp32: torch would round the convolutions' inputs to TF32, and not the matrix products'
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not deterministic

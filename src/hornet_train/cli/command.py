@@ -68,7 +68,6 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     from hornet_train.builders.process import set_up_process
     from hornet_train.engine.distributed import choose_device, distributed
 
-    set_up_process(dist, deterministic=deterministic)
     try:
         device = choose_device(dist.device)
     except ValueError as error:
@@ -77,6 +76,7 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
         raise fault from error
     if device.type == "cpu" and dist.backend == "nccl":
         raise ConfigError(["dist.backend=nccl needs GPUs, and torch sees none: dist.backend=gloo"])
+    set_up_process(dist, device, deterministic=deterministic)
     with distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world:
         yield world
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hornet_train.data.malloc import keep_little_memory
 from hornet_train.data.sampler import Address
 from hornet_train.errors import SampleError
 
@@ -123,10 +122,5 @@ def set_up_worker(_worker: int = 0) -> None:
     """What a reading process does first."""
     torch.set_num_threads(1)
     gc.freeze()  # what the parent made is not looked through again, nor copied page by page for it
-    if platform.libc_ver()[0] == "glibc":
-        # malloc keeps the memory of decoded images for the next ones: the kernel clears every page that it
-        # hands out, which took as long as a quarter of their decoding
-        trim_threshold, mmap_threshold = -1, -3
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, _KEPT_BYTES)
-        libc.mallopt(mmap_threshold, 32 << 20)  # the greatest that it takes; larger blocks go back at once
+    # the memory of decoded images is kept for the next ones, which saves a quarter of their decoding
+    keep_little_memory(_KEPT_BYTES)

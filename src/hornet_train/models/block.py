@@ -72,7 +72,8 @@ class Block(nn.Module, HasPlainPath):
         """The second. Shape in and out: (B, C, H, W)."""
         if not is_scripting():  # noqa: SIM102
             layers = (self.norm2, self.pwconv1, self.act, self.pwconv2)
-            if not self.plain and served_by_rows(x_BCHW, *layers):
+            served = kernels.serves(self.pwconv1.out_features) and served_by_rows(x_BCHW, *layers)
+            if served and not self.plain:
                 parameters = (
                     *(*affine(self.norm2, x_BCHW), self.pwconv1.weight, self.pwconv1.bias),
                     *(self.pwconv2.weight, self.pwconv2.bias),

@@ -14,6 +14,7 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]
 from hornet_train.models.kernels import gating, projection
 from hornet_train.models.layers import (
     DepthwiseConv2d,
+    HasPlainPath,
     PointwiseConv2d,
     affine,
     lower_precision,
@@ -40,7 +41,7 @@ def branch_widths(dim: int, order: int) -> tuple[int, ...]:
     return tuple(dim // 2 ** (order - 1 - k) for k in range(order))
 
 
-class GnConv(nn.Module):
+class GnConv(nn.Module, HasPlainPath):
     """gnConv of order n: self-modulation between n branches of growing width, at the cost of a convolution.
 
     Under float16 autocast the gating runs in float32: a product of n + 1 activations leaves float16's range
@@ -79,7 +80,7 @@ class GnConv(nn.Module):
             raise ValueError(f"scale is a finite number, not {scale!r}")
         self.widths = branch_widths(dim, order)
         self.total_width = sum(self.widths)  # S; c_0 + S = 2C exactly
-        self.scale = scale
+        self.scale, self.plain = scale, False
         self.proj_in = PointwiseConv2d(dim, 2 * dim, device=device, dtype=dtype)
         self.dwconv = build_mixer(mixer, self.total_width, grid=grid, device=device, dtype=dtype)
         self.proj_out = PointwiseConv2d(dim, out_dim, device=device, dtype=dtype)
@@ -94,7 +95,9 @@ class GnConv(nn.Module):
         p, q = self.proj_in(x_BCHW).split((self.widths[0], self.total_width), dim=1)
         gates = self.scaled_mixer(q)
         # TorchScript compiles both sides of an `and`, but nothing under a false `if`
-        if not is_scripting():  # noqa: SIM102
+        if not is_scripting():
+            if self._gates_by_rows(q):
+                return self._gate_by_rows(p, gates)
             if self._autocast_to_half(p):
                 with torch.autocast(p.device.type, enabled=False):
                     return self.gate(p.float(), gates.float())
@@ -121,11 +124,12 @@ class GnConv(nn.Module):
     @torch.jit.unused
     def runs_by_rows(self, x_BCHW: Tensor, norm: nn.Module) -> bool:
         """Whether `add_by_rows` can do what a norm and this module do: on a CPU, all layers as they were made."""
-        unwatched = not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
+        watched = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
         return (
             type(self) is GnConv
-            and unwatched
-            and served_by_rows(x_BCHW, norm, self.proj_in, *self.pws, self.proj_out)
+            and not watched
+            and served_by_rows(x_BCHW, norm, self.proj_in)
+            and self._gates_by_rows(x_BCHW)
         )
 
     @torch.jit.unused
@@ -133,11 +137,29 @@ class GnConv(nn.Module):
         self, x_BCHW: Tensor, norm: nn.Module, gamma_C: Tensor | None, factor_B: Tensor | None
     ) -> Tensor:
         """x + factor * gamma * gnConv(norm(x)), in three operators. Shape in and out: (B, C, H, W)."""
-        lower = lower_precision(x_BCHW)
-        pq = projection.project(x_BCHW, *affine(norm, x_BCHW), self.proj_in.weight, self.proj_in.bias, lower)
+        projection_in = self.proj_in.weight, self.proj_in.bias
+        pq = projection.project(x_BCHW, *affine(norm, x_BCHW), *projection_in, lower_precision(x_BCHW))
         p, q = pq.split((self.widths[0], self.total_width), dim=1)
+        return self._gate_by_rows(p, self.scaled_mixer(q), x_BCHW, factor_B, gamma_C)
+
+    @torch.jit.unused
+    def _gates_by_rows(self, q: Tensor) -> bool:
+        served = gating.serves(self.widths[0]) and served_by_rows(q, *self.pws, self.proj_out)
+        return served and not self.plain
+
+    @torch.jit.unused
+    def _gate_by_rows(
+        self,
+        p: Tensor,
+        gates: Tensor,
+        residual_BCHW: Tensor | None = None,
+        factor_B: Tensor | None = None,
+        gamma_C: Tensor | None = None,
+    ) -> Tensor:
+        """`gate` as one operator, and what a block adds to it."""
         parameters = [one for layer in (*self.pws, self.proj_out) for one in (layer.weight, layer.bias)]
-        out: Tensor = gating.gating(p, self.scaled_mixer(q), x_BCHW, factor_B, gamma_C, parameters, lower)
+        lower = lower_precision(p)
+        out: Tensor = gating.gating(p, gates, residual_BCHW, factor_B, gamma_C, parameters, lower)
         return out
 
     def _autocast_to_half(self, p: Tensor) -> bool:

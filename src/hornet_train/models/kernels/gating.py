@@ -13,13 +13,13 @@ W_out and b_out. The second derivative goes through torch's own operators.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hornet_train.models.kernels import LANES, rowwise
 from hornet_train.models.kernels.rows import (
     Buffers,
     Sums,
@@ -38,45 +38,45 @@ from hornet_train.models.kernels.rows import (
 
 
 class _Chain:
-    """The products of one piece, and what of them the backward pass needs.
+    """The products of one piece.
 
     Args:
         first: c_0.
         parameters: W.
         gamma: layer scale.
         buffers: memory of a piece.
+
+    Attributes:
+        inputs: x of each order.
+        products: W_k x, from the second order on.
     """
 
     def __init__(
         self, first: int, parameters: Sequence[Tensor], gamma: Tensor | None, buffers: Buffers
     ) -> None:
         *widening, out_weight, out_bias = parameters
-        self.buffers = buffers
         self.weights = [matrix(one, buffers.dtype) for one in widening[::2]]
-        self.biases = [one.to(buffers.dtype) for one in widening[1::2]]
         self.weights.append(matrix(out_weight, buffers.dtype, gamma))
-        self.biases.append(vector(out_bias, buffers.dtype, gamma))
+        self.biases = [None, *(one.float() for one in widening[1::2])]
+        self.out_bias = vector(out_bias, buffers.dtype, gamma)
         self.widths = [first, *(len(weight) for weight in self.weights[:-1])]
-        self.ends = list(accumulate(self.widths))
-        self.p, self.gates = buffers.empty(first), buffers.empty(self.ends[-1])
-        self.inputs = [buffers.empty(width) for width in self.widths]  # x, of each order
-        self.widened = [buffers.empty(width) for width in self.widths[1:]]  # W_k x + b_k
+        self.inputs = [buffers.empty(width) for width in self.widths]
+        self.products = [buffers.empty(width) for width in self.widths[1:]]
 
-    def gates_of(self, gates_NS: Tensor) -> tuple[Tensor, ...]:
-        return gates_NS.split(self.widths, dim=1)
+    def run(self, p_NC: Tensor, gates: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What each order's gate multiplies, its bias left out, and what it gives."""
+        count, factors, inputs = len(p_NC), [p_NC], []
+        for k, (bias, gate) in enumerate(zip(self.biases, gates, strict=True)):
+            if k:
+                place = self.products[k - 1][:count]
+                factors.append(torch.mm(inputs[-1], self.weights[k - 1].t(), out=place))
+            inputs.append(rowwise.gate(factors[-1], bias, gate, self.inputs[k][:count]))
+        return factors, inputs
 
-    def run(self, p_NC: Tensor, gates_NS: Tensor) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...]]:
-        """p and the gates as they are computed with, and between them x of each order."""
-        count = len(p_NC)
-        p_NC, gates_NS = self.buffers.load(self.p, p_NC), self.buffers.load(self.gates, gates_NS)
-        gates = self.gates_of(gates_NS)
-        inputs = [torch.mul(p_NC, gates[0], out=self.inputs[0][:count])]
-        for k, gate in enumerate(gates[1:]):
-            widened = torch.addmm(
-                self.biases[k], inputs[k], self.weights[k].t(), out=self.widened[k][:count]
-            )
-            inputs.append(torch.mul(widened, gate, out=self.inputs[k + 1][:count]))
-        return p_NC, inputs, gates
+
+def serves(first: int) -> bool:
+    """Whether the loops are made for a gnConv whose smallest branch, c_0, is so wide."""
+    return first % LANES == 0
 
 
 @torch.library.custom_op("hornet::gating", mutates_args=(), device_types="cpu")
@@ -106,9 +106,9 @@ def gating(
     chain, branch = _Chain(p_NC.shape[1], parameters, gamma, buffers), buffers.empty(out_ND.shape[1])
     with without_autocast():
         for rows in pieces(len(p_NC)):
-            _, inputs, _ = chain.run(p_NC[rows], gates_NS[rows])
-            place_ND = branch[: len(inputs[-1])]
-            branch_ND = torch.addmm(chain.biases[-1], inputs[-1], chain.weights[-1].t(), out=place_ND)
+            last_NC = chain.run(p_NC[rows], gates_NS[rows].split(chain.widths, dim=1))[1][-1]
+            place_ND = branch[: len(last_NC)]
+            branch_ND = torch.addmm(chain.out_bias, last_NC, chain.weights[-1].t(), out=place_ND)
             add_branch(
                 out_ND[rows],
                 None if residual_ND is None else residual_ND[rows],
@@ -135,22 +135,21 @@ def gating_gradient(
     for_p_NC, for_gates_NS = rows_of(for_p_BCHW), rows_of(for_gates_BSHW)
     factor_N1, buffers = factor_of_rows(factor_B, p_BCHW), Buffers(len(p_NC), product_dtype(lower))
     chain, sums = _Chain(p_NC.shape[1], parameters, gamma, buffers), Sums(*parameters)
-    branch, for_gates = buffers.empty(gradient_ND.shape[1]), buffers.empty(gates_NS.shape[1])
-    back, for_widened = ([buffers.empty(width) for width in chain.widths] for _ in range(2))
+    branch, back = buffers.empty(gradient_ND.shape[1]), [buffers.empty(width) for width in chain.widths]
     with without_autocast():
         for rows in pieces(len(p_NC)):
-            count = rows.stop - rows.start
-            p, inputs, gates = chain.run(p_NC[rows], gates_NS[rows])
+            gates, for_gates = (one[rows].split(chain.widths, dim=1) for one in (gates_NS, for_gates_NS))
+            factors, inputs = chain.run(p_NC[rows], gates)
             above = buffers.load_scaled(branch, gradient_ND[rows], factor_N1, rows)
-            place_NS = buffers.place(for_gates, for_gates_NS[rows])
-            places = chain.gates_of(place_NS)
+            sums.add(len(parameters) - 1, above.sum(0, dtype=torch.float32))
             for k in reversed(range(len(gates))):
-                sums.add_linear(2 * k, above, inputs[k])
-                for_input = torch.mm(above, chain.weights[k], out=back[k][:count])
-                torch.mul(for_input, chain.widened[k - 1][:count] if k else p, out=places[k])
-                above = torch.mul(for_input, gates[k], out=for_widened[k][:count])
-            buffers.store(for_gates_NS[rows], place_NS)
-            for_p_NC[rows] = above
+                sums.add_product(2 * k, above, inputs[k])
+                for_x = torch.mm(above, chain.weights[k], out=back[k][: len(above)])
+                above = for_x if k else for_p_NC[rows]
+                gated = factors[k], chain.biases[k], gates[k]
+                for_bias = rowwise.gate_gradient(*gated, for_x, for_gates[k], above)
+                if k:
+                    sums.add(2 * k - 1, for_bias)
     for_gamma = unscale_(gamma, *parameters[-2:], *sums.totals[-2:])
     return [for_p_BCHW, for_gates_BSHW, for_gamma, *sums.results()]
 

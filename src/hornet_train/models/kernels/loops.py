@@ -20,6 +20,14 @@ from numba import carray, types  # type: ignore[attr-defined]
 
 from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
+from hornet_train.models.kernels.row_vectors import (
+    gate_row,
+    gate_slope_row,
+    gelu_row,
+    gelu_slope_row,
+    norm_row,
+    norm_slope_row,
+)
 from hornet_train.models.kernels.vectors import (
     PIXEL,
     TILE,
@@ -144,5 +152,170 @@ def gradient_loop(taps: int, half: bool) -> int:
                         add_taps(taps, sums + i * taps * PIXEL, ring + slot * row, g_row, width)
             place = out + (group * (taps * taps + 1) * channels + channel) * 4
             write_row(False, place, sums, taps * taps + 1, channels * 4)
+
+    return _compiled(loop)
+
+
+@cache
+def gelu_loop(half: bool, half_kept: bool, keep: bool) -> int:
+    """The address of a loop of `gelu_row` over rows of one size that lie one behind the other."""
+    size: Any = 2 if half else 4
+    size_kept: Any = 2 if half_kept else 4
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        a = carray(arguments, 8)
+        product, bias, kept, out, rows, channels = a[0], a[1], a[2], a[3], a[4], a[5]
+        number, count = _thread_number(), _thread_count()
+        for row in range(rows * number // count, rows * (number + 1) // count):
+            at, at_kept = row * channels * size, row * channels * size_kept
+            gelu_row(
+                half, half_kept, keep, product + at, bias, kept + at_kept, out + at, channels // LANES
+            )
+
+    return _compiled(loop)
+
+
+@cache
+def gelu_slope_loop(half: bool, half_kept: bool) -> int:
+    """The same of `gelu_slope_row`, with sums for each of so many groups of rows."""
+    size: Any = 2 if half else 4
+    size_kept: Any = 2 if half_kept else 4
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        a = carray(arguments, 9)
+        kept, gradient, out, totals, groups, rows, channels = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
+        number, count = _thread_number(), _thread_count()
+        for group in range(groups * number // count, groups * (number + 1) // count):
+            total = totals + group * channels * 4
+            clear_row(total, channels // LANES)
+            for row in range(rows * group // groups, rows * (group + 1) // groups):
+                at, at_kept = row * channels * size, row * channels * size_kept
+                gelu_slope_row(
+                    half, half_kept, kept + at_kept, gradient + at, out + at, total, channels // LANES
+                )
+
+    return _compiled(loop)
+
+
+@cache
+def norm_loop(half: bool, half_out: bool) -> int:
+    """The same of `norm_row`."""
+    size: Any = 2 if half else 4
+    size_out: Any = 2 if half_out else 4
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        a = carray(arguments, 8)
+        x, weight, bias, out, rows, channels = a[0], a[1], a[2], a[3], a[4], a[5]
+        number, count = _thread_number(), _thread_count()
+        for row in range(rows * number // count, rows * (number + 1) // count):
+            at, at_out = row * channels * size, row * channels * size_out
+            norm_row(half, half_out, x + at, weight, bias, out + at_out, channels // LANES)
+
+    return _compiled(loop)
+
+
+@cache
+def norm_slope_loop(half: bool, half_above: bool, half_besides: bool, add: bool) -> int:
+    """The same of `norm_slope_row`, with sums for each of so many groups of rows: two rows of totals each."""
+    size: Any = 2 if half else 4
+    size_above: Any = 2 if half_above else 4
+    size_besides: Any = 2 if half_besides else 4
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        a = carray(arguments, 11)
+        x, above, weight, besides, out, totals = a[0], a[1], a[2], a[3], a[4], a[5]
+        groups, rows, channels = a[6], a[7], a[8]
+        number, count = _thread_number(), _thread_count()
+        for group in range(groups * number // count, groups * (number + 1) // count):
+            for_weight = totals + group * channels * 8
+            for_bias = for_weight + channels * 4
+            clear_row(for_weight, 2 * channels // LANES)
+            for row in range(rows * group // groups, rows * (group + 1) // groups):
+                place = row * channels
+                norm_slope_row(
+                    half,
+                    half_above,
+                    half_besides,
+                    add,
+                    x + place * size,
+                    above + place * size_above,
+                    weight,
+                    besides + place * size_besides,
+                    out + place * size,
+                    for_weight,
+                    for_bias,
+                    channels // LANES,
+                )
+
+    return _compiled(loop)
+
+
+@cache
+def gate_loop(half: bool, half_gate: bool, half_out: bool, add: bool) -> int:
+    """The same of `gate_row`, over rows that lie any number of bytes apart."""
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        x = carray(arguments, 11)
+        a, by_a, gate, by_gate, out, by_out, bias, rows, channels = (
+            x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8],
+        )  # fmt: skip
+        number, count = _thread_number(), _thread_count()
+        for row in range(rows * number // count, rows * (number + 1) // count):
+            gate_row(
+                half,
+                half_gate,
+                half_out,
+                add,
+                a + row * by_a,
+                bias,
+                gate + row * by_gate,
+                out + row * by_out,
+                channels // LANES,
+            )
+
+    return _compiled(loop)
+
+
+@cache
+def gate_slope_loop(half: bool, half_gate: bool, half_above: bool, half_out: bool, add: bool) -> int:
+    """The same of `gate_slope_row`, with sums for each of so many groups of rows."""
+    version = VERSION
+
+    def loop(arguments: Any) -> None:
+        version  # noqa: B018 - as above
+        x = carray(arguments, 17)
+        a, by_a, gate, by_gate, above, by_above = x[0], x[1], x[2], x[3], x[4], x[5]
+        for_gate, by_for_gate, out, by_out, bias, totals = x[6], x[7], x[8], x[9], x[10], x[11]
+        groups, rows, channels = x[12], x[13], x[14]
+        number, count = _thread_number(), _thread_count()
+        for group in range(groups * number // count, groups * (number + 1) // count):
+            total = totals + group * channels * 4
+            clear_row(total, channels // LANES)
+            for row in range(rows * group // groups, rows * (group + 1) // groups):
+                gate_slope_row(
+                    half,
+                    half_gate,
+                    half_above,
+                    half_out,
+                    add,
+                    a + row * by_a,
+                    bias,
+                    gate + row * by_gate,
+                    above + row * by_above,
+                    for_gate + row * by_for_gate,
+                    out + row * by_out,
+                    total,
+                    channels // LANES,
+                )
 
     return _compiled(loop)

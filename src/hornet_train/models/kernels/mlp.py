@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hornet_train.models.kernels import LANES, rowwise
 from hornet_train.models.kernels.rows import (
     EPS,
     Buffers,
-    Norm,
     Sums,
     add_branch,
     factor_of_rows,
@@ -37,6 +37,11 @@ from hornet_train.models.kernels.rows import (
     vector,
     without_autocast,
 )
+
+
+def serves(hidden: int) -> bool:
+    """Whether the loops are made for so many hidden channels."""
+    return hidden % LANES == 0
 
 
 @torch.library.custom_op("hornet::mlp", mutates_args=(), device_types="cpu")
@@ -61,23 +66,22 @@ def mlp(
         lower: the dtype that products have outside of here.
     """
     out_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
-    x_NC, out_NC, factor_N1 = rows_of(x_BCHW), rows_of(out_BCHW), factor_of_rows(factor_B, x_BCHW)
-    norm, buffers = Norm(norm_weight, norm_bias, x_BCHW.dtype), Buffers(len(x_NC), product_dtype(lower))
-    w1_MC, b1 = matrix(w1_MC, buffers.dtype), b1.to(buffers.dtype)
-    w2_CM, b2 = matrix(w2_CM, buffers.dtype, gamma), vector(b2, buffers.dtype, gamma)
+    x_NC, out_NC, factor_N1 = rows_of(x_BCHW).contiguous(), rows_of(out_BCHW), factor_of_rows(factor_B, x_BCHW)
+    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
+    first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
+    b1, b2 = b1.float(), vector(b2, buffers.dtype, gamma)
     hidden_NM = torch.empty(len(x_NC) if keep else 0, len(w1_MC), dtype=lower)
     normalised, branch = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
     before, after = buffers.empty(len(w1_MC)), buffers.empty(len(w1_MC))
     with without_autocast():
         for rows in pieces(len(x_NC)):
             raw_NC = x_NC[rows]
-            part_NC = buffers.load(normalised, norm(raw_NC)[0])
-            place_NM = buffers.place(before, hidden_NM[rows]) if keep else before[: len(raw_NC)]
-            part_NM = torch.addmm(b1, part_NC, w1_MC.t(), out=place_NM)
-            if keep:
-                buffers.store(hidden_NM[rows], part_NM)
-            gelu_NM = torch.ops.aten.gelu.out(part_NM, out=after[: len(raw_NC)])
-            branch_NC = torch.addmm(b2, gelu_NM, w2_CM.t(), out=branch[: len(raw_NC)])
+            count, kept_NM = len(raw_NC), hidden_NM[rows] if keep else None
+            part_NC = rowwise.normalise(raw_NC, *norm, normalised[:count])
+            place_NM = before[:count] if kept_NM is None else buffers.place(before, kept_NM)
+            part_NM = torch.mm(part_NC, first_MC.t(), out=place_NM)
+            gelu_NM = rowwise.gelu(part_NM, b1, kept_NM, after[:count])
+            branch_NC = torch.addmm(b2, gelu_NM, second_CM.t(), out=branch[:count])
             add_branch(out_NC[rows], raw_NC, branch_NC, None if factor_N1 is None else factor_N1[rows])
     return out_BCHW, hidden_NM
 
@@ -99,26 +103,26 @@ def mlp_gradient(
 ) -> list[Tensor]:
     """Of x, gamma (empty where it is None), the norm's weight and bias, W1, b1, W2 and b2."""
     for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
-    x_NC, for_x_NC, gradient_NC = rows_of(x_BCHW), rows_of(for_x_BCHW), rows_of(gradient_BCHW)
-    norm, buffers = Norm(norm_weight, norm_bias, x_BCHW.dtype), Buffers(len(x_NC), product_dtype(lower))
+    x_NC, for_x_NC = rows_of(x_BCHW).contiguous(), rows_of(for_x_BCHW)
+    gradient_NC = rows_of(gradient_BCHW).contiguous()
+    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
     first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
     factor_N1, sums = factor_of_rows(factor_B, x_BCHW), Sums(norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
     normalised, branch, back = (buffers.empty(x_NC.shape[1]) for _ in range(3))
-    before, after, inner = (buffers.empty(len(w1_MC)) for _ in range(3))
+    after, inner = (buffers.empty(len(w1_MC)) for _ in range(2))
     with without_autocast():
         for rows in pieces(len(x_NC)):
-            raw_NC, part_NM = x_NC[rows], buffers.load(before, hidden_NM[rows])
-            part_NC, *statistics = norm(raw_NC)
-            above_NC = buffers.load_scaled(branch, gradient_NC[rows], factor_N1, rows)
-            gelu_NM = torch.ops.aten.gelu.out(part_NM, out=after[: len(raw_NC)])
+            raw_NC, above_NC = x_NC[rows], buffers.load_scaled(branch, gradient_NC[rows], factor_N1, rows)
+            part_NC = rowwise.normalise(raw_NC, *norm, normalised[: len(raw_NC)])
+            gelu_NM, inner_NM = after[: len(raw_NC)], inner[: len(raw_NC)]
+            torch.mm(above_NC, second_CM, out=inner_NM)
+            for_b1 = rowwise.gelu_gradient_(hidden_NM[rows], inner_NM, gelu_NM)
             sums.add_linear(4, above_NC, gelu_NM)
-            inner_NM = torch.mm(above_NC, second_CM, out=inner[: len(raw_NC)])
-            torch.ops.aten.gelu_backward.grad_input(inner_NM, part_NM, grad_input=gelu_NM)
-            sums.add_linear(2, gelu_NM, buffers.load(normalised, part_NC))
-            back_NC = torch.mm(gelu_NM, first_MC, out=back[: len(raw_NC)])
-            for_raw_NC, *for_norm = norm.backward(back_NC, raw_NC, *statistics)
-            sums.add_norm(0, *for_norm)
-            torch.add(for_raw_NC, gradient_NC[rows], out=for_x_NC[rows])
+            sums.add_product(2, inner_NM, part_NC)
+            sums.add(3, for_b1)
+            back_NC = torch.mm(inner_NM, first_MC, out=back[: len(raw_NC)])
+            place_NC, besides_NC = for_x_NC[rows], gradient_NC[rows]
+            sums.add(0, *rowwise.normalise_gradient(raw_NC, back_NC, norm[0], besides_NC, place_NC))
     for_gamma = unscale_(gamma, w2_CM, b2, *sums.totals[4:])
     return [for_x_BCHW, for_gamma, *sums.results()]
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hornet_train.models.kernels import rowwise
 from hornet_train.models.kernels.rows import (
     EPS,
     Buffers,
-    Norm,
     Sums,
     gradients_again,
     like_map,
@@ -41,13 +41,14 @@ def project(
         lower: the dtype that products have outside of here.
     """
     out_BDHW = like_map(x_BCHW, weight.shape[0], lower)
-    x_NC, out_ND = rows_of(x_BCHW), rows_of(out_BDHW)
-    norm, buffers = Norm(norm_weight, norm_bias, x_BCHW.dtype), Buffers(len(x_NC), product_dtype(lower))
+    x_NC, out_ND = rows_of(x_BCHW).contiguous(), rows_of(out_BDHW)
+    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
     weight_DC, bias = matrix(weight, buffers.dtype), bias.to(buffers.dtype)
     normalised, product = buffers.empty(x_NC.shape[1]), buffers.empty(out_ND.shape[1])
     with without_autocast():
         for rows in pieces(len(x_NC)):
-            part_NC = buffers.load(normalised, norm(x_NC[rows])[0])
+            raw_NC = x_NC[rows]
+            part_NC = rowwise.normalise(raw_NC, *norm, normalised[: len(raw_NC)])
             place_ND = buffers.place(product, out_ND[rows])
             buffers.store(out_ND[rows], torch.addmm(bias, part_NC, weight_DC.t(), out=place_ND))
     return out_BDHW
@@ -65,20 +66,19 @@ def project_gradient(
 ) -> list[Tensor]:
     """Of x, the norm's weight and bias, weight and bias."""
     for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
-    x_NC, for_x_NC, gradient_ND = rows_of(x_BCHW), rows_of(for_x_BCHW), rows_of(gradient_BDHW)
-    norm, buffers = Norm(norm_weight, norm_bias, x_BCHW.dtype), Buffers(len(x_NC), product_dtype(lower))
+    x_NC, for_x_NC, gradient_ND = rows_of(x_BCHW).contiguous(), rows_of(for_x_BCHW), rows_of(gradient_BDHW)
+    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
     weight_DC, sums = matrix(weight, buffers.dtype), Sums(norm_weight, norm_bias, weight, bias)
     normalised, back = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
     gradient = buffers.empty(gradient_ND.shape[1])
     with without_autocast():
         for rows in pieces(len(x_NC)):
             raw_NC = x_NC[rows]
-            part_NC, *statistics = norm(raw_NC)
+            part_NC = rowwise.normalise(raw_NC, *norm, normalised[: len(raw_NC)])
             part_ND = buffers.load(gradient, gradient_ND[rows])
-            sums.add_linear(2, part_ND, buffers.load(normalised, part_NC))
+            sums.add_linear(2, part_ND, part_NC)
             back_NC = torch.mm(part_ND, weight_DC, out=back[: len(raw_NC)])
-            for_x_NC[rows], *for_norm = norm.backward(back_NC, raw_NC, *statistics)
-            sums.add_norm(0, *for_norm)
+            sums.add(0, *rowwise.normalise_gradient(raw_NC, back_NC, norm[0], None, for_x_NC[rows]))
     return [for_x_BCHW, *sums.results()]
 
 

@@ -17,14 +17,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hornet_train.models.kernels import LANES, rowwise
+
+EPS = rowwise.EPS
 ROWS = 4096  # pixels of a piece, at most
-EPS = 1e-6  # of every layer norm
+SMALLEST = 1 << 17  # values of a map: with fewer, calls of operators take longer than what they save
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-def serves(x: Tensor, weight: Tensor, lower: torch.dtype) -> bool:
-    """Whether a real map, weights and the dtype of products are such that these operators are made for."""
-    return x.device.type == "cpu" and x.dtype in DTYPES and weight.dtype in DTYPES and lower in DTYPES
+def serves(x_BCHW: Tensor, weight: Tensor, lower: torch.dtype) -> bool:
+    """Whether a real map, a weight and the dtype of products are such that these operators are made for."""
+    return (
+        x_BCHW.device.type == "cpu"
+        and x_BCHW.dtype in DTYPES
+        and weight.dtype in DTYPES
+        and lower in DTYPES
+        and x_BCHW.shape[1] % LANES == 0
+        and (x_BCHW.numel() >= SMALLEST or product_dtype(lower) != lower)
+        and rowwise.AVAILABLE
+    )
 
 
 @cache
@@ -48,8 +59,9 @@ def _fast_bfloat16() -> bool:
 
 
 def rows_of(x_BCHW: Tensor) -> Tensor:
-    """(N, C), a view of the map where its channels lie side by side."""
-    return x_BCHW.permute(0, 2, 3, 1).reshape(-1, x_BCHW.shape[1])
+    """(N, C), a view of the map where its channels lie side by side, else a copy."""
+    rows_NC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, x_BCHW.shape[1])
+    return rows_NC if rows_NC.stride(1) == 1 else rows_NC.contiguous()
 
 
 def like_map(x_BCHW: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
@@ -121,43 +133,15 @@ class Sums:
     def add_linear(self, index: int, gradient_ND: Tensor, x_NC: Tensor) -> None:
         """What a piece adds to the gradients of W and b, which is the next total, where y = W x + b."""
         self.add_product(index, gradient_ND, x_NC)
-        self.totals[index + 1] += gradient_ND.sum(0, dtype=torch.float32)
+        self.add(index + 1, gradient_ND.sum(0, dtype=torch.float32))
 
-    def add_norm(self, index: int, for_weight: Tensor, for_bias: Tensor) -> None:
-        """What a piece adds to the gradients of a norm's weight and bias."""
-        self.totals[index] += for_weight
-        self.totals[index + 1] += for_bias
+    def add(self, index: int, *parts: Tensor) -> None:
+        """What a piece adds to this total and those behind it."""
+        for total, part in zip(self.totals[index:], parts, strict=False):
+            total += part
 
     def results(self) -> list[Tensor]:
         return [total.to(dtype) for total, dtype in zip(self.totals, self.dtypes, strict=True)]
-
-
-class Norm:
-    """Layer norm over the channels of rows, and its gradient.
-
-    Args:
-        weight, bias: (C,).
-        dtype: of the rows.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        self.weight, self.bias = weight.to(dtype), bias.to(dtype)
-
-    def __call__(self, x_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The result, and the mean and 1 / deviation that `backward` needs."""
-        made: tuple[Tensor, Tensor, Tensor] = torch.native_layer_norm(
-            x_NC, x_NC.shape[1:], self.weight, self.bias, EPS
-        )
-        return made
-
-    def backward(
-        self, gradient_NC: Tensor, x_NC: Tensor, mean: Tensor, rstd: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of x, weight and bias."""
-        made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_layer_norm_backward(
-            gradient_NC.to(x_NC.dtype), x_NC, x_NC.shape[1:], mean, rstd, self.weight, self.bias, [True] * 3
-        )
-        return made
 
 
 def matrix(weight: Tensor, dtype: torch.dtype, gamma: Tensor | None = None) -> Tensor:

@@ -28,7 +28,9 @@ from hornet_train.models.kernels import LANES
 VERSION = zlib.crc32(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*vectors.py")))
 )
-WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # floats of an instruction
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+WIDTH = 16 if _FEATURES.get("avx512f") else 8  # floats of an instruction
+HAS_BFLOAT16 = bool(_FEATURES.get("avx512bf16"))  # an instruction that rounds to bfloat16
 TILE = 8  # pixels whose sums stay in registers together; as many as hide the latency of a product
 PIXEL = 4 * LANES  # bytes of a pixel in a row buffer
 
@@ -155,8 +157,21 @@ def widened(builder: ir.IRBuilder, place: ir.Value, half: bool) -> ir.Value:
     return builder.bitcast(builder.shl(wide, _all(16)), BLOCK)
 
 
+class _BFloat(ir.Type):  # llvmlite has no name for it
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
 def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """float32 to the nearest bfloat16, ties to even; not-a-number stays one."""
+    if HAS_BFLOAT16:
+        return builder.bitcast(builder.fptrunc(value, ir.VectorType(_BFloat(), LANES)), BLOCK16)
     bits = builder.bitcast(value, BLOCK32)
     odd = builder.and_(builder.lshr(bits, _all(16)), _all(1))
     up = builder.lshr(builder.add(builder.add(bits, _all(0x7FFF)), odd), _all(16))
@@ -165,7 +180,7 @@ def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 @dataclass
-class _Held:
+class Held:
     """Values that stay in registers over a loop.
 
     Attributes:
@@ -180,13 +195,13 @@ class _Held:
 
 
 @contextmanager
-def _summing(builder: ir.IRBuilder, turns: ir.Value, start: list[ir.Value]) -> Iterator[_Held]:
-    """The body of a loop of so many turns that carries vectors from one to the next."""
+def summing(builder: ir.IRBuilder, turns: ir.Value, start: list[ir.Value]) -> Iterator[Held]:
+    """The body of a loop of so many turns that carries values from one to the next."""
     entry = builder.block
     head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
     builder.branch(head)
     builder.position_at_end(head)
-    held = _Held(builder.phi(_I64), [builder.phi(_VECTOR) for _ in start])
+    held = Held(builder.phi(_I64), [builder.phi(value.type) for value in start])
     builder.cbranch(builder.icmp_signed("<", held.index, turns), body, end)
     builder.position_at_end(body)
     yield held
@@ -219,7 +234,7 @@ def _add_taps_part(
     builder: ir.IRBuilder, taps: int, sums: ir.Value, x_row: ir.Value, g_row: ir.Value, pixels: ir.Value
 ) -> None:
     places = [builder.add(sums, _I64(PIXEL * tap)) for tap in range(taps)]
-    with _summing(builder, pixels, [load(builder, place, _VECTOR) for place in places]) as held:
+    with summing(builder, pixels, [load(builder, place, _VECTOR) for place in places]) as held:
         offset = builder.mul(held.index, _I64(PIXEL))
         g = load(builder, builder.add(g_row, offset), _VECTOR)
         x_first = builder.add(x_row, offset)
@@ -287,7 +302,7 @@ def _filter_tile_part(
     rows: ir.Value,
     bias: ir.Value,
 ) -> None:
-    with _summing(builder, rows, [load(builder, bias, _VECTOR)] * TILE) as held:
+    with summing(builder, rows, [load(builder, bias, _VECTOR)] * TILE) as held:
         turn = builder.add(slot, held.index)  # around the ring, at most once
         past = builder.icmp_signed(">=", turn, _I64(taps))
         turn = builder.select(past, builder.sub(turn, _I64(taps)), turn)
