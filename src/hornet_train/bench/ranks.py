@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from hornet_train.bench.contenders import contender
 from hornet_train.bench.timing import wait_for
+from hornet_train.data.malloc import keep_freed_memory
 from hornet_train.engine.distributed import choose_device, distributed
 from hornet_train.engine.precision import autocast
 from hornet_train.optim.groups import parameter_groups
@@ -21,7 +22,10 @@ from hornet_train.optim.optimizers import adamw, set_learning_rate
 def main(given: str) -> None:
     """Write `seconds <of a step>` from rank 0."""
     asked = json.loads(given)
-    with distributed(choose_device(asked["device"]), backend="auto", timeout_minutes=10) as world:
+    device = choose_device(asked["device"])
+    if device.type == "cpu":
+        keep_freed_memory()
+    with distributed(device, backend="auto", timeout_minutes=10) as world:
         torch.manual_seed(0)
         model = contender(asked["model"], asked["image_size"]).build()
         model = model.to(world.device).to(memory_format=torch.channels_last).train()
