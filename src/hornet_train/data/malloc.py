@@ -1,4 +1,4 @@
-"""How glibc's malloc keeps memory. The kernel clears every page that it hands out, which costs a CPU dearly."""
+"""How glibc's malloc keeps memory: the kernel clears every page that it hands out, which takes a while."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def keep_freed_memory() -> None:
 
 
 def keep_little_memory(kept: int) -> None:
-    """Give back what is freed beyond so many bytes, and blocks of more than 32 MB (the most it takes) at once."""
+    """Give back what is freed beyond so many bytes, and blocks of more than 32 MB, the most it takes."""
     _set({_TRIM_THRESHOLD: kept, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: _USUAL_MMAPS})

@@ -64,13 +64,17 @@ class Block(nn.Module, HasPlainPath):
     def add_gnconv(self, x_BCHW: Tensor) -> Tensor:
         """The first residual branch. Shape in and out: (B, C, H, W)."""
         if not is_scripting():  # noqa: SIM102 - as in GnConv
-            if not self.plain and isinstance(self.gnconv, GnConv) and self.gnconv.runs_by_rows(x_BCHW, self.norm1):
+            if (
+                not self.plain
+                and isinstance(self.gnconv, GnConv)
+                and self.gnconv.runs_by_rows(x_BCHW, self.norm1)
+            ):
                 return self.gnconv.add_by_rows(x_BCHW, self.norm1, self.gamma1, self.drop_factor(x_BCHW))
         return self.add_branch(x_BCHW, self.gnconv(self.norm1(x_BCHW)), self.gamma1)
 
     def add_mlp(self, x_BCHW: Tensor) -> Tensor:
         """The second. Shape in and out: (B, C, H, W)."""
-        if not is_scripting():  # noqa: SIM102
+        if not is_scripting():
             layers = (self.norm2, self.pwconv1, self.act, self.pwconv2)
             served = kernels.serves(self.pwconv1.out_features) and served_by_rows(x_BCHW, *layers)
             if served and not self.plain:

@@ -123,7 +123,7 @@ class GnConv(nn.Module, HasPlainPath):
 
     @torch.jit.unused
     def runs_by_rows(self, x_BCHW: Tensor, norm: nn.Module) -> bool:
-        """Whether `add_by_rows` can do what a norm and this module do: on a CPU, all layers as they were made."""
+        """Whether `add_by_rows` can do what a norm and this module do: on a CPU, layers as they were made."""
         watched = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
         return (
             type(self) is GnConv

@@ -165,8 +165,10 @@ def lower_precision(x: Tensor) -> torch.dtype:
 
 
 def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:
-    """Whether these layers may run as one operator on a CPU, over rows of pixels: plain layers, of a dtype that
-    it is made for, that nobody watches, replaced or reparametrised.
+    """Whether these layers may run as one operator on a CPU, over rows of pixels.
+
+    They may where they are plain layers, of dtypes that it is made for, that nobody watches, has replaced or
+    reparametrised.
     """
     if not computed_on_cpu(x_BCHW) or _has_any_global_hook():
         return False

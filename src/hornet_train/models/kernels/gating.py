@@ -1,4 +1,4 @@
-"""What follows the mixer in gnConv on a CPU, eqs. (3.3) and (3.4) and the residual sum, as operators of torch's.
+"""What follows the mixer in gnConv on a CPU, eqs. (3.3), (3.4) and the residual sum, as operators of torch's.
 
     hornet::gating(p, gates, residual, factor, gamma, W, lower)
         x = p * gates_0;  x = (W_k x + b_k) * gates_k;  y = residual + factor * gamma * (W_out x + b_out)
@@ -65,7 +65,8 @@ class _Chain:
 
     def run(self, p_NC: Tensor, gates: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """What each order's gate multiplies, its bias left out, and what it gives."""
-        count, factors, inputs = len(p_NC), [p_NC], []
+        count, factors = len(p_NC), [p_NC]
+        inputs: list[Tensor] = []
         for k, (bias, gate) in enumerate(zip(self.biases, gates, strict=True)):
             if k:
                 place = self.products[k - 1][:count]
@@ -79,6 +80,12 @@ def serves(first: int) -> bool:
     return first % LANES == 0
 
 
+def _dtype_out(gates_BSHW: Tensor, residual_BDHW: Tensor | None, out_bias: Tensor) -> torch.dtype:
+    if residual_BDHW is None:
+        return gates_BSHW.dtype
+    return torch.promote_types(residual_BDHW.dtype, out_bias.dtype)
+
+
 @torch.library.custom_op("hornet::gating", mutates_args=(), device_types="cpu")
 def gating(
     p_BCHW: Tensor,
@@ -89,7 +96,8 @@ def gating(
     parameters: Sequence[Tensor],
     lower: torch.dtype,
 ) -> Tensor:
-    """y, channels_last, in the dtype of the residual, or without one in that of the gates.
+    """y, channels_last, in the dtype of the gates, with a residual in its own or W_out's, the wider: a sum in
+    bfloat16 would lose branches that layer scale has made small.
 
     Args:
         p_BCHW, gates_BSHW: of eq. (3.2), scaled; float32 or bfloat16.
@@ -98,7 +106,7 @@ def gating(
         parameters: W.
         lower: the dtype that products have outside of here.
     """
-    dtype = gates_BSHW.dtype if residual_BDHW is None else residual_BDHW.dtype
+    dtype = _dtype_out(gates_BSHW, residual_BDHW, parameters[-1])
     out_BDHW = like_map(p_BCHW, len(parameters[-1]), dtype)
     p_NC, gates_NS, out_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(out_BDHW)
     residual_ND = None if residual_BDHW is None else rows_of(residual_BDHW)
@@ -164,8 +172,7 @@ def _(
     parameters: Sequence[Tensor],
     _lower: torch.dtype,
 ) -> Tensor:
-    dtype = gates_BSHW.dtype if residual_BDHW is None else residual_BDHW.dtype
-    return like_map(p_BCHW, parameters[-1].shape[0], dtype)
+    return like_map(p_BCHW, parameters[-1].shape[0], _dtype_out(gates_BSHW, residual_BDHW, parameters[-1]))
 
 
 @gating_gradient.register_fake
@@ -204,18 +211,19 @@ def _plain(
         y_BDHW = y_BDHW * gamma.view(1, -1, 1, 1)
     if factor_B is not None:
         y_BDHW = y_BDHW * factor_B.view(-1, 1, 1, 1)
-    return y_BDHW.to(gates_BSHW.dtype) if residual_BDHW is None else (residual_BDHW + y_BDHW).to(residual_BDHW.dtype)
+    dtype = _dtype_out(gates_BSHW, residual_BDHW, parameters[-1])
+    return (y_BDHW if residual_BDHW is None else residual_BDHW + y_BDHW).to(dtype)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
     p_BCHW, gates_BSHW, residual_BDHW, factor_B, gamma, parameters, ctx.lower = inputs
     ctx.save_for_backward(p_BCHW, gates_BSHW, factor_B, gamma, *parameters)
-    ctx.has_residual = residual_BDHW is not None
+    ctx.residual_dtype = None if residual_BDHW is None else residual_BDHW.dtype
 
 
 def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Any, ...]:
     p_BCHW, gates_BSHW, factor_B, gamma, *parameters = ctx.saved_tensors
-    for_residual = gradient_BDHW if ctx.has_residual else None
+    for_residual = None if ctx.residual_dtype is None else gradient_BDHW.to(ctx.residual_dtype)
     if torch.is_grad_enabled():  # wanted twice
         inputs = (p_BCHW, gates_BSHW, None, factor_B, gamma, *parameters)
         needed = (*ctx.needs_input_grad[:2], False, False, ctx.needs_input_grad[4], *ctx.needs_input_grad[5])

@@ -170,9 +170,7 @@ def gelu_loop(half: bool, half_kept: bool, keep: bool) -> int:
         number, count = _thread_number(), _thread_count()
         for row in range(rows * number // count, rows * (number + 1) // count):
             at, at_kept = row * channels * size, row * channels * size_kept
-            gelu_row(
-                half, half_kept, keep, product + at, bias, kept + at_kept, out + at, channels // LANES
-            )
+            gelu_row(half, half_kept, keep, product + at, bias, kept + at_kept, out + at, channels // LANES)
 
     return _compiled(loop)
 

@@ -58,15 +58,22 @@ def mlp(
     lower: torch.dtype,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    """y like x, channels_last, and the hidden values (N, M) in `lower`, none without `keep`.
+    """y, channels_last, and the hidden values (N, M) in `lower`, none without `keep`.
+
+    y has the dtype of the weights where that is wider than x's: a sum in bfloat16 would lose branches that
+    layer scale has made small.
 
     Args:
         factor_B: of each image's branch; None for 1.
         gamma: layer scale; None for 1.
         lower: the dtype that products have outside of here.
     """
-    out_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
-    x_NC, out_NC, factor_N1 = rows_of(x_BCHW).contiguous(), rows_of(out_BCHW), factor_of_rows(factor_B, x_BCHW)
+    out_BCHW = like_map(x_BCHW, x_BCHW.shape[1], torch.promote_types(x_BCHW.dtype, w2_CM.dtype))
+    x_NC, out_NC, factor_N1 = (
+        rows_of(x_BCHW).contiguous(),
+        rows_of(out_BCHW),
+        factor_of_rows(factor_B, x_BCHW),
+    )
     norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
     first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
     b1, b2 = b1.float(), vector(b2, buffers.dtype, gamma)
@@ -136,15 +143,14 @@ def _(
     _norm_bias: Tensor,
     w1_MC: Tensor,
     _b1: Tensor,
-    _w2_CM: Tensor,
+    w2_CM: Tensor,
     _b2: Tensor,
     lower: torch.dtype,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     pixels = x_BCHW.numel() // x_BCHW.shape[1] if keep else 0
-    return like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype), x_BCHW.new_empty(
-        pixels, w1_MC.shape[0], dtype=lower
-    )
+    dtype = torch.promote_types(x_BCHW.dtype, w2_CM.dtype)
+    return like_map(x_BCHW, x_BCHW.shape[1], dtype), x_BCHW.new_empty(pixels, w1_MC.shape[0], dtype=lower)
 
 
 @mlp_gradient.register_fake
@@ -163,7 +169,10 @@ def _(
     _gradient_BCHW: Tensor,
 ) -> list[Tensor]:
     parameters = (b1.new_empty(0) if gamma is None else gamma, norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
-    return [like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype), *(one.new_empty(one.shape) for one in parameters)]
+    return [
+        like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype),
+        *(one.new_empty(one.shape) for one in parameters),
+    ]
 
 
 def _plain(
@@ -185,7 +194,7 @@ def _plain(
         y_BCHW = y_BCHW * gamma.view(1, -1, 1, 1)
     if factor_B is not None:
         y_BCHW = y_BCHW * factor_B.view(-1, 1, 1, 1)
-    return (x_BCHW + y_BCHW).to(x_BCHW.dtype)
+    return (x_BCHW + y_BCHW).to(torch.promote_types(x_BCHW.dtype, w2_CM.dtype))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -201,7 +210,7 @@ def _backward(ctx: Any, gradient_BCHW: Tensor | None, _: Tensor | None) -> tuple
         return (None,) * 11
     if torch.is_grad_enabled():  # wanted twice
         needed = (ctx.needs_input_grad[0], False, *ctx.needs_input_grad[2:9])
-        found = gradients_again(lambda: _plain(*inputs, ctx.lower), inputs, needed, gradient_BCHW)
+        found = gradients_again(lambda: _plain(*inputs, lower=ctx.lower), inputs, needed, gradient_BCHW)
         return (*found, None, None)
     for_x, for_gamma, *others = mlp_gradient(*inputs, ctx.lower, hidden_NM, gradient_BCHW)
     return (for_x, None, None if inputs[2] is None else for_gamma, *others, None, None)

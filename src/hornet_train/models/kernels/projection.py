@@ -84,7 +84,12 @@ def project_gradient(
 
 @project.register_fake
 def _(
-    x_BCHW: Tensor, _norm_weight: Tensor, _norm_bias: Tensor, weight: Tensor, _bias: Tensor, lower: torch.dtype
+    x_BCHW: Tensor,
+    _norm_weight: Tensor,
+    _norm_bias: Tensor,
+    weight: Tensor,
+    _bias: Tensor,
+    lower: torch.dtype,
 ) -> Tensor:
     return like_map(x_BCHW, weight.shape[0], lower)
 
@@ -100,7 +105,10 @@ def _(
     _gradient_BDHW: Tensor,
 ) -> list[Tensor]:
     parameters = (norm_weight, norm_bias, weight, bias)
-    return [like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype), *(one.new_empty(one.shape) for one in parameters)]
+    return [
+        like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype),
+        *(one.new_empty(one.shape) for one in parameters),
+    ]
 
 
 def _plain(
@@ -117,10 +125,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 
 def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Tensor | None, ...]:
-    inputs = ctx.saved_tensors
+    inputs: tuple[Any, ...] = ctx.saved_tensors
     if torch.is_grad_enabled():  # wanted twice
         needed = ctx.needs_input_grad[:5]
-        return (*gradients_again(lambda: _plain(*inputs, ctx.lower), inputs, needed, gradient_BDHW), None)
+        return (
+            *gradients_again(lambda: _plain(*inputs, lower=ctx.lower), inputs, needed, gradient_BDHW),
+            None,
+        )
     return (*project_gradient(*inputs, ctx.lower, gradient_BDHW), None)
 
 

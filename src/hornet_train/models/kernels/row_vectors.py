@@ -19,16 +19,40 @@ from hornet_train.models.kernels.vectors import BLOCK, instruction, rounded, sto
 _EDGE = 5.5
 # of t = 2 x^2 / EDGE^2 - 1, the highest power first
 _P = (
-    -0.000227520973, 0.000627511082, -0.000560622007, 0.000733401685,
-    -0.00237428307, 0.00460472528, -0.00685156354, 0.0102386029,
-    -0.0149870639, 0.0203611003, -0.0260505827, 0.0320707848,
-    -0.0387925891, 0.0477375977, -0.0641723434, 0.128551931,
+    -0.000227520973,
+    0.000627511082,
+    -0.000560622007,
+    0.000733401685,
+    -0.00237428307,
+    0.00460472528,
+    -0.00685156354,
+    0.0102386029,
+    -0.0149870639,
+    0.0203611003,
+    -0.0260505827,
+    0.0320707848,
+    -0.0387925891,
+    0.0477375977,
+    -0.0641723434,
+    0.128551931,
 )
 _Q = (
-    -0.00469154781, 0.0120205098, -0.00719721367, 0.00442805163,
-    -0.0267360973, 0.0491468264, -0.0538616298, 0.0609213445,
-    -0.0726252747, 0.075250023, -0.0689139997, 0.0602001366,
-    -0.0537210276, 0.053670148, -0.0657402558, 0.128759175,
+    -0.00469154781,
+    0.0120205098,
+    -0.00719721367,
+    0.00442805163,
+    -0.0267360973,
+    0.0491468264,
+    -0.0538616298,
+    0.0609213445,
+    -0.0726252747,
+    0.075250023,
+    -0.0689139997,
+    0.0602001366,
+    -0.0537210276,
+    0.053670148,
+    -0.0657402558,
+    0.128759175,
 )
 _EPS = 1e-6  # of layer norm
 _FLOAT, _I64 = ir.FloatType(), ir.IntType(64)
@@ -104,7 +128,7 @@ def _gelu_row(
     out: ir.Value,
     blocks: ir.Value,
 ) -> None:
-    """`gelu_row(half, half_kept, keep, product, bias, kept, out, blocks)`: kept = product + bias, out = GELU of it.
+    """`gelu_row(half, half_kept, keep, product, bias, kept, out, blocks)`: kept = product + bias, then GELU.
 
     Args:
         half: of product and out.
@@ -208,8 +232,8 @@ def _norm_slope_row(
     for_bias: ir.Value,
     blocks: ir.Value,
 ) -> None:
-    """`norm_slope_row(half, half_above, half_besides, add, x, above, weight, besides, out, for_weight, for_bias,
-    blocks)`: the gradients of x, weight and bias, from `above`, that of LN(x) * weight + bias.
+    """`norm_slope_row(half, half_above, half_besides, add, x, above, weight, besides, out, for_weight,
+    for_bias, blocks)`: the gradients of x, weight and bias, from `above`, that of LN(x) * weight + bias.
 
     With n the normalised x and d = above * weight: out = 1 / deviation * (d - mean(d) - n * mean(d n)),
     for_weight += above * n, for_bias += above.
@@ -246,7 +270,9 @@ def _norm_slope_row(
 norm_slope_row = instruction(_norm_slope_row)
 
 
-def _biased(builder: ir.IRBuilder, half: bool, add: bool, a: ir.Value, bias: ir.Value, index: ir.Value) -> ir.Value:
+def _biased(
+    builder: ir.IRBuilder, half: bool, add: bool, a: ir.Value, bias: ir.Value, index: ir.Value
+) -> ir.Value:
     """A block of a row, plus the bias's with `add`."""
     value = widened(builder, _at(builder, a, index, half), half)
     return builder.fadd(value, widened(builder, _at(builder, bias, index, False), False)) if add else value

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +37,24 @@ def serves(x_BCHW: Tensor, weight: Tensor, lower: torch.dtype) -> bool:
     )
 
 
-@cache
-def product_dtype(lower: torch.dtype) -> torch.dtype:
-    """The dtype that a CPU multiplies matrices in that are stored in `lower`; products are summed in float32.
-
-    A processor that is said to have bfloat16 instructions may take twice the time of float32 for them, and
-    one without takes a hundred times as long. A rule, not a measurement: the same on each start.
-    """
-    if lower != torch.bfloat16 or platform.machine() not in ("x86_64", "AMD64") or _fast_bfloat16():
-        return lower
-    return torch.float32
-
-
 def _fast_bfloat16() -> bool:
-    """Tiles (AMX), or AMD's dot products (from Zen 4 on); Intel's without tiles have half of float32's rate."""
-    if torch.cpu._is_amx_tile_supported():
+    """Whether the processor multiplies faster in bfloat16 than in float32.
+
+    It does with tiles (AMX) or AMD's dot products (from Zen 4 on); Intel's without tiles have half the rate of
+    float32, processors without either a hundredth.
+    """
+    if platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_amx_tile_supported():
         return True
     known = Path("/proc/cpuinfo")
     return torch.cpu._is_avx512_bf16_supported() and known.exists() and "AuthenticAMD" in known.read_text()
+
+
+FAST_BFLOAT16 = _fast_bfloat16()  # a rule, not a measurement: the same on each start
+
+
+def product_dtype(lower: torch.dtype) -> torch.dtype:
+    """The dtype that matrices stored in `lower` are multiplied in; products are summed in float32."""
+    return torch.float32 if lower == torch.bfloat16 and not FAST_BFLOAT16 else lower
 
 
 def rows_of(x_BCHW: Tensor) -> Tensor:
@@ -98,9 +97,7 @@ class Buffers:
             return source_NC
         return buffer[: len(source_NC)].copy_(source_NC)
 
-    def load_scaled(
-        self, buffer: Tensor, source_NC: Tensor, factor_N1: Tensor | None, rows: slice
-    ) -> Tensor:
+    def load_scaled(self, buffer: Tensor, source_NC: Tensor, factor_N1: Tensor | None, rows: slice) -> Tensor:
         """The same, times a factor for each of these rows."""
         if factor_N1 is None:
             return self.load(buffer, source_NC)
@@ -155,7 +152,9 @@ def vector(bias: Tensor, dtype: torch.dtype, gamma: Tensor | None = None) -> Ten
     return (bias if gamma is None else bias * gamma).to(dtype)
 
 
-def unscale_(gamma: Tensor | None, weight: Tensor, bias: Tensor, for_weight: Tensor, for_bias: Tensor) -> Tensor:
+def unscale_(
+    gamma: Tensor | None, weight: Tensor, bias: Tensor, for_weight: Tensor, for_bias: Tensor
+) -> Tensor:
     """Gradients of gamma W and gamma b into those of W and b, in place; gives gamma's.
 
     Of y = gamma (W a + b): d gamma_i = sum over pixels of g_i (W a + b)_i = sum_j W_ij (g a^T)_ij + b_i g_i.
@@ -169,12 +168,10 @@ def unscale_(gamma: Tensor | None, weight: Tensor, bias: Tensor, for_weight: Ten
     return for_gamma
 
 
-def add_branch(
-    out_NC: Tensor, x_NC: Tensor | None, branch_NC: Tensor, factor_N1: Tensor | None
-) -> None:
+def add_branch(out_NC: Tensor, x_NC: Tensor | None, branch_NC: Tensor, factor_N1: Tensor | None) -> None:
     """out = x + factor * branch, either of them left out where it is None."""
     if factor_N1 is not None and x_NC is not None:
-        torch.addcmul(x_NC, branch_NC.to(x_NC.dtype), factor_N1, out=out_NC)
+        torch.addcmul(x_NC.to(out_NC.dtype), branch_NC.to(out_NC.dtype), factor_N1, out=out_NC)
     elif factor_N1 is not None:
         out_NC.copy_(branch_NC * factor_N1)
     elif x_NC is not None:

@@ -96,9 +96,7 @@ def gate_gradient(
     from hornet_train.models.kernels.loops import gate_slope_loop
 
     totals = torch.empty(_GROUPS, a_NC.shape[1], dtype=torch.float32)
-    loop = gate_slope_loop(
-        _half(a_NC), _half(gate_NC), _half(above_NC), _half(out_NC), bias is not None
-    )
+    loop = gate_slope_loop(_half(a_NC), _half(gate_NC), _half(above_NC), _half(out_NC), bias is not None)
     places = _spaced(a_NC, gate_NC, above_NC, for_gate_NC, out_NC)
     bias_place = 0 if bias is None else bias.data_ptr()
     openmp.run(loop, (*places, bias_place, totals.data_ptr(), _GROUPS, *a_NC.shape), 0)

@@ -157,7 +157,7 @@ def widened(builder: ir.IRBuilder, place: ir.Value, half: bool) -> ir.Value:
     return builder.bitcast(builder.shl(wide, _all(16)), BLOCK)
 
 
-class _BFloat(ir.Type):  # llvmlite has no name for it
+class _BFloat(ir.Type):  # type: ignore[misc] # llvmlite, untyped, has no name for it
     def _to_string(self) -> str:
         return "bfloat"
 

@@ -1,0 +1,407 @@
+"""The operators over rows of pixels against the same formulas in float64, and blocks made of them."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hornet_train.models.block import Block
+from hornet_train.models.gnconv import GnConv
+from hornet_train.models.hornet import HorNet
+from hornet_train.models.kernels import gating, mlp, openmp, projection, rows, rowwise
+from hornet_train.models.layers import use_kernels
+
+pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
+ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
+GRADIENT_ROUNDING = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
+
+
+@pytest.fixture(autouse=True)
+def small_maps(monkeypatch):
+    """Also for small maps, cut into pieces of few rows."""
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    monkeypatch.setattr(rows, "ROWS", 7)
+
+
+def differs(ours, reference):
+    return ((ours.double() - reference).norm() / reference.norm().clamp_min(1e-30)).item()
+
+
+def made(*shape, dtype=torch.float32, offset=0.0):
+    x = (offset + torch.randn(*shape)).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+    return x.requires_grad_()
+
+
+def norm(x, weight, bias):
+    return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, 1e-6).permute(0, 3, 1, 2)
+
+
+def pointwise(x, weight, bias):
+    return F.conv2d(x, weight.flatten(1)[:, :, None, None], bias)
+
+
+def reference_project(x, w, b, weight, bias):
+    return pointwise(norm(x, w, b), weight, bias)
+
+
+def scaled(branch, factor, gamma):
+    branch = branch if gamma is None else branch * gamma[:, None, None]
+    return branch if factor is None else branch * factor[:, None, None, None]
+
+
+def reference_mlp(x, factor, gamma, w, b, w1, b1, w2, b2):
+    hidden = pointwise(norm(x, w, b), w1, b1)
+    return x + scaled(pointwise(hidden * torch.special.ndtr(hidden), w2, b2), factor, gamma)
+
+
+def reference_gating(p, gates, residual, factor, gamma, *parameters):
+    *widening, weight, bias = parameters
+    widths = [p.shape[1], *(len(one) for one in widening[1::2])]
+    first, *others = gates.split(widths, dim=1)
+    x = p * first
+    for w, b, gate in zip(widening[::2], widening[1::2], others, strict=True):
+        x = pointwise(x, w, b) * gate
+    y = scaled(pointwise(x, weight, bias), factor, gamma)
+    return y if residual is None else residual + y
+
+
+def compare(ours, inputs, reference, lower):
+    """Outputs and gradients of what is given, those of float64 but for rounding."""
+    wanted = [one for one in inputs if one is not None and one.requires_grad]
+    out = ours()
+    exact = [
+        None if one is None else one.detach().double().requires_grad_(one.requires_grad) for one in inputs
+    ]
+    expected = reference(*exact)
+    gradient = torch.randn_like(out)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert differs(out, expected) < ROUNDING[lower]
+    found = torch.autograd.grad(out, wanted, gradient)
+    known = torch.autograd.grad(
+        expected, [one for one in exact if one is not None and one.requires_grad], gradient.double()
+    )
+    for a, b, tensor in zip(found, known, wanted, strict=True):
+        assert a.dtype == tensor.dtype
+        assert a.shape == tensor.shape
+        assert differs(a, b) < GRADIENT_ROUNDING[lower]
+
+
+shapes = st.tuples(st.integers(1, 3), st.sampled_from([16, 32, 48]), st.integers(1, 6), st.integers(1, 6))
+cases = given(
+    shape=shapes,
+    lower=st.sampled_from([torch.float32, torch.bfloat16]),
+    fast_half=st.booleans(),
+    scale=st.booleans(),
+    drop=st.booleans(),
+    seed=st.integers(0, 999),
+)
+
+
+def with_both_products(check):
+    """Run with products of bfloat16 in bfloat16 and in float32, whatever this processor has."""
+
+    def run(fast_half, **case):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "FAST_BFLOAT16", fast_half)
+            check(**case)
+
+    return run
+
+
+@settings(max_examples=25, deadline=None)
+@cases
+def test_norm_and_projection_are_those_of_float64(fast_half, **case):
+    def check(shape, lower, seed, **_):
+        torch.manual_seed(seed)
+        c = shape[1]
+        inputs = made(*shape, offset=1.0), made(c), made(c), made(24, c, 1, 1), made(24)
+        compare(lambda: projection.project(*inputs, lower), inputs, reference_project, lower)
+
+    with_both_products(check)(fast_half, **case)
+
+
+@settings(max_examples=25, deadline=None)
+@cases
+def test_the_mlp_branch_is_that_of_float64(fast_half, **case):
+    def check(shape, lower, scale, drop, seed):
+        torch.manual_seed(seed)
+        images, c = shape[:2]
+        factor = torch.rand(images) if drop else None
+        inputs = (
+            *(made(*shape, offset=1.0), factor, made(c) if scale else None, made(c), made(c)),
+            *(made(4 * c, c), made(4 * c), made(c, 4 * c), made(c)),
+        )
+        compare(lambda: mlp.mlp(*inputs, lower, True)[0], inputs, reference_mlp, lower)
+        out, hidden = mlp.mlp(*inputs, lower, False)
+        assert hidden.numel() == 0
+        assert torch.equal(out, mlp.mlp(*inputs, lower, True)[0])
+
+    with_both_products(check)(fast_half, **case)
+
+
+@settings(max_examples=25, deadline=None)
+@cases
+def test_gating_is_that_of_float64(fast_half, **case):
+    def check(shape, lower, scale, drop, seed):
+        torch.manual_seed(seed)
+        images, c, *size = shape
+        widths = [c, 2 * c, 4 * c][: 1 + seed % 3]
+        parameters = [
+            one
+            for narrow, wide in zip(widths, [*widths[1:], 24], strict=True)
+            for one in (made(wide, narrow, 1, 1), made(wide))
+        ]
+        pq = made(images, c + sum(widths), *size, dtype=lower).detach()
+        p, gates = (one.requires_grad_() for one in pq.split((c, sum(widths)), dim=1))  # rows apart
+        residual = made(images, 24, *size) if seed % 2 else None
+        factor = torch.rand(images) if drop else None
+        gamma = made(24) if scale else None
+        inputs = p, gates, residual, factor, gamma, *parameters
+        compare(
+            lambda: gating.gating(p, gates, residual, factor, gamma, parameters, lower),
+            inputs,
+            reference_gating,
+            lower,
+        )
+
+    with_both_products(check)(fast_half, **case)
+
+
+def operators(lower=torch.float32):
+    """Each operator with its inputs and the formula."""
+    torch.manual_seed(0)
+    c = 16
+    x, w, b = made(2, c, 3, 5, offset=1.0), made(c), made(c)
+    weights = made(64, c), made(64), made(c, 64), made(c)
+    chain = [made(32, c, 1, 1), made(32), made(c, 32, 1, 1), made(c)]
+    p, gates, residual = made(2, c, 3, 5), made(2, 48, 3, 5), made(2, c, 3, 5)
+    gamma, factor = made(c), torch.rand(2)
+    return (
+        (lambda *t: projection.project(*t, lower), (x, w, b, weights[0], weights[1]), reference_project),
+        (
+            lambda *t: mlp.mlp(*t, lower, True)[0],
+            (x, factor, gamma, w, b, *weights),
+            reference_mlp,
+        ),
+        (
+            lambda p, g, r, f, s, *c: gating.gating(p, g, r, f, s, list(c), lower),
+            (p, gates, residual, factor, gamma, *chain),
+            reference_gating,
+        ),
+    )
+
+
+def test_second_derivatives_are_those_of_float64():
+    def second(function, inputs):
+        inputs = [one.detach().clone().requires_grad_(one.requires_grad) for one in inputs]
+        wanted = [one for one in inputs if one.requires_grad]
+        first = torch.autograd.grad(function(*inputs).pow(3).sum(), wanted, create_graph=True)
+        return torch.autograd.grad(sum(one.square().sum() for one in first), wanted, allow_unused=True)
+
+    for function, inputs, reference in operators():
+        ours = second(function, inputs)
+        known = second(reference, [one.detach().double().requires_grad_(one.requires_grad) for one in inputs])
+        assert all(differs(a, b) < 1e-4 for a, b in zip(ours, known, strict=True))
+
+
+def test_torch_finds_nothing_wrong_with_the_operators():
+    (_, first, _), (_, second, _), (_, third, _) = operators()
+    p, gates, residual, factor, gamma, *chain = third
+
+    def detached(tensors):
+        return [one.detach() for one in tensors]
+
+    hidden, above = torch.randn(30, 64), torch.randn(2, 16, 3, 5)
+    for operator, arguments in (
+        (projection.project, (*first, torch.float32)),
+        (projection.project_gradient, (*detached(first), torch.float32, torch.randn(2, 64, 3, 5))),
+        (mlp.mlp, (*second, torch.float32, True)),
+        (mlp.mlp_gradient, (*detached(second), torch.float32, hidden, above)),
+        (gating.gating, (p, gates, residual, factor, gamma, chain, torch.float32)),
+        (
+            gating.gating_gradient,
+            (*detached((p, gates, factor, gamma)), detached(chain), torch.float32, above),
+        ),
+    ):
+        found = torch.library.opcheck(operator, arguments)
+        assert set(found.values()) == {"SUCCESS"}
+
+
+def test_gelu_is_torchs_where_it_is_large_small_and_no_number():
+    x = torch.cat((torch.linspace(-40, 40, 60_000), torch.randn(4_000) * 1e-3)).view(-1, 64)
+    ours = rowwise.gelu(x, torch.zeros(64), None, torch.empty_like(x))
+    exact = x.double() * torch.special.ndtr(x.double())
+    assert ((ours - exact).abs() <= 2e-7 * x.abs().clamp_min(1e-3)).all()
+    slope = torch.ones_like(x)
+    total = rowwise.gelu_gradient_(x, slope, torch.empty_like(x))
+    density = torch.exp(-x.double().square() / 2) / (2 * torch.pi) ** 0.5
+    known = torch.special.ndtr(x.double()) + x.double() * density
+    assert (slope - known).abs().max() < 1e-6
+    torch.testing.assert_close(total.double(), known.sum(0), rtol=1e-5, atol=1e-4)
+    odd = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e30] * 16).view(1, 64)
+    ours = rowwise.gelu(odd, torch.zeros(64), None, torch.empty_like(odd))[0, :4]
+    assert ours[0].isnan()
+    assert ours[1] == float("inf")
+    assert ours[3] == 1e30
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    x, above, weight, bias = (torch.randn(*size) for size in ((93, 48), (93, 48), (48,), (48,)))
+
+    def results():
+        out, kept, gelu, gradient = (torch.empty_like(x) for _ in range(4))
+        return (
+            rowwise.normalise(x, weight, bias, out),
+            *rowwise.normalise_gradient(x, above, weight, None, torch.empty_like(x)),
+            rowwise.gelu(x, bias, kept, gelu),
+            rowwise.gelu_gradient_(x, gradient.copy_(above), gelu),
+            rowwise.gate_gradient(x, bias, above, above, torch.empty_like(x), torch.empty_like(x)),
+        )
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = results()
+        torch.set_num_threads(5)
+        together = results()
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def model(**options):
+    torch.manual_seed(0)
+    given = {"layer_scale_init": 0.5, "drop_path_rate": 0.4, "orders": (2, 3), **options}
+    return HorNet(num_classes=5, depths=(1, 2), dim=32, img_size=32, **given)
+
+
+def gradients(network, x, *, lower=False):
+    network.zero_grad()
+    torch.manual_seed(1)  # drop path
+    with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+        out = network(x)
+    out.float().square().sum().backward()
+    return {name: one.grad.clone() for name, one in network.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mixers": "gf"},
+        {"layer_scale_init": 0.0},
+        {"drop_path_rate": 0.0, "orders": (1, 2)},
+        {"gating": "se"},
+    ],
+    ids=str,
+)
+def test_a_model_has_the_gradients_of_plain_layers(options, monkeypatch):
+    network, x = model(**options), torch.randn(3, 3, 32, 32)
+    called = []
+    operator = mlp.mlp
+    monkeypatch.setattr("hornet_train.models.block.kernels.mlp", lambda *a: called.append(1) or operator(*a))
+    fast, lower = gradients(network, x), gradients(network, x, lower=True)
+    assert len(called) == 6
+    use_kernels(network, "plain")
+    plain, plain_lower = gradients(network, x), gradients(network, x, lower=True)
+    assert len(called) == 6
+    for name, known in plain.items():
+        torch.testing.assert_close(fast[name], known, rtol=1e-3, atol=2e-5 * known.abs().max().item() + 1e-9)
+        far = differs(plain_lower[name], known.double())
+        assert differs(lower[name], known.double()) < max(0.02, 2 * far)
+
+
+def test_a_small_branch_is_not_lost_in_bfloat16():
+    """Layer scale starts at 1e-6: a residual sum in bfloat16 would stay as it was."""
+    block, x = Block(32, GnConv(32, order=2)), torch.ones(2, 32, 5, 4, dtype=torch.bfloat16)
+    with torch.no_grad():
+        block.pwconv2.bias.fill_(1.0)
+        block.gnconv.proj_out.bias.fill_(1.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = block(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, 1 + 2e-6 + torch.zeros_like(out), rtol=0, atol=2e-7)
+
+
+def test_layers_that_are_watched_or_replaced_run_one_by_one():
+    block, x = Block(32, GnConv(32, order=2, scale=0.5), layer_scale_init=0.5), torch.randn(2, 32, 5, 4)
+    expected = block(x)
+    for name in (
+        "norm1",
+        "gnconv",
+        "gnconv.proj_in",
+        "gnconv.pws.0",
+        "gnconv.proj_out",
+        "norm2",
+        "pwconv1",
+        "act",
+        "pwconv2",
+    ):
+        seen = []
+        hook = block.get_submodule(name).register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+        hook.remove()
+        assert seen == [1], name
+    changed = copy.deepcopy(block)
+    changed.act = torch.nn.ReLU()
+    changed.norm1.eps = 1.0
+    assert not torch.allclose(changed(x), expected, atol=1e-3)
+    halves = torch.nn.utils.parametrizations.weight_norm(copy.deepcopy(block).pwconv1)
+    changed = copy.deepcopy(block)
+    changed.pwconv1 = halves
+    torch.testing.assert_close(changed(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("around", ["compile", "stage", "fuse", "bfloat16"])
+def test_a_model_is_the_plain_one_under_what_is_put_around(around):
+    network, x = model(), torch.randn(3, 3, 32, 32)
+    use_kernels(network, "plain")
+    if around in ("fuse", "bfloat16"):
+        network.eval()
+        known = network(x)
+        use_kernels(network, "auto")
+        if around == "fuse":
+            torch.testing.assert_close(network.fuse()(x), known, rtol=1e-4, atol=1e-5)
+        else:
+            assert differs(network.bfloat16()(x.bfloat16()), known.double()) < 0.05
+        return
+    known = gradients(network, x)
+    use_kernels(network, "auto")
+    if around == "stage":
+        network.set_grad_checkpointing()
+    else:
+        torch.compiler.reset()
+        network.drop_path_rate = 0
+        for module in network.modules():
+            if isinstance(module, Block):
+                module.drop_path = torch.nn.Identity()
+        use_kernels(network, "plain")
+        known = gradients(network, x)
+        use_kernels(network, "auto")
+        network.compile(fullgraph=True, dynamic=False)
+    for name, found in gradients(network, x).items():
+        torch.testing.assert_close(
+            found, known[name], rtol=1e-3, atol=2e-5 * known[name].abs().max().item() + 1e-9
+        )
+
+
+def test_the_dtype_of_products_goes_by_the_processor(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for amx, half, vendor, fast in (
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, False, "AuthenticAMD", False),
+        (False, True, "AuthenticAMD", True),
+    ):
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda half=half: half)
+        monkeypatch.setattr("pathlib.Path.read_text", lambda _, vendor=vendor: f"vendor_id: {vendor}")
+        assert rows._fast_bfloat16() == fast
+    for fast in (True, False):
+        monkeypatch.setattr(rows, "FAST_BFLOAT16", fast)
+        assert rows.product_dtype(torch.bfloat16) == (torch.bfloat16 if fast else torch.float32)
+        assert rows.product_dtype(torch.float32) == torch.float32
