@@ -185,6 +185,7 @@ def _plain(
     b1: Tensor,
     w2_CM: Tensor,
     b2: Tensor,
+    *,
     lower: torch.dtype,
 ) -> Tensor:
     x_BHWC = F.layer_norm(x_BCHW.permute(0, 2, 3, 1), norm_weight.shape, norm_weight, norm_bias, EPS)

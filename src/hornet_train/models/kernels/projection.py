@@ -112,7 +112,13 @@ def _(
 
 
 def _plain(
-    x_BCHW: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor, lower: torch.dtype
+    x_BCHW: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    lower: torch.dtype,
 ) -> Tensor:
     x_BHWC = F.layer_norm(x_BCHW.permute(0, 2, 3, 1), norm_weight.shape, norm_weight, norm_bias, EPS)
     y_BHWD = F.linear(x_BHWC.to(lower), weight.flatten(1).to(lower), bias.to(lower))

@@ -40,8 +40,8 @@ def serves(x_BCHW: Tensor, weight: Tensor, lower: torch.dtype) -> bool:
 def _fast_bfloat16() -> bool:
     """Whether the processor multiplies faster in bfloat16 than in float32.
 
-    It does with tiles (AMX) or AMD's dot products (from Zen 4 on); Intel's without tiles have half the rate of
-    float32, processors without either a hundredth.
+    It does with tiles (AMX) or AMD's dot products (from Zen 4 on); Intel's without tiles have half the rate
+    of float32, processors without either a hundredth.
     """
     if platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_amx_tile_supported():
         return True
@@ -120,7 +120,7 @@ class Sums:
         self.totals = [torch.zeros(one.shape, dtype=torch.float32) for one in parameters]
 
     def add_product(self, index: int, a_NR: Tensor, b_NC: Tensor) -> None:
-        """a^T b to a total of shape (R, C, 1, ...); in lower precision the product is rounded, the sum not."""
+        """a^T b to a total of shape (R, C, 1, ...); in lower precision it is rounded, the sum is not."""
         total = self.totals[index].flatten(1)
         if a_NR.dtype == total.dtype:
             total.addmm_(a_NR.t(), b_NC)
