@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import torchrun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -405,3 +406,31 @@ def test_the_dtype_of_products_goes_by_the_processor(monkeypatch):
         monkeypatch.setattr(rows, "FAST_BFLOAT16", fast)
         assert rows.product_dtype(torch.bfloat16) == (torch.bfloat16 if fast else torch.float32)
         assert rows.product_dtype(torch.float32) == torch.float32
+
+
+RANKS = """
+import sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from hornet_train.models.hornet import HorNet
+from hornet_train.models.kernels import rows
+
+rows.SMALLEST = 0
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+model = HorNet(num_classes=5, depths=(1, 2), dim=32, img_size=32, orders=(2, 3), layer_scale_init=0.5)
+x, rank = torch.randn(4, 3, 32, 32), dist.get_rank()
+DistributedDataParallel(model)(x[2 * rank : 2 * rank + 2]).square().mean().backward()
+shared = {name: one.grad.clone() for name, one in model.named_parameters()}
+model.zero_grad()
+model(x).square().mean().backward()
+for name, one in model.named_parameters():
+    torch.testing.assert_close(shared[name], one.grad, rtol=1e-3, atol=2e-5 * one.grad.abs().max().item() + 1e-9)
+dist.destroy_process_group()
+"""
+
+
+def test_two_ranks_have_the_gradients_of_one(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    done = torchrun(2, str(script))
+    assert done.returncode == 0, done.stderr
