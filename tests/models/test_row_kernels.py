@@ -409,7 +409,7 @@ def test_the_dtype_of_products_goes_by_the_processor(monkeypatch):
 
 
 RANKS = """
-import sys, torch, torch.distributed as dist
+import copy, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from hornet_train.models.hornet import HorNet
 from hornet_train.models.kernels import rows
@@ -418,13 +418,13 @@ rows.SMALLEST = 0
 dist.init_process_group("gloo")
 torch.manual_seed(0)
 model = HorNet(num_classes=5, depths=(1, 2), dim=32, img_size=32, orders=(2, 3), layer_scale_init=0.5)
-x, rank = torch.randn(4, 3, 32, 32), dist.get_rank()
-DistributedDataParallel(model)(x[2 * rank : 2 * rank + 2]).square().mean().backward()
-shared = {name: one.grad.clone() for name, one in model.named_parameters()}
-model.zero_grad()
-model(x).square().mean().backward()
-for name, one in model.named_parameters():
-    torch.testing.assert_close(shared[name], one.grad, rtol=1e-3, atol=2e-5 * one.grad.abs().max().item() + 1e-9)
+x, rank, alone = torch.randn(4, 3, 32, 32), dist.get_rank(), copy.deepcopy(model)
+network = DistributedDataParallel(model)
+network(x[2 * rank : 2 * rank + 2]).square().mean().backward()
+alone(x).square().mean().backward()
+for one, other in zip(model.parameters(), alone.parameters(), strict=True):
+    margin = 2e-5 * other.grad.abs().max().item() + 1e-9
+    torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=margin)
 dist.destroy_process_group()
 """
 

@@ -163,6 +163,7 @@ def _limit(overrides: list[str]) -> None:
     from hornet_train.bench.step import Case, Setting, images_of, prepared
     from hornet_train.models import HorNet
     from hornet_train.models.complexity import count
+    from hornet_train.models.kernels.rows import product_dtype
 
     config = compose_bench(LimitBench, "limit", overrides).config
     _check_files(config.out)
@@ -175,6 +176,8 @@ def _limit(overrides: list[str]) -> None:
             step()
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         macs = count(one.build(), config.image_size).macs * config.batch_size
+        if world.device.type == "cpu":
+            dtype = product_dtype(dtype)
         found = limit(step, macs=macs, dtype=dtype, device=world.device)
         model = one.build().to(world.device).to(memory_format=torch.channels_last)
         kept = {"all activations": kept_for_backward(model, images_of(case), precision)}
@@ -183,7 +186,11 @@ def _limit(overrides: list[str]) -> None:
             kept["every block recomputed"] = kept_for_backward(model, images_of(case), precision)
     rows = [
         *((f"kept for the backward pass, {name}", f"{size / 1e9:.2f} GB", "") for name, size in kept.items()),
-        ("matrix products, the peak", f"{found.matmul / 1e9:,.0f} GFLOP/s", ""),
+        (
+            f"matrix products in {str(dtype).removeprefix('torch.')}, the peak",
+            f"{found.matmul / 1e9:,.0f} GFLOP/s",
+            "",
+        ),
         ("copies, the peak", f"{found.bandwidth / 1e9:.1f} GB/s", ""),
         (
             "the step's arithmetic",
