@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hornet_train.engine.distributed import World
 
 USER_ERROR = 2
+PREEMPTED = 75  # EX_TEMPFAIL: saved; start me again
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -29,7 +30,7 @@ def run_command(
     after_interrupt: str = "",
     needs_timm: bool = True,
 ) -> NoReturn:
-    """Run a command and exit: 0 done, 2 the user's mistake (told without a traceback), else a bug of ours.
+    """Run a command and exit: 0 done, 2 the user's mistake (told without a traceback), 75 asked to stop, else a bug.
 
     Args:
         work: does what the overrides ask for.
@@ -52,10 +53,17 @@ def run_command(
             raise
         _complain(str(error), every_rank=error.of_one_rank)
         sys.exit(USER_ERROR)
+    except Stopped as stopped:
+        _complain(str(stopped))
+        sys.exit(PREEMPTED)
     except KeyboardInterrupt:
         _complain(f"interrupted{after_interrupt}")
         sys.exit(INTERRUPTED)
     sys.exit(0)
+
+
+class Stopped(Exception):  # noqa: N818 - no fault, but a reason to end
+    """A command was asked to stop and has: exit code 75, with this message."""
 
 
 @contextmanager

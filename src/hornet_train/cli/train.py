@@ -10,14 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from hornet_train.cli.command import joined, run_command
+from hornet_train.cli.command import Stopped, joined, run_command
 from hornet_train.cli.help import answer_questions
-from hornet_train.config.compose import compose_train
+from hornet_train.config.compose import Composed, compose_train
 from hornet_train.config.schema import Config
 
 if TYPE_CHECKING:
     from hornet_train.builders.run import Run
     from hornet_train.engine.distributed import World
+    from hornet_train.engine.preemption import Stop
     from hornet_train.track.console import Console
     from hornet_train.track.sinks import Sink
 
@@ -29,6 +30,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _train(overrides: list[str]) -> None:
+    from hornet_train.engine.distributed import launched_world_size
+    from hornet_train.engine.preemption import Preempted, Stop
+
+    composed = compose_train(overrides, world_size=launched_world_size())
+    stop = Stop(composed.config.checkpoint.max_minutes)
+    try:
+        with stop.listening():
+            _run(composed, stop)
+    except Preempted as asked:
+        raise Stopped(
+            f"stopped by {asked.reason}: "
+            + ("saved; " if asked.saved else "nothing was trained yet; ")
+            + "the same command with the same run_dir goes on"
+        ) from None
+
+
+def _run(composed: Composed[Config], stop: Stop) -> None:
     from hornet_train.builders.folder import (
         check_run_folder,
         claim_run_folder,
@@ -36,16 +54,15 @@ def _train(overrides: list[str]) -> None:
         hold_run_folder,
     )
     from hornet_train.builders.run import build_run
-    from hornet_train.engine.distributed import launched_world_size
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole
 
-    composed = compose_train(overrides, world_size=launched_world_size())
     config = composed.config
     with joined(config.dist, deterministic=config.deterministic) as world:
         folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
         tree = {**composed.tree, "run_dir": str(folder)}
         world.on_main(lambda: check_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, world=world, folder=folder)
+        run.trainer.stop = stop
         note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume))
         held: list[IO[str]] = []
         world.on_main(lambda: held.append(hold_run_folder(folder)))

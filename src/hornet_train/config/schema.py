@@ -156,6 +156,7 @@ class Recipe:
 class Checkpoint:
     every: Length
     keep: Count  # the newest so many; besides these the best
+    max_minutes: Positive | None  # of training, after which to save and end with code 75; null: no limit
 
 
 @group

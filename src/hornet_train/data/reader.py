@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -121,6 +122,11 @@ def grouped(decoded: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
 def set_up_worker(_worker: int = 0) -> None:
     """What a reading process does first."""
     torch.set_num_threads(1)
+    # what asks a run to stop goes to its whole group, but the process that trains wants data until it has;
+    # a second SIGTERM is meant for this one
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _frame: signal.signal(number, signal.SIG_DFL))
     gc.freeze()  # what the parent made is not looked through again, nor copied page by page for it
     # the memory of decoded images is kept for the next ones, which saves a quarter of their decoding
     keep_little_memory(_KEPT_BYTES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ def evaluate(
     *,
     world: World,
     precision: PrecisionName,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
     """The task's metrics of each model over all ranks' batches; the data are read once.
 
@@ -31,6 +32,9 @@ def evaluate(
 
     The ranks' shares differ by at most one sample and are not padded, so no collective runs until the end,
     where the sums over all samples are added up.
+
+    Args:
+        between: called before each batch; may raise to give up.
 
     Raises:
         SampleError: a sample cannot be read, unless the loader skips those.
@@ -42,6 +46,7 @@ def evaluate(
         world.share_buffers(model.eval())
     bad, example = 0, ""
     for loaded in batches:
+        between()
         bad += len(loaded.bad)
         if loaded.bad:
             example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"

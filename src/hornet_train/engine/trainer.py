@@ -21,6 +21,7 @@ from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
 from hornet_train.engine.precision import PrecisionName
+from hornet_train.engine.preemption import Preempted, Stop
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.step import StepResult, train_step
 from hornet_train.engine.task import Monitor, Task
@@ -84,6 +85,7 @@ class Trainer:
         monitor: adds to `train` events the greatest over all ranks of what it watches; None for none.
         sinks: where events go; empty on other ranks.
         advance: told each step that is done.
+        stop: asked after each step, and within evaluations, whether to save and end.
     """
 
     task: Task
@@ -99,17 +101,20 @@ class Trainer:
     monitor: Monitor | None = None
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
+    stop: Stop = field(default_factory=Stop)
     window: _Window = field(init=False)
     saver: BackgroundSaver = field(init=False)
+    saved: int = field(init=False, default=-1)  # the step of the newest checkpoint
 
     def fit(self) -> Best | None:
         """Train from the state's step to the last one; returns the best evaluation.
 
         Raises:
+            Preempted: it was asked to stop, and has saved.
             DataError: an evaluation sample cannot be read, or too many training samples.
             CheckpointError: a checkpoint cannot be written.
         """
-        with BackgroundSaver(self.store) as self.saver:
+        with self.stop.training(), BackgroundSaver(self.store) as self.saver:
             self._train()
         self.world.barrier()
         return self.state.best
@@ -151,6 +156,25 @@ class Trainer:
                 self.save()  # before an evaluation, which takes long and may meet a damaged image
             if self.owes_evaluation and self._evaluate():
                 self.save()
+            if state.step < settings.total_steps:
+                self._leave_if_due()
+
+    def _leave_if_due(self) -> None:
+        """Save and end where any rank was asked to.
+
+        Raises:
+            Preempted: the checkpoint is on the disk.
+            CheckpointError: it cannot be written.
+        """
+        reason = self.stop.due()
+        if reason is None:
+            return
+        self._check_bad_samples()
+        if self.saved != self.state.step:
+            self.save()
+        self.world.on_main(self.saver.wait)  # a rank that ends would have the others killed
+        self.tell("preempted", reason=reason)
+        raise Preempted(reason, saved=True)
 
     @property
     def owes_evaluation(self) -> bool:
@@ -214,9 +238,15 @@ class Trainer:
         if self.state.average is not None:
             models["ema"] = self.state.average.module
         world, improved = self.world, False
+        polls = iter(range(len(self.eval_data) // world.size // self.settings.eval_batch_size))
+
+        def between() -> None:  # each rank has so many batches, some have one more
+            if next(polls, None) is not None:
+                self._leave_if_due()
+
         with self._clock_stopped():
             batches = self.eval_data.batches(world.rank, world.size, self.settings.eval_batch_size)
-            results = evaluate(self.task, models, batches, world=world, precision=self.settings.precision)
+            results = evaluate(self.task, models, batches, world=world, precision=self.settings.precision, between=between)
         for weights, metrics in results.items():
             counted = metrics["count"] + metrics.get("bad", 0)
             if counted != len(self.eval_data):
@@ -238,6 +268,7 @@ class Trainer:
         with self._clock_stopped():
             if self.world.is_main:
                 self.saver.save(self.state.tensors(), self.state.numbers())
+            self.saved = self.state.step
 
     @contextmanager
     def _clock_stopped(self) -> Iterator[None]:

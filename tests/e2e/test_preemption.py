@@ -1,0 +1,169 @@
+"""Runs that are asked to stop, as real processes: what they leave, and that they go on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import BIN, TINY, events, resolve, run, torchrun
+
+from hornet_train.engine.checkpoint import pointed, read_checkpoint
+
+LONG = [*TINY, "epochs=12", "augment=paper", "model.drop_path=0.2", "checkpoint.every=1000it", "eval.every=4ep"]
+PREEMPTED = 75
+
+
+def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    name = pointed(folder / "checkpoints", "last")
+    assert name is not None
+    return read_checkpoint(folder / "checkpoints" / name).tensors
+
+
+def started(*command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        resolve(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 180
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+def told(folder: Path, count: int) -> Callable[[], bool]:
+    metrics = folder / "metrics.jsonl"
+    return lambda: metrics.exists() and metrics.read_bytes().count(b'"train"') >= count
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    done = run("hornet-train", *LONG, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_the_group_saves_and_the_next_start_goes_on(
+    number: signal.Signals, tmp_path: Path, whole: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = started("hornet-train", *LONG, f"run_dir={folder}", "data.workers=2")
+    wait_until(process, told(folder, 10))
+    os.killpg(process.pid, number)  # its readers get it too
+    os.killpg(process.pid, number)  # passed on by a launcher, say
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == PREEMPTED, err
+    assert f"stopped by {number.name}: saved" in err
+    assert "Traceback" not in err
+    (event,) = events(folder, "preempted")
+    assert event["reason"] == number.name
+    assert 10 <= event["step"] < 36
+    assert pointed(folder / "checkpoints", "last") == f"step_{event['step']:08d}"
+    again = run("hornet-train", *LONG, f"run_dir={folder}")
+    assert again.returncode == 0, again.stderr
+    assert events(folder, "resumed")[0]["step"] == event["step"]
+    torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)
+    one, other = ([e["loss"] for e in events(f, "train")] for f in (folder, whole))
+    assert one == other
+
+
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> None:
+    two = tmp_path / "two"
+    undisturbed = torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={two}")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    folder = tmp_path / "run"
+    command = ("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *LONG)
+    process = started(*command, f"run_dir={folder}")
+    wait_until(process, told(folder, 10))
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    ranks = {}
+    for child in map(int, children.stdout.split()):
+        names = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        ranks.update({name: child for name in names if name.startswith(b"RANK=")})
+    os.kill(ranks[b"RANK=1"], signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert err.count("saved; the same command") == 1  # rank 0 speaks
+    (event,) = events(folder, "preempted")
+    again = torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={folder}")
+    assert again.returncode == 0, again.stderr
+    assert events(folder, "resumed")[0]["step"] == event["step"]
+    torch.testing.assert_close(final(folder), final(two), rtol=0, atol=0)
+
+
+def test_a_time_limit_stops_by_itself(tmp_path: Path, whole: Path) -> None:
+    folder, steps = tmp_path / "run", []
+    for _ in range(60):
+        done = run("hornet-train", *LONG, f"run_dir={folder}", "checkpoint.max_minutes=0.02")
+        steps = [event["step"] for event in events(folder, "preempted")]
+        if done.returncode == 0:
+            break
+        assert done.returncode == PREEMPTED, done.stderr
+        assert "checkpoint.max_minutes=0.02: saved" in done.stderr
+    assert done.returncode == 0
+    assert steps == sorted(set(steps))
+    assert len(steps) >= 1
+    torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)
+
+
+def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    slow = [*TINY, "epochs=1", "eval.batch_size=1", "data.val_count=3000"]
+    process = started("hornet-train", *slow, f"run_dir={folder}")
+    wait_until(process, told(folder, 6))
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == PREEMPTED, err
+    assert not events(folder, "eval")
+    again = run("hornet-train", *slow, f"run_dir={folder}")
+    assert again.returncode == 0, again.stderr
+    assert {event["count"] for event in events(folder, "eval")} == {3000}
+
+
+def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, hornet_train.builders.run as run\n"
+        "run.build_run = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from hornet_train.cli.train import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        [str(BIN / "python"), "-c", code, *LONG, f"run_dir={folder}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == PREEMPTED, done.stderr
+    assert "stopped by SIGTERM: nothing was trained yet" in done.stderr
+    assert not folder.exists()
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time, hornet_train.engine.preemption as preemption\n"
+        "preemption.SAME_REQUEST = 0.2\n"
+        "stop = preemption.Stop()\n"
+        "with stop.listening(), stop.training():\n"
+        "    for pause in (0.05, 0.4, 5):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print(stop.due(), flush=True)\n"
+        "        time.sleep(pause)\n"
+    )
+    done = subprocess.run([str(BIN / "python"), "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout.split() == ["SIGTERM", "SIGTERM"]
