@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 PILLOW_12 := $(VENV)/pillow-12
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-accuracy test-timm bench-data check format install constraints clean
+.PHONY: help train test test-accuracy test-faults test-timm bench-data check format install constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -24,11 +24,15 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
 	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
 	@# in the order of the folders: sorted by numbers of tests, the files of few and long ones would come last
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not accuracy" $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not accuracy and not faults" $(ARGS)
 
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds and check what they reach
 	@echo "== pytest: five trainings of the default model, some minutes on two CPU cores"
 	@$(BIN)/pytest -m accuracy $(ARGS)
+
+test-faults: $(INSTALLED)  ## stop, kill and damage real runs, and see them go on
+	@echo "== pytest: runs that are stopped, some minutes on two CPU cores"
+	@$(BIN)/pytest -n 2 -m faults $(ARGS)
 
 test-timm: $(INSTALLED)  ## run timm's own tests of models, unchanged, on ours; needs the package index
 	@echo "== pytest: timm's tests/test_models.py on every hornet_*, about ten minutes on two CPU cores"

@@ -1,4 +1,4 @@
-"""Runs that are asked to stop, as real processes: what they leave, and that they go on as if nothing had been."""
+"""Runs that are asked to stop, as real processes: what they leave, and that they go on as if undisturbed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ from helpers import BIN, TINY, events, resolve, run, torchrun
 
 from hornet_train.engine.checkpoint import pointed, read_checkpoint
 
-LONG = [*TINY, "epochs=12", "augment=paper", "model.drop_path=0.2", "checkpoint.every=1000it", "eval.every=4ep"]
+LONG = [
+    *TINY,
+    "epochs=12",
+    "augment=paper",
+    "model.drop_path=0.2",
+    "checkpoint.every=1000it",
+    "eval.every=4ep",
+]
 PREEMPTED = 75
+pytestmark = pytest.mark.faults
 
 
 def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -126,7 +134,7 @@ def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     slow = [*TINY, "epochs=1", "eval.batch_size=1", "data.val_count=3000"]
     process = started("hornet-train", *slow, f"run_dir={folder}")
-    wait_until(process, told(folder, 6))
+    wait_until(process, told(folder, 3))
     time.sleep(0.3)
     os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -146,7 +154,10 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:
     )
     folder = tmp_path / "run"
     done = subprocess.run(
-        [str(BIN / "python"), "-c", code, *LONG, f"run_dir={folder}"], capture_output=True, text=True, check=False
+        [str(BIN / "python"), "-c", code, *LONG, f"run_dir={folder}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == PREEMPTED, done.stderr
     assert "stopped by SIGTERM: nothing was trained yet" in done.stderr

@@ -30,7 +30,9 @@ def run_command(
     after_interrupt: str = "",
     needs_timm: bool = True,
 ) -> NoReturn:
-    """Run a command and exit: 0 done, 2 the user's mistake (told without a traceback), 75 asked to stop, else a bug.
+    """Run a command and exit: 0 done, 2 the user's mistake, 75 asked to stop, else a bug of ours.
+
+    A mistake is told without a traceback; HORNET_DEBUG=1 shows it.
 
     Args:
         work: does what the overrides ask for.
@@ -38,8 +40,6 @@ def run_command(
         arguments: None for those of the command line.
         after_interrupt: what to tell who has pressed Ctrl-C.
         needs_timm: whether `work` uses models; timm takes seconds to import.
-
-    HORNET_DEBUG=1 shows the traceback of a user's mistake too.
     """
     _quiet()
     try:

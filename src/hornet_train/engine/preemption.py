@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-SAME_REQUEST = 2.0  # seconds in which further signals are echoes: a launcher passes on what its group gets too
+SAME_REQUEST = (
+    2.0  # seconds in which further signals are echoes: a launcher passes on what its group gets too
+)
 
 
 class Preempted(Exception):  # noqa: N818 - no fault, but a reason to end
@@ -34,7 +36,7 @@ class Preempted(Exception):  # noqa: N818 - no fault, but a reason to end
 class Stop:
     """Whether to stop, and why; the same answer on all ranks.
 
-    The first signal asks to stop: between steps in training, at once before it, when there is nothing to lose.
+    The first signal asks to stop: between steps in training, at once before, when there is nothing to lose.
     A later one ends the process as the signal does by default, which harms no more than a power failure.
 
     Args:
@@ -79,7 +81,9 @@ class Stop:
         if self._limit is not None:
             self._end = time.monotonic() + 60 * self._limit
         if dist.is_initialized():
-            self._group = dist.new_group(backend="gloo")  # between hosts: no device waits for it
+            group = dist.new_group(backend="gloo")  # between hosts: no device waits for it
+            assert isinstance(group, dist.ProcessGroup)
+            self._group = group
         yield
         self._asked = None  # what is left to do takes no time, and no signal stops it
 

@@ -246,7 +246,9 @@ class Trainer:
 
         with self._clock_stopped():
             batches = self.eval_data.batches(world.rank, world.size, self.settings.eval_batch_size)
-            results = evaluate(self.task, models, batches, world=world, precision=self.settings.precision, between=between)
+            results = evaluate(
+                self.task, models, batches, world=world, precision=self.settings.precision, between=between
+            )
         for weights, metrics in results.items():
             counted = metrics["count"] + metrics.get("bad", 0)
             if counted != len(self.eval_data):
