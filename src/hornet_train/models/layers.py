@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.jit import is_scripting  # type: ignore[attr-defined]
+from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
 from torch.nn.modules.module import _has_any_global_hook
 
 from hornet_train.models.kernels import depthwise as kernels
@@ -153,8 +153,9 @@ class PointwiseConv2d(nn.Conv2d, HasPlainPath):
 
 
 def computed_on_cpu(x: Tensor) -> bool:
-    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, not seen by torch.export."""
-    return isinstance(x, Tensor) and x.device.type == "cpu" and not torch.compiler.is_exporting()
+    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, seen by no export or trace."""
+    kept_as_graph = torch.compiler.is_exporting() or is_tracing()
+    return isinstance(x, Tensor) and x.device.type == "cpu" and not kept_as_graph
 
 
 def lower_precision(x: Tensor) -> torch.dtype:

@@ -24,6 +24,7 @@ from hornet_train.models.kernels.rows import (
     Buffers,
     Sums,
     add_branch,
+    dense,
     factor_of_rows,
     gradients_again,
     like_map,
@@ -57,7 +58,7 @@ class _Chain:
         *widening, out_weight, out_bias = parameters
         self.weights = [matrix(one, buffers.dtype) for one in widening[::2]]
         self.weights.append(matrix(out_weight, buffers.dtype, gamma))
-        self.biases = [None, *(one.float() for one in widening[1::2])]
+        self.biases = [None, *(dense(one) for one in widening[1::2])]
         self.out_bias = vector(out_bias, buffers.dtype, gamma)
         self.widths = [first, *(len(weight) for weight in self.weights[:-1])]
         self.inputs = [buffers.empty(width) for width in self.widths]

@@ -26,6 +26,7 @@ from hornet_train.models.kernels.rows import (
     Buffers,
     Sums,
     add_branch,
+    dense,
     factor_of_rows,
     gradients_again,
     like_map,
@@ -74,9 +75,9 @@ def mlp(
         rows_of(out_BCHW),
         factor_of_rows(factor_B, x_BCHW),
     )
-    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
+    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
     first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
-    b1, b2 = b1.float(), vector(b2, buffers.dtype, gamma)
+    b1, b2 = dense(b1), vector(b2, buffers.dtype, gamma)
     hidden_NM = torch.empty(len(x_NC) if keep else 0, len(w1_MC), dtype=lower)
     normalised, branch = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
     before, after = buffers.empty(len(w1_MC)), buffers.empty(len(w1_MC))
@@ -112,7 +113,7 @@ def mlp_gradient(
     for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
     x_NC, for_x_NC = rows_of(x_BCHW).contiguous(), rows_of(for_x_BCHW)
     gradient_NC = rows_of(gradient_BCHW).contiguous()
-    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
+    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
     first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
     factor_N1, sums = factor_of_rows(factor_B, x_BCHW), Sums(norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
     normalised, branch, back = (buffers.empty(x_NC.shape[1]) for _ in range(3))

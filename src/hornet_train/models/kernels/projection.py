@@ -20,6 +20,7 @@ from hornet_train.models.kernels.rows import (
     EPS,
     Buffers,
     Sums,
+    dense,
     gradients_again,
     like_map,
     matrix,
@@ -42,7 +43,7 @@ def project(
     """
     out_BDHW = like_map(x_BCHW, weight.shape[0], lower)
     x_NC, out_ND = rows_of(x_BCHW).contiguous(), rows_of(out_BDHW)
-    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
+    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
     weight_DC, bias = matrix(weight, buffers.dtype), bias.to(buffers.dtype)
     normalised, product = buffers.empty(x_NC.shape[1]), buffers.empty(out_ND.shape[1])
     with without_autocast():
@@ -67,7 +68,7 @@ def project_gradient(
     """Of x, the norm's weight and bias, weight and bias."""
     for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
     x_NC, for_x_NC, gradient_ND = rows_of(x_BCHW).contiguous(), rows_of(for_x_BCHW), rows_of(gradient_BDHW)
-    norm, buffers = (norm_weight.float(), norm_bias.float()), Buffers(len(x_NC), product_dtype(lower))
+    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
     weight_DC, sums = matrix(weight, buffers.dtype), Sums(norm_weight, norm_bias, weight, bias)
     normalised, back = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
     gradient = buffers.empty(gradient_ND.shape[1])

@@ -152,6 +152,11 @@ def vector(bias: Tensor, dtype: torch.dtype, gamma: Tensor | None = None) -> Ten
     return (bias if gamma is None else bias * gamma).to(dtype)
 
 
+def dense(vector: Tensor) -> Tensor:
+    """In float32, its values side by side: what the loops over rows read."""
+    return vector.float().contiguous()
+
+
 def unscale_(
     gamma: Tensor | None, weight: Tensor, bias: Tensor, for_weight: Tensor, for_bias: Tensor
 ) -> Tensor:
