@@ -247,6 +247,7 @@ def test_gelu_is_torchs_where_it_is_large_small_and_no_number():
     ours = rowwise.gelu(odd, torch.zeros(64), None, torch.empty_like(odd))[0, :4]
     assert ours[0].isnan()
     assert ours[1] == float("inf")
+    assert ours[2] == 0
     assert ours[3] == 1e30
 
 
@@ -355,6 +356,96 @@ def test_layers_that_are_watched_or_replaced_run_one_by_one():
     changed = copy.deepcopy(block)
     changed.pwconv1 = halves
     torch.testing.assert_close(changed(x), expected, rtol=1e-4, atol=1e-5)
+
+
+class Means(torch.nn.Module):
+    """A mixer whose gates are no map: they broadcast over one."""
+
+    def forward(self, q):
+        return q.mean((2, 3), keepdim=True).sigmoid()
+
+
+@pytest.mark.parametrize("standing", ["alone", "block"])
+def test_gates_of_another_extent_or_dtype_go_through_plain_layers(standing):
+    torch.manual_seed(0)
+    x = torch.randn(2, 32, 33, 35)
+    network = GnConv(32, order=2, mixer=lambda _: Means())
+    network = Block(32, network) if standing == "block" else network
+    found, known = gradients(network, x), None
+    use_kernels(network, "plain")
+    known = gradients(network, x)
+    for name, one in known.items():
+        torch.testing.assert_close(found[name], one, rtol=1e-3, atol=1e-5 * one.abs().max().item() + 1e-9)
+    with pytest.raises(ValueError, match="16 channels of the same extent"):
+        gating.gating(x[:, :16], x[:, :16, :2], None, None, None, [made(8, 16), made(8)], torch.float32)
+    with pytest.raises(ValueError, match=r"in torch.float64"):
+        gating.gating(x[:, :16], x[:, :16].double(), None, None, None, [made(8, 16), made(8)], torch.float32)
+
+
+def test_replaced_layers_keep_their_meaning():
+    block, x = Block(32, GnConv(32, order=2), layer_scale_init=0.5), torch.randn(2, 32, 5, 4)
+
+    def agree(changed):
+        out = changed(x)
+        use_kernels(changed, "plain")
+        torch.testing.assert_close(out, changed(x), rtol=1e-5, atol=1e-6)
+
+    changed = copy.deepcopy(block)
+    changed.norm2 = torch.nn.LayerNorm(32, eps=1e-6, bias=False)
+    torch.nn.init.constant_(changed.norm2.weight, 3.0)
+    agree(changed)
+    changed = copy.deepcopy(block)
+    changed.act = torch.nn.GELU("tanh")
+    agree(changed)
+    for name in ("pwconv1", "pwconv2", "gnconv.proj_in", "gnconv.proj_out", "gnconv.pws.0"):
+        changed = copy.deepcopy(block)
+        changed.get_submodule(name).register_parameter("bias", None)
+        agree(changed)
+    seen = []
+    block.gnconv.register_full_backward_pre_hook(lambda *_: seen.append(1))
+    block(x).sum().backward()
+    assert seen == [1]
+
+
+def test_transforms_of_torch_func_go_through_plain_layers():
+    block, x = Block(32, GnConv(32, order=2, scale=0.5), layer_scale_init=0.5), torch.randn(2, 32, 5, 4)
+    plain = copy.deepcopy(block)
+    use_kernels(plain, "plain")
+    results = []
+    for one in (block, plain):
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, x)
+            tangent = torch.autograd.forward_ad.unpack_dual(one(dual)).tangent
+        weights = dict(one.named_parameters())
+
+        def mean(weights, one=one):
+            return torch.func.functional_call(one, weights, (x,)).mean()
+
+        results.append(
+            (
+                tangent,
+                torch.func.jvp(one, (x,), (x,))[1],
+                torch.vmap(lambda z, one=one: one(z[None])[0])(x),
+                torch.func.grad(mean)(weights)["gamma1"],
+            )
+        )
+    assert results[0][0].abs().max() > 0.1
+    for ours, known in zip(*results, strict=True):
+        torch.testing.assert_close(ours, known)
+
+
+def test_a_compiled_bfloat16_model_trains():
+    network, x = model(drop_path_rate=0.0).bfloat16(), torch.randn(3, 3, 32, 32).bfloat16()
+    torch.compiler.reset()
+    compiled = torch.compile(network)
+    compiled(x).float().square().sum().backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in network.parameters())
+
+
+def test_drop_path_has_exact_factors_for_bfloat16_maps():
+    block = Block(32, GnConv(32, order=2), drop_path=0.1).train()
+    factor = block.drop_factor(torch.zeros(64, 32, 1, 1, dtype=torch.bfloat16))
+    torch.testing.assert_close(factor.max(), torch.tensor(1 / 0.9))
 
 
 @pytest.mark.parametrize("around", ["compile", "stage", "fuse", "bfloat16"])

@@ -95,7 +95,7 @@ class Block(nn.Module, HasPlainPath):
         """What drop path multiplies each image's branch with, (B,); None where that is 1."""
         if not self.training or isinstance(self.drop_path, nn.Identity):
             return None
-        factor_B111: Tensor = self.drop_path(x_BCHW.new_ones(x_BCHW.shape[0], 1, 1, 1))
+        factor_B111: Tensor = self.drop_path(torch.ones(x_BCHW.shape[0], 1, 1, 1, device=x_BCHW.device))
         return factor_B111.flatten()
 
     def add_branch(self, x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None) -> Tensor:

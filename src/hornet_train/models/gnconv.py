@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
+from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.kernels import gating, projection
 from hornet_train.models.layers import (
     DepthwiseConv2d,
@@ -96,7 +97,7 @@ class GnConv(nn.Module, HasPlainPath):
         gates = self.scaled_mixer(q)
         # TorchScript compiles both sides of an `and`, but nothing under a false `if`
         if not is_scripting():
-            if self._gates_by_rows(q):
+            if self._gates_by_rows(q) and gating.fits(p, gates, self.total_width):
                 return self._gate_by_rows(p, gates)
             if self._autocast_to_half(p):
                 with torch.autocast(p.device.type, enabled=False):
@@ -124,10 +125,12 @@ class GnConv(nn.Module, HasPlainPath):
     @torch.jit.unused
     def runs_by_rows(self, x_BCHW: Tensor, norm: nn.Module) -> bool:
         """Whether `add_by_rows` can do what a norm and this module do: on a CPU, layers as they were made."""
-        watched = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
+        watched = self._forward_hooks or self._forward_pre_hooks
+        watched = watched or self._backward_hooks or self._backward_pre_hooks
         return (
             type(self) is GnConv
             and not watched
+            and type(self.dwconv) in (DepthwiseConv2d, GlobalLocalFilter)  # whose gates are known to fit
             and served_by_rows(x_BCHW, norm, self.proj_in)
             and self._gates_by_rows(x_BCHW)
         )

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
 from torch.nn.modules.module import _has_any_global_hook
 
@@ -153,9 +154,13 @@ class PointwiseConv2d(nn.Conv2d, HasPlainPath):
 
 
 def computed_on_cpu(x: Tensor) -> bool:
-    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, seen by no export or trace."""
+    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, seen by no export, trace or transform.
+
+    Forward-mode derivatives and torch.func know nothing of our operators, and go through torch's.
+    """
     kept_as_graph = torch.compiler.is_exporting() or is_tracing()
-    return isinstance(x, Tensor) and x.device.type == "cpu" and not kept_as_graph
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return isinstance(x, Tensor) and x.device.type == "cpu" and not (kept_as_graph or transformed)
 
 
 def lower_precision(x: Tensor) -> torch.dtype:
@@ -179,6 +184,8 @@ def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:
         and not (layer._forward_hooks or layer._forward_pre_hooks)
         and not (layer._backward_hooks or layer._backward_pre_hooks)
         and all(row_kernels.serves(x_BCHW, one, lower) for one in layer.parameters(recurse=False))
+        and (not isinstance(layer, nn.Linear | nn.Conv2d) or layer.bias is not None)
+        and getattr(layer, "approximate", "none") == "none"  # GELU's
         and getattr(layer, "eps", row_kernels.EPS) == row_kernels.EPS
         for layer in layers
     )
@@ -186,10 +193,11 @@ def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:
 
 def affine(norm: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """A norm's weight and bias; 1 and 0 where they were folded into what is behind."""
-    if isinstance(norm.weight, Tensor) and isinstance(norm.bias, Tensor):
-        return norm.weight, norm.bias
-    weight = x_BCHW.new_ones(x_BCHW.shape[1])
-    return weight, torch.zeros_like(weight)
+    channels, (weight, bias) = x_BCHW.shape[1], (norm.weight, norm.bias)
+    return (
+        weight if isinstance(weight, Tensor) else x_BCHW.new_ones(channels),
+        bias if isinstance(bias, Tensor) else x_BCHW.new_zeros(channels),
+    )
 
 
 def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:

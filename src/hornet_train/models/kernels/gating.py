@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hornet_train.models.kernels import LANES, rowwise
 from hornet_train.models.kernels.rows import (
+    DTYPES,
     Buffers,
     Sums,
     add_branch,
@@ -81,6 +82,27 @@ def serves(first: int) -> bool:
     return first % LANES == 0
 
 
+def fits(p_BCHW: Tensor, gates_BSHW: Tensor, width: int) -> bool:
+    """Whether gates, which any module may have made, are a map of `width` channels as large as p's."""
+    expected = (p_BCHW.shape[0], width, *p_BCHW.shape[2:])
+    return gates_BSHW.shape == expected and gates_BSHW.dtype in DTYPES and p_BCHW.dtype in DTYPES
+
+
+def _check(
+    p_BCHW: Tensor, gates_BSHW: Tensor, residual_BDHW: Tensor | None, parameters: Sequence[Tensor]
+) -> None:
+    """Raises ValueError before a loop reads or writes past the end of a map."""
+    width = p_BCHW.shape[1] + sum(len(bias) for bias in parameters[1:-2:2])
+    if not fits(p_BCHW, gates_BSHW, width):
+        raise ValueError(
+            f"the gates of p {tuple(p_BCHW.shape)} are {tuple(gates_BSHW.shape)} in {gates_BSHW.dtype}: "
+            f"{width} channels of the same extent are expected, in float32 or bfloat16"
+        )
+    expected = (p_BCHW.shape[0], len(parameters[-1]), *p_BCHW.shape[2:])
+    if residual_BDHW is not None and residual_BDHW.shape != expected:
+        raise ValueError(f"what gating is added to is {tuple(residual_BDHW.shape)}, not {expected}")
+
+
 def _dtype_out(gates_BSHW: Tensor, residual_BDHW: Tensor | None, out_bias: Tensor) -> torch.dtype:
     if residual_BDHW is None:
         return gates_BSHW.dtype
@@ -107,6 +129,7 @@ def gating(
         parameters: W.
         lower: the dtype that products have outside of here.
     """
+    _check(p_BCHW, gates_BSHW, residual_BDHW, parameters)
     dtype = _dtype_out(gates_BSHW, residual_BDHW, parameters[-1])
     out_BDHW = like_map(p_BCHW, len(parameters[-1]), dtype)
     p_NC, gates_NS, out_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(out_BDHW)
@@ -138,6 +161,7 @@ def gating_gradient(
     gradient_BDHW: Tensor,
 ) -> list[Tensor]:
     """Of p, the gates, gamma (empty where it is None) and all of W."""
+    _check(p_BCHW, gates_BSHW, gradient_BDHW, parameters)
     for_p_BCHW = like_map(p_BCHW, p_BCHW.shape[1], p_BCHW.dtype)
     for_gates_BSHW = like_map(gates_BSHW, gates_BSHW.shape[1], gates_BSHW.dtype)
     p_NC, gates_NS, gradient_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(gradient_BDHW)

@@ -5,7 +5,7 @@ that is computed in between is float32. Weights, biases and sums are float32.
 
 GELU(x) = x Phi(x) and its slope Phi(x) + x phi(x), of a normal variable, are x (1/2 + x P(x^2)) and
 1/2 + x Q(x^2), of degree 15 on |x| <= 5.5, fitted with Chebyshev nodes for the least absolute error: 1e-7 and
-5e-7, as much as rounding. Beyond, Phi is that of 5.5. No exponential and no division.
+5e-7, as much as rounding. Beyond, Phi is that of 5.5 and 0. No exponential and no division.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def _bounded(builder: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 
 def _gelu(builder: ir.IRBuilder, x: ir.Value, bounded: ir.Value, t: ir.Value) -> ir.Value:
+    x = builder.select(builder.fcmp_ordered("<", x, _of(-_EDGE)), _of(0.0), x)
     return builder.fmul(x, _call(builder, "fma", bounded, _polynomial(builder, t, _P), _of(0.5)))
 
 

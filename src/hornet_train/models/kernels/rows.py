@@ -167,7 +167,7 @@ def unscale_(
     if gamma is None:
         return for_bias.new_empty(0)
     matrix = for_weight.flatten(1)
-    for_gamma = (matrix * weight.flatten(1)).sum(1) + for_bias * bias
+    for_gamma = ((matrix * weight.flatten(1)).sum(1) + for_bias * bias).to(gamma.dtype)
     matrix.mul_(gamma[:, None])
     for_bias.mul_(gamma)
     return for_gamma
