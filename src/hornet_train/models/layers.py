@@ -154,7 +154,7 @@ class PointwiseConv2d(nn.Conv2d, HasPlainPath):
 
 
 def computed_on_cpu(x: Tensor) -> bool:
-    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, seen by no export, trace or transform.
+    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, not seen by export, trace or func.
 
     Forward-mode derivatives and torch.func know nothing of our operators, and go through torch's.
     """

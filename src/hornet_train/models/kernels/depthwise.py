@@ -5,7 +5,7 @@
 
 Both are differentiable through one another, as often as wanted: the gradient for x is the convolution of the
 gradient with the turned kernel. They work under autocast, torch.compile, DDP and activation checkpointing;
-forward-mode derivatives and torch.func.vmap they do not have, which torch says, and the plain path does.
+forward-mode derivatives and torch.func they do not have; layers take the plain path there.
 
 Sums are in float32, whatever x is; x is channels_last, or any view of such whose channels lie side by side.
 """

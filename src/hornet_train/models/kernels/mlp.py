@@ -169,15 +169,8 @@ def _(
     _hidden_NM: Tensor,
     _gradient_BCHW: Tensor,
 ) -> list[Tensor]:
-    parameters = (
-        b1.new_empty(0, dtype=torch.float32) if gamma is None else gamma,
-        norm_weight,
-        norm_bias,
-        w1_MC,
-        b1,
-        w2_CM,
-        b2,
-    )
+    like_gamma = b1.new_empty(0, dtype=torch.float32) if gamma is None else gamma
+    parameters = (like_gamma, norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
     return [
         like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype),
         *(one.new_empty(one.shape) for one in parameters),
