@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +62,34 @@ def test_once_warm_nothing_is_left_to_compile() -> None:
     done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, check=True)
     loaded, after = map(int, done.stdout.split())
     assert loaded == after >= 13
+
+
+ABANDONED = """
+import os, signal, sys, time
+from torch.utils.data import DataLoader, Dataset
+from hornet_train.data.reader import set_up_worker
+
+class Endless(Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, index):
+        if index >= 2: time.sleep(1000)
+        return os.getpid()
+
+if __name__ == "__main__":
+    batches = iter(DataLoader(Endless(), batch_size=None, num_workers=2, worker_init_fn=set_up_worker))
+    workers = [int(next(batches)), int(next(batches))]
+    if sys.argv[1] == "signalled" and os.fork() == 0:  # a stranger, as a launcher is
+        [os.kill(worker, number) for worker in workers for number in (signal.SIGTERM, signal.SIGINT)]
+        os._exit(0)
+    time.sleep(0.5)
+    states = [open(f"/proc/{worker}/stat").read().split(") ")[1][0] for worker in workers]
+    print(*states, flush=True)
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize("how", ["left", "signalled"])
+def test_readers_outlive_a_group_s_signal_and_end_with_their_parent(how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", ABANDONED, how], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3, done.stderr
+    assert set(done.stdout.split()) <= {"S", "R"}, done.stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -122,11 +124,18 @@ def grouped(decoded: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
 def set_up_worker(_worker: int = 0) -> None:
     """What a reading process does first."""
     torch.set_num_threads(1)
-    # what asks a run to stop goes to its whole group, but the process that trains wants data until it has;
-    # a second SIGTERM is meant for this one
+    # what asks a run to stop goes to its whole group, but the process that trains wants data until it has
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _frame: signal.signal(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()  # what the parent made is not looked through again, nor copied page by page for it
     # the memory of decoded images is kept for the next ones, which saves a quarter of their decoding
     keep_little_memory(_KEPT_BYTES)
+
+
+def _end_with_parent() -> None:
+    """A SIGTERM ends this process where its parent sent it, as multiprocessing does to workers that are left."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
