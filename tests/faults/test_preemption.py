@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import BIN, TINY, events, resolve, run, torchrun
+from helpers import BIN, TINY, events, run, torchrun
+from processes import final, ranks_of, started, told, wait_until
 
-from hornet_train.engine.checkpoint import pointed, read_checkpoint
+from hornet_train.engine.checkpoint import pointed
 
 LONG = [
     *TINY,
@@ -25,36 +25,6 @@ LONG = [
 ]
 PREEMPTED = 75
 pytestmark = pytest.mark.faults
-
-
-def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    name = pointed(folder / "checkpoints", "last")
-    assert name is not None
-    return read_checkpoint(folder / "checkpoints" / name).tensors
-
-
-def started(*command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        resolve(command),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 180
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.005)
-
-
-def told(folder: Path, count: int) -> Callable[[], bool]:
-    metrics = folder / "metrics.jsonl"
-    return lambda: metrics.exists() and metrics.read_bytes().count(b'"train"') >= count
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +69,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
     command = ("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *LONG)
     process = started(*command, f"run_dir={folder}")
     wait_until(process, told(folder, 10))
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    ranks = {}
-    for child in map(int, children.stdout.split()):
-        names = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        ranks.update({name: child for name in names if name.startswith(b"RANK=")})
-    os.kill(ranks[b"RANK=1"], signal.SIGTERM)
+    os.kill(ranks_of(process)[1], signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert err.count("saved; the same command") == 1  # rank 0 speaks

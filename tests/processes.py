@@ -1,0 +1,59 @@
+"""Real runs as processes to be stopped, killed and starved, and what they leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from helpers import resolve
+
+from hornet_train.engine.checkpoint import pointed, read_checkpoint
+
+
+def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """All tensors of a run folder's last checkpoint."""
+    name = pointed(folder / "checkpoints", "last")
+    assert name is not None
+    return read_checkpoint(folder / "checkpoints" / name).tensors
+
+
+def started(*command: str) -> subprocess.Popen[str]:
+    """A command in a process group of its own."""
+    return subprocess.Popen(
+        resolve(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    """Until something is seen of a process, which must live until then."""
+    end = time.monotonic() + 180
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+def told(folder: Path, count: int) -> Callable[[], bool]:
+    """Whether a run has written `count` of its `train` events."""
+    metrics = folder / "metrics.jsonl"
+    return lambda: metrics.exists() and metrics.read_bytes().count(b'"train"') >= count
+
+
+def ranks_of(process: subprocess.Popen[str]) -> dict[int, int]:
+    """Rank -> process id of what a torchrun has started."""
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    ranks = {}
+    for child in map(int, children.stdout.split()):
+        for name in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            if name.startswith(b"RANK="):
+                ranks[int(name[5:])] = child
+    return ranks
