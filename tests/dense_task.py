@@ -93,9 +93,10 @@ def dense_trainer(
     total_steps: int = 12,
     checkpoint_every: int = 5,
     world: World = CPU,
+    task: PerPixel | None = None,
 ) -> Trainer:
     """A run of 22 images in global batches of 8: two whole steps and one of 6 an epoch."""
-    task = PerPixel(drop_path)
+    task = task or PerPixel(drop_path)
     torch.manual_seed(0)
     model = task.build_model()
     state = TrainState(
@@ -106,6 +107,7 @@ def dense_trainer(
         scaler=loss_scaler("fp32", world.device),
         average=AveragedModel(model, decay=0.9),
     )
+    begun = {name: value.clone() for name, value in model.state_dict().items()}
     plan = EpochPlan(22, 8, micro_batch_size, world.rank, world.size, seed=5, drop_last=False)
     store = CheckpointStore(folder / "checkpoints", keep=2)
     newest, _ = store.newest()
@@ -133,5 +135,6 @@ def dense_trainer(
         ),
         store=store,
         world=world,
+        initial=lambda: begun,
         sinks=[JsonlSink(folder / "metrics.jsonl")],
     )

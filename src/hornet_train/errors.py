@@ -48,6 +48,10 @@ class CheckpointError(UserError):
     """A checkpoint that is damaged, missing, or made for something else."""
 
 
+class DivergenceError(UserError):
+    """A training whose loss or gradient is not finite, or whose loss jumps, again and again."""
+
+
 class ConfigError(UserError):
     """One or more faults of a config, all told at once.
 

@@ -147,6 +147,7 @@ def _trainer(
     mixer = Mixer(_CLASSES, mixup=0.0, cutmix=0.0, prob=0.0, switch_prob=0.0, smoothing=0.0)
     task = Classification(ModelSpec(name, _CLASSES), Normalize(), mixer, erasing=False)
     model = task.build_model().to(world.device)
+    begun = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = adamw(
         parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
     )
@@ -188,6 +189,7 @@ def _trainer(
             precision=precision,
             clip_grad=None,
         ),
+        initial=lambda: begun,
         store=CheckpointStore(folder, keep=1),
         world=world,
     )

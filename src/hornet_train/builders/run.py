@@ -26,7 +26,9 @@ from hornet_train.data.sampler import Plan
 from hornet_train.data.streaming import StreamPlan
 from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoint
 from hornet_train.engine.distributed import World
+from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.recovery import Initial
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
@@ -87,6 +89,7 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
         settings=parts.settings,
         store=store,
         world=world,
+        initial=parts.initial,
         monitor=monitor,
     )
     notes = [*(f"passed over: {reason}" for reason in passed_over), *parts.notes]
@@ -105,6 +108,7 @@ class _Parts:
     schedule: schedules.Schedule
     train_data: TrainData
     state: TrainState
+    initial: Initial
     notes: list[str]
 
 
@@ -128,14 +132,19 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         steps_per_epoch=plan.steps_per_epoch, total_steps=settings.total_steps
     )
     transform = train_transform(config.data, config.augment, grow / plan.steps_per_epoch)
-    torch.manual_seed(config.seed)
-    model = task.build_model().to(world.device)
+
+    def begun() -> tuple[nn.Module, list[str]]:
+        torch.manual_seed(config.seed)
+        model = task.build_model().to(world.device)
+        if config.init_from is None or place is not None:
+            return model, []
+        return model, start_from(model, config.init_from, config.init_map)
+
+    model, loaded = begun()
     measured(model, config.model.name, config.data.image_size)
     if transform.growth is not None:
         measured(model, config.model.name, transform.growth(0), "augment.start_size")
-    notes = filter_notes(model, config.data.image_size)
-    if config.init_from is not None and place is None:
-        notes += start_from(model, config.init_from, config.init_map)
+    notes = [*filter_notes(model, config.data.image_size), *loaded]
     state = TrainState(
         model=model,
         optimizer=_optimizer(model, config),
@@ -148,7 +157,8 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         notes += _take_over(state, read_checkpoint(place), sources, forced=config.resume == "force")
         if config.init_from is not None:
             notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
-    return _Parts(sources, task, plan, settings, schedule, opening(transform), state, notes)
+    initial = lambda: begun()[0].state_dict()  # noqa: E731
+    return _Parts(sources, task, plan, settings, schedule, opening(transform), state, initial, notes)
 
 
 def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:
@@ -202,6 +212,7 @@ def _resolve(config: Config, plan: Plan, micro: int) -> tuple[Settings, schedule
             ("log.every", config.log.every),
             ("eval.every", config.eval.every),
             ("checkpoint.every", config.checkpoint.every),
+            ("guard.window", config.guard.window),
         )
         if steps(length) < 1
     ]
@@ -234,6 +245,14 @@ def _resolve(config: Config, plan: Plan, micro: int) -> tuple[Settings, schedule
         precision=config.precision,
         clip_grad=config.optim.clip_grad,
         max_bad=config.data.max_bad,
+        guard=GuardSettings(
+            max_skips=config.guard.max_skips,
+            spike=config.guard.spike,
+            window=steps(config.guard.window),
+            backoff=config.guard.backoff,
+            max_rollbacks=config.guard.max_rollbacks,
+            dump=config.guard.dump,
+        ),
     )
     return settings, schedule
 

@@ -160,6 +160,18 @@ class Checkpoint:
 
 
 @group
+class Guard:
+    """Steps whose loss or gradient is not finite change nothing; here is what else they lead to."""
+
+    max_skips: Count | None  # such steps in a row, after which the run goes back; null: never
+    spike: Annotated[float, Field(gt=1, strict=True)] | None  # times the mean loss, which also send it back
+    window: Length  # up to the failure, at most: what is left out afterwards
+    backoff: Share | None  # the learning rate's factor from then on; null: 1
+    max_rollbacks: Annotated[int, Field(ge=0, strict=True)]  # after which the next failure ends the run
+    dump: bool  # keep the micro-batches of such steps, for hornet-train replay=
+
+
+@group
 class Eval:
     every: Length
     batch_size: Count | None  # images a rank forwards at once; null: as in training
@@ -191,6 +203,7 @@ class Config:
     task: Classification
     recipe: Recipe
     checkpoint: Checkpoint
+    guard: Guard
     eval: Eval
 
 

@@ -35,6 +35,7 @@ NEUTRAL = (
     "dist",
     "log",
     "checkpoint",
+    "guard",
     "eval",
     "recipe",
     "model.grad_checkpointing",

@@ -58,10 +58,12 @@ class BadSample:
 
 
 Item = tuple[dict[str, Any] | SampleError, list[BadSample]]
+_Read = tuple[Address, tuple[int, Tensor, Any] | SampleError, list[BadSample]]  # with the number of the image
 
 
 class SampleReader(Dataset[Item]):
-    """Samples by their addresses, and beside each those that could not be read for it.
+    """Samples by their addresses, each with the `index` of the image that it is of, and beside it those that
+    could not be read for it.
 
     Errors are handed over as values: raised in a worker, one would arrive wrapped in a traceback.
     """
@@ -74,16 +76,19 @@ class SampleReader(Dataset[Item]):
         items: list[Item] = []
         for group in grouped(map(self._read, addresses), _size):
             for address, found, bad in group:
-                whole = found if isinstance(found, SampleError) else self.samples.make(address, *found)
-                items.append((whole, bad))
+                if isinstance(found, SampleError):
+                    items.append((found, bad))
+                    continue
+                image, pixels, target = found
+                items.append(({**self.samples.make(address, pixels, target), "index": image}, bad))
         return items
 
-    def _read(self, address: Address) -> tuple[Address, tuple[Tensor, Any] | SampleError, list[BadSample]]:
+    def _read(self, address: Address) -> _Read:
         bad: list[BadSample] = []
         first: SampleError | None = None
         for image in (address.index, *address.spares):
             try:
-                return address, self.samples.read(image), bad
+                return address, (image, *self.samples.read(image)), bad
             except SampleError as error:
                 first = first or error
                 bad.append(BadSample(image, error.where, error.reason))
@@ -91,8 +96,8 @@ class SampleReader(Dataset[Item]):
         return address, first, bad
 
 
-def _size(read: tuple[Address, tuple[Tensor, Any] | SampleError, list[BadSample]]) -> int:
-    return 0 if isinstance(read[1], SampleError) else read[1][0].nbytes
+def _size(read: _Read) -> int:
+    return 0 if isinstance(read[1], SampleError) else read[1][1].nbytes
 
 
 def grouped(decoded: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
@@ -135,7 +140,7 @@ def set_up_worker(_worker: int = 0) -> None:
 
 
 def _end_with_parent() -> None:
-    """A SIGTERM ends this process where its parent sent it, as multiprocessing does to workers that are left."""
+    """A SIGTERM ends this process where its parent sent it, as multiprocessing does to workers left over."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)

@@ -192,14 +192,14 @@ class _TrainStream(_Stream):
         bad: list[BadSample] = []
         spares = spares_of(np.arange(len(items)), spare_rng(plan.seed, step, plan.rank, micro))
 
-        def decoded() -> Iterator[tuple[int, int, Tensor]]:
-            """Index in the data set, label, image."""
+        def decoded() -> Iterator[tuple[int, int, int, Tensor]]:
+            """Index in the data set of the sample, of the image for it, label, image."""
             for place, ((index, _), others) in enumerate(zip(items, spares, strict=True)):
                 first: SampleError | None = None
                 for candidate in (place, *others):
                     image, encoded = items[candidate]
                     try:
-                        yield index, encoded.label, decode(encoded.data, encoded.where)
+                        yield index, image, encoded.label, decode(encoded.data, encoded.where)
                         break
                     except SampleError as error:
                         first = first or error
@@ -209,10 +209,10 @@ class _TrainStream(_Stream):
                     raise first
 
         samples: list[Sample] = []
-        for group in grouped(decoded(), _bytes):
-            for index, label, image in group:
-                pixels, erase = self.transform(image, sample_rng(plan.seed, epoch, index), epoch)
-                samples.append({"image": pixels, "label": label, "erase": erase})
+        for group in grouped(decoded(), lambda one: one[3].nbytes):
+            for index, found, label, whole in group:
+                pixels, erase = self.transform(whole, sample_rng(plan.seed, epoch, index), epoch)
+                samples.append({"image": pixels, "label": label, "erase": erase, "index": found})
         return Loaded(stacked(samples), bad)
 
 

@@ -16,7 +16,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,31 @@ class CheckpointStore:
                 shutil.rmtree(path)
             except OSError as error:  # somebody on a network file system reads it: the next time will do
                 _log.warning("%s cannot be removed yet (%s)", path, error.strerror)
+
+    def before(self, step: int, avoid: Collection[int] = ()) -> Path | None:
+        """The newest step folder up to `step` whose sums match, if possible none of the steps `avoid`."""
+        able = [path for path in reversed(self.steps()) if step_of(path) <= step]
+        for path in sorted(able, key=lambda path: step_of(path) in avoid):  # stable: the newest first
+            try:
+                return read_checkpoint(path).folder
+            except CheckpointError as error:
+                _log.warning("passed over: %s", error)
+        return None
+
+    def drop_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps: the run goes on from `step` in another way."""
+        left = {path.name for path in self.steps() if step_of(path) <= step}
+        if pointed(self.folder, "best") not in left:
+            (self.folder / "best").unlink(missing_ok=True)
+        if left:
+            self.point(last=max(left, key=lambda name: step_of(Path(name))), best=None)
+        else:
+            (self.folder / "last").unlink(missing_ok=True)
+        for path in self.steps():
+            if path.name not in left:
+                path.rename(self.folder / f".{path.name}.old")
+        if self.folder.is_dir():
+            self.clean()
 
     def newest(self) -> tuple[Path | None, list[str]]:
         """The newest step folder whose sums match, and why each newer one was passed over.

@@ -28,9 +28,36 @@ class Best:
 
 
 @dataclass
+class Record:
+    """What is remembered of steps that went wrong.
+
+    Attributes:
+        streak: steps up to the present one that were skipped in a row.
+        mean: of the loss over the latest good steps; seen: how many there were.
+        rollbacks: how often the run went back.
+        targets: the steps it went back to.
+        left_out: steps [first, last) that are not made, in rising order.
+        rate: what the schedule's learning rate is multiplied by.
+    """
+
+    streak: int = 0
+    mean: float = 0.0
+    seen: int = 0
+    rollbacks: int = 0
+    targets: list[int] = field(default_factory=list)
+    left_out: list[tuple[int, int]] = field(default_factory=list)
+    rate: float = 1.0
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> Record:
+        """From what `asdict` gave, by way of JSON."""
+        return cls(**{**saved, "left_out": [(first, last) for first, last in saved["left_out"]]})
+
+
+@dataclass
 class TrainState:
     """Weights, optimizer moments, averaged weights, the step, the newest evaluation's step, the best result,
-    and which training samples were found to be damaged.
+    which training samples were found to be damaged, and which steps went wrong.
 
     There is no generator state and no position of a loader: both are functions of the step.
     """
@@ -43,6 +70,7 @@ class TrainState:
     evaluated: int = 0
     best: Best | None = None
     bad_samples: set[int] = field(default_factory=set)
+    record: Record = field(default_factory=Record)
 
     def tensors(self) -> TensorGroups:
         """`model`, `ema` (with averaging) and `optimizer`, whose tensors are called `<parameter>/<slot>`."""
@@ -63,6 +91,7 @@ class TrainState:
             "best": asdict(self.best) if self.best else None,
             "loss_scaler": self.scaler.state_dict(),
             "bad_samples": sorted(self.bad_samples),
+            "record": asdict(self.record),
         }
 
     def restore(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
@@ -84,7 +113,18 @@ class TrainState:
         self.best = Best(**numbers["best"]) if numbers["best"] else None
         self.bad_samples = set(
             numbers.get("bad_samples", ())
-        )  # absent from checkpoints of before there was any
+        )  # absent from checkpoints of before there was any, as is the record
+        self.record = Record.of(numbers["record"]) if "record" in numbers else Record()
+
+    def begin(self, tensors: Mapping[str, Tensor], scaler: GradScaler) -> None:
+        """Go back to the start of a run, with its initial weights and a loss scaler as new."""
+        load_strictly(self.model, tensors, what="model")
+        if self.average is not None:
+            load_strictly(self.average.module, tensors, what="ema")
+        self.optimizer.state.clear()
+        self.scaler = scaler
+        self.step = self.evaluated = 0
+        self.best, self.record = None, Record()
 
     def _restore_optimizer(self, saved: Mapping[str, Tensor]) -> None:
         parameters = dict(self.model.named_parameters())

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
+from torch.optim import Optimizer
 
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.collate import Batch
@@ -25,13 +26,19 @@ class StepResult:
     """Left on the device.
 
     Attributes:
-        loss_sum: this rank's sum of the loss over its images, 0-d.
+        loss: sum of the loss over the step's images, of all ranks, 0-d.
+        micro_losses: the mean loss of each of this rank's micro-batches, (micro-batches,).
         grad_norm: the global gradient norm before clipping, 0-d.
-        skipped: 1 where fp16 overflowed, the loss scale was halved and the weights kept, else 0; 0-d.
+        norms: that of each parameter's gradient, (parameters,).
+        names: of these parameters.
+        skipped: 1 where the loss or the gradient was no number and nothing was changed, else 0; 0-d.
     """
 
-    loss_sum: Tensor
+    loss: Tensor
+    micro_losses: Tensor
     grad_norm: Tensor
+    norms: Tensor
+    names: tuple[str, ...]
     skipped: Tensor
 
 
@@ -51,6 +58,9 @@ def train_step(
 ) -> StepResult:
     """Forward and backward of this rank's micro-batches, then one clipped update of weights and average.
 
+    A step whose loss or gradient is no number on any rank changes nothing on all of them: not weights, nor
+    moments, nor average, nor running statistics. Only the schedule goes on.
+
     Args:
         state: what is updated.
         network: the state's model as it is trained: under DDP, compiled.
@@ -59,11 +69,11 @@ def train_step(
         step_size: images of the step over all ranks. A micro-batch's mean loss has weight size / step_size,
             so the gradient is that of the mean over the step however it was cut up, also in the shorter
             last step of an epoch.
-        precision: with fp16 a step whose gradient overflows changes no weight; the schedule goes on.
         clip_grad: the greatest norm of the whole gradient; None does not clip.
     """
     set_learning_rate(state.optimizer, learning_rate)
-    loss_sum = torch.zeros((), device=world.device)
+    losses: list[Tensor] = []
+    statistics = [buffer.clone() for buffer in state.model.buffers()]
     for micro, (size, batch) in enumerate(zip(sizes, micro_batches, strict=True)):
         torch.manual_seed(device_seed(seed, state.step, world.rank, micro))
         rng = batch_rng(seed, state.step, world.rank, micro)
@@ -72,20 +82,43 @@ def train_step(
                 loss = task.loss(network, batch, rng)
             weighted = loss * (size / step_size * world.size)  # DDP takes the mean over the ranks
             state.scaler.scale(weighted).backward()
-        loss_sum += loss.detach() * size
+        losses.append(loss.detach().float())
+    loss_sum = torch.stack([loss * size for loss, size in zip(losses, sizes, strict=True)]).sum()
+    world.all_reduce(loss_sum)
     state.scaler.unscale_(state.optimizer)
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None]
-    grad_norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    named = [
+        (name, parameter)
+        for group in state.optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        if parameter.grad is not None
+    ]
+    norms = torch.stack(torch._foreach_norm([parameter.grad for _, parameter in named]))
+    grad_norm = norms.norm()
     if clip_grad is not None:
-        clip_grads_with_norm_(parameters, clip_grad, grad_norm)
-    state.scaler.step(state.optimizer)
+        clip_grads_with_norm_([parameter for _, parameter in named], clip_grad, grad_norm)
+    skipped = (~(loss_sum.isfinite() & grad_norm.isfinite())).float()
+    _step_unless(skipped, state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
+    for buffer, before in zip(state.model.buffers(), statistics, strict=True):
+        buffer.copy_(torch.where(skipped.bool(), before, buffer))
     if state.average is not None:
-        state.average.update(state.step)
+        state.average.update(state.step, unless=skipped)
     state.step += 1
-    skipped = (~grad_norm.isfinite()).float() if precision == "fp16" else torch.zeros_like(grad_norm)
-    return StepResult(loss_sum, grad_norm, skipped)
+    names = tuple(name for name, _ in named)
+    return StepResult(loss_sum, torch.stack(losses), grad_norm, norms, names, skipped)
+
+
+def _step_unless(skipped: Tensor, optimizer: Optimizer) -> None:
+    """The optimizer's step where `skipped` is 0. A fused one looks by itself, for others the host waits."""
+    if optimizer.param_groups[0].get("fused"):
+        optimizer.found_inf = skipped  # type: ignore[attr-defined]  # as torch's GradScaler tells it
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+    elif not skipped:
+        optimizer.step()
 
 
 def _synchronising(network: nn.Module, *, last: bool) -> AbstractContextManager[object]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,20 +13,21 @@ from torch import nn
 
 from hornet_train.data.collate import Batch
 from hornet_train.data.loader import EvalData, Loaded, TrainData
-from hornet_train.data.reader import BadSample
 from hornet_train.data.sampler import Plan
 from hornet_train.engine.background import BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
+from hornet_train.engine.guard import Guard, GuardSettings
 from hornet_train.engine.precision import PrecisionName
 from hornet_train.engine.preemption import Preempted, Stop
+from hornet_train.engine.recovery import Initial, Recovery
 from hornet_train.engine.state import Best, TrainState
-from hornet_train.engine.step import StepResult, train_step
+from hornet_train.engine.step import train_step
 from hornet_train.engine.task import Monitor, Task
+from hornet_train.engine.window import Window
 from hornet_train.errors import DataError
 from hornet_train.optim.schedules import Schedule
-from hornet_train.track.metrics import Speedometer, Sums
 from hornet_train.track.sinks import Sink
 
 
@@ -44,33 +44,7 @@ class Settings:
     precision: PrecisionName
     clip_grad: float | None
     max_bad: float = 0.001  # greatest share of the training samples that may be damaged
-
-
-class _Window:
-    """What the next `train` event tells: sums and speed since the one before."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = Sums(device=device)
-        self.speed = Speedometer()
-        self.grad_norm = torch.zeros((), device=device)  # of the newest step
-        self.bad: list[BadSample] = []  # that this rank has met
-
-    def timed(self, batches: Iterator[Loaded]) -> Iterator[Batch]:
-        """The batches, the time that the loop waited for them and what could not be read taken down."""
-        while True:
-            begin = time.perf_counter()
-            loaded = next(batches, None)
-            self.speed.add_wait(time.perf_counter() - begin)
-            if loaded is None:
-                return
-            self.bad += loaded.bad
-            yield loaded.batch
-
-    def add(self, result: StepResult, *, mine: int, images: int) -> None:
-        """Count a step: `mine` images of this rank, `images` over all of them."""
-        self.sums.add(loss=result.loss_sum, images=mine, skipped=result.skipped)
-        self.grad_norm = result.grad_norm
-        self.speed.add_images(images)
+    guard: GuardSettings = field(default_factory=GuardSettings)
 
 
 @dataclass
@@ -82,6 +56,7 @@ class Trainer:
         train_data, eval_data: the latter None for none.
         schedule: the learning rate of a step.
         store: where checkpoints go; used on rank 0.
+        initial: makes the model's initial weights again.
         monitor: adds to `train` events the greatest over all ranks of what it watches; None for none.
         sinks: where events go; empty on other ranks.
         advance: told each step that is done.
@@ -98,13 +73,23 @@ class Trainer:
     settings: Settings
     store: CheckpointStore
     world: World
+    initial: Initial
     monitor: Monitor | None = None
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     stop: Stop = field(default_factory=Stop)
-    window: _Window = field(init=False)
+    window: Window = field(init=False)
     saver: BackgroundSaver = field(init=False)
     saved: int = field(init=False, default=-1)  # the step of the newest checkpoint
+    guard: Guard = field(init=False)
+    recovery: Recovery = field(init=False)
+
+    def __post_init__(self) -> None:
+        state, how = self.state, self.settings
+        self.guard = Guard(how.guard, state.record, self.world.device, scaled=how.precision == "fp16")
+        self.recovery = Recovery(
+            state, self.guard, self.store, self.world, how.seed, how.precision, self.initial
+        )
 
     def fit(self) -> Best | None:
         """Train from the state's step to the last one; returns the best evaluation.
@@ -112,6 +97,7 @@ class Trainer:
         Raises:
             Preempted: it was asked to stop, and has saved.
             DataError: an evaluation sample cannot be read, or too many training samples.
+            DivergenceError: loss or gradient are not finite, and going back did not help.
             CheckpointError: a checkpoint cannot be written.
         """
         with self.stop.training(), BackgroundSaver(self.store) as self.saver:
@@ -121,36 +107,41 @@ class Trainer:
 
     def _train(self) -> None:
         settings, state = self.settings, self.state
-        batches = self.train_data.batches(state.step, settings.total_steps)
-        self.window = _Window(self.world.device)
+        batches = self._batches()
+        self.window = Window(self.world.device)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
             self.save()
-        first = state.step
-        while state.step < settings.total_steps:
-            step = state.step
+        first = self._next_step()
+        while (step := self._next_step()) < settings.total_steps:
+            seen: list[Batch] = []
             sizes = self.plan.micro_sizes(step)
             result = train_step(
                 state,
                 self.network,
                 self.task,
-                self.window.timed(islice(batches, len(sizes))),
+                self.window.timed(islice(batches, len(sizes)), seen),
                 sizes,
                 step_size=self.plan.step_size(step),
-                learning_rate=self.schedule(step),
+                learning_rate=self._rate(step),
                 seed=settings.seed,
                 precision=settings.precision,
                 clip_grad=settings.clip_grad,
                 world=self.world,
             )
-            self.window.add(result, mine=sum(sizes), images=self.plan.step_size(step))
+            self.window.add(result, self.plan.step_size(step))
+            self.guard.add(step, self.plan.step_size(step), sizes, result, seen)
             self.advance(state.step)
             if step == first and self.world.is_main:
                 self.saver.prepare(state.tensors())  # the optimizer has its moments now
+            due = any(map(self._due, (settings.log_every, settings.checkpoint_every, settings.eval_every)))
+            if self._went_back(wait=due):
+                batches = self._batches()
+                continue
             if self._due(settings.log_every):
                 self._log(step)
                 self._check_bad_samples()
-                self.window = _Window(self.world.device)
+                self.window = Window(self.world.device)
             if self._due(settings.checkpoint_every):
                 self._check_bad_samples()
                 self.save()  # before an evaluation, which takes long and may meet a damaged image
@@ -158,6 +149,48 @@ class Trainer:
                 self.save()
             if state.step < settings.total_steps:
                 self._leave_if_due()
+
+    def _next_step(self) -> int:
+        """The step to make, past those that are left out."""
+        for first, last in self.state.record.left_out:
+            if first <= self.state.step < last:
+                self.state.step = min(last, self.settings.total_steps)
+        return self.state.step
+
+    def _batches(self) -> Iterator[Loaded]:
+        """The micro-batches of the steps to make from here on."""
+        first = self.state.step
+        for out, end in [*self.state.record.left_out, (self.settings.total_steps,) * 2]:
+            if first < out:
+                yield from self.train_data.batches(first, out)
+            first = max(first, end)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return self.schedule(step) * self.state.record.rate
+
+    def _went_back(self, *, wait: bool) -> bool:
+        """Look at the steps that were made; whether the run stands at an earlier one now.
+
+        Args:
+            wait: also look at those that a GPU may not have finished.
+
+        Raises:
+            DivergenceError: it went back too often already.
+        """
+        for fault in self.guard.faults(wait=wait):
+            told = self.recovery.told(fault)
+            if fault.skipped:
+                self._tell_of(fault.passed.step + 1, "skipped_step", told)
+            if fault is self.guard.failed:
+                with self._clock_stopped():
+                    self.world.on_main(self.saver.wait)
+                    told = self.recovery.go_back(fault, told)
+                self.window, self.saved = Window(self.world.device), self.state.step
+                self.network.train()
+                self.tell("rollback", **told)
+                return True
+        return False
 
     def _leave_if_due(self) -> None:
         """Save and end where any rank was asked to.
@@ -170,6 +203,7 @@ class Trainer:
         if reason is None:
             return
         self._check_bad_samples()
+        self._went_back(wait=True)
         if self.saved != self.state.step:
             self.save()
         self.world.on_main(self.saver.wait)  # a rank that ends would have the others killed
@@ -189,7 +223,6 @@ class Trainer:
         """Tell the window's mean loss over all ranks; the host waits here, for evaluations and saves."""
         window, world = self.window, self.world
         window.sums.add(grad_norm=window.grad_norm)
-        window.sums.reduce(world.all_reduce)
         totals = window.sums.read()
         speed = window.speed.read()
         watched: dict[str, float] = {}
@@ -199,16 +232,13 @@ class Trainer:
             watched = dict(zip(self.monitor.names, greatest.tolist(), strict=True))
         self.tell(
             "train",
-            loss=totals["loss"] / totals["images"],
-            lr=self.schedule(step),
-            grad_norm=totals["grad_norm"] / world.size,  # the same on every rank
+            loss=totals["loss"] / totals["images"] if totals["images"] else float("nan"),
+            lr=self._rate(step),
+            grad_norm=totals["grad_norm"],
             images_per_second=speed.images_per_second,
             data_wait=speed.data_wait,
             **watched,
         )
-        if skipped := round(totals["skipped"] / world.size):
-            scale = self.state.scaler.get_scale()
-            self.tell("skipped_step", count=skipped, reason="fp16 overflow", loss_scale=scale)
 
     def _check_bad_samples(self) -> None:
         """Tell each damaged training sample the first time that any rank meets it.
@@ -282,6 +312,9 @@ class Trainer:
 
     def tell(self, event: str, **values: Any) -> None:
         """Write an event of the present step to every sink."""
-        epoch = round(self.state.step / self.plan.steps_per_epoch, 4)
+        self._tell_of(self.state.step, event, values)
+
+    def _tell_of(self, step: int, event: str, values: Mapping[str, Any]) -> None:
+        epoch = round(step / self.plan.steps_per_epoch, 4)
         for sink in self.sinks:
-            sink.write({"event": event, "step": self.state.step, "epoch": epoch, **values})
+            sink.write({"event": event, "step": step, "epoch": epoch, **values})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class AveragedModel:
@@ -39,8 +39,21 @@ class AveragedModel:
         return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
+    def update(self, step: int, *, unless: Tensor | None = None) -> None:
+        """Follow the weights of the end of step `step`; a CPU waits for nothing, and a GPU does not.
+
+        Args:
+            unless: 0-d, float; where it is 1, nothing is changed.
+        """
         averages, weights = ([pair[i] for pair in self._averaged] for i in (0, 1))
-        torch._foreach_lerp_(averages, weights, 1.0 - self.decay_at(step))
-        for copy, value in self._copied:
+        share = 1.0 - self.decay_at(step)
+        if unless is None or unless.device.type == "cpu":
+            if unless is not None and unless:
+                return
+            torch._foreach_lerp_(averages, weights, share)
+        else:
+            changes = torch._foreach_sub(weights, averages)
+            torch._foreach_mul_(changes, share * (1.0 - unless))
+            torch._foreach_add_(averages, changes)
+        for copy, value in self._copied:  # a model's counters and tables, which a skipped step leaves alone
             copy.copy_(value)

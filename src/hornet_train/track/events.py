@@ -58,10 +58,25 @@ def best_result(events: Iterable[Mapping[str, Any]], metric: str | None = None) 
 
 
 def strict(event: Mapping[str, Any]) -> Event:
-    """What strict JSON can say: a NaN or infinity becomes null, and is told under "nonfinite"."""
-    nonfinite = {k: str(v) for k, v in event.items() if isinstance(v, float) and not math.isfinite(v)}
-    told = {"nonfinite": nonfinite} if nonfinite else {}
-    return {**event, **dict.fromkeys(nonfinite), **told}
+    """What strict JSON can say: a NaN or infinity becomes null, and is told under "nonfinite".
+
+    Of a mapping within an event (norms by stage) likewise, under `norms.head` and so on.
+    """
+    told: dict[str, str] = {}
+
+    def plain(values: Mapping[str, Any], prefix: str = "") -> Event:
+        result: Event = {}
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                value = plain(value, f"{prefix}{key}.")
+            elif isinstance(value, float) and not math.isfinite(value):
+                told[f"{prefix}{key}"] = str(value)
+                value = None
+            result[key] = value
+        return result
+
+    result = plain(event)
+    return {**result, "nonfinite": told} if told else result
 
 
 def scalars(event: Mapping[str, Any]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import IO, Any
 from hornet_train.track.events import eval_metrics, number
 
 _PERCENT = ("top1", "top5")
+_FEW = 8  # parts of a list that a line shows
 
 
 def duration(seconds: float | None) -> str:
@@ -68,10 +69,22 @@ def eval_line(event: Mapping[str, Any]) -> str:
 def other_line(event: Mapping[str, Any]) -> str:
     """One line about anything else: `resumed  step 1,234  epoch 10  key value ...`."""
     rest = [
-        f"{k} {short(v)}" for k, v in event.items() if k not in ("event", "step", "epoch") and v is not None
+        f"{key} {_brief(value)}"
+        for key, value in event.items()
+        if key not in ("event", "step", "epoch") and value is not None and value != []
     ]
     step = f"step {short(event['step'])}" if "step" in event else ""
     return "  ".join(p for p in (str(event.get("event", "event")), step, _epoch(event), *rest) if p)
+
+
+def _brief(value: Any) -> str:
+    """A value in a few words; of a long list the beginning."""
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{key} {short(part)}" for key, part in value.items()) + ")"
+    if isinstance(value, list | tuple):
+        more = f", ... {len(value):,} in all" if len(value) > _FEW else ""
+        return ", ".join(short(part) for part in value[:_FEW]) + more
+    return short(value)
 
 
 def panel_lines(rows: Mapping[str, str | Sequence[str]], title: str) -> list[str]:

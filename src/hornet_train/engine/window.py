@@ -1,0 +1,43 @@
+"""What happens between two `train` events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from hornet_train.data.collate import Batch
+from hornet_train.data.loader import Loaded
+from hornet_train.data.reader import BadSample
+from hornet_train.engine.step import StepResult
+from hornet_train.track.metrics import Speedometer, Sums
+
+
+class Window:
+    """What the next `train` event tells: sums and speed since the one before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = Sums(device=device)
+        self.speed = Speedometer()
+        self.grad_norm = torch.zeros((), device=device)  # of the newest step that was not skipped
+        self.bad: list[BadSample] = []  # that this rank has met
+
+    def timed(self, batches: Iterator[Loaded], seen: list[Batch]) -> Iterator[Batch]:
+        """The batches, also added to `seen`; the time that the loop waited and what is damaged taken down."""
+        while True:
+            begin = time.perf_counter()
+            loaded = next(batches, None)
+            self.speed.add_wait(time.perf_counter() - begin)
+            if loaded is None:
+                return
+            self.bad += loaded.bad
+            seen.append(loaded.batch)
+            yield loaded.batch
+
+    def add(self, result: StepResult, images: int) -> None:
+        """Count a step of so many images over all ranks; the loss of one that is skipped does not count."""
+        kept = 1.0 - result.skipped
+        self.sums.add(loss=torch.where(kept > 0, result.loss, 0.0), images=kept * images)
+        self.grad_norm = torch.where(kept > 0, result.grad_norm, self.grad_norm)
+        self.speed.add_images(images)

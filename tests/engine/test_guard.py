@@ -1,0 +1,257 @@
+"""Steps that go wrong: skipped as if they had not been, and runs that go back and are what they say they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dense_task import CPU, PerPixel, dense_trainer
+from torch import nn
+
+from hornet_train.engine.guard import Guard, GuardSettings, norm_by_stage, stage_of
+from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.state import Record
+from hornet_train.engine.step import StepResult
+from hornet_train.engine.trainer import Trainer
+from hornet_train.errors import DivergenceError
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Faulty(PerPixel):
+    """Multiplies the loss of some steps, each as often as it is made."""
+
+    def __init__(self, factors: dict[int, float], step: Callable[[], int]) -> None:
+        super().__init__(drop_path=0.2)
+        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "step", step)
+
+    def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
+        return super().loss(model, batch, rng) * self.factors.get(self.step(), 1.0)  # type: ignore[attr-defined]
+
+
+def faulty(trainer: Trainer, factors: dict[int, float], **guard: Any) -> Trainer:
+    trainer.task = Faulty(factors, lambda: trainer.state.step)
+    trainer.settings = type(trainer.settings)(
+        **{**vars(trainer.settings), "guard": GuardSettings(**{"max_skips": 3, **guard})}
+    )
+    trainer.__post_init__()
+    return trainer
+
+
+def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
+    groups = trainer.state.tensors()
+    return {f"{group}:{name}": t.clone() for group, named in groups.items() for name, t in named.items()}
+
+
+def told(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == kind]
+
+
+def without(folder: Path, *left_out: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """What a run ends in that never makes some steps."""
+    trainer = dense_trainer(folder)
+    trainer.state.record.left_out = list(left_out)
+    trainer.fit()
+    return tensors(trainer)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "foreach", "loop"])
+@pytest.mark.parametrize("factor", [NAN, INF, -INF])
+def test_a_skipped_step_is_as_if_it_had_not_been(tmp_path: Path, implementation: Any, factor: float) -> None:
+    ends = []
+    for name in ("skipped", "left out"):
+        trainer = dense_trainer(tmp_path / name)
+        groups = parameter_groups(trainer.state.model.named_parameters(), weight_decay=0.05)
+        trainer.state.optimizer = adamw(groups, betas=(0.9, 0.999), eps=1e-8, implementation=implementation)
+        if name == "skipped":
+            faulty(trainer, {0: factor, 6: factor})
+        else:
+            trainer.state.record.left_out = [(0, 1), (6, 7)]
+        trainer.fit()
+        ends.append(tensors(trainer))
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
+    one, other = told(tmp_path / "skipped", "skipped_step")
+    assert (one["step"], other["step"]) == (1, 7)
+    assert other["reason"] == "the loss is not finite"
+    assert other["loss"] is None
+    seen = [a.index for micro in trainer.plan.addresses(6) for a in micro]  # type: ignore[attr-defined]
+    assert other["samples"] == seen
+    assert set(other["norms"]) == {"0", "1.0", "3"}
+    losses = [event["loss"] for event in told(tmp_path / "skipped", "train")]
+    assert losses.count(None) == 2  # of windows of one step: nothing else was counted
+
+
+def test_of_many_micro_batches_the_bad_one_s_samples_are_told(tmp_path: Path) -> None:
+    trainer = faulty(dense_trainer(tmp_path / "run", micro_batch_size=2), {})
+    second = trainer.plan.addresses(4)[1]  # type: ignore[attr-defined]
+    original, micro = PerPixel.loss, iter([False, True, False, False])
+
+    class OneBad(PerPixel):
+        def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
+            bad = trainer.state.step == 4 and next(micro)
+            return original(self, model, batch, rng) * (NAN if bad else 1.0)
+
+    trainer.task = OneBad()
+    trainer.fit()
+    (event,) = told(tmp_path / "run", "skipped_step")
+    assert event["samples"] == [address.index for address in second]
+    assert event["ranks"] == [0]
+
+
+def test_running_statistics_do_not_keep_what_was_skipped(tmp_path: Path) -> None:
+    class Normed(PerPixel):
+        def build_model(self) -> nn.Module:
+            return nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
+
+        def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
+            poisoned = batch["image"] * (NAN if trainer.state.step == 3 else 1.0)
+            return super().loss(model, {**batch, "image": poisoned}, rng)
+
+    trainer = dense_trainer(tmp_path / "run", task=Normed(), total_steps=6)
+    trainer.fit()
+    assert len(told(tmp_path / "run", "skipped_step")) == 1
+    values = tensors(trainer)
+    assert values["model:1.num_batches_tracked"].item() > 0
+    assert all(value.isfinite().all() for value in values.values())
+
+
+def test_three_in_a_row_lead_back_and_are_left_out(tmp_path: Path) -> None:
+    """Checkpoints after 5, 6 (a new best) and 10 steps; the steps 7, 8, 9 fail, counted from 0."""
+    trainer = faulty(dense_trainer(tmp_path / "run"), dict.fromkeys((7, 8, 9), NAN))
+    trainer.fit()
+    torch.testing.assert_close(tensors(trainer), without(tmp_path / "whole", (6, 10)), rtol=0, atol=0)
+    (event,) = told(tmp_path / "run", "rollback")
+    assert (event["step"], event["failed_at"], event["left_out"]) == (6, 10, [7, 10])
+    assert [e["step"] for e in told(tmp_path / "run", "skipped_step")] == [8, 9, 10]
+
+
+def test_no_more_than_the_window_is_left_out(tmp_path: Path) -> None:
+    trainer = faulty(dense_trainer(tmp_path / "run"), dict.fromkeys((7, 8, 9), NAN), window=3)
+    trainer.fit()
+    torch.testing.assert_close(tensors(trainer), without(tmp_path / "whole", (7, 10)), rtol=0, atol=0)
+
+
+def test_before_the_first_checkpoint_it_is_the_beginning(tmp_path: Path) -> None:
+    trainer = faulty(dense_trainer(tmp_path / "run"), dict.fromkeys((1, 2, 3), NAN))
+    trainer.fit()
+    torch.testing.assert_close(tensors(trainer), without(tmp_path / "whole", (0, 4)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("killed_at", [6, 9, 11])
+def test_a_run_that_goes_back_can_be_killed_anywhere(tmp_path: Path, killed_at: int) -> None:
+    """Before the failure, within it, and after it, where the checkpoint of step 10 stands (saved in a streak)."""
+    faults = dict.fromkeys((7, 8, 9), NAN)
+    undisturbed = faulty(dense_trainer(tmp_path / "whole"), faults)
+    undisturbed.fit()
+    killed = faulty(dense_trainer(tmp_path / "run"), faults)
+
+    def advance(step: int) -> None:
+        if step == killed_at:
+            raise KeyboardInterrupt
+
+    killed.advance = advance
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit()
+    resumed = faulty(dense_trainer(tmp_path / "run"), faults)
+    assert resumed.state.step > 0
+    resumed.fit()
+    torch.testing.assert_close(tensors(resumed), tensors(undisturbed), rtol=0, atol=0)
+    assert resumed.state.record == undisturbed.state.record
+
+
+def test_a_spike_leads_back(tmp_path: Path) -> None:
+    trainer = faulty(dense_trainer(tmp_path / "run", total_steps=40), {32: 100.0}, spike=5.0, backoff=0.5)
+    trainer.fit()
+    (event,) = told(tmp_path / "run", "rollback")
+    assert (event["step"], event["failed_at"], event["left_out"]) == (30, 33, [31, 33])
+    assert "over 5 times its mean" in event["reason"]
+    assert not told(tmp_path / "run", "skipped_step")
+    after = [e for e in told(tmp_path / "run", "train") if e["step"] > 33]
+    assert after[0]["lr"] == pytest.approx(0.5 * trainer.schedule(33))
+
+
+def test_what_does_not_get_better_goes_further_back_and_ends_with_a_diagnosis(tmp_path: Path) -> None:
+    faults = dict.fromkeys(range(12, 40), NAN)
+    trainer = faulty(dense_trainer(tmp_path / "run", total_steps=40), faults, max_rollbacks=2)
+    with pytest.raises(DivergenceError) as stopped:
+        trainer.fit()
+    first, second = told(tmp_path / "run", "rollback")
+    assert (first["step"], second["step"]) == (12, 10)
+    message = str(stopped.value)
+    for part in (
+        "the loss is not finite in steps ",
+        "going back to step 12, 10",
+        "stage",
+        "optim.lr",
+        "0 nan",
+    ):
+        assert part in message
+
+
+def test_without_max_skips_nothing_leads_back(tmp_path: Path) -> None:
+    faults = dict.fromkeys(range(3, 12), NAN)
+    trainer = faulty(dense_trainer(tmp_path / "run"), faults, max_skips=None)
+    trainer.fit()
+    assert len(told(tmp_path / "run", "skipped_step")) == 9
+
+
+def test_overflows_of_fp16_lower_the_scale_and_are_no_failure(tmp_path: Path) -> None:
+    trainer = dense_trainer(tmp_path / "run", total_steps=40)
+    trainer.settings = type(trainer.settings)(**{**vars(trainer.settings), "precision": "fp16"})
+    trainer.state.scaler = loss_scaler("fp16", CPU.device)
+    trainer.__post_init__()
+    best = trainer.fit()
+    skipped = told(tmp_path / "run", "skipped_step")
+    assert all("overflows fp16, loss scale now" in event["reason"] for event in skipped)
+    assert not told(tmp_path / "run", "rollback")
+    assert best is not None
+    assert best.value > 75
+
+
+def test_a_gpu_s_steps_are_looked_at_two_later_or_when_there_is_a_reason() -> None:
+    guard = Guard(GuardSettings(max_skips=2), Record(), torch.device("cpu"))
+    guard.device = torch.device("cuda")  # of numbers that are there already
+    from hornet_train.engine.guard import Passed
+
+    def passed(step: int, loss: float) -> Passed:
+        value = torch.tensor(loss)
+        result = StepResult(value, value[None], value, value[None], ("a",), torch.tensor(0.0))
+        return Passed(step, 1, [1], result, [], torch.stack([value, value]))
+
+    guard._waiting.extend([passed(0, 1.0), passed(1, NAN)])
+    assert not list(guard.faults(wait=False))
+    guard._waiting.extend([passed(2, NAN), passed(3, 1.0)])
+    assert [fault.passed.step for fault in guard.faults(wait=False)] == [1]
+    assert guard.failed is None
+    assert [fault.passed.step for fault in guard.faults(wait=True)] == [2]
+    assert guard.failed is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("stages.2.17.gnconv.pws.0.weight", "stages.2"),
+        ("downsample_layers.0.1.bias", "downsample_layers.0"),
+        ("head.weight", "head"),
+        ("layers.1.blocks.3.attn.qkv.weight", "layers.1"),
+        ("cls_token", "cls_token"),
+        ("0.weight", "0"),
+    ],
+)
+def test_the_stage_of_a_parameter(name: str, stage: str) -> None:
+    assert stage_of(name) == stage
+
+
+def test_norms_add_up_by_stage() -> None:
+    assert norm_by_stage({"head.weight": 3.0, "head.bias": 4.0, "stem.0.w": 1.0}) == {
+        "head": 5.0,
+        "stem.0": 1.0,
+    }

@@ -1,0 +1,91 @@
+"""Losses and gradients that are no numbers, put into real runs: skipped everywhere alike, and got over."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import ROOT, TINY, events, run
+from processes import final
+
+pytestmark = pytest.mark.faults
+
+FAULTY = str(ROOT / "tests" / "faulty.py")
+RUN = [*TINY, "epochs=4", "checkpoint.every=4it", "eval.every=4ep", "augment=paper", "model.drop_path=0.2"]
+Faults = list[dict[str, Any]]
+
+
+def faulty(
+    faults: Faults, folder: Path, *arguments: str, processes: int = 1
+) -> subprocess.CompletedProcess[str]:
+    """hornet-train with faults put into its steps."""
+    start = ["torchrun", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else ["python"]
+    return run(*start, FAULTY, json.dumps(faults), *arguments, f"run_dir={folder}")
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_on_whichever_rank_it_happens_all_skip_it(kind: str, tmp_path: Path) -> None:
+    """The step is lost alike, and what follows is the same to the bit; a rank of its own mind would show."""
+    for rank in (0, 1):
+        faults = [{"kind": kind, "steps": [5], "rank": rank}]
+        done = faulty(faults, tmp_path / str(rank), *RUN, "data.workers=0", processes=2)
+        assert done.returncode == 0, done.stderr
+        (event,) = events(tmp_path / str(rank), "skipped_step")
+        assert event["step"] == 6
+        assert event["reason"] == f"the {kind} is not finite"
+        assert event["ranks"] == ([rank] if kind == "loss" else [])
+        assert len(event["samples"]) == (4 if kind == "loss" else 8)  # the last step of an epoch has 8 images
+        assert event["norms"]["downsample_layers.0"] is None  # no number
+    torch.testing.assert_close(final(tmp_path / "0"), final(tmp_path / "1"), rtol=0, atol=0)
+
+
+def test_a_sample_that_makes_it_is_named(tmp_path: Path) -> None:
+    done = faulty([{"kind": "sample", "index": 7}], tmp_path, *RUN, "guard.max_skips=4")
+    assert done.returncode == 0, done.stderr
+    skipped = events(tmp_path, "skipped_step")
+    assert len(skipped) == 4  # once an epoch
+    assert all(7 in event["samples"] for event in skipped)
+    assert all(tensor.isfinite().all() for named in final(tmp_path).values() for tensor in named.values())
+    assert "warning: skipped_step" in done.stderr
+
+
+def test_two_ranks_go_back_together(tmp_path: Path) -> None:
+    faults = [{"kind": "loss", "steps": [6, 7, 8], "rank": 1}]
+    done = faulty(faults, tmp_path, *RUN, processes=2)
+    assert done.returncode == 0, done.stderr
+    (event,) = events(tmp_path, "rollback")
+    assert (event["step"], event["failed_at"], event["left_out"]) == (4, 9, [5, 9])
+    assert [e["step"] for e in events(tmp_path, "eval")] == [12, 12]
+
+
+def test_a_run_that_keeps_failing_ends_with_a_diagnosis(tmp_path: Path) -> None:
+    faults = [{"kind": "loss", "steps": list(range(6, 99))}]
+    done = faulty(faults, tmp_path, *RUN, "epochs=8", "guard.max_rollbacks=1")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "the training diverges: the loss is not finite in steps" in done.stderr
+    assert "gradient norm by stage" in done.stderr
+
+
+def test_the_accuracy_is_reached_all_the_same(tmp_path: Path) -> None:
+    """Digits: a sample that is NaN in every epoch, three bad steps in a row, and a spike."""
+    short = ["epochs=12", "checkpoint.every=1ep", "eval.every=12ep", "log.every=1ep"]
+    undisturbed = run("hornet-train", *short, f"run_dir={tmp_path / 'whole'}")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    faults: Faults = [
+        {"kind": "sample", "index": 100},
+        {"kind": "gradient", "steps": [50, 51, 52]},
+        {"kind": "spike", "steps": [90]},
+    ]
+    done = faulty(faults, tmp_path / "run", *short, "guard.spike=5", "guard.window=10it")
+    assert done.returncode == 0, done.stderr
+    reasons = [event["reason"] for event in events(tmp_path / "run", "rollback")]
+    assert len(reasons) == 2
+    assert reasons[0] == "the gradient is not finite"
+    assert "times its mean" in reasons[1]
+    best = [max(e["top1"] for e in events(tmp_path / f, "eval")) for f in ("whole", "run")]
+    assert best[1] > best[0] - 2
