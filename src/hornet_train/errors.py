@@ -44,6 +44,13 @@ class SampleError(DataError):
         return SampleError, (self.where, self.reason, self._remedy)  # as sent from a worker
 
 
+class PeerError(Exception):
+    """Another process of the run is gone: killed, crashed or cut off. No fault of this one."""
+
+    def __init__(self, rank: int, reason: str) -> None:
+        super().__init__(f"rank {rank} has lost the other processes of this run ({reason})")
+
+
 class CheckpointError(UserError):
     """A checkpoint that is damaged, missing, or made for something else."""
 

@@ -1,4 +1,4 @@
-"""Steps that go wrong: skipped as if they had not been, and runs that go back and are what they say they are."""
+"""Steps that go wrong: skipped as if they had not been; and runs that go back, what they leave out."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_before_the_first_checkpoint_it_is_the_beginning(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("killed_at", [6, 9, 11])
 def test_a_run_that_goes_back_can_be_killed_anywhere(tmp_path: Path, killed_at: int) -> None:
-    """Before the failure, within it, and after it, where the checkpoint of step 10 stands (saved in a streak)."""
+    """Before the failure, within it, and after it, where the checkpoint of step 10 was saved in a streak."""
     faults = dict.fromkeys((7, 8, 9), NAN)
     undisturbed = faulty(dense_trainer(tmp_path / "whole"), faults)
     undisturbed.fit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.recovery import Initial
+from hornet_train.engine.sharding import is_sharded, shard
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
@@ -81,7 +83,9 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     trainer = Trainer(
         task=parts.task,
         state=parts.state,
-        network=world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
+        network=network
+        if is_sharded(parts.state.model)
+        else world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
         plan=parts.plan,
         train_data=parts.train_data,
         eval_data=eval_data(val, config.data, reading) if val is not None else None,
@@ -133,32 +137,60 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
     )
     transform = train_transform(config.data, config.augment, grow / plan.steps_per_epoch)
 
-    def begun() -> tuple[nn.Module, list[str]]:
+    def begun(*, anew: bool = True) -> tuple[nn.Module, list[str]]:
         torch.manual_seed(config.seed)
         model = task.build_model().to(world.device)
-        if config.init_from is None or place is not None:
+        if config.init_from is None or not anew:
             return model, []
         return model, start_from(model, config.init_from, config.init_map)
 
-    model, loaded = begun()
+    model, loaded = begun(anew=place is None)
     measured(model, config.model.name, config.data.image_size)
     if transform.growth is not None:
         measured(model, config.model.name, transform.growth(0), "augment.start_size")
     notes = [*filter_notes(model, config.data.image_size), *loaded]
-    state = TrainState(
-        model=model,
-        optimizer=_optimizer(model, config),
-        scaler=loss_scaler(config.precision, world.device),
-        average=AveragedModel(model, decay=config.ema.decay, warmup=config.ema.warmup)
-        if config.ema.enabled
-        else None,
-    )
+    state = _state(model, config, world)
     if place is not None:
         notes += _take_over(state, read_checkpoint(place), sources, forced=config.resume == "force")
         if config.init_from is not None:
             notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
     initial = lambda: begun()[0].state_dict()  # noqa: E731
     return _Parts(sources, task, plan, settings, schedule, opening(transform), state, initial, notes)
+
+
+def _state(model: nn.Module, config: Config, world: World) -> TrainState:
+    """A run's state at its beginning; with dist=fsdp the model is sharded here."""
+    twin = deepcopy(model) if config.ema.enabled else None
+    if config.dist.strategy == "fsdp":
+        for sharded in filter(None, (model, twin)):
+            shard(sharded, blocks_of(sharded), config.precision)
+    return TrainState(
+        model=model,
+        optimizer=_optimizer(model, config),
+        scaler=loss_scaler(config.precision, world.device),
+        average=AveragedModel(model, decay=config.ema.decay, warmup=config.ema.warmup, twin=twin)
+        if twin is not None
+        else None,
+    )
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The parts that a model repeats: a HorNet's blocks; of another model what its lists hold."""
+    if isinstance(model, HorNet):
+        return [block for stage in model.stages for block in stage.children()]
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module) -> None:
+        children = list(module.children())
+        alike = isinstance(module, (nn.Sequential, nn.ModuleList)) and len({type(c) for c in children}) == 1
+        for child in children:
+            if alike and len(children) > 1 and next(child.parameters(), None) is not None:
+                found.append(child)
+            else:
+                look(child)
+
+    look(model)
+    return found
 
 
 def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:

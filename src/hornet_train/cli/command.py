@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train._timm import import_timm
 from hornet_train.config.schema import Dist
-from hornet_train.errors import ConfigError, UserError
+from hornet_train.errors import ConfigError, PeerError, UserError
 
 if TYPE_CHECKING:
     from hornet_train.engine.distributed import World
 
 USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: saved; start me again
+LOST = 1  # another process of the run: start me again
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -30,7 +31,9 @@ def run_command(
     after_interrupt: str = "",
     needs_timm: bool = True,
 ) -> NoReturn:
-    """Run a command and exit: 0 done, 2 the user's mistake, 75 asked to stop, else a bug of ours.
+    """Run a command and exit: 0 done, 1 another process is gone, 2 the user's mistake, 75 asked to stop.
+
+    Anything else, and 1 with a traceback, is a bug of ours.
 
     A mistake is told without a traceback; HORNET_DEBUG=1 shows it.
 
@@ -56,6 +59,11 @@ def run_command(
     except Stopped as stopped:
         _complain(str(stopped))
         sys.exit(PREEMPTED)
+    except PeerError as error:
+        if os.environ.get("HORNET_DEBUG") == "1":
+            raise
+        _complain(str(error), every_rank=True)
+        sys.exit(LOST)
     except KeyboardInterrupt:
         _complain(f"interrupted{after_interrupt}")
         sys.exit(INTERRUPTED)

@@ -14,6 +14,7 @@ from hornet_train.cli.command import Stopped, joined, run_command
 from hornet_train.cli.help import answer_questions
 from hornet_train.config.compose import Composed, compose_train
 from hornet_train.config.schema import Config
+from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from hornet_train.builders.run import Run
@@ -30,10 +31,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _train(overrides: list[str]) -> None:
-    from hornet_train.engine.distributed import launched_world_size
+    from hornet_train.engine.distributed import launched_world_size, may_restart
     from hornet_train.engine.preemption import Preempted, Stop
 
     composed = compose_train(overrides, world_size=launched_world_size())
+    if composed.config.run_dir is None and may_restart():
+        raise ConfigError(
+            ["run_dir is missing: with torchrun --max-restarts a run must find its folder again: run_dir=..."]
+        )
     stop = Stop(composed.config.checkpoint.max_minutes)
     try:
         with stop.listening():

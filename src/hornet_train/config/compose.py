@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config.bench_schema import Bench
 from hornet_train.config.data_schema import EVALUATION_DATA, HubData, SuiteData
-from hornet_train.config.schema import Config, EvalConfig, InfoConfig
+from hornet_train.config.schema import Config, Dist, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
 
@@ -172,6 +172,7 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
 
     def check(config: EvalConfig) -> Iterable[str]:
         yield from data_rules(config.data)
+        yield from _training_only(config.dist)
         if isinstance(config.data, SuiteData) and config.suite is None and "suite" not in parsed:
             yield "data.source=suite: which sets is said by suite=all or suite=[imagenet_a,imagenet_r]"
 
@@ -199,7 +200,14 @@ def compose_bench(kind: type[B], name: str, overrides: list[str]) -> Composed[B]
         ConfigError: with every fault found.
     """
     parsed, faults = _parse(overrides, BENCH_GROUPS)
-    return _checked(kind, f"bench_{name}", parsed, BENCH_GROUPS, faults, lambda _config: ())
+    return _checked(
+        kind, f"bench_{name}", parsed, BENCH_GROUPS, faults, lambda config: _training_only(config.dist)
+    )
+
+
+def _training_only(dist: Dist) -> Iterable[str]:
+    if dist.strategy != "ddp":
+        yield f"dist.strategy={dist.strategy} is for training only: leave dist out"
 
 
 def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:

@@ -117,10 +117,11 @@ class Ema:
 
 @group
 class Dist:
+    strategy: Literal["ddp", "fsdp"]  # of a training with many processes: whole models, or spread over them
     device: Literal["auto", "cpu", "cuda"]
     backend: Literal["auto", "nccl", "gloo"]
     threads: Count | None  # of each process on the CPU; null: torch's own choice
-    timeout_minutes: Positive  # of a collective
+    timeout_minutes: Positive  # without progress of any process; a collective may take one more
     find_unused_parameters: bool  # DDP's; for models with weights that a step may not use
 
 

@@ -131,6 +131,11 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         yield f"augment.start_size={start} is above data.image_size={config.data.image_size}: images grow"
     if config.dist.device == "cpu" and config.dist.backend == "nccl":
         yield "dist.backend=nccl needs GPUs, and dist.device=cpu has none: dist.backend=gloo"
+    if config.dist.strategy == "fsdp":
+        if world_size == 1:
+            yield "dist=fsdp needs several processes: torchrun --nproc_per_node=2 -m hornet_train ..."
+        if config.precision == "fp16":
+            yield "precision=fp16 with dist=fsdp: take bf16, which needs no loss scale"
     if isinstance(config.schedule, schema.MultistepSchedule):
         for one, other in pairwise(config.schedule.milestones):
             if one.unit == other.unit and one.value >= other.value:

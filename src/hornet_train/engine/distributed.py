@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from hornet_train.errors import DataError, SampleError, UserError
+from hornet_train.engine.rendezvous import fresh_store
+from hornet_train.engine.watch import SILENT, NoWatch, PeerWatch, Watch
+from hornet_train.errors import DataError, PeerError, SampleError, UserError
 
 T = TypeVar("T")
 
@@ -27,11 +30,13 @@ class World:
         rank: 0 .. size - 1; rank 0 writes files and speaks.
         size: processes in all.
         device: where this process computes.
+        watch: told how far this process is; it tells where the group hangs.
     """
 
     rank: int
     size: int
     device: torch.device
+    watch: Watch = field(default_factory=NoWatch, compare=False)
 
     @property
     def is_main(self) -> bool:
@@ -130,6 +135,11 @@ def launched_world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def may_restart() -> bool:
+    """Whether torchrun starts the processes anew when one is lost."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
 def choose_device(kind: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device of this process: the GPU of its local rank, or the CPU.
 
@@ -160,12 +170,27 @@ def distributed(
         yield World(rank=0, size=1, device=device)
         return
     chosen = ("nccl" if device.type == "cuda" else "gloo") if backend == "auto" else backend
+    timeout = timedelta(minutes=timeout_minutes + 1)  # longer than a hang takes to be noticed and told
+    shared, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
+    store = fresh_store(shared, rank, size, timeout)
+    talk = store.clone()
+    talk.set_timeout(timedelta(seconds=SILENT))
     dist.init_process_group(
         chosen,
-        timeout=timedelta(minutes=timeout_minutes),
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=timeout,
         device_id=device if chosen == "nccl" else None,
     )
+    watch = PeerWatch(talk, rank, size, 60 * timeout_minutes)
     try:
-        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+        yield World(rank=rank, size=size, device=device, watch=watch)
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+        if not lost:
+            raise
+        raise PeerError(rank, str(error).strip().splitlines()[0]) from error
     finally:
+        watch.close()
         dist.destroy_process_group()

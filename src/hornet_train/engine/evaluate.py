@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -10,12 +11,12 @@ from torch import nn
 from hornet_train.data.loader import Loaded
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
+from hornet_train.engine.sharding import whole
 from hornet_train.engine.task import Task
 from hornet_train.errors import DataError
 from hornet_train.track.metrics import Sums
 
 
-@torch.inference_mode()
 def evaluate(
     task: Task,
     models: Mapping[str, nn.Module],
@@ -45,14 +46,18 @@ def evaluate(
     for model in models.values():
         world.share_buffers(model.eval())
     bad, example = 0, ""
-    for loaded in batches:
-        between()
-        bad += len(loaded.bad)
-        if loaded.bad:
-            example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"
-        for name, model in models.items() if loaded.batch else ():
-            with autocast(precision, world.device):
-                sums[name].add(**task.evaluate(model, loaded.batch))
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(whole(model))  # outside of inference mode: the weights are trained again
+        stack.enter_context(torch.inference_mode())
+        for loaded in batches:
+            between()
+            bad += len(loaded.bad)
+            if loaded.bad:
+                example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"
+            for name, model in models.items() if loaded.batch else ():
+                with autocast(precision, world.device):
+                    sums[name].add(**task.evaluate(model, loaded.batch))
     bad = sum(world.gather(bad))
     results = {}
     for name, model in models.items():

@@ -15,6 +15,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.dump import StepNumbers, kept_of, write_dump
 from hornet_train.engine.guard import Fault, Guard, norm_by_stage
 from hornet_train.engine.precision import PrecisionName, loss_scaler
+from hornet_train.engine.sharding import full
 from hornet_train.engine.state import TrainState
 from hornet_train.errors import DivergenceError
 
@@ -72,6 +73,7 @@ class Recovery:
 
     def _dump(self, fault: Fault, micros: list[int], indices: list[list[int] | None]) -> None:
         passed, world = fault.passed, self.world
+        model = {name: full(value) for name, value in self.state.model.state_dict().items()}
         if not micros:
             return
         numbers = StepNumbers(
@@ -86,7 +88,7 @@ class Recovery:
             samples=[indices[micro] for micro in micros],
         )
         batches = [passed.batches[micro] for micro in micros]
-        folder, model = self.store.folder.parent / "dumps", self.state.tensors()["model"]
+        folder = self.store.folder.parent / "dumps"
         texts = {**self.store.metadata, **self.store.texts}
         if path := write_dump(folder, numbers, model, batches, texts):
             _log.warning("step %s is kept in %s", f"{passed.step + 1:,}", path)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from hornet_train.engine.sharding import full, is_sharded, spread_like
 from hornet_train.errors import CheckpointError
 from hornet_train.optim.ema import AveragedModel
 
@@ -59,6 +60,8 @@ class TrainState:
     """Weights, optimizer moments, averaged weights, the step, the newest evaluation's step, the best result,
     which training samples were found to be damaged, and which steps went wrong.
 
+    Tensors of a sharded model are sharded, and whole in `tensors` of a checkpoint that was read.
+
     There is no generator state and no position of a loader: both are functions of the step.
     """
 
@@ -83,6 +86,13 @@ class TrainState:
             for slot, value in self.optimizer.state.get(parameter, {}).items()
         }
         return groups
+
+    def gather(self) -> None:
+        """What the other ranks do while rank 0 copies the tensors: nothing, where they are not sharded."""
+        if is_sharded(self.model):
+            for named in self.tensors().values():
+                for tensor in named.values():
+                    full(tensor)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -144,7 +154,7 @@ class TrainState:
                 )
             parameter = parameters[name]
             if slot != "step":  # a moment: laid out as its parameter
-                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(spread_like(value, parameter))
             elif self.optimizer.param_groups[0].get("fused"):  # counts on the device
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][slot] = value
@@ -169,4 +179,6 @@ def load_strictly(model: nn.Module, saved: Mapping[str, Tensor], *, what: str) -
     if faults:
         shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
         raise CheckpointError(f"the checkpoint's {what} weights are for another model: {shown}")
-    model.load_state_dict(saved)
+    with torch.no_grad():
+        for name, value in ours.items():
+            value.copy_(spread_like(saved[name], value))

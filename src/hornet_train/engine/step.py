@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.collate import Batch
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
+from hornet_train.engine.sharding import is_sharded, synchronise
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.task import Task
 from hornet_train.optim.optimizers import set_learning_rate
+from hornet_train.optim.shards import local
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def train_step(
     for micro, (size, batch) in enumerate(zip(sizes, micro_batches, strict=True)):
         torch.manual_seed(device_seed(seed, state.step, world.rank, micro))
         rng = batch_rng(seed, state.step, world.rank, micro)
+        synchronise(state.model, now=micro == len(sizes) - 1)
         with _synchronising(network, last=micro == len(sizes) - 1):
             with autocast(precision, world.device):
                 loss = task.loss(network, batch, rng)
@@ -92,10 +94,15 @@ def train_step(
         for name, parameter in zip(group["names"], group["params"], strict=True)
         if parameter.grad is not None
     ]
-    norms = torch.stack(torch._foreach_norm([parameter.grad for _, parameter in named]))
+    gradients = [local(parameter.grad) for _, parameter in named if parameter.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    if is_sharded(state.model):
+        norms.square_()
+        world.all_reduce(norms)
+        norms.sqrt_()
     grad_norm = norms.norm()
     if clip_grad is not None:
-        clip_grads_with_norm_([parameter for _, parameter in named], clip_grad, grad_norm)
+        torch._foreach_mul_(gradients, (clip_grad / (grad_norm + 1e-6)).clamp(max=1.0))
     skipped = (~(loss_sum.isfinite() & grad_norm.isfinite())).float()
     _step_unless(skipped, state.optimizer)
     state.scaler.update()

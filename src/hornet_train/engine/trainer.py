@@ -108,7 +108,7 @@ class Trainer:
     def _train(self) -> None:
         settings, state = self.settings, self.state
         batches = self._batches()
-        self.window = Window(self.world.device)
+        self.window = Window(self.world)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
             self.save()
@@ -120,7 +120,7 @@ class Trainer:
                 state,
                 self.network,
                 self.task,
-                self.window.timed(islice(batches, len(sizes)), seen),
+                self.window.timed(islice(batches, len(sizes)), step, seen),
                 sizes,
                 step_size=self.plan.step_size(step),
                 learning_rate=self._rate(step),
@@ -141,7 +141,7 @@ class Trainer:
             if self._due(settings.log_every):
                 self._log(step)
                 self._check_bad_samples()
-                self.window = Window(self.world.device)
+                self.window = Window(self.world)
             if self._due(settings.checkpoint_every):
                 self._check_bad_samples()
                 self.save()  # before an evaluation, which takes long and may meet a damaged image
@@ -186,7 +186,7 @@ class Trainer:
                 with self._clock_stopped():
                     self.world.on_main(self.saver.wait)
                     told = self.recovery.go_back(fault, told)
-                self.window, self.saved = Window(self.world.device), self.state.step
+                self.window, self.saved = Window(self.world), self.state.step
                 self.network.train()
                 self.tell("rollback", **told)
                 return True
@@ -271,6 +271,7 @@ class Trainer:
         polls = iter(range(len(self.eval_data) // world.size // self.settings.eval_batch_size))
 
         def between() -> None:  # each rank has so many batches, some have one more
+            world.watch.at(self.state.step, "evaluating")
             if next(polls, None) is not None:
                 self._leave_if_due()
 
@@ -297,9 +298,12 @@ class Trainer:
         Raises:
             CheckpointError: the one before could not be written.
         """
+        self.world.watch.at(self.state.step, "saving")
         with self._clock_stopped():
             if self.world.is_main:
                 self.saver.save(self.state.tensors(), self.state.numbers())
+            else:
+                self.state.gather()
             self.saved = self.state.step
 
     @contextmanager

@@ -10,6 +10,7 @@ import torch
 from hornet_train.data.collate import Batch
 from hornet_train.data.loader import Loaded
 from hornet_train.data.reader import BadSample
+from hornet_train.engine.distributed import World
 from hornet_train.engine.step import StepResult
 from hornet_train.track.metrics import Speedometer, Sums
 
@@ -17,18 +18,21 @@ from hornet_train.track.metrics import Speedometer, Sums
 class Window:
     """What the next `train` event tells: sums and speed since the one before."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums = Sums(device=device)
+    def __init__(self, world: World) -> None:
+        self.watch = world.watch
+        self.sums = Sums(device=world.device)
         self.speed = Speedometer()
-        self.grad_norm = torch.zeros((), device=device)  # of the newest step that was not skipped
+        self.grad_norm = torch.zeros((), device=world.device)  # of the newest step that was not skipped
         self.bad: list[BadSample] = []  # that this rank has met
 
-    def timed(self, batches: Iterator[Loaded], seen: list[Batch]) -> Iterator[Batch]:
-        """The batches, also added to `seen`; the time that the loop waited and what is damaged taken down."""
+    def timed(self, batches: Iterator[Loaded], step: int, seen: list[Batch]) -> Iterator[Batch]:
+        """A step's batches, also added to `seen`; the wait for them and what is damaged taken down."""
         while True:
+            self.watch.at(step, "waiting for data")
             begin = time.perf_counter()
             loaded = next(batches, None)
             self.speed.add_wait(time.perf_counter() - begin)
+            self.watch.at(step, "in a step")
             if loaded is None:
                 return
             self.bad += loaded.bad

@@ -7,6 +7,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from hornet_train.optim.shards import local
+
 
 class AveragedModel:
     """A copy of a model whose weights follow the trained ones: avg <- d * avg + (1 - d) * weight.
@@ -19,14 +21,17 @@ class AveragedModel:
         decay: d; 0.9999 in the published recipes, for 4,096 images a step.
         warmup: use min(decay, (1 + step) / (10 + step)) instead, so that a short run is not held back by
             its random beginning.
+        twin: a copy of the model to begin with; None makes one, which a sharded model does not allow.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float, warmup: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, decay: float, warmup: bool = False, twin: nn.Module | None = None
+    ) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"an average's decay lies in [0, 1), not {decay}")
         self.decay = decay
         self.warmup = warmup
-        self.module = deepcopy(model).eval().requires_grad_(False)
+        self.module = (deepcopy(model) if twin is None else twin).eval().requires_grad_(False)
         pairs = [
             *zip(self.module.parameters(), model.parameters(), strict=True),
             *zip(self.module.buffers(), model.buffers(), strict=True),
@@ -45,7 +50,7 @@ class AveragedModel:
         Args:
             unless: 0-d, float; where it is 1, nothing is changed.
         """
-        averages, weights = ([pair[i] for pair in self._averaged] for i in (0, 1))
+        averages, weights = ([local(pair[i]) for pair in self._averaged] for i in (0, 1))
         share = 1.0 - self.decay_at(step)
         if unless is None or unless.device.type == "cpu":
             if unless is not None and unless:

@@ -1,0 +1,102 @@
+"""Processes of a run that are killed, stopped or stuck, and nodes that are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import TINY, events, run, torchrun
+from processes import final, ranks_of, started, told, wait_until
+
+pytestmark = pytest.mark.faults
+
+LONG = [*TINY, "epochs=12", "augment=paper", "checkpoint.every=5it", "eval.every=12ep", "dist.threads=1"]
+
+
+def restarting(processes: int, *more: str) -> list[str]:
+    """torchrun that starts the processes anew."""
+    return ["torchrun", "--standalone", f"--nproc_per_node={processes}", "--max-restarts=3", *more]
+
+
+def test_a_killed_rank_is_replaced(tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={whole}").returncode == 0
+    process = started(*restarting(2), "-m", "hornet_train", *LONG, f"run_dir={folder}")
+    wait_until(process, told(folder, 10))
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "rank 0 has lost the other processes of this run" in err
+    assert events(folder, "resumed")[0]["step"] >= 5
+    torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)
+    one, other = ([e["loss"] for e in events(f, "train")] for f in (folder, whole))
+    assert one == other
+
+
+def test_a_stopped_rank_is_named_and_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = ["-m", "hornet_train", *LONG, f"run_dir={folder}", "dist.timeout_minutes=0.3"]
+    process = started(*restarting(2), *command)
+    wait_until(process, told(folder, 10))
+    stopped, begin = ranks_of(process)[1], time.monotonic()
+    os.kill(stopped, signal.SIGSTOP)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert f"rank 1 (process {stopped} on" in err
+    assert "has not answered for" in err
+    assert time.monotonic() - begin < 240
+    assert [event["count"] for event in events(folder, "eval")] == [21, 21]
+
+
+def test_a_rank_that_is_stuck_is_named(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time, hornet_train.engine.window as window\n"
+        "timed = window.Window.timed\n"
+        "def slow(batches, step):\n"
+        "    for batch in batches:\n"
+        "        time.sleep(1000 if step == 4 and os.environ['RANK'] == '1' else 0)\n"
+        "        yield batch\n"
+        "def stuck(self, batches, step, seen):\n"
+        "    return timed(self, slow(batches, step), step, seen)\n"
+        "window.Window.timed = stuck\n"
+        "from hornet_train.cli.train import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    (tmp_path / "stuck.py").write_text(code)
+    done = torchrun(
+        2, f"{tmp_path}/stuck.py", *LONG, f"run_dir={tmp_path / 'run'}", "dist.timeout_minutes=0.15"
+    )
+    assert done.returncode != 0
+    assert "all answer, but rank 1 (process" in done.stderr
+    assert "is after step 4, waiting for data" in done.stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_on_fewer_or_more_ranks_it_is_the_same_run(before: int, after: int, tmp_path: Path) -> None:
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    plain = [a for a in LONG if a != "augment=paper"] + ["augment=none"]  # mixing draws by rank
+    first = run(
+        *restarting(before), "-m", "hornet_train", *plain, f"run_dir={folder}", "checkpoint.max_minutes=0.03"
+    )
+    assert "saved" in first.stderr
+    done = run(*restarting(after), "-m", "hornet_train", *plain, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert run("hornet-train", *plain, f"run_dir={whole}").returncode == 0
+    one, other = ([(e["step"], e["loss"]) for e in events(f, "train")] for f in (folder, whole))
+    assert [step for step, _ in one] == [step for step, _ in other]
+    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=1e-3)
+
+
+def test_a_share_that_does_not_divide_is_refused(tmp_path: Path) -> None:
+    done = torchrun(3, "-m", "hornet_train", *LONG, f"run_dir={tmp_path}")
+    assert done.returncode != 0
+    assert "batch_size=16 cannot be shared by 3 processes; the nearest that can: batch_size=15" in done.stderr
+
+
+def test_a_run_that_may_start_again_needs_a_folder() -> None:
+    done = run(*restarting(1), "-m", "hornet_train", *TINY)
+    assert "run_dir is missing: with torchrun --max-restarts" in done.stderr
