@@ -32,7 +32,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def close(one: Path, other: Path, precision: str) -> None:
-    """The same losses, evaluations and weights within rounding (AdamW magnifies it where gradients are tiny)."""
+    """The same losses, evaluations and weights within rounding, which AdamW magnifies for tiny gradients."""
     rel = 1e-4 if precision == "fp32" else 2e-2
     for kind, keys in (("train", ("loss", "grad_norm")), ("eval", ("loss",))):
         ours, theirs = events(one, kind), events(other, kind)

@@ -16,15 +16,12 @@ from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
 
 
-def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> dict[str, str | list[str]]:
-    """Name -> value, in the order they are shown.
-
-    Raises:
-        ConfigError: the images are too small for the model.
-    """
+def facts(
+    config: Config, sources: Sources, trainer: Trainer, folder: Path, cost: Complexity
+) -> dict[str, str | list[str]]:
+    """Name -> value, in the order they are shown; `cost` is the model's."""
     assert sources.train is not None
     world, plan, settings = trainer.world, trainer.plan, trainer.settings
-    cost = measured(trainer.state.model, config.model.name, config.data.image_size)
     held_out = f"{samples_of(sources.val):,} held out" if sources.val is not None else "none held out"
     why = "shares of shards" if sources.dealt else "data.drop_last"
     left_out = f"; {plan.dropped:,} an epoch are left out ({why})" if plan.dropped else ""
@@ -35,6 +32,7 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
     recipe = config.recipe
     published = f"; published top-1 {recipe.top1}" if recipe.top1 is not None else ""
     threads = f", {_many(torch.get_num_threads(), 'thread')} each" if world.device.type == "cpu" else ""
+    spread = ", the model spread over them (FSDP2)" if config.dist.strategy == "fsdp" else ""
     return {
         "recipe": f"{recipe.name} ({recipe.source}{published}; "
         f"{'run' if recipe.run_by_us else 'not run'} by us)",
@@ -46,7 +44,7 @@ def facts(config: Config, sources: Sources, trainer: Trainer, folder: Path) -> d
         f"{_many(plan.micro_batch_size, 'image')}",
         "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
         "precision": f"{config.precision}{', compiled' if config.compile else ''}",
-        "devices": f"{world.size} x {_device_name(world.device)}{threads}",
+        "devices": f"{world.size} x {_device_name(world.device)}{threads}{spread}",
         "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
         "writes to": str(folder),
     }

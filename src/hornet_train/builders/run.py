@@ -35,6 +35,7 @@ from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models import HorNet
+from hornet_train.models.complexity import Complexity
 from hornet_train.models.monitor import GateMonitor
 from hornet_train.optim import schedules
 from hornet_train.optim.ema import AveragedModel
@@ -98,7 +99,7 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     )
     notes = [*(f"passed over: {reason}" for reason in passed_over), *parts.notes]
     resumed_from = None if place is None else parts.state.step
-    return Run(trainer, facts(config, parts.sources, trainer, folder), notes, resumed_from)
+    return Run(trainer, facts(config, parts.sources, trainer, folder, parts.cost), notes, resumed_from)
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class _Parts:
     train_data: TrainData
     state: TrainState
     initial: Initial
+    cost: Complexity
     notes: list[str]
 
 
@@ -145,7 +147,7 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         return model, start_from(model, config.init_from, config.init_map)
 
     model, loaded = begun(anew=place is None)
-    measured(model, config.model.name, config.data.image_size)
+    cost = measured(model, config.model.name, config.data.image_size)
     if transform.growth is not None:
         measured(model, config.model.name, transform.growth(0), "augment.start_size")
     notes = [*filter_notes(model, config.data.image_size), *loaded]
@@ -155,7 +157,7 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
         if config.init_from is not None:
             notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
     initial = lambda: begun()[0].state_dict()  # noqa: E731
-    return _Parts(sources, task, plan, settings, schedule, opening(transform), state, initial, notes)
+    return _Parts(sources, task, plan, settings, schedule, opening(transform), state, initial, cost, notes)
 
 
 def _state(model: nn.Module, config: Config, world: World) -> TrainState:

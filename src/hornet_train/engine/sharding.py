@@ -27,7 +27,7 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], precision: PrecisionNam
         model: the same on every rank, on its device.
         blocks: parts of it whose weights are gathered together, just before they are needed.
     """
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.to(memory_format=torch.contiguous_format)
     travels = torch.bfloat16 if precision == "bf16" else None
     # what flows between the blocks keeps its dtype: autocast decides, as it does without sharding
     policy = MixedPrecisionPolicy(param_dtype=travels, reduce_dtype=torch.float32, cast_forward_inputs=False)

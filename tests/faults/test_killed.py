@@ -1,0 +1,54 @@
+"""A run of two ranks under a hundred SIGKILLs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, events, run
+from processes import final
+
+pytestmark = pytest.mark.faults
+KILLS = 100
+IMAGES, STEPS_AN_EPOCH, EPOCHS = 72, 5, 24
+
+
+def seen(folder: Path) -> dict[tuple[int, int], list[list[int]]]:
+    """(step, rank) -> what it saw in each attempt at it."""
+    found: dict[tuple[int, int], list[list[int]]] = {}
+    for rank in (0, 1):
+        for line in (folder / "seen" / str(rank)).read_text().splitlines():
+            step, batches = json.loads(line)
+            found.setdefault((step, rank), []).append([index for batch in batches for index in batch])
+    return found
+
+
+def test_nothing_is_lost_but_time(tmp_path: Path) -> None:
+    done = run("python", str(ROOT / "tests" / "killer.py"), str(tmp_path), str(KILLS), "1", timeout=1500)
+    logs = "".join(path.read_text()[-3000:] for path in tmp_path.glob("*/log.*"))
+    assert done.returncode == 0, done.stderr + logs
+    hit = json.loads(done.stdout.splitlines()[-1])
+    assert sum(hit.values()) == KILLS
+    assert min(hit.values()) >= 5  # of each kind
+
+    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+    torch.testing.assert_close(final(killed), final(whole), rtol=0, atol=0)
+    for kind, keys in (
+        ("train", ("step", "loss", "lr", "grad_norm")),
+        ("eval", ("step", "weights", "loss", "top1")),
+    ):
+        ours, theirs = ([[e[key] for key in keys] for e in events(f, kind)] for f in (killed, whole))
+        assert ours == theirs
+    assert len(events(killed, "resumed")) >= KILLS // 4
+
+    attempts = seen(tmp_path / "killed")
+    assert all(one == attempt[0] for attempt in attempts.values() for one in attempt)
+    for epoch in range(EPOCHS):
+        steps = range(epoch * STEPS_AN_EPOCH, (epoch + 1) * STEPS_AN_EPOCH)
+        images = [index for step in steps for rank in (0, 1) for index in attempts[step, rank][0]]
+        assert sorted(images) == list(range(IMAGES))
+
+    left = {path.name for path in (killed / "checkpoints").iterdir()}
+    assert not [name for name in left if name.startswith(".")]
