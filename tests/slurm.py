@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine, with all that it writes in one folder, for as long as a test runs."""
+"""A real Slurm of two nodes on this machine, all that it writes in one folder, while a test runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptM
 """
 
 
-class Unavailable(Exception):
+class Unavailable(Exception):  # noqa: N818 - no fault, but a reason to skip
     """There is no Slurm here, and why."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import BIN, ROOT, TINY, events, run, torchrun
-from processes import final, told
+from processes import final, told, wait_until
 from slurm import Slurm, Unavailable, install, running
 
 from hornet_train.track.files import read_json
@@ -137,6 +137,37 @@ def test_one_process_of_a_node_gets_the_signal(slurm: Slurm, tmp_path: Path) -> 
     assert slurm.job(job)["Restarts"] == "1"
     assert [event["reason"] for event in events(folder, "preempted")] == ["SIGUSR1"]
     assert [event["step"] for event in events(folder, "train")] == list(range(1, STEPS + 1))
+
+
+def test_a_sweep_as_jobs_of_slurm_goes_on_after_its_time(slurm: Slurm, tmp_path: Path, whole: Path) -> None:
+    """By submitit's launcher, two processes a job; the one that is stopped ends as if undisturbed."""
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="hornet-train[slurm] is not installed"
+    )
+    sweep = tmp_path / "sweep"
+    launcher = [
+        "hydra/launcher=submitit_slurm",
+        "hydra.launcher.tasks_per_node=2",
+        f"hydra.sweep.dir={sweep}",
+    ]
+    client = subprocess.Popen(
+        [str(BIN / "hornet-train"), "--multirun", *launcher, *LONG, "data.workers=1", "seed=0,1"],
+        cwd=tmp_path, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    first = sweep / "seed=0"
+    wait_until(client, told(first, 5))
+    (job,) = (folder.name for folder in (sweep / ".submitit").glob("*_0"))
+    slurm.call(
+        "scancel", "--signal=USR2", job
+    )  # as Slurm does, by submitit's --signal, ahead of the time limit
+    out, _ = client.communicate(timeout=240)
+    assert client.returncode == 0, out
+    assert slurm.job(job)["Restarts"] == "1"
+    assert [event["reason"] for event in events(first, "preempted")] == ["SIGUSR2"]
+    for folder in (first, sweep / "seed=1"):
+        assert [event["step"] for event in events(folder, "train")] == list(range(1, STEPS + 1))
+    assert not events(sweep / "seed=1", "preempted")
+    torch.testing.assert_close(final(first), final(whole), rtol=0, atol=0)
 
 
 def parent(process: int) -> int:
