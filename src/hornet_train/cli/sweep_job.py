@@ -65,8 +65,8 @@ def _call(command: list[str]) -> int:
 def _queue_again(job: str) -> None:
     """Have Slurm start this job again, unless it was ended: cancelled, or queued again already.
 
-    One that leaves of its own accord, ahead of its time limit or within the grace of a preemption, would be at
-    its end for Slurm.
+    One that leaves by itself, ahead of its time limit or in the grace time of a preemption, would be at its
+    end for Slurm.
     """
     state = subprocess.run(
         ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True, check=True

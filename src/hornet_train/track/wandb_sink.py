@@ -1,8 +1,8 @@
 """Weights & Biases as a sink that can neither stop nor slow the training.
 
 Every call into wandb is guarded and, but for the first, made by a thread of its own. The first failure is
-told once and ends this sink. metrics.jsonl has everything anyway, also what an offline run loses to SIGKILL, or
-to a SIGTERM that wandb's service gets too: wandb writes its file by blocks of 32 KiB.
+told once and ends this sink. metrics.jsonl has everything anyway, also what an offline run loses to SIGKILL,
+or to a SIGTERM that wandb's service gets too: wandb writes its file by blocks of 32 KiB.
 """
 
 from __future__ import annotations
