@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -72,6 +74,13 @@ def install() -> None:
         return
     if shutil.which("apt-get") is None:
         raise Unavailable(f"{', '.join(PACKAGES)} are not installed, and there is no apt-get")
+    with (Path(tempfile.gettempdir()) / "slurm-install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be at it
+        if not all(map(shutil.which, PROGRAMS)):
+            _install_packages()
+
+
+def _install_packages() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(

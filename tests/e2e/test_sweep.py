@@ -28,7 +28,7 @@ def test_each_combination_is_a_run_in_a_folder_of_its_name(tmp_path: Path) -> No
     done = run("hornet-train", "--multirun", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folders = sorted(path for path in (tmp_path / "runs/a scale").iterdir() if path.is_dir())
-    assert [folder.name for folder in folders] == ["model.args.scale=0.5", "model.args.scale=1"]
+    assert [folder.name for folder in folders] == ["++model.args.scale=0.5", "++model.args.scale=1"]
     for folder, scale in zip(folders, (0.5, 1), strict=True):
         assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["args"] == {"scale": scale}
         assert [event["step"] for event in events(folder, "train")] == [1]
@@ -47,7 +47,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 75, out + err
     assert not (tmp_path / "seed=4").exists()
     (event,) = events(first, "preempted")
-    again = run("hornet-train", *arguments[:-2], "seed=3", arguments[-1], "hydra.sweep.subdir=seed=3")
+    again = run("hornet-train", *arguments[:-2], "seed=3", arguments[-1], "hydra.sweep.subdir='seed=3'")
     assert again.returncode == 0, again.stderr
     assert events(first, "resumed")[0]["step"] == event["step"]
 

@@ -151,10 +151,10 @@ def test_a_sweep_as_jobs_of_slurm_goes_on_after_its_time(slurm: Slurm, tmp_path:
         f"hydra.sweep.dir={sweep}",
     ]
     client = subprocess.Popen(
-        [str(BIN / "hornet-train"), "--multirun", *launcher, *LONG, "data.workers=1", "seed=0,1"],
+        [str(BIN / "hornet-train"), "--multirun", *launcher, *LONG, "data.workers=1", "epochs=80,2"],
         cwd=tmp_path, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    first = sweep / "seed=0"
+    first = sweep / "epochs=80"
     wait_until(client, told(first, 5))
     (job,) = (folder.name for folder in (sweep / ".submitit").glob("*_0"))
     slurm.call(
@@ -164,9 +164,9 @@ def test_a_sweep_as_jobs_of_slurm_goes_on_after_its_time(slurm: Slurm, tmp_path:
     assert client.returncode == 0, out
     assert slurm.job(job)["Restarts"] == "1"
     assert [event["reason"] for event in events(first, "preempted")] == ["SIGUSR2"]
-    for folder in (first, sweep / "seed=1"):
-        assert [event["step"] for event in events(folder, "train")] == list(range(1, STEPS + 1))
-    assert not events(sweep / "seed=1", "preempted")
+    for folder, steps in ((first, STEPS), (sweep / "epochs=2", 6)):
+        assert [event["step"] for event in events(folder, "train")] == list(range(1, steps + 1))
+    assert not events(sweep / "epochs=2", "preempted")
     torch.testing.assert_close(final(first), final(whole), rtol=0, atol=0)
 
 

@@ -79,14 +79,17 @@ def _as_hydra_reads(text: str) -> str:
     key, _, value = text.partition("=")
     if any(key.startswith(f"{free}.") for free in FREE):
         return f"++{text}"
-    if key in PATHS and value and not set("'\",") & set(value):
+    if key in PATHS and value not in ("", "null") and not set("'\",") & set(value):
         return f"{key}='{value}'"
     return text
 
 
 def _settings(of_hydra: Iterable[str], overrides: Iterable[Override]) -> list[str]:
     """What Hydra is told unless the command line does: names of folders, and to write nothing itself."""
-    fixed = ",".join(one.get_key_element().lstrip("+~") for one in overrides if not one.is_sweep_override())
+    varies = {
+        one.get_key_element().lstrip("+~"): one.is_sweep_override() for one in overrides
+    }  # the last counts
+    fixed = ",".join(key for key, several in varies.items() if not several)
     settings = {
         "hydra.sweep.dir": time.strftime("runs/sweep_%Y-%m-%d_%H-%M-%S"),
         "hydra.sweep.subdir": "${hydra.job.override_dirname}",
