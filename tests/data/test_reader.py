@@ -93,3 +93,32 @@ def test_readers_outlive_a_group_s_signal_and_end_with_their_parent(how: str) ->
     done = subprocess.run([sys.executable, "-c", ABANDONED, how], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3, done.stderr
     assert set(done.stdout.split()) <= {"S", "R"}, done.stdout
+
+
+SIGNALLED = """
+import os, signal, torch
+from torch.utils.data import Dataset
+import hornet_train.data.loader as loader
+from hornet_train.data.reader import set_up_worker
+
+def signalled(worker):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    set_up_worker(worker)
+
+class One(Dataset):
+    def __len__(self):
+        return 1
+    def __getitem__(self, index):
+        return index
+
+loader.set_up_worker = signalled
+reading = loader.Reading(torch.device("cpu"), workers=1)
+collate = lambda items: loader.Loaded({"x": torch.tensor(items)}, [])
+print([batch.batch["x"].item() for batch in reading.batches(One(), collate_fn=collate)])
+"""
+
+
+def test_what_asks_to_stop_does_not_end_a_reader_that_starts() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
+    assert done.stdout == "[0]\n", done.stderr

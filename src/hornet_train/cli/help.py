@@ -59,6 +59,8 @@ Examples:
 
   --help       this text
   --cfg job    the composed config, and stop
+  --multirun   a training for each combination of values (optim.lr=1e-3,2e-3 seed=0,1): one after the other,
+               or as jobs of Slurm with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
   --version    the version, and stop
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,6 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import Stopped, joined, run_command
 from hornet_train.cli.help import answer_questions
+from hornet_train.cli.sweep import FLAGS
+from hornet_train.cli.sweep import main as run_sweep
 from hornet_train.config.compose import Composed, compose_train
 from hornet_train.config.schema import Config
 from hornet_train.errors import ConfigError
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if set(FLAGS) & set(arguments):
+        run_sweep(arguments)
     hint = "; the same command with the same run_dir goes on from the last checkpoint"
     run_command(_train, answer_questions, arguments, after_interrupt=hint)
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from hornet_train.data.collate import Batch, Slots, stacked
-from hornet_train.data.reader import BadSample, Item, SampleReader, Samples, set_up_worker
+from hornet_train.data.reader import BadSample, Item, SampleReader, Samples, set_up_worker, signals_held
 from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import DataError, SampleError
 
@@ -97,7 +97,8 @@ class Reading:
             generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
             **how,
         )
-        batches = map(_raise_error, loader)
+        with signals_held():
+            batches = map(_raise_error, loader)  # starts the workers
         if self.device.type == "cuda":
             return _copied_ahead(batches, self.device)
         return _owned(batches, self.workers * (self.prefetch + 1))

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from hornet_train.errors import SampleError
 GROUP = 16  # images read before the first of them is transformed
 GROUP_BYTES = 16 << 20  # what they may take decoded, before the last of them
 _KEPT_BYTES = 4 * GROUP_BYTES
+IGNORED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)  # by readers; SIGTERM but for their parent's
 
 T = TypeVar("T")
 
@@ -126,11 +128,21 @@ def grouped(decoded: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
         yield group
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What asks a run to stop waits, and does not end a process that is started here and not yet set up."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *IGNORED})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def set_up_worker(_worker: int = 0) -> None:
-    """What a reading process does first."""
+    """What a reading process does first; it was started with `signals_held`."""
     torch.set_num_threads(1)
     # what asks a run to stop goes to its whole group, but the process that trains wants data until it has
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()

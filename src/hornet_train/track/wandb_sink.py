@@ -1,8 +1,8 @@
 """Weights & Biases as a sink that can neither stop nor slow the training.
 
 Every call into wandb is guarded and, but for the first, made by a thread of its own. The first failure is
-told once and ends this sink. metrics.jsonl has everything anyway, also what an offline run loses to SIGKILL:
-wandb writes its file by blocks of 32 KiB.
+told once and ends this sink. metrics.jsonl has everything anyway, also what an offline run loses to SIGKILL,
+or to a SIGTERM that wandb's service gets too: wandb writes its file by blocks of 32 KiB.
 """
 
 from __future__ import annotations
@@ -208,6 +208,8 @@ class WandbSink:
         # and the user's login, it raises what those raise, and nothing it can raise is worth a training run.
         except (Exception, SystemExit) as fault:  # noqa: BLE001
             self._fail(_one_line(fault))
+            if isinstance(fault, ConnectionError):
+                self._guard(_forget_service)  # of a service that has gone: that fails too, and is known
 
     def _fail(self, reason: str) -> None:
         if not self._off:
@@ -225,6 +227,16 @@ def _kill_service() -> None:
     import wandb
 
     wandb.setup()._connection._proc._process.kill()
+    wandb.teardown()
+
+
+def _forget_service() -> None:
+    """Take leave of a service that has ended, by a signal to all processes of a run, say.
+
+    Without that wandb's own atexit hook would try to, and show a traceback.
+    """
+    import wandb
+
     wandb.teardown()
 
 

@@ -1,0 +1,37 @@
+"""`hornet-train --multirun`: several trainings, one after the other or as jobs of a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from hornet_train.cli.command import run_command
+from hornet_train.cli.help import answer_questions
+from hornet_train.cli.sweep_job import train_in_a_process
+from hornet_train.errors import ConfigError
+
+FLAGS = ("--multirun", "-m")
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """`hornet-train` where `FLAGS` are among its arguments; the exit code of the first job that fails."""
+    hint = "; jobs that a cluster has taken go on; the same command with the same hydra.sweep.dir goes on too"
+    others = [argument for argument in arguments if argument not in FLAGS]
+    run_command(_sweep, answer_questions, others, after_interrupt=hint, needs_timm=False)
+
+
+def _sweep(arguments: list[str]) -> None:
+    from hornet_train.config.sweep import sweep
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            "--multirun starts processes itself, and so not under torchrun: "
+            "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8, say"
+        )
+    ended = sweep(arguments, train_in_a_process)
+    failed = [job for job in ended if job.code]
+    for job in failed:
+        sys.stderr.write(f"hornet-train: ended with code {job.code}: {' '.join(job.overrides)}\n")
+    if failed:
+        sys.exit(failed[0].code)
