@@ -16,7 +16,7 @@ from hornet_train.data.collate import Batch
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.reader import BadSample
 from hornet_train.data.sampler import Plan
-from hornet_train.engine.background import BackgroundSaver
+from hornet_train.engine.background import PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED, BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
@@ -112,11 +112,11 @@ class Trainer:
         Raises:
             Preempted: it was asked to stop, and has saved.
             DataError: an evaluation sample cannot be read, or too many training samples.
-            CheckpointError: a checkpoint cannot be written.
+            CheckpointError: the last checkpoint cannot be written.
         """
         with self.stop.training(), BackgroundSaver(self.store) as self.saver:
             self._train()
-        self.world.barrier()
+            self._settle(PATIENCE_AT_THE_END)
         return self.state.best
 
     def _train(self) -> None:
@@ -145,6 +145,7 @@ class Trainer:
             )
             self.window.add(result, mine=sum(sizes), images=self.plan.step_size(step))
             self.advance(state.step)
+            self._tell_of_saves()
             if step == first and self.world.is_main:
                 self.saver.prepare(state.tensors())  # the optimizer has its moments now
             if self._due(settings.log_every):
@@ -172,7 +173,7 @@ class Trainer:
         self._check_bad_samples()
         if self.saved != self.state.step:
             self.save()
-        self.world.on_main(self.saver.wait)  # a rank that ends would have the others killed
+        self._settle(PATIENCE_WHEN_ASKED)
         self.tell("preempted", reason=reason)
         raise Preempted(reason, saved=True)
 
@@ -262,15 +263,30 @@ class Trainer:
         return improved or self.state.step == self.settings.total_steps
 
     def save(self) -> None:
-        """Have the state written as a checkpoint; the host waits for the copy only.
-
-        Raises:
-            CheckpointError: the one before could not be written.
-        """
+        """Have the state written as a checkpoint; the host waits for the copy only."""
         with self._clock_stopped():
             if self.world.is_main:
                 self.saver.save(self.state.tensors(), self.state.numbers())
             self.saved = self.state.step
+
+    def _settle(self, patience: float) -> None:
+        """Until the newest checkpoint is on the disk. All ranks wait: one that ends would have them killed.
+
+        Raises:
+            CheckpointError: the disk has not taken it for `patience` seconds.
+        """
+        try:
+            self.world.on_main(lambda: self.saver.wait(patience))
+        finally:
+            self._tell_of_saves()
+
+    def _tell_of_saves(self) -> None:
+        """What became of checkpoints that could not be written at first; cheap, and known to rank 0."""
+        for outcome in self.saver.poll():
+            if outcome.fault is None:
+                self.tell("checkpoint_recovered", checkpoint=outcome.step)
+            else:
+                self.tell("checkpoint_failed", checkpoint=outcome.step, reason=outcome.fault)
 
     @contextmanager
     def _clock_stopped(self) -> Iterator[None]:
