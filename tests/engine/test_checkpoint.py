@@ -225,7 +225,7 @@ def test_damaged_ones_and_those_ahead_do_not_count_as_kept(tmp_path: Path) -> No
     write(store, 7)
     assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (3, 4, 5, 6, 7)]
     write(store, 8)
-    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (7, 8)]  # no trace is left
+    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (7, 8)]
 
 
 def test_a_pointer_to_a_best_of_a_future_that_was_given_up_goes(tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ class Delivery(Iterator[Any]):
 
     def _dead(self) -> list[BaseProcess]:
         """The workers that ended otherwise than they should."""
-        wait([worker.sentinel for worker in self._workers], timeout=1.0)  # its pipes may close before it ends
+        ended = wait([worker.sentinel for worker in self._workers], timeout=1.0)
+        for worker in self._workers:
+            if worker.sentinel in ended:
+                worker.join(timeout=1.0)  # its pipes close an instant before it has ended
         return [worker for worker in self._workers if worker.exitcode]
 
     def _count(self, dead: list[BaseProcess]) -> None:
@@ -85,10 +88,8 @@ class Delivery(Iterator[Any]):
         if self._resumable and self._deaths <= MOST_DEATHS:
             _log.warning("%s; others read on from the same batch", told)
             return
-        why = (
-            f"for the {self._deaths}th time in a row" if self._resumable else "and shards are read in one go"
-        )
-        fault = DataError(f"{told}, {why}: fewer data.workers or a smaller data.prefetch need less memory")
+        often = f"{self._deaths} times in a row" if self._resumable else "and shards are read in one go"
+        fault = DataError(f"{told}, {often}: fewer data.workers or a smaller data.prefetch need less memory")
         fault.of_one_rank = True
         raise fault
 
