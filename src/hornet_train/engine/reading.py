@@ -21,7 +21,7 @@ from hornet_train.errors import CheckpointError
 FORMAT = 1
 _STEP = re.compile(r"step_([0-9]{8,18})")
 _REPLACED = re.compile(r"\.(step_[0-9]{8,18})\.replaced")
-_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # names of files in the folder itself
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # names of files in the folder itself
 
 
 @dataclass(frozen=True)
