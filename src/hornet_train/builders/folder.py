@@ -106,7 +106,7 @@ def hold_run_folder(folder: Path) -> IO[str]:
     The system lets go when this process ends, however it ends.
 
     Raises:
-        ConfigError: another process trains there; it is named.
+        ConfigError: another process trains there; it is named. Or the folder cannot be written.
     """
     try:
         file = (folder / ".lock").open("a+")
@@ -122,8 +122,12 @@ def hold_run_folder(folder: Path) -> IO[str]:
     except OSError as error:  # a file system without locks
         _log.warning("%s cannot be locked (%s): start no second run in it", folder, error.strerror)
         return file
-    file.truncate(0)
-    os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    try:
+        file.truncate(0)
+        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        file.close()
+        raise ConfigError([f"{folder}/.lock cannot be written ({error.strerror})"]) from error
     return file
 
 

@@ -166,11 +166,11 @@ class BackgroundSaver:
 
     def _told(self, fault: CheckpointError) -> str:
         assert self._waiting is not None
-        steps = self.store.steps()
-        stands = f"is {steps[-1]}" if steps else "does not exist"
-        return (
-            f"the checkpoint of step {self._waiting['step']} is lost: {fault}. "
-            f"The newest on the disk {stands}: make room, then the same command goes on from there"
+        newest = self.store.stands_at()
+        return f"the checkpoint of step {self._waiting['step']} is lost: {fault}. " + (
+            f"The newest on the disk is {newest}: make room, then the same command goes on from there"
+            if newest is not None
+            else "There is none before it on the disk: make room and start again"
         )
 
     def __enter__(self) -> BackgroundSaver:

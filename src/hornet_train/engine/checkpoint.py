@@ -139,6 +139,13 @@ class CheckpointStore:
                 found[step] = path
         return [found[step] for step in sorted(found)]
 
+    def stands_at(self) -> Path | None:
+        """The newest step folder that looks usable; sums are not computed."""
+        return next((path for path in reversed(self.steps()) if self._is_usable(path)), None)
+
+    def _is_usable(self, path: Path) -> bool:
+        return path.name not in self._damaged and looks_whole(path)
+
     def prune(self, newest: str, best: str | None) -> None:
         """Remove what is older than the `keep` newest that can be used, but for what is pointed to.
 
@@ -150,7 +157,7 @@ class CheckpointStore:
         present = step_of(newest)
         assert present is not None
         past = [step for step in steps if step <= present]
-        usable = [step for step in past if steps[step].name not in self._damaged and looks_whole(steps[step])]
+        usable = [step for step in past if self._is_usable(steps[step])]
         oldest = min(past[-self.keep :] + usable[-self.keep :])
         for step, path in steps.items():
             if step < oldest and path.name not in precious and not path.name.startswith("."):
