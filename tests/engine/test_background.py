@@ -1,11 +1,13 @@
 """Checkpoints written beside a training."""
 
 import threading
+import time
 
 import pytest
 import torch
 
-from hornet_train.engine.background import BackgroundSaver
+from hornet_train.engine import background
+from hornet_train.engine.background import BackgroundSaver, Outcome
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.errors import CheckpointError
 
@@ -19,7 +21,7 @@ def state(value, width=5):
 
 
 def numbers(step):
-    return {"step": step, "best": None, "loss_scaler": {}}
+    return {"step": step, "evaluated": 0, "best": None, "loss_scaler": {}}
 
 
 class HeldUp(CheckpointStore):
@@ -58,32 +60,76 @@ def test_what_is_written_is_what_was_saved_however_long_it_takes(tmp_path, prepa
     assert (tmp_path / "last").read_text().strip() == "step_00000003"
 
 
-def save_twice(store):
-    with BackgroundSaver(store) as saver:
+class Refusing(CheckpointStore):
+    """A store on a disk that is full for its first `refused` writes."""
+
+    def __init__(self, folder, refused):
+        super().__init__(folder, keep=9)
+        self.refused = refused
+
+    def save(self, tensors, numbers):
+        self.refused -= 1
+        if self.refused >= 0:
+            raise CheckpointError("the disk is full")
+        return super().save(tensors, numbers)
+
+
+def polled(saver, until, seconds=60):
+    """Outcomes, the loop going on until there are so many."""
+    outcomes, end = [], time.monotonic() + seconds
+    while len(outcomes) < until and time.monotonic() < end:
+        outcomes += saver.poll()
+        time.sleep(0.001)
+    return outcomes
+
+
+def test_what_cannot_be_written_is_told_at_once_and_tried_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(background, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(background, "LONGEST_PAUSE", 0.02)
+    tensors = state(1)
+    with BackgroundSaver(Refusing(tmp_path, refused=3)) as saver:
+        saver.save(tensors, numbers(1))
+        tensors["model"]["a"].add_(1)  # the training goes on
+        outcomes = polled(saver, until=4)
+        assert outcomes == [*3 * [Outcome(1, "the disk is full")], Outcome(1, None)]
+        assert saver.poll() == []
+        saver.wait()
+    assert "step 1 is not saved: the disk is full; the run goes on" in caplog.text
+    assert "step 1 is saved, after all" in caplog.text
+    saved = read_checkpoint(tmp_path / "step_00000001")
+    assert torch.equal(saved.tensors["model"]["a"], state(1)["model"]["a"])
+
+
+def test_a_newer_checkpoint_takes_the_place_of_one_that_waits(tmp_path):
+    with BackgroundSaver(Refusing(tmp_path, refused=1)) as saver:
         saver.save(state(1), numbers(1))
         saver.save(state(2), numbers(2))
-        pytest.fail("the second call tells of the first")
+        saver.wait()
+        assert saver.poll() == [Outcome(1, "the disk is full"), Outcome(2, None)]
+    assert [path.name for path in saver.store.steps()] == ["step_00000002"]
 
 
-def save_and_fail(store, error=None):
+def save_and_end(store, error=None):
     with BackgroundSaver(store) as saver:
-        saver.save(state(1), numbers(1))
+        saver.save(state(2), numbers(2))
         if error is not None:
             raise error
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path):
-    (tmp_path / "file").write_text("")
-    store = CheckpointStore(tmp_path / "file" / "checkpoints", keep=1)
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        save_twice(store)
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        save_and_fail(store)
+def test_the_last_one_is_tried_for_a_while_and_then_ends_the_run(tmp_path, caplog):
+    CheckpointStore(tmp_path, keep=9).save(state(1), numbers(1))
+    with BackgroundSaver(Refusing(tmp_path, refused=2)) as saver:
+        saver.save(state(2), numbers(2))
+        saver.wait(patience=60)
+        assert saver.poll() == [Outcome(2, "the disk is full"), Outcome(2, None)]
+    assert "trying again for 60 s" in caplog.text
+    with pytest.raises(CheckpointError, match=r"step 2 is lost: the disk is full.*step_00000002: make room"):
+        save_and_end(Refusing(tmp_path, refused=9**9))
 
 
 def test_an_error_of_the_run_is_not_hidden_by_one_of_a_checkpoint(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     store = CheckpointStore(tmp_path / "file" / "checkpoints", keep=1)
     with pytest.raises(ZeroDivisionError):
-        save_and_fail(store, ZeroDivisionError())
-    assert "cannot be written" in caplog.text
+        save_and_end(store, ZeroDivisionError())
+    assert f"{tmp_path}/file/checkpoints cannot be written (Not a directory); the run ends" in caplog.text

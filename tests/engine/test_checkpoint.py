@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hornet_train.engine.checkpoint import CheckpointStore, locate, read_checkpoint
+from hornet_train.engine import checkpoint
+from hornet_train.engine.checkpoint import CheckpointStore, Saved, locate, read_checkpoint
 from hornet_train.engine.state import load_strictly
 from hornet_train.errors import CheckpointError
+from hornet_train.track import files
+from hornet_train.track.files import write_through
 
 
 def write(store: CheckpointStore, step: int, best: int | None = None) -> Path:
@@ -22,7 +26,7 @@ def write(store: CheckpointStore, step: int, best: int | None = None) -> Path:
         "optimizer": {"a/exp_avg": torch.randn(3, 4, generator=generator)},
     }
     told = None if best is None else {"step": best, "weights": "model", "metric": "top1", "value": 1.0}
-    return store.save(tensors, {"step": step, "best": told, "loss_scaler": {}})
+    return store.save(tensors, {"step": step, "evaluated": 0, "best": told, "loss_scaler": {}})
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -40,7 +44,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         },
         "optimizer": {},
     }
-    folder = store.save(tensors, {"step": 7, "best": None, "loss_scaler": {}})
+    folder = store.save(tensors, {"step": 7, "evaluated": 0, "best": None, "loss_scaler": {}})
     saved = read_checkpoint(folder)
     torch.testing.assert_close(saved.tensors, tensors, rtol=0, atol=0)
     assert saved.numbers["step"] == 7
@@ -111,13 +115,55 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
     assert notes
 
 
-def test_a_full_disk_is_told_and_older_checkpoints_stand(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
-    write(store, 1)
-    (store.folder / ".step_00000002.writing").write_text("a file where the folder would be written")
-    with pytest.raises(CheckpointError, match="checkpoints cannot be written"):
-        write(store, 2)
-    assert store.newest()[0] == store.folder / "step_00000001"
+FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json", "last", "best"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_full_disk_is_told_and_older_checkpoints_stand(
+    tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=1)
+    write(store, 1, best=1)
+
+    def full(path: Path, data: bytes) -> None:
+        if file in Path(path).name:
+            Path(path).write_bytes(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_through(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "write_through", full)
+        patched.setattr(files, "write_through", full)
+        with pytest.raises(CheckpointError, match=f"{file}.* cannot be written .No space left"):
+            write(store, 2, best=2)
+    done = file in ("last", "best")  # then the checkpoint itself is there
+    assert store.newest()[0] == store.folder / f"step_0000000{2 if done else 1}"
+    assert read_checkpoint(store.folder / (store.folder / "last").read_text().strip())
+    assert read_checkpoint(store.folder / (store.folder / "best").read_text().strip())
+    assert not list(store.folder.glob(".*"))
+    write(store, 2, best=2)
+    assert [path.name for path in store.steps()] == ["step_00000002"]
+    assert (store.folder / "best").read_text() == "step_00000002\n"
+
+
+def test_room_for_the_pointers_is_made_by_what_may_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path, keep=1)
+    for step in (1, 2):
+        write(store, step)
+
+    def full(path: Path, data: bytes) -> None:
+        if len(store.steps()) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_through(path, data)
+
+    store.keep = 2
+    monkeypatch.setattr(files, "write_through", full)
+    write(store, 3)
+    store.keep = 1
+    write(store, 4)
+    assert [path.name for path in store.steps()] == ["step_00000004"]
 
 
 def test_none_good_is_an_error_that_tells_the_way_out(tmp_path: Path) -> None:
@@ -142,6 +188,70 @@ def test_an_interrupted_write_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert passed_over == []
     write(store, 2)
     assert not left.exists()
+
+
+def test_a_kill_while_a_step_is_written_again_leaves_what_it_had(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
+    write(store, 1)
+    folder = write(store, 2, best=2)
+    (store.folder / ".step_00000002.writing").mkdir()
+    (store.folder / ".last.123.tmp").write_text("step_0000")
+    replaced = folder.rename(store.folder / ".step_00000002.replaced")  # and here it is killed
+    assert CheckpointStore(store.folder, keep=3).newest() == (replaced, [])
+    assert locate(tmp_path)[0].folder == replaced
+    store.clean()
+    assert store.newest() == (folder, [])
+    assert {path.name for path in store.folder.iterdir()} == {
+        "step_00000001",
+        "step_00000002",
+        "last",
+        "best",
+    }
+
+
+def test_damaged_ones_and_those_ahead_do_not_count_as_kept(tmp_path: Path) -> None:
+    """The run goes back from 5 and 4 to 3, and the newest two that are good stay."""
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (2, 3):
+        write(store, step)
+    store.keep = 9
+    for step in (4, 6):
+        flip(write(store, step) / "model.safetensors")
+    store = CheckpointStore(tmp_path, keep=2)
+    assert store.newest()[0] == tmp_path / "step_00000003"
+    write(store, 5)
+    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (3, 4, 5, 6)]
+    truncate(tmp_path / "step_00000005" / "optimizer.safetensors")  # while the run goes on
+    write(store, 7)
+    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (3, 4, 5, 6, 7)]
+    write(store, 8)
+    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (7, 8)]
+
+
+def test_a_pointer_to_a_best_of_a_future_that_was_given_up_goes(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    write(store, 1)
+    flip(write(store, 2, best=2) / "model.safetensors")
+    assert store.newest()[0] == tmp_path / "step_00000001"
+    write(store, 3)
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_checkpoint_that_a_training_removes_meanwhile_is_looked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=1)
+    write(store, 1, best=1)
+
+    def read(folder: Path, groups: tuple[str, ...]) -> Saved:
+        if folder.name == "step_00000001":
+            write(store, 2, best=2)  # which removes the other
+        return read_checkpoint(folder, groups)
+
+    monkeypatch.setattr(checkpoint, "read_checkpoint", read)
+    found, notes = locate(tmp_path)
+    assert found.folder.name == "step_00000002"
+    assert notes == [f"passed over: {store.folder}/step_00000001 is not there"]
 
 
 def test_a_damaged_folder_of_the_same_step_is_replaced(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,7 +118,64 @@ def test_killed_again_and_again_then_resumed(tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path: Path) -> None:
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """Files grow to `size` bytes: a longer write ends there, and the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 100])
+def test_a_full_disk_costs_no_event(tmp_path: Path, caplog: pytest.LogCaptureFixture, room: int) -> None:
+    path = tmp_path / "m.jsonl"
+    sink = JsonlSink(path)
+    sink.write(train(1))
+    with no_room_beyond(path.stat().st_size + room):
+        for step in (2, 3, 4):
+            sink.write(train(step))
+            assert read_events(path) == [train(s) for s in range(1, 3 if room == 100 else 2)]
+    assert caplog.text.count("m.jsonl cannot be written (File too large)") == 1
+    sink.write(train(5))
+    assert path.read_bytes().count(b"\n") == 5
+    assert read_events(path) == [train(step) for step in range(1, 6)]
+    assert "m.jsonl is written again, and nothing is missing in it" in caplog.text
+    with no_room_beyond(path.stat().st_size):
+        sink.write(train(6))
+        sink.close()
+    assert "m.jsonl lacks its last 1 record(s)" in caplog.text
+    assert read_events(path) == [train(step) for step in range(1, 6)]
+    sink.close()
+
+
+def test_a_full_disk_costs_tensorboard_nothing(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sink = TensorBoardSink(tmp_path)
+    with no_room_beyond(100):
+        for step in (1, 2, 3):
+            sink.write(train(step))
+    sink.write(train(4))
+    sink.close()
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    assert [s.step for s in shown.Scalars("train/loss")] == [1, 2, 3, 4]
+
+
+def test_a_line_of_another_shape_harms_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n{"step": "x"}\n{"step": null}\n[1]\n' + "[" * 99999 + '\n{"step": 2}\n')
+    assert rewind(path, 1) == 3
+    assert read_events(path) == [{"step": 1}, {"step": "x"}, {"step": None}]
+    assert best_result([{"event": "eval", "step": None, "top1": 5.0}]) is not None
+
+
+def test_tensorboard_shows_each_step_once_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     result = {"event": "eval", "step": 20, "weights": "ema", "top1": 98.5}
@@ -127,7 +187,7 @@ def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path: Path) -> None
         for event in events:
             sink.write(event)
         sink.close()
-        time.sleep(1.1)  # event files are told apart and ordered by their second
+        monkeypatch.setattr(time, "time", lambda: 1000.0)  # files are read in their order, not the clock's
     shown = EventAccumulator(str(tmp_path))
     shown.Reload()
     assert [(s.step, s.value) for s in shown.Scalars("train/loss")] == [(10, 1.0), (20, 1.0), (30, 0.5)]

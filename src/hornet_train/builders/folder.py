@@ -15,10 +15,11 @@ from typing import IO, Any, Literal
 from hornet_train.config.compose import Composed, to_yaml
 from hornet_train.config.schema import Config
 from hornet_train.config.stored import differences, read_config
+from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.track.environment import environment
-from hornet_train.track.files import read_json, write_json, write_text
+from hornet_train.track.files import read_json, remove_parts, write_json, write_text
 from hornet_train.track.sinks import rewind
 
 _log = logging.getLogger("hornet_train")
@@ -49,6 +50,8 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> N
         raise ConfigError(
             [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
         )
+    if (folder / "checkpoints").exists() and not (folder / "checkpoints").is_dir():
+        raise ConfigError([f"{folder}/checkpoints is a file, where a folder is needed: remove it"])
     if (folder / ".lock").exists():
         hold_run_folder(folder).close()
     if resume == "restart":
@@ -103,9 +106,12 @@ def hold_run_folder(folder: Path) -> IO[str]:
     The system lets go when this process ends, however it ends.
 
     Raises:
-        ConfigError: another process trains there; it is named.
+        ConfigError: another process trains there; it is named. Or the folder cannot be written.
     """
-    file = (folder / ".lock").open("a+")
+    try:
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise ConfigError([f"{folder}/.lock cannot be written ({error.strerror})"]) from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not shared with data workers
     except (BlockingIOError, PermissionError):
@@ -116,20 +122,49 @@ def hold_run_folder(folder: Path) -> IO[str]:
     except OSError as error:  # a file system without locks
         _log.warning("%s cannot be locked (%s): start no second run in it", folder, error.strerror)
         return file
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    try:
+        file.truncate(0)
+        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        file.close()
+        raise ConfigError([f"{folder}/.lock cannot be written ({error.strerror})"]) from error
     return file
 
 
 def open_run_folder(
     folder: Path, tree: Mapping[str, Any], *, world: World, step: int, again: frozenset[str]
 ) -> None:
-    """Write what a run folder says of this start; take the metrics back to where it starts (`rewind`)."""
+    """Write what a run folder says of this start; take the metrics back to where it starts (`rewind`).
+
+    Raises:
+        ConfigError: the disk refuses, or something else stands where a file belongs.
+    """
     record = folder / "environment.json"
     started = environment(world.size, world.device.type)
-    before = read_json(record) if record.exists() else None
-    earlier = [*before.pop("earlier", []), before] if isinstance(before, dict) else []
-    write_json(record, {**started, "earlier": earlier})
-    write_text(folder / "config.yaml", to_yaml(tree))
-    rewind(folder / "metrics.jsonl", step, again=again)
+    try:
+        write_json(record, {**started, "earlier": _earlier(record)})
+        write_text(folder / "config.yaml", to_yaml(tree))
+        rewind(folder / "metrics.jsonl", step, again=again)
+    except OSError as error:
+        raise ConfigError(
+            [f"{error.filename or folder} cannot be written ({error.strerror}): make room, or clear it away"]
+        ) from error
+
+
+def _earlier(record: Path) -> list[Any]:
+    """What `environment.json` tells of the starts before this one; nothing where it is damaged."""
+    try:
+        before = read_json(record)
+        return [*before.pop("earlier", []), before]
+    except FileNotFoundError:
+        return []
+    except (ValueError, AttributeError, TypeError) as error:
+        _log.warning("%s is written anew, without the starts before this one (%s)", record, error)
+        return []
+
+
+def clean_run_folder(folder: Path) -> None:
+    """Remove what killed processes of this run left half written; call it when the folder is held."""
+    CheckpointStore(folder / "checkpoints", keep=1).clean()
+    for name in ("config.yaml", "environment.json", "metrics.jsonl", "curves.png", "wandb_run.json"):
+        remove_parts(folder / name)

@@ -13,7 +13,14 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hornet_train.builders.data import Sources, build_sources, build_task, check_classes, samples_of
+from hornet_train.builders.data import (
+    Sources,
+    build_sources,
+    build_task,
+    check_classes,
+    kept_identity,
+    samples_of,
+)
 from hornet_train.builders.facts import facts, filter_notes, measured
 from hornet_train.builders.loading import eval_data, train_data, train_transform
 from hornet_train.builders.weights import start_from
@@ -203,7 +210,7 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
         DataError: the images are not those it was trained on, and `forced` is not set.
     """
     notes = []
-    before, now = json.loads(saved.texts.get("data.json", "{}")), sources.identity()
+    before, now = kept_identity(saved), sources.identity()
     if changed := [name for name, value in before.items() if now.get(name) != value]:
         told = "; ".join(f"{name}: {_brief(before[name])} -> {_brief(now.get(name))}" for name in changed)
         if not forced and changed == ["dealt"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hornet_train.builders.data import kept_identity
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.engine.checkpoint import locate
 from hornet_train.errors import CheckpointError, ConfigError
@@ -62,7 +63,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     name = wanted or made_it_the_best or ("ema" if "ema" in saved.tensors else "model")
     if name not in saved.tensors:
         raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
-    classes = tuple(json.loads(saved.texts["data.json"])["classes"]) if "data.json" in saved.texts else ()
+    classes = tuple(kept_identity(saved).get("classes", ()))
     return Weights(saved.tensors[name], saved.folder, name, step, classes, notes)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_eval_questions
 from hornet_train.config.compose import compose_eval
-from hornet_train.errors import ConfigError
+from hornet_train.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from hornet_train.track.console import Console
@@ -71,11 +71,16 @@ def _evaluate(overrides: list[str]) -> None:
 
 def _known_of(checkpoint: str) -> dict[str, Any] | None:
     """What is known of how a checkpoint was trained: from its own config, or from its weights alone."""
-    from hornet_train.config.stored import trained_with
+    from hornet_train.config.stored import kept_config, trained_with
     from hornet_train.engine.checkpoint import locate
 
     path = Path(checkpoint)
-    kept = trained_with(locate(path, groups=())[0].folder if path.is_dir() else path)
+    if path.is_dir():
+        saved = locate(path, groups=())[0]
+        if "config.yaml" not in saved.texts:
+            raise CheckpointError(f"{saved.folder} has no config.yaml: give one of its .safetensors instead")
+        return kept_config(saved.texts["config.yaml"], saved.folder)
+    kept = trained_with(path)
     if kept is not None:
         return kept
     from hornet_train.models.reading import read_weights

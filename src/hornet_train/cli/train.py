@@ -61,11 +61,12 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
     from hornet_train.builders.folder import (
         check_run_folder,
         claim_run_folder,
+        clean_run_folder,
         default_run_dir,
         hold_run_folder,
     )
     from hornet_train.builders.run import build_run
-    from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole
+    from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole, other_ranks_handler
 
     config = composed.config
     with joined(config.dist, deterministic=config.deterministic) as world:
@@ -78,9 +79,11 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
         held: list[IO[str]] = []
         world.on_main(lambda: held.append(hold_run_folder(folder)))
         console: Console = NullConsole()
+        handler = other_ranks_handler(world.rank)
         if world.is_main:
+            clean_run_folder(folder)
             console = ConsoleSink(run.trainer.settings.total_steps, run.trainer.plan.steps_per_epoch)
-        handler = ConsoleHandler(console)
+            handler = ConsoleHandler(console)
         logging.getLogger("hornet_train").addHandler(handler)
         try:
             _fit(config, tree, run, world=world, folder=folder, console=console, note=note)
@@ -113,8 +116,7 @@ def _fit(
         console.start_panel(run.facts, "hornet-train")
         with ExitStack() as stack:
             trainer.advance = console.advance
-            if world.is_main:
-                trainer.sinks = _sinks(config, tree, run, world, folder, console, stack)
+            world.on_main(lambda: _open_sinks(config, tree, run, world, folder, console, stack))
             if run.resumed_from is not None:
                 trainer.tell("resumed")
             trainer.fit()
@@ -130,7 +132,7 @@ def _fit(
         console.say(f"evaluate: hornet-eval {shlex.quote(f'checkpoint={folder}')}")
 
 
-def _sinks(
+def _open_sinks(
     config: Config,
     tree: Mapping[str, Any],
     run: Run,
@@ -138,8 +140,12 @@ def _sinks(
     folder: Path,
     console: Console,
     stack: ExitStack,
-) -> list[Sink]:
-    """Where rank 0's events go, closed at the end; opens the run folder."""
+) -> None:
+    """Have rank 0's events go to the run folder and elsewhere, until the end.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
     from hornet_train.builders.folder import open_run_folder
     from hornet_train.report.curves import CurvesSink
     from hornet_train.track.sinks import JsonlSink, TensorBoardSink
@@ -147,9 +153,12 @@ def _sinks(
     log, step = config.log, run.resumed_from
     again = frozenset({"eval"} if run.trainer.owes_evaluation else ())
     open_run_folder(folder, tree, world=world, step=step or 0, again=again)
-    sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]
-    if log.tensorboard:
-        sinks.append(TensorBoardSink(folder / "tensorboard", resume_step=step))
+    try:
+        sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]
+        if log.tensorboard:
+            sinks.append(TensorBoardSink(folder / "tensorboard", resume_step=step))
+    except OSError as error:
+        raise ConfigError([f"{error.filename or folder} cannot be written ({error.strerror})"]) from error
     if log.wandb:
         from hornet_train.track.wandb_sink import WandbSink
 
@@ -159,7 +168,7 @@ def _sinks(
         sinks.append(wandb)
     for sink in reversed(sinks):  # the curves last, from a whole metrics.jsonl
         stack.callback(sink.close)
-    return sinks
+    run.trainer.sinks = sinks
 
 
 if __name__ == "__main__":

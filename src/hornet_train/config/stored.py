@@ -55,32 +55,49 @@ def read_config(path: Path) -> Tree:
         ConfigError: it cannot be read.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read ({' '.join(str(error).split())})"]) from error
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> Tree:
+    try:
+        tree = yaml.safe_load(text)
+    # damage can make a value of another type out of one, at which PyYAML raises all of these
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise ConfigError([f"{path} cannot be read ({' '.join(str(error).split())})"]) from error
     if not isinstance(tree, dict):
         raise ConfigError([f"{path} holds no config"])
     return tree
 
 
-def trained_with(checkpoint: Path) -> Tree | None:
-    """The training config kept in a checkpoint; None where there is none (an official .pth).
+def kept_config(text: str, folder: Path) -> Tree:
+    """The training config of a step folder.
 
     Args:
-        checkpoint: a step folder or a file of weights.
+        text: of its config.yaml.
+        folder: where that is from.
 
     Raises:
-        ConfigError, CheckpointError: there is one and it cannot be read.
+        ConfigError, CheckpointError: it is none.
     """
-    if checkpoint.is_dir():
-        return _training_config(read_config(checkpoint / "config.yaml"), checkpoint)
+    return _training_config(_parse(text, folder / "config.yaml"), folder)
+
+
+def trained_with(checkpoint: Path) -> Tree | None:
+    """The training config in the header of a file of weights; None where there is none (an official .pth).
+
+    Raises:
+        CheckpointError: there is one and it cannot be read.
+    """
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None
     try:
         with safe_open(str(checkpoint), framework="np") as file:
             text = (file.metadata() or {}).get(HEADER)
         tree = json.loads(text) if text else None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint} is not a whole safetensors file ({error})") from error
     return None if tree is None else _training_config(tree, checkpoint)
 

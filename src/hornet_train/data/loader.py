@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from hornet_train.data.collate import Batch, Slots, stacked
-from hornet_train.data.reader import BadSample, Item, SampleReader, Samples, set_up_worker, signals_held
+from hornet_train.data.reader import BadSample, Item, SampleReader, Samples, set_up_worker
+from hornet_train.data.readers import Delivery
 from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
 from hornet_train.errors import DataError, SampleError
 
@@ -82,23 +84,31 @@ class Reading:
     workers: int = 0
     prefetch: int = 2
 
-    def batches(self, data: Dataset[Any], **how: Any) -> Iterator[Loaded]:
-        """What `DataLoader(data, **how)` gives, in order, on the device.
+    def batches(
+        self, what: Callable[[int], Mapping[str, Any]], *, resumable: bool = True
+    ) -> Iterator[Loaded]:
+        """What a DataLoader gives, in order, on the device. Where one of its workers dies, others go on.
+
+        Args:
+            what: arguments of a DataLoader that gives everything from a batch on, counted from 0.
+            resumable: whether `what` can be asked for anything but 0.
 
         Raises:
-            DataError: a sample could not be read, and nothing may stand in for it; told by one rank.
+            DataError: a sample could not be read, and nothing may stand in for it, or workers die again and
+                again; told by one rank.
         """
-        loader: DataLoader[Any] = DataLoader(
-            data,
-            num_workers=self.workers,
-            prefetch_factor=self.prefetch if self.workers else None,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=set_up_worker,
-            generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
-            **how,
-        )
-        with signals_held():
-            batches = map(_raise_error, loader)  # starts the workers
+
+        def begin(batch: int) -> DataLoader[Any]:
+            return DataLoader(
+                num_workers=self.workers,
+                prefetch_factor=self.prefetch if self.workers else None,
+                pin_memory=self.device.type == "cuda",
+                worker_init_fn=set_up_worker,
+                generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
+                **what(batch),
+            )
+
+        batches = map(_raise_error, Delivery(begin, resumable=resumable))
         if self.device.type == "cuda":
             return _copied_ahead(batches, self.device)
         return _owned(batches, self.workers * (self.prefetch + 1))
@@ -144,9 +154,12 @@ class TrainLoader:
 
     def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
         """See `TrainData`."""
-        addresses = _Batches(self.plan.stream(first_step, total_steps))
         return self.reading.batches(
-            SampleReader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate("error")
+            lambda batch: {
+                "dataset": SampleReader(self.samples),
+                "batch_sampler": _Batches(self.plan.stream(first_step, total_steps, skip=batch)),
+                "collate_fn": self.reading.collate("error"),
+            }
         )
 
 
@@ -164,10 +177,16 @@ class EvalLoader:
 
     def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
         """See `EvalData`."""
-        addresses = _Batches(evaluation_shard(len(self.samples), rank, world_size, batch_size))
-        return self.reading.batches(
-            SampleReader(self.samples), batch_sampler=addresses, collate_fn=self.reading.collate(self.on_bad)
-        )
+
+        def what(batch: int) -> Mapping[str, Any]:
+            shard = evaluation_shard(len(self.samples), rank, world_size, batch_size)
+            return {
+                "dataset": SampleReader(self.samples),
+                "batch_sampler": _Batches(islice(shard, batch, None)),
+                "collate_fn": self.reading.collate(self.on_bad),
+            }
+
+        return self.reading.batches(what)
 
 
 def _raise_error(loaded: Loaded | DataError) -> Loaded:

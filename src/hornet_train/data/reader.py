@@ -152,7 +152,7 @@ def set_up_worker(_worker: int = 0) -> None:
 
 
 def _end_with_parent() -> None:
-    """A SIGTERM ends this process where its parent sent it, as multiprocessing does to workers left over."""
+    """A SIGTERM of its parent ends this process: multiprocessing sends it to workers that are left."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)

@@ -150,10 +150,16 @@ class EpochPlan:
         micro = self.micro_batch_size if first < last else len(mine)
         return [mine[k : k + micro] for k in range(0, len(mine), micro)]
 
-    def stream(self, first_step: int, total_steps: int) -> Iterator[list[Address]]:
-        """The micro-batches from a step on, across epochs: what came before is neither read nor drawn."""
+    def stream(self, first_step: int, total_steps: int, *, skip: int = 0) -> Iterator[list[Address]]:
+        """The micro-batches from a step on, across epochs: what came before is neither read nor drawn.
+
+        `skip`: micro-batches that are left out at the beginning.
+        """
         for step in range(first_step, total_steps):
-            yield from self.addresses(step)
+            count = len(self.micro_sizes(step))
+            if skip < count:
+                yield from self.addresses(step)[skip:]
+            skip = max(0, skip - count)
 
 
 def evaluation_shard(samples: int, rank: int, world_size: int, batch_size: int) -> Iterator[list[Address]]:

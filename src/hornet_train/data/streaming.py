@@ -9,7 +9,7 @@ other than with random access, which images meet in a step depends on the number
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, islice
@@ -146,14 +146,13 @@ class _TrainStream(_Stream):
         transform: TrainTransform,
         plan: StreamPlan,
         block: int,
-        first_step: int,
-        total_steps: int,
+        micro_batches: range,
     ) -> None:
         self.shards = shards
         self.transform = transform
         self.plan = plan
         self.block = block
-        self.micro_batches = range(first_step * plan.micro_per_step, total_steps * plan.micro_per_step)
+        self.micro_batches = micro_batches  # of the run
 
     def loaded(self, worker: int, workers: int) -> Iterator[Loaded]:
         plan = self.plan
@@ -264,8 +263,15 @@ class StreamTrainLoader:
 
         Raises DataError where a shard is not what it was.
         """
-        data = _TrainStream(self.shards, self.transform, self.plan, self.block, first_step, total_steps)
-        return self.reading.batches(data, batch_size=None, collate_fn=_as_it_is)
+        each = self.plan.micro_per_step
+        micro_batches = range(first_step * each, total_steps * each)
+
+        def what(batch: int) -> Mapping[str, Any]:
+            rest = micro_batches[batch:]
+            data = _TrainStream(self.shards, self.transform, self.plan, self.block, rest)
+            return {"dataset": data, "batch_size": None, "collate_fn": _as_it_is}
+
+        return self.reading.batches(what)
 
 
 class _EvalStream(_Stream):
@@ -322,7 +328,8 @@ class StreamEvalLoader:
     def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
         """See `EvalData`; raises DataError where a shard is not what it was."""
         data = _EvalStream(self.shards, self.transform, (rank, world_size), batch_size, self.on_bad)
-        return self.reading.batches(data, batch_size=None, collate_fn=_as_it_is)
+        how = {"dataset": data, "batch_size": None, "collate_fn": _as_it_is}
+        return self.reading.batches(lambda _batch: how, resumable=False)
 
 
 def _as_it_is(loaded: Any) -> Any:

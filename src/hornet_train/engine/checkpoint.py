@@ -6,7 +6,9 @@
     checkpoints/best            the name of the best one
 
 A folder is written beside its place under a hidden name, flushed to the disk, and renamed; `last` and `best`
-are repointed after that. So at any instant every step folder is complete. Nothing is ever unpickled.
+are repointed after that. So at any instant every step folder is complete. A step that is written once more,
+after its evaluation, stands for an instant under the hidden name `.step_00001200.replaced`, where a reader
+finds it too. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -14,34 +16,31 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
+import os
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from hornet_train.engine.reading import (
+    FORMAT,
+    Saved,
+    looks_whole,
+    pointed,
+    read_checkpoint,
+    step_name,
+    step_of,
+)
 from hornet_train.engine.state import TensorGroups
 from hornet_train.errors import CheckpointError
-from hornet_train.track.files import sync_folder, write_bytes, write_through
+from hornet_train.track.files import remove_parts, sync_folder, write_bytes, write_through
 
-FORMAT = 1
+__all__ = ["CheckpointStore", "Saved", "locate", "pointed", "read_checkpoint", "step_name"]
+
 _log = logging.getLogger("hornet_train")
-_STEP = re.compile(r"step_(\d{8,})")
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was read and whose sums match; `texts` are its further files, by name."""
-
-    folder: Path
-    tensors: TensorGroups
-    numbers: dict[str, Any]
-    texts: dict[str, str]
 
 
 class CheckpointStore:
@@ -66,17 +65,22 @@ class CheckpointStore:
         self.keep = keep
         self.texts = dict(texts or {})
         self.metadata = {"format": "pt", **(metadata or {})}
+        self._damaged: set[str] = set()  # names of those that `newest` passed over
 
     def save(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> Path:
         """Write the checkpoint of step `numbers["step"]`, repoint `last` and `best`, prune.
 
         Raises:
-            CheckpointError: the file system refuses (full, read-only); older checkpoints stand as they were.
+            CheckpointError: the file system refuses (full, read-only); older checkpoints stand as they were,
+                and of this one nothing is left that takes up room.
         """
         try:
             return self._save(tensors, numbers)
         except OSError as error:
-            raise CheckpointError(f"{self.folder} cannot be written ({error.strerror})") from error
+            self.clean()
+            raise CheckpointError(
+                f"{error.filename or self.folder} cannot be written ({error.strerror or error})"
+            ) from error
 
     def _save(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,68 +99,116 @@ class CheckpointStore:
         _put(hidden / "manifest.json", json.dumps(manifest, indent=2).encode())
         sync_folder(hidden)
         place = self.folder / name
-        if place.exists():  # a damaged one that the run has come past again
-            place.rename(self.folder / f".{name}.old")
+        if os.path.lexists(place):  # from before its evaluation, or a damaged one that the run comes past
+            place.rename(self.folder / f".{name}.replaced")
         hidden.rename(place)
         sync_folder(self.folder)
-        self.point(last=name, best=step_name(numbers["best"]["step"]) if numbers["best"] else None)
-        self.clean()
-        self.prune()
+        self._damaged.discard(name)
+        best = step_name(numbers["best"]["step"]) if numbers["best"] else None
+        try:
+            self.point(last=name, best=best)
+        except OSError:  # full to the last byte: what may go makes room
+            self.prune(name, best)
+            self.point(last=name, best=best)
+        self.prune(name, best)
         return place
 
     def point(self, *, last: str, best: str | None) -> None:
         """Write the two pointers; `best` only where that checkpoint is there."""
         write_bytes(self.folder / "last", f"{last}\n".encode())
-        if best is not None and (self.folder / best).is_dir():
+        if best is None:  # one from beyond a damaged checkpoint that the run went back to
+            (self.folder / "best").unlink(missing_ok=True)
+        elif (self.folder / best).is_dir():
             write_bytes(self.folder / "best", f"{best}\n".encode())
 
     def steps(self) -> list[Path]:
-        """The step folders, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        found = [path for path in self.folder.iterdir() if path.is_dir() and _STEP.fullmatch(path.name)]
-        return sorted(found, key=step_of)
+        """The step folders, oldest first, where a kill left one half replaced that which it had.
 
-    def prune(self) -> None:
-        """Remove the old ones, never the best or the last."""
-        precious = {pointed(self.folder, "last"), pointed(self.folder, "best")}
-        for path in self.steps()[: -self.keep]:
-            if path.name not in precious:
+        Raises:
+            CheckpointError: the folder cannot be listed.
+        """
+        try:
+            there = [path for path in self.folder.iterdir() if path.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise CheckpointError(f"{self.folder} cannot be read ({error.strerror})") from error
+        found: dict[int, Path] = {}
+        for path in sorted(there):  # a hidden one comes first
+            if (step := step_of(path.name)) is not None:
+                found[step] = path
+        return [found[step] for step in sorted(found)]
+
+    def stands_at(self) -> Path | None:
+        """The newest step folder that looks usable; sums are not computed."""
+        return next((path for path in reversed(self.steps()) if self._is_usable(path)), None)
+
+    def _is_usable(self, path: Path) -> bool:
+        return path.name not in self._damaged and looks_whole(path)
+
+    def prune(self, newest: str, best: str | None) -> None:
+        """Remove what is older than the `keep` newest that can be used, but for what is pointed to.
+
+        Those do not count that are known to be damaged, or that lie ahead, where a run went back to an older
+        one: they are no help when `newest` is damaged, too.
+        """
+        precious = {newest, best, pointed(self.folder, "last"), pointed(self.folder, "best")}
+        steps = {step: path for path in self.steps() if (step := step_of(path.name)) is not None}
+        present = step_of(newest)
+        assert present is not None
+        past = [step for step in steps if step <= present]
+        usable = [step for step in past if self._is_usable(steps[step])]
+        oldest = min(past[-self.keep :] + usable[-self.keep :])
+        for step, path in steps.items():
+            if step < oldest and path.name not in precious and not path.name.startswith("."):
                 path.rename(self.folder / f".{path.name}.old")  # gone under its name before it is in pieces
         self.clean()
 
     def clean(self) -> None:
-        """Remove what interrupted writes and pruning left behind."""
-        for path in self.folder.glob(".step_*"):
+        """Put back what a kill left half replaced; remove what interrupted writes and pruning left behind."""
+        for path in sorted(self.folder.glob(".step_*")):
+            replaced = path.name.endswith(".replaced") and step_of(path.name)
             try:
-                shutil.rmtree(path)
+                if replaced and not os.path.lexists(self.folder / step_name(replaced)):
+                    path.rename(self.folder / step_name(replaced))
+                elif path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
             except OSError as error:  # somebody on a network file system reads it: the next time will do
                 _log.warning("%s cannot be removed yet (%s)", path, error.strerror)
+        for pointer in ("last", "best"):
+            remove_parts(self.folder / pointer)
 
-    def before(self, step: int, avoid: Collection[int] = ()) -> Path | None:
-        """The newest step folder up to `step` whose sums match, if possible none of the steps `avoid`."""
-        able = [path for path in reversed(self.steps()) if step_of(path) <= step]
-        for path in sorted(able, key=lambda path: step_of(path) in avoid):  # stable: the newest first
+    def before(self, step: int, avoid: Collection[int] = ()) -> tuple[int, Path] | None:
+        """The newest step up to `step` whose sums match, if possible none of `avoid`, and its folder."""
+        able = [(found, path) for found, path in reversed(self._numbered()) if found <= step]
+        for found, path in sorted(able, key=lambda one: one[0] in avoid):  # stable: the newest first
             try:
-                return read_checkpoint(path).folder
+                return found, read_checkpoint(path).folder
             except CheckpointError as error:
                 _log.warning("passed over: %s", error)
         return None
 
     def drop_after(self, step: int) -> None:
         """Remove the checkpoints of later steps: the run goes on from `step` in another way."""
-        left = {path.name for path in self.steps() if step_of(path) <= step}
+        left = [path.name for found, path in self._numbered() if found <= step]
         if pointed(self.folder, "best") not in left:
             (self.folder / "best").unlink(missing_ok=True)
         if left:
-            self.point(last=max(left, key=lambda name: step_of(Path(name))), best=None)
+            write_bytes(
+                self.folder / "last", f"{left[-1].removeprefix('.').removesuffix('.replaced')}\n".encode()
+            )
         else:
             (self.folder / "last").unlink(missing_ok=True)
-        for path in self.steps():
-            if path.name not in left:
-                path.rename(self.folder / f".{path.name}.old")
+        for found, path in self._numbered():
+            if found > step:
+                path.rename(self.folder / f".{step_name(found)}.old")
         if self.folder.is_dir():
             self.clean()
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        return [(step, path) for path in self.steps() if (step := step_of(path.name)) is not None]
 
     def newest(self) -> tuple[Path | None, list[str]]:
         """The newest step folder whose sums match, and why each newer one was passed over.
@@ -169,6 +221,7 @@ class CheckpointStore:
             try:
                 return read_checkpoint(path).folder, passed_over
             except CheckpointError as error:
+                self._damaged.add(path.name)
                 passed_over.append(str(error))
         if passed_over:
             raise CheckpointError(
@@ -176,26 +229,6 @@ class CheckpointStore:
                 "start anew with resume=restart (the old run folder is kept under another name)"
             )
         return None, []
-
-
-def step_name(step: int) -> str:
-    return f"step_{step:08d}"
-
-
-def step_of(path: Path) -> int:
-    match = _STEP.fullmatch(path.name)
-    if match is None:
-        raise ValueError(f"{path} is not a step folder")
-    return int(match[1])
-
-
-def pointed(folder: Path, pointer: str) -> str | None:
-    """The step folder's name in `last` or `best`; None where there is none."""
-    try:
-        name = (folder / pointer).read_text().strip()
-    except FileNotFoundError:
-        return None
-    return name if _STEP.fullmatch(name) else None
 
 
 def locate(path: Path, groups: tuple[str, ...] = ("model", "ema")) -> tuple[Saved, list[str]]:
@@ -213,74 +246,25 @@ def locate(path: Path, groups: tuple[str, ...] = ("model", "ema")) -> tuple[Save
     Raises:
         CheckpointError: there is none, or none is good.
     """
-    if (path / "manifest.json").exists() or _STEP.fullmatch(path.name):
+    if os.path.exists(path / "manifest.json") or step_of(path.name) is not None:
         return read_checkpoint(path, groups), []
     folder = path if path.name == "checkpoints" else path / "checkpoints"
-    store = CheckpointStore(folder, keep=1)
-    names = [pointed(folder, "best"), pointed(folder, "last"), *(p.name for p in reversed(store.steps()))]
-    passed_over: list[str] = []
-    for name in dict.fromkeys(name for name in names if name is not None):
+    tried: dict[Path, str] = {}
+    # looked for anew each time: a training that goes on removes some and writes others
+    while choices := [choice for choice in _choices(folder) if choice not in tried]:
         try:
-            return read_checkpoint(folder / name, groups), passed_over
+            return read_checkpoint(choices[0], groups), list(tried.values())
         except CheckpointError as error:
-            passed_over.append(f"passed over: {error}")
-    raise CheckpointError("\n  ".join([f"{path} holds no usable checkpoint", *passed_over]))
+            tried[choices[0]] = f"passed over: {error}"
+    raise CheckpointError("\n  ".join([f"{path} holds no usable checkpoint", *tried.values()]))
 
 
-def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Saved:
-    """Read a step folder after checking it against its manifest.
-
-    Args:
-        folder: a step folder.
-        groups: which safetensors to read (`model`, `ema`, `optimizer`); None for all.
-
-    Raises:
-        CheckpointError: a file is missing, truncated or altered, or the format is not ours.
-    """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        files, version = manifest["files"], manifest["format"]
-        expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no manifest.json: it is not a complete checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / 'manifest.json'} is damaged ({error})") from None
-    if version != FORMAT:
-        raise CheckpointError(f"{folder} has checkpoint format {version}, this program reads {FORMAT}")
-    tensors: TensorGroups = {}
-    numbers: dict[str, Any] | None = None
-    texts: dict[str, str] = {}
-    for name, (size, digest) in expected.items():
-        group = name.removesuffix(".safetensors")
-        if name != Path(name).name:
-            raise CheckpointError(f"{folder / 'manifest.json'} names a file outside of its folder: {name!r}")
-        if groups is not None and name.endswith(".safetensors") and group not in groups:
-            continue
-        data = _verified(folder / name, size, digest)
-        try:
-            if name.endswith(".safetensors"):
-                tensors[group] = safetensors.torch.load(data)
-            elif name == "state.json":
-                numbers = json.loads(data)
-            else:
-                texts[name] = data.decode()
-        except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{folder / name} cannot be read ({error})") from None
-    if numbers is None or (groups is None and not {"model", "optimizer"} <= set(tensors)):
-        raise CheckpointError(f"{folder / 'manifest.json'} does not list all files of a checkpoint")
-    return Saved(folder, tensors, numbers, texts)
-
-
-def _verified(path: Path, size: int, digest: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
-    if len(data) != size:
-        raise CheckpointError(f"{path} is damaged: it has {len(data)} bytes instead of {size}")
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 does not match the manifest")
-    return data
+def _choices(folder: Path) -> list[Path]:
+    """What a `checkpoints` folder has, the best first, then the last, then the newest."""
+    steps = {step_of(path.name): path for path in CheckpointStore(folder, keep=1).steps()}
+    named = [name for pointer in ("best", "last") if (name := pointed(folder, pointer)) is not None]
+    first = [steps.get(step_of(name), folder / name) for name in named]
+    return list(dict.fromkeys([*first, *(path for _, path in sorted(steps.items(), reverse=True))]))
 
 
 def _storable(named: Mapping[str, Tensor]) -> dict[str, Tensor]:

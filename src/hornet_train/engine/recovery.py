@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, step_of
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.dump import StepNumbers, kept_of, write_dump
 from hornet_train.engine.guard import Fault, Guard, norm_by_stage
@@ -118,8 +118,8 @@ class Recovery:
         if record.rollbacks >= settings.max_rollbacks:
             raise DivergenceError(self._diagnosis(first + 1, last + 1, told))
         target = world.on_main(lambda: self.store.before(first, record.targets))
-        step = 0 if target is None else step_of(target)
-        world.together(lambda: self._take_over(target))
+        step, folder = target or (0, None)
+        world.together(lambda: self._take_over(folder))
         world.on_main(lambda: self.store.drop_after(-1 if target is None else step))
         out = (max(step, last + 1 - settings.window), last + 1)
         rate = record.rate * (settings.backoff or 1.0)
@@ -141,11 +141,11 @@ class Recovery:
             "count": record.rollbacks + 1,
         }
 
-    def _take_over(self, target: Path | None) -> None:
-        if target is None:
+    def _take_over(self, folder: Path | None) -> None:
+        if folder is None:
             self.state.begin(self.initial(), loss_scaler(self.precision, self.world.device))
             return
-        saved = read_checkpoint(target)
+        saved = read_checkpoint(folder)
         self.state.restore(saved.tensors, saved.numbers)
 
     def _diagnosis(self, first: int, last: int, told: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -117,7 +117,10 @@ class TrainState:
             load_strictly(self.average.module, tensors["ema"], what="ema")
         self._restore_optimizer(tensors["optimizer"])
         if numbers["loss_scaler"]:
-            self.scaler.load_state_dict(numbers["loss_scaler"])
+            try:
+                self.scaler.load_state_dict(numbers["loss_scaler"])
+            except (KeyError, RuntimeError, TypeError) as error:
+                raise CheckpointError(f"the checkpoint's loss_scaler is none ({error})") from error
         self.step = int(numbers["step"])
         self.evaluated = int(numbers["evaluated"])
         self.best = Best(**numbers["best"]) if numbers["best"] else None
@@ -140,24 +143,62 @@ class TrainState:
         parameters = dict(self.model.named_parameters())
         slots: dict[str, set[str]] = {}
         for key in saved:
-            name, slot = key.rsplit("/", 1)
+            name, _, slot = key.rpartition("/")
             slots.setdefault(name, set()).add(slot)
         every = set().union(*slots.values())
         if partial := [name for name, has in slots.items() if has != every]:
             raise CheckpointError(f"the checkpoint's optimizer state of {partial[0]!r} is not complete")
         self.optimizer.state.clear()
         for key, value in saved.items():
-            name, slot = key.rsplit("/", 1)
+            name, _, slot = key.rpartition("/")
             if name not in parameters:
                 raise CheckpointError(
                     f"the checkpoint has optimizer state of {name!r}, which the model lacks"
                 )
             parameter = parameters[name]
+            if value.shape != (torch.Size() if slot == "step" else parameter.shape):
+                raise CheckpointError(
+                    f"the checkpoint's optimizer state {key!r} is {tuple(value.shape)}, its parameter "
+                    f"{tuple(parameter.shape)}"
+                )
             if slot != "step":  # a moment: laid out as its parameter
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(spread_like(value, parameter))
             elif self.optimizer.param_groups[0].get("fused"):  # counts on the device
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][slot] = value
+
+
+def check_numbers(numbers: object) -> dict[str, Any]:
+    """What `TrainState.numbers` gave, as it came back from a file.
+
+    Raises:
+        ValueError: something is missing, or is not what it should be; it is named.
+    """
+    if not isinstance(numbers, dict):
+        raise ValueError("it is no JSON object")
+    best = numbers.get("best")
+    kinds: dict[str, tuple[object, bool]] = {
+        "step": (numbers.get("step"), _is_count(numbers.get("step"))),
+        "evaluated": (numbers.get("evaluated"), _is_count(numbers.get("evaluated"))),
+        "best": (best, "best" in numbers and (best is None or _is_best(best))),
+        "loss_scaler": (numbers.get("loss_scaler"), isinstance(numbers.get("loss_scaler"), dict)),
+    }
+    bad = numbers.get("bad_samples", [])  # absent from checkpoints of before there was any
+    kinds["bad_samples"] = (bad, isinstance(bad, list) and all(map(_is_count, bad)))
+    if faults := [f"{name} is {value!r}" for name, (value, right) in kinds.items() if not right]:
+        raise ValueError("; ".join(faults))
+    return numbers
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_best(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {field.name for field in fields(Best)}:
+        return False
+    texts = isinstance(value["weights"], str) and isinstance(value["metric"], str)
+    return texts and _is_count(value["step"]) and type(value["value"]) in (int, float)
 
 
 def load_strictly(model: nn.Module, saved: Mapping[str, Tensor], *, what: str) -> None:

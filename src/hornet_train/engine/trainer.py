@@ -14,7 +14,7 @@ from torch import nn
 from hornet_train.data.collate import Batch
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.sampler import Plan
-from hornet_train.engine.background import BackgroundSaver
+from hornet_train.engine.background import PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED, BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate
@@ -98,11 +98,11 @@ class Trainer:
             Preempted: it was asked to stop, and has saved.
             DataError: an evaluation sample cannot be read, or too many training samples.
             DivergenceError: loss or gradient are not finite, and going back did not help.
-            CheckpointError: a checkpoint cannot be written.
+            CheckpointError: the last checkpoint cannot be written.
         """
         with self.stop.training(), BackgroundSaver(self.store) as self.saver:
             self._train()
-        self.world.barrier()
+            self._settle(PATIENCE_AT_THE_END)
         return self.state.best
 
     def _train(self) -> None:
@@ -132,6 +132,7 @@ class Trainer:
             self.window.add(result, self.plan.step_size(step))
             self.guard.add(step, self.plan.step_size(step), sizes, result, seen)
             self.advance(state.step)
+            self._tell_of_saves()
             if step == first and self.world.is_main:
                 self.saver.prepare(state.tensors())  # the optimizer has its moments now
             due = any(map(self._due, (settings.log_every, settings.checkpoint_every, settings.eval_every)))
@@ -184,7 +185,7 @@ class Trainer:
                 self._tell_of(fault.passed.step + 1, "skipped_step", told)
             if fault is self.guard.failed:
                 with self._clock_stopped():
-                    self.world.on_main(self.saver.wait)
+                    self.world.on_main(self.saver.discard)
                     told = self.recovery.go_back(fault, told)
                 self.window, self.saved = Window(self.world), self.state.step
                 self.network.train()
@@ -206,7 +207,7 @@ class Trainer:
         self._went_back(wait=True)
         if self.saved != self.state.step:
             self.save()
-        self.world.on_main(self.saver.wait)  # a rank that ends would have the others killed
+        self._settle(PATIENCE_WHEN_ASKED)
         self.tell("preempted", reason=reason)
         raise Preempted(reason, saved=True)
 
@@ -293,11 +294,7 @@ class Trainer:
         return improved or self.state.step == self.settings.total_steps
 
     def save(self) -> None:
-        """Have the state written as a checkpoint; the host waits for the copy only.
-
-        Raises:
-            CheckpointError: the one before could not be written.
-        """
+        """Have the state written as a checkpoint; the host waits for the copy only."""
         self.world.watch.at(self.state.step, "saving")
         with self._clock_stopped():
             if self.world.is_main:
@@ -305,6 +302,25 @@ class Trainer:
             else:
                 self.state.gather()
             self.saved = self.state.step
+
+    def _settle(self, patience: float) -> None:
+        """Until the newest checkpoint is on the disk. All ranks wait: one that ends would have them killed.
+
+        Raises:
+            CheckpointError: the disk has not taken it for `patience` seconds.
+        """
+        try:
+            self.world.on_main(lambda: self.saver.wait(patience))
+        finally:
+            self._tell_of_saves()
+
+    def _tell_of_saves(self) -> None:
+        """What became of checkpoints that could not be written at first; cheap, and known to rank 0."""
+        for outcome in self.saver.poll():
+            if outcome.fault is None:
+                self.tell("checkpoint_recovered", checkpoint=outcome.step)
+            else:
+                self.tell("checkpoint_failed", checkpoint=outcome.step, reason=outcome.fault)
 
     @contextmanager
     def _clock_stopped(self) -> Iterator[None]:

@@ -15,6 +15,8 @@ from hornet_train.track.events import eval_metrics
 
 # Events that somebody should look at; they go to stderr, and seldom where there are many.
 _WARNINGS = frozenset({"bad_sample", "skipped_step", "rollback"})
+# Events that were logged as warnings when they happened.
+_LOGGED = frozenset({"checkpoint_failed", "checkpoint_recovered"})
 
 
 class Console(Protocol):
@@ -110,7 +112,7 @@ class ConsoleSink:
                 self.warn(text.other_line(event) + (f"  (and {more} more)" if more else ""))
             else:
                 self._held_back[kind] = self._held_back.get(kind, 0) + 1
-        else:
+        elif kind not in _LOGGED:
             self.say(text.other_line(event))
 
     def advance(self, step: int) -> None:
@@ -189,3 +191,10 @@ class ConsoleHandler(logging.Handler):
             self._console.warn(message)
         else:
             self._console.say(message)
+
+
+def other_ranks_handler(rank: int) -> logging.Handler:
+    """Sends what another rank than 0 warns of, such as a reading process of its own, to its stderr."""
+    handler = logging.StreamHandler(text.SafeStream(sys.stderr or io.StringIO()))
+    handler.setFormatter(logging.Formatter(f"warning, rank {rank}: %(message)s"))
+    return handler

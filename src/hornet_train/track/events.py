@@ -53,7 +53,8 @@ def best_result(events: Iterable[Mapping[str, Any]], metric: str | None = None) 
         value = metrics.get(metric)
         if value is not None and (best is None or value > best.value):
             weights = str(event.get("weights", "model"))
-            best = Best(metric, value, int(event.get("step", 0)), number(event.get("epoch")), weights)
+            step = int(number(event.get("step")) or 0)
+            best = Best(metric, value, step, number(event.get("epoch")), weights)
     return best
 
 

@@ -1,12 +1,83 @@
-"""Files that are whole or absent: written beside, synced, then renamed over the old one."""
+"""Files that are whole or absent: written beside, synced, then renamed over the old one; one that grows."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import logging
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger("hornet_train")
+
+
+class GrowingFile:
+    """A file that grows by whole records, each handed to the system at once: a killed process loses none.
+
+    A disk that is full or read-only loses none either: what it refuses is kept in memory, in order, and
+    written as soon as a later record shows that it takes data again. The records of a day's training are a
+    few megabytes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens `path`, made where absent, at its end. Raises OSError."""
+        self.path = Path(path)
+        self._waiting: deque[bytes] = deque()
+        self._file: io.FileIO | None = open(self.path, "ab", buffering=0)  # noqa: SIM115  as long as the run
+        self._size = self.path.stat().st_size  # of the whole records in it
+        self._refused = False
+
+    def append(self, record: bytes) -> None:
+        """Write a record and those that wait; warn when the disk begins to refuse them."""
+        self._waiting.append(record)
+        try:
+            self._write()
+        except OSError as error:
+            self._let_go()
+            if not self._refused:
+                _log.warning(
+                    "%s cannot be written (%s): what belongs there is kept in memory until it can",
+                    self.path,
+                    error.strerror,
+                )
+            self._refused = True
+        else:
+            if self._refused:
+                _log.warning("%s is written again, and nothing is missing in it", self.path)
+            self._refused = False
+
+    def close(self) -> None:
+        """Write what waits, if that is possible now, and close the file; may be called twice."""
+        with contextlib.suppress(OSError):
+            self._write()
+        if self._waiting:
+            _log.warning("%s lacks its last %d record(s)", self.path, len(self._waiting))
+            self._waiting.clear()
+        self._let_go()
+
+    def _write(self) -> None:
+        if not self._waiting:
+            return
+        if self._file is None:
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+            there = os.fstat(self._file.fileno()).st_size
+            self._size = min(self._size, there)
+            self._file.truncate(self._size)  # a part of the record that was refused
+        while self._waiting:
+            rest = memoryview(self._waiting[0])
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            self._size += len(self._waiting.popleft())
+
+    def _let_go(self) -> None:
+        """Close the file: the next try opens it anew, since the old one may be of a disk that went away."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what could not be written is told already
+                file.close()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -28,11 +99,28 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_through(path: str | Path, data: bytes) -> None:
-    """Put `data` at `path` and onto the disk; a kill may leave a part of it."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Put `data` at `path` and onto the disk; a kill may leave a part of it.
+
+    Raises:
+        OSError: as the file system says, with the file's name.
+    """
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)  # which neither a write nor a sync tells
+        raise
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed writers of `path` (`write_bytes`) left beside it; no other may be writing it now."""
+    for part in path.parent.glob(f".{path.name}.*.tmp"):
+        try:
+            part.unlink()
+        except OSError as error:
+            _log.warning("%s cannot be removed (%s)", part, error.strerror)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -61,7 +149,7 @@ def read_json(path: str | Path) -> Any:
     data = Path(path).read_bytes()
     try:
         return json.loads(data)
-    except ValueError as fault:  # UnicodeDecodeError is one too
+    except (ValueError, RecursionError) as fault:  # UnicodeDecodeError is a ValueError too
         raise ValueError(f"{path}: not valid JSON ({fault})") from fault
 
 

@@ -7,14 +7,18 @@ no NaN and no infinity, so such a number is written as null and named under "non
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from hornet_train.track.events import Event, scalars, strict
-from hornet_train.track.files import write_bytes
+from hornet_train.track.events import Event, number, scalars, strict
+from hornet_train.track.files import GrowingFile, write_bytes
 
 __all__ = ["Event", "JsonlSink", "Sink", "TensorBoardSink", "read_events", "rewind"]
 
@@ -32,27 +36,25 @@ class Sink(Protocol):
 
 
 class JsonlSink:
-    """Appends a line to a file for each event and hands it to the system at once: a killed run loses none."""
+    """Appends a line to a file for each event: neither a kill nor a full disk loses one (`GrowingFile`)."""
 
     def __init__(self, path: str | Path) -> None:
         """Opens `path`, made where absent. A last line that a kill tore off in mid-write is cut away."""
-        self.path = Path(path)
-        if self.path.exists():
-            data = self.path.read_bytes()
+        path = Path(path)
+        if path.exists():
+            data = path.read_bytes()
             whole = _whole(data)
             if whole != data:
-                write_bytes(self.path, whole)
-        self._file = open(self.path, "ab")  # noqa: SIM115  open for as long as the run
+                write_bytes(path, whole)
+        self._file = GrowingFile(path)
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Append the event as one line.
 
         Raises:
             TypeError: a value that JSON does not know.
-            OSError: the disk is full, for one.
         """
-        self._file.write(_line(event))
-        self._file.flush()
+        self._file.append(_line(event))
 
     def close(self) -> None:
         """Close the file."""
@@ -60,26 +62,51 @@ class JsonlSink:
 
 
 class TensorBoardSink:
-    """Scalars `train/loss`, `eval/ema/top1`, ... by step in TensorBoard's event files."""
+    """Scalars `train/loss`, `eval/ema/top1`, ... by step in TensorBoard's event files.
+
+    Its own SummaryWriter writes from a thread, which dies, with a traceback, of a disk that is full.
+    """
 
     def __init__(self, folder: str | Path, resume_step: int | None = None) -> None:
         """`resume_step`: step of the checkpoint that the run goes on from; what lay beyond is not shown."""
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        # TensorBoard drops what is at or after purge_step; the checkpoint's own step stays.
-        purge_step = None if resume_step is None else resume_step + 1
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=30)
+        self._record, self._summary, self._writer = Record, Summary, RecordWriter
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = GrowingFile(folder / _event_file(folder))
+        self._append(file_version="brain.Event:2")
+        if resume_step is not None:  # TensorBoard drops what is at or after a start; the step itself stays
+            self._append(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Add the numbers of an event that has a step."""
         if "step" not in event:
             return
-        for name, value in scalars(event).items():
-            self._writer.add_scalar(name, value, event["step"])
+        values = [self._summary.Value(tag=name, simple_value=value) for name, value in scalars(event).items()]
+        if values:
+            self._append(step=event["step"], summary=self._summary(value=values))
 
     def close(self) -> None:
-        """Write what is still in memory."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, **what: Any) -> None:
+        framed = io.BytesIO()
+        self._writer(framed).write(self._record(wall_time=time.time(), **what).SerializeToString())
+        self._file.append(framed.getvalue())
+
+
+def _event_file(folder: Path) -> str:
+    """A name after all others there, in whose order TensorBoard reads them, whatever the clock says."""
+    stamps = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.*")]
+    newest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=-1)
+    return (
+        f"events.out.tfevents.{max(int(time.time()), newest + 1):010d}.{socket.gethostname()}.{os.getpid()}"
+    )
 
 
 def read_events(path: str | Path) -> list[Event]:
@@ -119,12 +146,13 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
     data = path.read_bytes()
     lines = [line for line in data.splitlines() if line.strip()]
     kept: list[bytes] = []
-    at = 0
+    at = 0.0
     for line in lines:
         event = _parse(line)
         if event is None:
             continue
-        at = event.get("step", at)
+        told = number(event.get("step"))
+        at = at if told is None else told
         if at < step or (at == step and event.get("event") not in again):
             kept.append(line + b"\n")
     whole = b"".join(kept)
@@ -142,7 +170,7 @@ def _parse(line: bytes) -> Event | None:
     """The event of a line; None for a line that is none."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
 
