@@ -20,6 +20,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.track.environment import environment
 from hornet_train.track.files import read_json, write_json, write_text
 from hornet_train.track.sinks import rewind
+from hornet_train.untrusted import open_own
 
 _log = logging.getLogger("hornet_train")
 
@@ -105,7 +106,10 @@ def hold_run_folder(folder: Path) -> IO[str]:
     Raises:
         ConfigError: another process trains there; it is named.
     """
-    file = (folder / ".lock").open("a+")
+    try:
+        file = open_own(folder / ".lock", "a+")
+    except OSError as error:
+        raise ConfigError([f"run_dir={folder}: .lock cannot be opened ({error.strerror})"]) from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not shared with data workers
     except (BlockingIOError, PermissionError):
@@ -128,8 +132,13 @@ def open_run_folder(
     """Write what a run folder says of this start; take the metrics back to where it starts (`rewind`)."""
     record = folder / "environment.json"
     started = environment(world.size, world.device.type)
-    before = read_json(record) if record.exists() else None
-    earlier = [*before.pop("earlier", []), before] if isinstance(before, dict) else []
+    try:
+        before = read_json(record) if record.exists() else None
+    except (OSError, ValueError) as error:
+        _log.warning("%s cannot be read; the run's earlier starts are forgotten (%s)", record, error)
+        before = None
+    earlier = before.pop("earlier", []) if isinstance(before, dict) else []
+    earlier = [*earlier, before] if isinstance(before, dict) and isinstance(earlier, list) else []
     write_json(record, {**started, "earlier": earlier})
     write_text(folder / "config.yaml", to_yaml(tree))
     rewind(folder / "metrics.jsonl", step, again=again)

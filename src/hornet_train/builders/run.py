@@ -15,7 +15,7 @@ from torch import nn
 from hornet_train.builders.data import Sources, build_sources, build_task, check_classes, samples_of
 from hornet_train.builders.facts import facts, filter_notes, measured
 from hornet_train.builders.loading import eval_data, train_data, train_transform
-from hornet_train.builders.weights import start_from
+from hornet_train.builders.weights import identity_of, start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
@@ -159,7 +159,7 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
         DataError: the images are not those it was trained on, and `forced` is not set.
     """
     notes = []
-    before, now = json.loads(saved.texts.get("data.json", "{}")), sources.identity()
+    before, now = identity_of(saved), sources.identity()
     if changed := [name for name, value in before.items() if now.get(name) != value]:
         told = "; ".join(f"{name}: {_brief(before[name])} -> {_brief(now.get(name))}" for name in changed)
         if not forced and changed == ["dealt"]:

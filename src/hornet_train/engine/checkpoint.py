@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -25,12 +26,14 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from hornet_train.engine.state import TensorGroups
+from hornet_train.engine.state import TensorGroups, checked_numbers
 from hornet_train.errors import CheckpointError
 from hornet_train.track.files import sync_folder, write_bytes, write_through
+from hornet_train.untrusted import MAX_JSON, MB, check_header, open_plain, parse_json, read_text, read_within
 
 FORMAT = 1
 _log = logging.getLogger("hornet_train")
+_POINTER = 1000  # bytes of a pointer, at most
 _STEP = re.compile(r"step_(\d{8,})")
 
 
@@ -167,8 +170,8 @@ def step_of(path: Path) -> int:
 def pointed(folder: Path, pointer: str) -> str | None:
     """The step folder's name in `last` or `best`; None where there is none."""
     try:
-        name = (folder / pointer).read_text().strip()
-    except FileNotFoundError:
+        name = read_text(folder / pointer, _POINTER).strip()
+    except (FileNotFoundError, ValueError):
         return None
     return name if _STEP.fullmatch(name) else None
 
@@ -213,12 +216,12 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
         CheckpointError: a file is missing, truncated or altered, or the format is not ours.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest = parse_json(read_within(folder / "manifest.json", MB))
         files, version = manifest["files"], manifest["format"]
         expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no manifest.json: it is not a complete checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{folder / 'manifest.json'} is damaged ({error})") from None
     if version != FORMAT:
         raise CheckpointError(f"{folder} has checkpoint format {version}, this program reads {FORMAT}")
@@ -231,15 +234,18 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
             raise CheckpointError(f"{folder / 'manifest.json'} names a file outside of its folder: {name!r}")
         if groups is not None and name.endswith(".safetensors") and group not in groups:
             continue
+        if size > MAX_JSON and not name.endswith(".safetensors"):
+            raise CheckpointError(f"{folder / name} is to have {size:,} bytes, and {MAX_JSON:,} is the limit")
         data = _verified(folder / name, size, digest)
         try:
             if name.endswith(".safetensors"):
+                check_header(data[:8])
                 tensors[group] = safetensors.torch.load(data)
             elif name == "state.json":
-                numbers = json.loads(data)
+                numbers = checked_numbers(parse_json(data))
             else:
                 texts[name] = data.decode()
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a kind of numbers torch lacks
             raise CheckpointError(f"{folder / name} cannot be read ({error})") from None
     if numbers is None or (groups is None and not {"model", "optimizer"} <= set(tensors)):
         raise CheckpointError(f"{folder / 'manifest.json'} does not list all files of a checkpoint")
@@ -248,11 +254,13 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
 
 def _verified(path: Path, size: int, digest: str) -> bytes:
     try:
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            length = os.fstat(file.fileno()).st_size
+            data = file.readall() if length == size else b""  # one of another size is not read
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
-    if len(data) != size:
-        raise CheckpointError(f"{path} is damaged: it has {len(data)} bytes instead of {size}")
+    if length != size:
+        raise CheckpointError(f"{path} is damaged: it has {length} bytes instead of {size}")
     if hashlib.sha256(data).hexdigest() != digest:
         raise CheckpointError(f"{path} is damaged: its SHA-256 does not match the manifest")
     return data

@@ -90,24 +90,70 @@ class TrainState:
         parameters = dict(self.model.named_parameters())
         slots: dict[str, set[str]] = {}
         for key in saved:
-            name, slot = key.rsplit("/", 1)
+            name, _, slot = key.rpartition("/")
             slots.setdefault(name, set()).add(slot)
         every = set().union(*slots.values())
         if partial := [name for name, has in slots.items() if has != every]:
             raise CheckpointError(f"the checkpoint's optimizer state of {partial[0]!r} is not complete")
         self.optimizer.state.clear()
         for key, value in saved.items():
-            name, slot = key.rsplit("/", 1)
+            name, _, slot = key.rpartition("/")
             if name not in parameters:
                 raise CheckpointError(
                     f"the checkpoint has optimizer state of {name!r}, which the model lacks"
                 )
             parameter = parameters[name]
+            if value.shape != (torch.Size() if slot == "step" else parameter.shape):
+                raise CheckpointError(
+                    f"the checkpoint's optimizer state {key!r} is {tuple(value.shape)}, which does not fit"
+                )
             if slot != "step":  # a moment: laid out as its parameter
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             elif self.optimizer.param_groups[0].get("fused"):  # counts on the device
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][slot] = value
+
+
+_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+_MOST = 2**53  # steps and samples
+
+
+def checked_numbers(numbers: object) -> dict[str, Any]:
+    """What `TrainState.numbers` gave, read back from a file that may be anyone's.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+
+    def is_count(value: object) -> bool:
+        return type(value) is int and 0 <= value < _MOST
+
+    def is_number(value: object) -> bool:
+        return is_count(value) or type(value) is float
+
+    if not isinstance(numbers, dict):
+        raise ValueError("it holds no mapping")
+    best, scaler, bad = numbers.get("best"), numbers.get("loss_scaler"), numbers.get("bad_samples", [])
+    texts = (best.get("weights"), best.get("metric")) if isinstance(best, dict) else ()
+    of_best = isinstance(best, dict) and best.keys() == {"step", "weights", "metric", "value"}
+    fits = {
+        "step": is_count(numbers.get("step")),
+        "evaluated": is_count(numbers.get("evaluated")),
+        "best": best is None
+        or (
+            of_best
+            and is_count(best["step"])
+            and is_number(best["value"])
+            and all(isinstance(text, str) for text in texts)
+        ),
+        "loss_scaler": isinstance(scaler, dict)
+        and (not scaler or scaler.keys() == _SCALER)
+        and all(map(is_number, scaler.values())),
+        "bad_samples": isinstance(bad, list) and all(map(is_count, bad)),
+    }
+    if wrong := [name for name, fit in fits.items() if not fit]:
+        raise ValueError(f"{', '.join(wrong)}: not what a run keeps there")
+    return numbers
 
 
 def load_strictly(model: nn.Module, saved: Mapping[str, Tensor], *, what: str) -> None:

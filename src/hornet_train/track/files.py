@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hornet_train.untrusted import MAX_JSON, parse_json, read_within
+
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Put `data` at `path` such that a kill or a power cut leaves the old file or the new one, never a part.
@@ -18,6 +20,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        beside.unlink(missing_ok=True)  # of a process of that number that was killed; or a link
         write_through(beside, data)
         os.replace(beside, path)
     except BaseException:
@@ -28,8 +31,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_through(path: str | Path, data: bytes) -> None:
-    """Put `data` at `path` and onto the disk; a kill may leave a part of it."""
-    with open(path, "wb") as file:
+    """Put `data` at `path`, where nothing is, and onto the disk; a kill may leave a part of it."""
+    with open(path, "xb") as file:  # made anew, and so not written through a link
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -56,11 +59,11 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not JSON in UTF-8; the message names it.
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is not JSON in UTF-8, or beyond a limit; the message names it.
     """
-    data = Path(path).read_bytes()
     try:
-        return json.loads(data)
+        return parse_json(read_within(path, MAX_JSON))
     except ValueError as fault:  # UnicodeDecodeError is one too
         raise ValueError(f"{path}: not valid JSON ({fault})") from fault
 

@@ -13,11 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from hornet_train.redaction import redacted_tree
 from hornet_train.track.events import Event, scalars, strict
 from hornet_train.track.files import write_bytes
+from hornet_train.untrusted import open_own, open_plain, parse_json
 
 __all__ = ["Event", "JsonlSink", "Sink", "TensorBoardSink", "read_events", "rewind"]
 
+_LONGEST_LINE = 10**6  # bytes; a longer one is no event of ours
+_STEPS = 2**53  # from which on a float cannot tell them apart
 _log = logging.getLogger("hornet_train")
 
 
@@ -38,11 +42,11 @@ class JsonlSink:
         """Opens `path`, made where absent. A last line that a kill tore off in mid-write is cut away."""
         self.path = Path(path)
         if self.path.exists():
-            data = self.path.read_bytes()
+            data = _content(self.path)
             whole = _whole(data)
             if whole != data:
                 write_bytes(self.path, whole)
-        self._file = open(self.path, "ab")  # noqa: SIM115  open for as long as the run
+        self._file = open_own(self.path, "ab")  # for as long as the run
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Append the event as one line.
@@ -91,7 +95,7 @@ def read_events(path: str | Path) -> list[Event]:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    lines = _whole(Path(path).read_bytes()).splitlines()
+    lines = _whole(_content(Path(path))).splitlines()
     events = [event for line in lines if (event := _parse(line)) is not None]
     damaged = sum(1 for line in lines if line.strip()) - len(events)
     if damaged:
@@ -116,7 +120,7 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
     path = Path(path)
     if not path.exists():
         return 0
-    data = path.read_bytes()
+    data = _content(path)
     lines = [line for line in data.splitlines() if line.strip()]
     kept: list[bytes] = []
     at = 0
@@ -133,18 +137,26 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
     return len(lines) - len(kept)
 
 
+def _content(path: Path) -> bytes:
+    """All of it: its length is the run's. Raises OSError where it is no regular file."""
+    with open_plain(path) as file:
+        return file.readall()
+
+
 def _line(event: Mapping[str, Any]) -> bytes:
-    """One strict-JSON line, with numbers that JSON cannot say moved to "nonfinite"."""
-    return json.dumps(strict(event), allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
+    """One strict-JSON line, with numbers that JSON cannot say moved to "nonfinite", and without secrets."""
+    event = redacted_tree(strict(event))
+    return json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def _parse(line: bytes) -> Event | None:
     """The event of a line; None for a line that is none."""
     try:
-        event = json.loads(line)
+        event = parse_json(line, _LONGEST_LINE)
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    at = event.get("step", 0) if isinstance(event, dict) else None
+    return event if type(at) is int and 0 <= at < _STEPS else None
 
 
 def _whole(data: bytes) -> bytes:
