@@ -12,9 +12,11 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import stat
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,19 +28,22 @@ MAX_HEADER = 16 * MB  # of a safetensors file; of 100,000 tensors it has some 12
 MAX_DEPTH = 32  # mappings and lists within each other in a config
 
 
-class Refused(ValueError):
+_log = logging.getLogger("hornet_train")
+
+
+class Refused(ValueError):  # noqa: N818 - as in "connection refused"
     """A file or a text beyond a limit; the message says which, without the file's name."""
 
 
-def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
-    """A regular file, unbuffered; a pipe is not waited for and a device not read.
+def open_plain(path: str | os.PathLike[str], *, waiting: bool = False) -> io.FileIO:
+    """A regular file, unbuffered; a device is not read, and a pipe not waited for unless `waiting`.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK)  # else a pipe waits for a writer
+        return os.open(name, flags if waiting else flags | os.O_NONBLOCK)
 
     try:
         file = io.FileIO(os.fspath(path), "rb", opener=opener)
@@ -50,14 +55,14 @@ def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
     return file
 
 
-def read_within(path: str | os.PathLike[str], most: int) -> bytes:
-    """The content of a regular file of at most so many bytes.
+def read_within(path: str | os.PathLike[str], most: int, *, waiting: bool = False) -> bytes:
+    """The content of a regular file of at most so many bytes; see `open_plain`.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
         Refused: it is larger.
     """
-    with open_plain(path) as file:
+    with open_plain(path, waiting=waiting) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise Refused(f"it has {size:,} bytes, and {most:,} is the limit of its kind")
@@ -129,6 +134,23 @@ def open_own(path: str | os.PathLike[str], mode: str) -> IO[Any]:
             told = "it is a link, and what a run writes goes through none: remove it"
             raise OSError(errno.ELOOP, told, os.fspath(path)) from None
         raise
+
+
+@cache
+def keeps_code() -> bool:
+    """Whether numba may keep compiled loops: what it keeps it unpickles, so nobody else may write there.
+
+    By itself it chooses the installed package or the user's cache folder; NUMBA_CACHE_DIR may say `/tmp`.
+    """
+    place = os.environ.get("NUMBA_CACHE_DIR")
+    if not place or only_ours(Path(place)):
+        return True
+    _log.warning(
+        "loops are compiled anew, not kept in NUMBA_CACHE_DIR=%s: others may write there, too; set it to a "
+        "folder of your own",
+        place,
+    )
+    return False
 
 
 def only_ours(folder: Path) -> bool:

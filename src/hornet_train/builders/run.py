@@ -15,6 +15,7 @@ from torch import nn
 from hornet_train.builders.data import Sources, build_sources, build_task, check_classes, samples_of
 from hornet_train.builders.facts import facts, filter_notes, measured
 from hornet_train.builders.loading import eval_data, train_data, train_transform
+from hornet_train.builders.process import keep_compiled_code
 from hornet_train.builders.weights import identity_of, start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
@@ -71,6 +72,8 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(parts.sources.identity())}
     store.metadata |= {HEADER: header_text(tree, parts.sources.classes)}
     monitor = _gate_monitor(parts.state.model, config) if config.log.gates else None
+    if config.compile:
+        keep_compiled_code()
     network = torch.compile(parts.state.model) if config.compile else parts.state.model
     assert isinstance(network, nn.Module)
 

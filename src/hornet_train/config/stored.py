@@ -129,8 +129,8 @@ def _training_config(tree: object, place: Path) -> Tree:
         raise CheckpointError(f"{place}: of the config in it, {error}") from error
     if found := next(_references(kept), None):
         raise CheckpointError(
-            f"{place}: the config in it has a ${{reference}}, {found[:80]!r}, which could tell of this machine; "
-            "a run's config is kept without any: ask who made it, or give model= and weights alone"
+            f"{place}: the config in it has a ${{reference}}, {found[:80]!r}, which could tell of this "
+            "machine; a config is kept without any: ask who made it, or take the weights alone"
         )
     return tree
 

@@ -71,6 +71,8 @@ class TrainState:
         Raises:
             CheckpointError: it was written for another model or another kind of run.
         """
+        if missing := [name for name in ("evaluated", "best", "loss_scaler") if name not in numbers]:
+            raise CheckpointError(f"the checkpoint does not tell {', '.join(missing)}: it is of no run")
         load_strictly(self.model, tensors["model"], what="model")
         if self.average is not None:
             if "ema" not in tensors:
@@ -119,10 +121,10 @@ _MOST = 2**53  # steps and samples
 
 
 def checked_numbers(numbers: object) -> dict[str, Any]:
-    """What `TrainState.numbers` gave, read back from a file that may be anyone's.
+    """What `TrainState.numbers` gave, read back from a file that may be anyone's, or a part of it.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: it has no step, or something else than a run keeps under its names.
     """
 
     def is_count(value: object) -> bool:
@@ -133,18 +135,19 @@ def checked_numbers(numbers: object) -> dict[str, Any]:
 
     if not isinstance(numbers, dict):
         raise ValueError("it holds no mapping")
-    best, scaler, bad = numbers.get("best"), numbers.get("loss_scaler"), numbers.get("bad_samples", [])
-    texts = (best.get("weights"), best.get("metric")) if isinstance(best, dict) else ()
-    of_best = isinstance(best, dict) and best.keys() == {"step", "weights", "metric", "value"}
+    best, scaler = numbers.get("best"), numbers.get("loss_scaler", {})
+    bad = numbers.get("bad_samples", [])
     fits = {
         "step": is_count(numbers.get("step")),
-        "evaluated": is_count(numbers.get("evaluated")),
+        "evaluated": is_count(numbers.get("evaluated", 0)),
         "best": best is None
         or (
-            of_best
+            isinstance(best, dict)
+            and best.keys() == {"step", "weights", "metric", "value"}
             and is_count(best["step"])
             and is_number(best["value"])
-            and all(isinstance(text, str) for text in texts)
+            and isinstance(best["weights"], str)
+            and isinstance(best["metric"], str)
         ),
         "loss_scaler": isinstance(scaler, dict)
         and (not scaler or scaler.keys() == _SCALER)

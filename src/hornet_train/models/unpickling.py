@@ -49,7 +49,7 @@ def unpickle(path: Path) -> object:
         raise CheckpointError(f"{path}: {fault}") from fault
     except MemoryError as fault:
         raise CheckpointError(
-            f"{path}: cannot be read: it takes more than its size twice and {_SPARE:,} bytes of memory, which "
+            f"{path}: cannot be read: it takes more than twice its size and {_SPARE:,} bytes of memory, as "
             "no weights do; ask who made it for safetensors"
         ) from fault
     except Exception as fault:
@@ -124,7 +124,11 @@ _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f
 
 def _scalar(kind: object, data: object) -> Any:
     """In the place of numpy's reader of one number."""
-    if not isinstance(kind, _Kind) or not isinstance(data, bytes) or len(data) != np.dtype(kind.name).itemsize:
+    if (
+        not isinstance(kind, _Kind)
+        or not isinstance(data, bytes)
+        or len(data) != np.dtype(kind.name).itemsize
+    ):
         raise pickle.UnpicklingError("a numpy scalar that is no number")
     return np.frombuffer(data, kind.name)[0]
 

@@ -125,7 +125,9 @@ class ConsoleSink:
     def start_panel(self, rows: Mapping[str, str | list[str]], title: str = "") -> None:
         """What this run is, before it starts."""
         if self._bar is not None:
-            shown = {key: told(row) if isinstance(row, str) else list(map(told, row)) for key, row in rows.items()}
+            shown = {
+                key: told(row) if isinstance(row, str) else list(map(told, row)) for key, row in rows.items()
+            }
             self._bar.panel(shown, title)
         else:
             self.say("\n".join(text.panel_lines(rows, title)))
