@@ -155,7 +155,9 @@ def _parse(line: bytes) -> Event | None:
         event = parse_json(line, _LONGEST_LINE)
     except ValueError:
         return None
-    at = event.get("step", 0) if isinstance(event, dict) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event", ""), str):
+        return None
+    at = event.get("step", 0)
     return event if type(at) is int and 0 <= at < _STEPS else None
 
 

@@ -132,7 +132,7 @@ class WandbSink:
                 return wandb.init(
                     project=project,
                     entity=entity,
-                    name=name or self._folder.resolve().name,
+                    name=redacted(name or self._folder.resolve().name),
                     id=run_id,
                     resume="allow",
                     dir=str(self._folder),
