@@ -173,6 +173,8 @@ def pointed(folder: Path, pointer: str) -> str | None:
         name = read_text(folder / pointer, _POINTER).strip()
     except (FileNotFoundError, ValueError):
         return None
+    except OSError as error:
+        raise CheckpointError(f"{folder / pointer} cannot be read ({error.strerror})") from error
     return name if _STEP.fullmatch(name) else None
 
 
