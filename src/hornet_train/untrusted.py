@@ -49,7 +49,8 @@ def open_plain(path: str | os.PathLike[str], *, waiting: bool = False) -> io.Fil
         file = io.FileIO(os.fspath(path), "rb", opener=opener)
     except ValueError as error:  # a zero byte in the name
         raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode) and not (waiting and stat.S_ISFIFO(mode)):  # whose clock says what it is
         file.close()
         raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
     return file
