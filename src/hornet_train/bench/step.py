@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornet_train.bench.timing import ratio, take_turns, wait_for
+from hornet_train.builders.process import keep_compiled_code
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
 from hornet_train.models import HorNet
@@ -168,6 +169,8 @@ def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[],
     images = images_of(case).contiguous(memory_format=layout)
     if case.mode == "inference" and isinstance(model, HorNet):
         model.fuse(case.image_size)
+    if setting.compiled:
+        keep_compiled_code()
     network: Any = torch.compile(model) if setting.compiled else model
     if case.mode == "inference":
         model.eval()

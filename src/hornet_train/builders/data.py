@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +32,7 @@ from hornet_train.data.sources import (
 )
 from hornet_train.data.sources.opening import open_shards
 from hornet_train.data.sources.shards import Shards
-from hornet_train.engine.checkpoint import Saved
-from hornet_train.errors import CheckpointError, ConfigError, DataError
+from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification import Classification, ModelSpec
 
 
@@ -67,23 +65,6 @@ class Sources:
             },
             **({"dealt": dict(self.dealt)} if self.dealt else {}),
         }
-
-
-def kept_identity(saved: Saved) -> dict[str, Any]:
-    """The identity of the images that a checkpoint was trained on; empty where it does not tell.
-
-    Raises:
-        CheckpointError: what it tells is none.
-    """
-    try:
-        told = json.loads(saved.texts.get("data.json", "{}"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{saved.folder / 'data.json'} cannot be read ({error})") from error
-    if isinstance(told, dict):
-        classes = told.get("classes", [])
-        if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
-            return told
-    raise CheckpointError(f"{saved.folder / 'data.json'} does not tell of which images the checkpoint is")
 
 
 def samples_of(source: Source | Shards) -> int:

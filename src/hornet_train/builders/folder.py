@@ -21,6 +21,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.track.environment import environment
 from hornet_train.track.files import read_json, remove_parts, write_json, write_text
 from hornet_train.track.sinks import rewind
+from hornet_train.untrusted import open_own
 
 _log = logging.getLogger("hornet_train")
 
@@ -109,7 +110,7 @@ def hold_run_folder(folder: Path) -> IO[str]:
         ConfigError: another process trains there; it is named. Or the folder cannot be written.
     """
     try:
-        file = (folder / ".lock").open("a+")
+        file = open_own(folder / ".lock", "a+")
     except OSError as error:
         raise ConfigError([f"{folder}/.lock cannot be written ({error.strerror})"]) from error
     try:
@@ -155,10 +156,10 @@ def _earlier(record: Path) -> list[Any]:
     """What `environment.json` tells of the starts before this one; nothing where it is damaged."""
     try:
         before = read_json(record)
-        return [*before.pop("earlier", []), before]
+        return [*list(before.pop("earlier", [])), before]
     except FileNotFoundError:
         return []
-    except (ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         _log.warning("%s is written anew, without the starts before this one (%s)", record, error)
         return []
 

@@ -8,6 +8,8 @@ import torch
 
 from hornet_train.config.schema import Dist
 from hornet_train.data.malloc import keep_freed_memory
+from hornet_train.data.sources.cache import cache_folder
+from hornet_train.untrusted import only_ours
 
 
 def set_up_process(dist: Dist, device: torch.device, *, deterministic: bool) -> None:
@@ -22,3 +24,11 @@ def set_up_process(dist: Dist, device: torch.device, *, deterministic: bool) -> 
     # fp32 means fp32: torch would round the convolutions' inputs to TF32, and not the matrix products'
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def keep_compiled_code() -> None:
+    """Let torch.compile keep its code in the user's own cache folder, and not in `/tmp/torchinductor_<user>`,
+    which anybody may have made before."""
+    place = cache_folder() / "inductor"
+    if only_ours(place):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))

@@ -18,12 +18,12 @@ from hornet_train.builders.data import (
     build_sources,
     build_task,
     check_classes,
-    kept_identity,
     samples_of,
 )
 from hornet_train.builders.facts import facts, filter_notes, measured
 from hornet_train.builders.loading import eval_data, train_data, train_transform
-from hornet_train.builders.weights import start_from
+from hornet_train.builders.process import keep_compiled_code
+from hornet_train.builders.weights import identity_of, start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
@@ -83,6 +83,8 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(parts.sources.identity())}
     store.metadata |= {HEADER: header_text(tree, parts.sources.classes)}
     monitor = _gate_monitor(parts.state.model, config) if config.log.gates else None
+    if config.compile:
+        keep_compiled_code()
     network = torch.compile(parts.state.model) if config.compile else parts.state.model
     assert isinstance(network, nn.Module)
 
@@ -210,7 +212,7 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
         DataError: the images are not those it was trained on, and `forced` is not set.
     """
     notes = []
-    before, now = kept_identity(saved), sources.identity()
+    before, now = identity_of(saved), sources.identity()
     if changed := [name for name, value in before.items() if now.get(name) != value]:
         told = "; ".join(f"{name}: {_brief(before[name])} -> {_brief(now.get(name))}" for name in changed)
         if not forced and changed == ["dealt"]:

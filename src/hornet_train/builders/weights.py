@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hornet_train.builders.data import kept_identity
 from hornet_train.config.stored import CLASSES, HEADER
-from hornet_train.engine.checkpoint import locate
+from hornet_train.engine.checkpoint import Saved, locate
 from hornet_train.errors import CheckpointError, ConfigError
-from hornet_train.models.reading import read_weights, unpickle
+from hornet_train.models.reading import read_weights
+from hornet_train.models.unpickling import unpickle
 from hornet_train.models.weights import class_map, load_into
+from hornet_train.untrusted import MAX_HEADER, MAX_LABELS, parse_json, read_text
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,48 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
         if wanted not in (None, name):
             other = "averaged" if wanted == "ema" else "raw"
             raise CheckpointError(f"{path} holds no {other} weights: weights={name}")
-        header = json.loads(origin["metadata"].get(HEADER, "{}"))
-        return Weights(tensors, path, name, None, tuple(header.get(CLASSES, ())), origin["notes"])
+        try:
+            header = parse_json(origin["metadata"].get(HEADER, "{}"), MAX_HEADER)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: its header cannot be read ({error})") from error
+        return Weights(tensors, path, name, None, _class_names(header, path), origin["notes"])
     saved, notes = locate(path)
     best, step = saved.numbers.get("best"), int(saved.numbers["step"])
     made_it_the_best = best["weights"] if best and best["step"] == step else None
     name = wanted or made_it_the_best or ("ema" if "ema" in saved.tensors else "model")
     if name not in saved.tensors:
         raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
-    classes = tuple(kept_identity(saved).get("classes", ()))
+    classes = _class_names(identity_of(saved), saved.folder)
     return Weights(saved.tensors[name], saved.folder, name, step, classes, notes)
+
+
+def identity_of(saved: Saved) -> dict[str, Any]:
+    """What a checkpoint says of the images it was trained on; nothing where it has no data.json.
+
+    Raises:
+        CheckpointError: it is not of the form that `Sources.identity` gives.
+    """
+    try:
+        identity = parse_json(saved.texts.get("data.json", "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{saved.folder / 'data.json'} cannot be read ({error})") from error
+    _class_names(identity, saved.folder)
+    for name, part in identity.items():
+        known = {"samples", "sha256"} if name in ("train", "val") else set()
+        if name != CLASSES and not (
+            isinstance(part, dict)
+            and known <= part.keys()
+            and all(isinstance(value, int if key != "sha256" else str) for key, value in part.items())
+        ):
+            raise CheckpointError(f"{saved.folder / 'data.json'}: {name} is not what a run keeps there")
+    return dict(identity)
+
+
+def _class_names(kept: object, place: Path) -> tuple[str, ...]:
+    names = kept.get(CLASSES, []) if isinstance(kept, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{place}: what it says of its classes is no list of names")
+    return tuple(names)
 
 
 def start_from(model: nn.Module, init_from: str, init_map: str | None) -> list[str]:
@@ -84,7 +117,7 @@ def head_rows(path: Path) -> Tensor:
     try:
         if path.suffix in (".pth", ".pt"):
             return class_map(unpickle(path))
-        return class_map(torch.tensor([int(line) for line in path.read_text().split()]))
+        return class_map(torch.tensor([int(line) for line in read_text(path, MAX_LABELS).split()]))
     except CheckpointError as error:  # which begins with the path
         raise ConfigError([f"init_map={error}"]) from error
     except OSError as error:

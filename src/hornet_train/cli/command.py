@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train._timm import import_timm
 from hornet_train.config.schema import Dist
 from hornet_train.errors import ConfigError, PeerError, UserError
+from hornet_train.redaction import redacted, told
 
 if TYPE_CHECKING:
     from hornet_train.engine.distributed import World
@@ -45,6 +48,7 @@ def run_command(
         needs_timm: whether `work` uses models; timm takes seconds to import.
     """
     _quiet()
+    sys.excepthook = _tell_bug
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
@@ -109,11 +113,17 @@ def _quiet() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
+def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback as Python tells it, but for secrets: a library's error may quote a URL."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
 def _complain(message: str, *, every_rank: bool = False) -> None:
     """To stderr, from rank 0, or from the rank that alone knows."""
     rank = os.environ.get("RANK", "0")
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name
+    message = told(message)
     if rank == "0":
         sys.stderr.write(f"{name}: {message}\n")
     elif every_rank:

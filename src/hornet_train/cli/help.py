@@ -15,7 +15,9 @@ from hornet_train.config.compose import (
     compose_train,
     conf_dir,
     options,
+    to_yaml,
 )
+from hornet_train.redaction import redacted_tree
 
 TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
@@ -173,7 +175,8 @@ def answer_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help, --cfg job or --version of hornet-train; the overrides where there is something to do."""
     asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
     if asked:
-        _say(compose_train([a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]).yaml())
+        asked_of = [a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]
+        _say(to_yaml(redacted_tree(compose_train(asked_of).tree)))
         return None
     return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train.yaml")
 

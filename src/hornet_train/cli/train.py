@@ -18,6 +18,7 @@ from hornet_train.cli.sweep import main as run_sweep
 from hornet_train.config.compose import Composed, compose_train
 from hornet_train.config.schema import Config
 from hornet_train.errors import ConfigError
+from hornet_train.redaction import redacted_tree
 
 if TYPE_CHECKING:
     from hornet_train.builders.run import Run
@@ -71,7 +72,7 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
     config = composed.config
     with joined(config.dist, deterministic=config.deterministic) as world:
         folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
-        tree = {**composed.tree, "run_dir": str(folder)}
+        tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is kept, and shown by W&B
         world.on_main(lambda: check_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, world=world, folder=folder)
         run.trainer.stop = stop

@@ -20,6 +20,7 @@ from hornet_train.config.data_schema import EVALUATION_DATA, HubData, SuiteData
 from hornet_train.config.schema import Config, Dist, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.redaction import MARK
 
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe")
 EVAL_GROUPS = ("model", "data", "dist")
@@ -173,6 +174,9 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
     def check(config: EvalConfig) -> Iterable[str]:
         yield from data_rules(config.data)
         yield from _training_only(config.dist)
+        for name, value in vars(config.data).items():
+            if isinstance(value, str) and MARK in value:
+                yield f"data.{name}={value} is kept without its secrets: give data.{name}= as it was"
         if isinstance(config.data, SuiteData) and config.suite is None and "suite" not in parsed:
             yield "data.source=suite: which sets is said by suite=all or suite=[imagenet_a,imagenet_r]"
 
@@ -274,8 +278,11 @@ def _checked(
     OmegaConf.set_struct(tree, False)
     chosen = {group: str(tree.hydra.runtime.choices[group]) for group in groups}
     del tree["hydra"]
-    base(tree)
-    defaults = _plain(tree)
+    try:
+        base(tree)
+        defaults = _plain(tree)
+    except OmegaConfBaseException as error:  # what a checkpoint says is no config
+        raise ConfigError([*faults, " ".join(str(error).split())]) from error
     keys = _keys(defaults)
     for key, value in parsed.items():
         if key in groups:

@@ -1,9 +1,12 @@
-"""Configs that were kept: of a run folder, in a step folder, in the header of a weights file."""
+"""Configs that were kept: of a run folder, in a step folder, in the header of a weights file.
+
+Such a file may be anyone's. What it says is taken word for word: no alias, no ${reference}, no tag.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,17 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.redaction import redacted_tree
+from hornet_train.untrusted import (
+    MAX_CONFIG,
+    MAX_HEADER,
+    Refused,
+    check_depth,
+    check_header,
+    open_plain,
+    parse_json,
+    read_text,
+)
 
 Tree = dict[str, Any]
 HEADER = "hornet_train"  # key of the config in the metadata of our safetensors
@@ -44,7 +58,7 @@ NEUTRAL = (
 
 def header_text(tree: Mapping[str, Any], classes: Sequence[str]) -> str:
     """The config and the class names as they go into a weights file."""
-    kept = {key: tree[key] for key in ("model", "data", "task", "precision")}
+    kept = redacted_tree({key: tree[key] for key in ("model", "data", "task", "precision")})
     return json.dumps({**kept, CLASSES: list(classes)})
 
 
@@ -55,21 +69,43 @@ def read_config(path: Path) -> Tree:
         ConfigError: it cannot be read.
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path} cannot be read ({' '.join(str(error).split())})"]) from error
+        text = read_text(path, MAX_CONFIG)
+    except (OSError, ValueError) as error:
+        told = (
+            error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        )
+        raise ConfigError([f"{path} cannot be read ({told})"]) from error
     return _parse(text, path)
 
 
 def _parse(text: str, path: Path) -> Tree:
     try:
-        tree = yaml.safe_load(text)
+        if len(text) > MAX_CONFIG:
+            raise Refused(f"it has {len(text):,} bytes, and {MAX_CONFIG:,} is the limit of its kind")
+        tree = yaml.load(text, Loader=_Plain)
+        check_depth(tree)
     # damage can make a value of another type out of one, at which PyYAML raises all of these
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise ConfigError([f"{path} cannot be read ({' '.join(str(error).split())})"]) from error
+        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ConfigError([f"{path} cannot be read ({told})"]) from error
     if not isinstance(tree, dict):
         raise ConfigError([f"{path} holds no config"])
     return tree
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML as we write it: no tags that make objects, and no aliases, by which a few lines say millions."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise Refused("it has aliases, as `*name`, which no config of ours has")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if odd := [key for key in mapping if not isinstance(key, str)]:
+            raise Refused(f"it has a key that is no text, {odd[0]!r}")
+        return mapping
 
 
 def kept_config(text: str, folder: Path) -> Tree:
@@ -94,10 +130,12 @@ def trained_with(checkpoint: Path) -> Tree | None:
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None
     try:
+        with open_plain(checkpoint) as start:
+            check_header(start.read(8))
         with safe_open(str(checkpoint), framework="np") as file:
             text = (file.metadata() or {}).get(HEADER)
-        tree = json.loads(text) if text else None
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        tree = parse_json(text, MAX_HEADER) if text else None
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is not a whole safetensors file ({error})") from error
     return None if tree is None else _training_config(tree, checkpoint)
 
@@ -105,11 +143,35 @@ def trained_with(checkpoint: Path) -> Tree | None:
 def _training_config(tree: object, place: Path) -> Tree:
     if not isinstance(tree, dict) or not all(isinstance(tree.get(key), dict) for key in ("model", "data")):
         raise CheckpointError(f"{place} does not hold the config of a training")
+    kept = {key: value for key, value in tree.items() if key != CLASSES}
+    try:
+        check_depth(kept)
+    except Refused as error:
+        raise CheckpointError(f"{place}: of the config in it, {error}") from error
+    if found := next(_references(kept), None):
+        raise CheckpointError(
+            f"{place}: the config in it has a ${{reference}}, {found[:80]!r}, which could tell of this "
+            "machine; a config is kept without any: ask who made it, or take the weights alone"
+        )
     return tree
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`key: old -> new` for every key that would make it another run."""
+def _references(node: object) -> Iterator[str]:
+    """Texts that OmegaConf would resolve: ${oc.env:HF_TOKEN} would put a secret where an error tells it."""
+    if isinstance(node, str) and "${" in node:
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for below in (*node, *node.values()) if isinstance(node, Mapping) else node:
+            yield from _references(below)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: old -> new` for every key that would make it another run. Secrets are none of it: a config is
+    kept without them, and a signature in a URL is another each day."""
+    return _differences(redacted_tree(old), redacted_tree(new), "")
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> list[str]:
     found = []
     for name in dict.fromkeys((*old, *new)):
         key = f"{prefix}{name}"
@@ -117,7 +179,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             continue
         before, after = old.get(name, "(none)"), new.get(name, "(none)")
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{key}.")
+            found += _differences(before, after, f"{key}.")
         elif before != after:
             found.append(f"{key}: {before} -> {after}")
     return found

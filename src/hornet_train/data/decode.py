@@ -24,10 +24,12 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hornet_train.errors import SampleError
+from hornet_train.untrusted import Refused, read_within
 
 # Only these: Pillow also knows formats that start other programs (EPS) or follow references.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 2 * 89_478_485  # where Pillow raises DecompressionBombError by default
+MAX_BYTES = 10**9  # of an encoded image, room for so many pixels without compression
 
 _JPEG_START = b"\xff\xd8\xff"
 _NATIVE = frozenset({"YCbCr", "RGB", "Gray"})  # colour spaces libjpeg-turbo turns into RGB by itself
@@ -58,10 +60,12 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
         on.
 
     Raises:
-        SampleError: empty, not an image, damaged, truncated, or larger than `MAX_PIXELS`.
+        SampleError: empty, not an image, damaged, truncated, or larger than `MAX_PIXELS` or `MAX_BYTES`.
     """
     if not data:
         raise SampleError(where, "the file is empty (0 bytes)")
+    if len(data) > MAX_BYTES:
+        raise SampleError(where, f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed")
     try:
         pixels = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
         if pixels is None:
@@ -83,15 +87,16 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return decode(read_bytes(path), os.fspath(path))
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A file's content.
+def read_bytes(path: str | os.PathLike[str], *, waiting: bool = False) -> bytes:
+    """A file's content. `waiting`: for a pipe's writer, where a clock runs that ends it.
 
     Raises:
         SampleError: it cannot be read; the message names it.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
+        return read_within(path, MAX_BYTES, waiting=waiting)
+    except Refused as error:
+        raise SampleError(os.fspath(path), str(error), "scale it down or remove it") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise SampleError(

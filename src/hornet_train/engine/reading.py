@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,10 @@ from safetensors import SafetensorError
 
 from hornet_train.engine.state import TensorGroups, check_numbers
 from hornet_train.errors import CheckpointError
+from hornet_train.untrusted import MAX_JSON, MB, check_header, open_plain, parse_json, read_text, read_within
 
 FORMAT = 1
+_POINTER = 100  # bytes of a pointer, at most
 _STEP = re.compile(r"step_([0-9]{8,18})")
 _REPLACED = re.compile(r"\.(step_[0-9]{8,18})\.replaced")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # names of files in the folder itself
@@ -57,8 +56,8 @@ def step_of(name: str) -> int | None:
 def pointed(folder: Path, pointer: str) -> str | None:
     """The step folder's name in `last` or `best`; None where there is none."""
     try:
-        name = _data(folder / pointer, most=100).decode().strip()
-    except (OSError, UnicodeDecodeError):  # none, or none of ours: the folders themselves tell enough
+        name = read_text(folder / pointer, _POINTER).strip()
+    except (OSError, ValueError):  # none, or none of ours: the folders themselves tell enough
         return None
     return name if _STEP.fullmatch(name) and step_of(name) is not None else None
 
@@ -91,12 +90,15 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
         group = name.removesuffix(".safetensors")
         if groups is not None and name.endswith(".safetensors") and group not in groups:
             continue
+        if size > MAX_JSON and not name.endswith(".safetensors"):
+            raise CheckpointError(f"{folder / name} is to have {size:,} bytes, and {MAX_JSON:,} is the limit")
         data = _verified(folder / name, size, digest)
         try:
             if name.endswith(".safetensors"):
+                check_header(data[:8])
                 tensors[group] = safetensors.torch.load(data)
             elif name == "state.json":
-                numbers = check_numbers(json.loads(data))
+                numbers = check_numbers(parse_json(data))
             else:
                 texts[name] = data.decode()
         except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -117,7 +119,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     try:
-        told = json.loads(_data(path))
+        told = parse_json(read_within(path, MB))
         files, version, step = told["files"], told["format"], told["step"]
         promised = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except FileNotFoundError:
@@ -144,25 +146,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _verified(path: Path, size: int, digest: str) -> bytes:
     try:
-        there = path.stat().st_size
-        if there != size:
-            raise CheckpointError(f"{path} is damaged: it has {there} bytes instead of {size}")
-        data = _data(path)
+        with open_plain(path) as file:
+            length = os.fstat(file.fileno()).st_size
+            data = file.readall() if length == size else b""  # one of another size is not read
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    if length != size:
+        raise CheckpointError(f"{path} is damaged: it has {length} bytes instead of {size}")
     if hashlib.sha256(data).hexdigest() != digest:
         raise CheckpointError(f"{path} is damaged: its SHA-256 does not match the manifest")
     return data
-
-
-def _data(path: Path, most: int = -1) -> bytes:
-    """The content of a file, or its first `most` bytes. Raises OSError, also where reading would not end."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file")
-    with open(handle, "rb") as file:
-        return file.read(most)
 
 
 def _brief(what: object) -> str:

@@ -110,6 +110,8 @@ class TrainState:
         Raises:
             CheckpointError: it was written for another model or another kind of run.
         """
+        if missing := [name for name in ("evaluated", "best", "loss_scaler") if name not in numbers]:
+            raise CheckpointError(f"the checkpoint does not tell {', '.join(missing)}: it is of no run")
         load_strictly(self.model, tensors["model"], what="model")
         if self.average is not None:
             if "ema" not in tensors:
@@ -168,37 +170,64 @@ class TrainState:
             self.optimizer.state[parameter][slot] = value
 
 
+_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+_MOST = 2**53  # steps and samples
+
+
 def check_numbers(numbers: object) -> dict[str, Any]:
-    """What `TrainState.numbers` gave, as it came back from a file.
+    """What `TrainState.numbers` gave, read back from a file that may be anyone's, or a part of it.
 
     Raises:
-        ValueError: something is missing, or is not what it should be; it is named.
+        ValueError: it has no step, or something else than a run keeps under its names.
     """
+
     if not isinstance(numbers, dict):
-        raise ValueError("it is no JSON object")
-    best = numbers.get("best")
-    kinds: dict[str, tuple[object, bool]] = {
-        "step": (numbers.get("step"), _is_count(numbers.get("step"))),
-        "evaluated": (numbers.get("evaluated"), _is_count(numbers.get("evaluated"))),
-        "best": (best, "best" in numbers and (best is None or _is_best(best))),
-        "loss_scaler": (numbers.get("loss_scaler"), isinstance(numbers.get("loss_scaler"), dict)),
+        raise ValueError("it holds no mapping")
+    best, scaler = numbers.get("best"), numbers.get("loss_scaler")
+    bad, record = numbers.get("bad_samples", []), numbers.get("record")  # which older checkpoints lack
+    fits = {
+        "step": _is_count(numbers.get("step")),
+        "evaluated": _is_count(numbers.get("evaluated")),
+        "best": ("best" in numbers and best is None)
+        or (
+            isinstance(best, dict)
+            and best.keys() == {"step", "weights", "metric", "value"}
+            and _is_count(best["step"])
+            and _is_number(best["value"])
+            and isinstance(best["weights"], str)
+            and isinstance(best["metric"], str)
+        ),
+        "loss_scaler": isinstance(scaler, dict)
+        and (not scaler or scaler.keys() == _SCALER)
+        and all(map(_is_number, scaler.values())),
+        "bad_samples": isinstance(bad, list) and all(map(_is_count, bad)),
+        "record": record is None or _is_record(record),
     }
-    bad = numbers.get("bad_samples", [])  # absent from checkpoints of before there was any
-    kinds["bad_samples"] = (bad, isinstance(bad, list) and all(map(_is_count, bad)))
-    if faults := [f"{name} is {value!r}" for name, (value, right) in kinds.items() if not right]:
-        raise ValueError("; ".join(faults))
+    if wrong := [name for name, fit in fits.items() if not fit]:
+        raise ValueError(f"{', '.join(wrong)}: not what a run keeps there")
     return numbers
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+    return type(value) is int and 0 <= value < _MOST
 
 
-def _is_best(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) != {field.name for field in fields(Best)}:
+def _is_number(value: object) -> bool:
+    return _is_count(value) or type(value) is float
+
+
+def _is_record(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Record)}:
         return False
-    texts = isinstance(value["weights"], str) and isinstance(value["metric"], str)
-    return texts and _is_count(value["step"]) and type(value["value"]) in (int, float)
+    targets, windows = value["targets"], value["left_out"]
+    return (
+        all(_is_count(value[name]) for name in ("streak", "seen", "rollbacks"))
+        and all(_is_number(value[name]) for name in ("mean", "rate"))
+        and isinstance(targets, list)
+        and all(map(_is_count, targets))
+        and isinstance(windows, list)
+        and all(isinstance(one, list) and len(one) == 2 and all(map(_is_count, one)) for one in windows)
+    )
 
 
 def load_strictly(model: nn.Module, saved: Mapping[str, Tensor], *, what: str) -> None:

@@ -1,40 +1,28 @@
 """Weights from files: safe reading. A file may be ours (safetensors) or anyone's `.pth`.
 
-The latter is unpickled with `weights_only=True`, so that no code in it can run.
+The latter is unpickled such that no code in it can run (`unpickling`).
 """
 
 from __future__ import annotations
 
-import argparse
-import codecs
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import convert_names, some
+from hornet_train.models.unpickling import unpickle
+from hornet_train.untrusted import check_header, open_plain
 
 Prefer = Literal["ema", "model"]
 _EMA_KEYS = ("model_ema", "state_dict_ema", "ema_state_dict")
 _MODEL_KEYS = ("model", "module", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
 _PICKLED = (".pth", ".pt", ".bin", ".tar")  # the last as in .pth.tar
-# besides tensors: settings, and numpy's numbers, which some keep beside the weights
-_HARMLESS: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in ("?", "i4", "i8", "f4", "f8")},
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-    (codecs.encode, "_codecs.encode"),
-]
 
 
 def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,10 +66,12 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
+        with open_plain(path) as start:
+            check_header(start.read(8))
         with safe_open(str(path), framework="pt", device="cpu") as file:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as fault:
+    except (SafetensorError, OSError, ValueError, KeyError) as fault:  # KeyError: a kind that torch lacks
         raise CheckpointError(f"{path}: not a whole safetensors file ({_first_line(fault)})") from fault
 
 
@@ -90,33 +80,6 @@ def _in_our_names(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tenso
         return convert_names(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def unpickle(path: Path) -> object:
-    """torch.load without code, on CPU.
-
-    Raises:
-        CheckpointError: the file cannot be read, is damaged, or holds code. A pickle can make torch raise
-            nearly anything, so everything is caught here, and told as the kind of error that it is.
-    """
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as fault:
-        raise CheckpointError(f"{path}: cannot be read ({fault.strerror or fault})") from fault
-    except Exception as fault:
-        found = re.search(r"GLOBAL (\S+)", str(fault))
-        if isinstance(fault, pickle.UnpicklingError) and found:
-            raise CheckpointError(
-                f"{path}: cannot be read: it holds Python objects or code, which are never run (the first is "
-                f"{found[1]}); save the weights alone, as a dict of tensors"
-            ) from fault
-        # torch's own words would advise to run what is in it
-        kind = type(fault).__name__
-        raise CheckpointError(
-            f"{path}: cannot be read: damaged, cut short, or no checkpoint ({kind})"
-        ) from fault
-    return content
 
 
 def _weights_key(content: Mapping[str, Any], path: Path, prefer: Prefer) -> str:

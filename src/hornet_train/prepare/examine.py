@@ -70,7 +70,7 @@ def examine_file(path: str) -> Good:
     Raises:
         SampleError: it cannot be read or decoded.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, waiting=True)
     _, height, width = decode(data, path).shape
     digest = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
     return Good(height, width, digest, _misnamed(data, path))

@@ -143,8 +143,15 @@ def _images(split: SplitLayout, class_name: str) -> list[bytes]:
         split.unlisted.append(f"{error.filename} ({error.strerror})")
 
     images: list[bytes] = []
+    met: set[tuple[int, int]] = set()
     top = split.folder / class_name
     for place, below, files in os.walk(top, onerror=unlisted, followlinks=True):
+        found = os.stat(place)
+        if (found.st_dev, found.st_ino) in met:
+            split.unlisted.append(f"{place} (there already, by a symbolic link; remove the link)")
+            below.clear()
+            continue
+        met.add((found.st_dev, found.st_ino))
         below[:] = sorted(entry for entry in below if not entry.startswith("."))
         inside = os.path.relpath(place, split.folder)
         taken: list[str] = []

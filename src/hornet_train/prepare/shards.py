@@ -38,7 +38,7 @@ class Encoding:
         Raises:
             SampleError: it cannot be read or decoded.
         """
-        data = read_bytes(path)
+        data = read_bytes(path, waiting=True)
         image = decode(data, path)  # also where its bytes stay: no damaged file goes into a shard
         height, width = image.shape[1:]
         shorter = min(height, width)

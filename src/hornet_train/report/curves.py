@@ -22,6 +22,7 @@ _log = logging.getLogger("hornet_train")
 
 _STYLE: dict[str, Any] = {
     "font.size": 9.0,
+    "text.parse_math": False,  # a name with a $ is a name
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",

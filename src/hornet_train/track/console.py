@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
+from hornet_train.redaction import told
 from hornet_train.track import text
 from hornet_train.track.events import eval_metrics
 
@@ -126,7 +127,10 @@ class ConsoleSink:
     def start_panel(self, rows: Mapping[str, str | list[str]], title: str = "") -> None:
         """What this run is, before it starts."""
         if self._bar is not None:
-            self._bar.panel(rows, title)
+            shown = {
+                key: told(row) if isinstance(row, str) else list(map(told, row)) for key, row in rows.items()
+            }
+            self._bar.panel(shown, title)
         else:
             self.say("\n".join(text.panel_lines(rows, title)))
 
@@ -139,6 +143,7 @@ class ConsoleSink:
 
     def say(self, message: str) -> None:
         """A line on stdout."""
+        message = told(message)
         if self._bar is not None:
             self._bar.print(message)
         else:
@@ -147,6 +152,7 @@ class ConsoleSink:
 
     def warn(self, message: str) -> None:
         """A line on stderr, or above the bar where stderr is the same terminal."""
+        message = told(message)
         if self._bar is not None and self._err.isatty():
             self._bar.print(f"warning: {message}", style="yellow")
         else:

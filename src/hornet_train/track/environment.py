@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hornet_train.redaction import redacted
+
 PACKAGES = ("hornet-train", "torch", "torchvision", "timm", "numpy")
 
 
@@ -28,7 +30,7 @@ def environment(world_size: int = 1, device: str = "cpu") -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(map(redacted, sys.argv)),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),

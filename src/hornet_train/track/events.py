@@ -16,6 +16,9 @@ Event = dict[str, Any]
 _NOT_METRICS = frozenset({"step", "epoch", "loss", "count", "seconds", "images_per_second", "data_wait"})
 
 
+_LARGEST = 1e40  # figures cannot be drawn of all that a float64 holds
+
+
 class Best(NamedTuple):
     """The best result of a run by its headline metric (in that metric's unit: percent for top1)."""
 
@@ -27,8 +30,8 @@ class Best(NamedTuple):
 
 
 def number(value: Any) -> float | None:
-    """`value` as a finite float; None for anything else, booleans among them."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """`value` as a finite float; None for anything else, booleans among them, and beyond what float32 has."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
         return None
     return float(value)
 

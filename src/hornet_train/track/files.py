@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from hornet_train.untrusted import MAX_JSON, open_own, parse_json, read_within
 
 _log = logging.getLogger("hornet_train")
 
@@ -26,7 +27,7 @@ class GrowingFile:
         """Opens `path`, made where absent, at its end. Raises OSError."""
         self.path = Path(path)
         self._waiting: deque[bytes] = deque()
-        self._file: io.FileIO | None = open(self.path, "ab", buffering=0)  # noqa: SIM115  as long as the run
+        self._file: IO[bytes] | None = open_own(self.path, "ab", buffering=0)
         self._size = self.path.stat().st_size  # of the whole records in it
         self._refused = False
 
@@ -62,7 +63,7 @@ class GrowingFile:
         if not self._waiting:
             return
         if self._file is None:
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+            self._file = open_own(self.path, "ab", buffering=0)
             there = os.fstat(self._file.fileno()).st_size
             self._size = min(self._size, there)
             self._file.truncate(self._size)  # a part of the record that was refused
@@ -89,6 +90,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        beside.unlink(missing_ok=True)  # of a process of that number that was killed; or a link
         write_through(beside, data)
         os.replace(beside, path)
     except BaseException:
@@ -99,13 +101,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_through(path: str | Path, data: bytes) -> None:
-    """Put `data` at `path` and onto the disk; a kill may leave a part of it.
+    """Put `data` at `path`, where nothing is, and onto the disk; a kill may leave a part of it.
 
     Raises:
         OSError: as the file system says, with the file's name.
     """
     try:
-        with open(path, "wb") as file:
+        with open(path, "xb") as file:  # made anew, and so not written through a link
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -144,12 +146,12 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not JSON in UTF-8; the message names it.
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is not JSON in UTF-8, or beyond a limit; the message names it.
     """
-    data = Path(path).read_bytes()
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as fault:  # UnicodeDecodeError is a ValueError too
+        return parse_json(read_within(path, MAX_JSON))
+    except ValueError as fault:  # UnicodeDecodeError is one too
         raise ValueError(f"{path}: not valid JSON ({fault})") from fault
 
 

@@ -17,11 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from hornet_train.redaction import redacted_tree
 from hornet_train.track.events import Event, number, scalars, strict
 from hornet_train.track.files import GrowingFile, write_bytes
+from hornet_train.untrusted import open_plain, parse_json
 
 __all__ = ["Event", "JsonlSink", "Sink", "TensorBoardSink", "read_events", "rewind"]
 
+_LONGEST_LINE = 10**6  # bytes; a longer one is no event of ours
+_STEPS = 2**53  # from which on a float cannot tell them apart
 _log = logging.getLogger("hornet_train")
 
 
@@ -42,7 +46,7 @@ class JsonlSink:
         """Opens `path`, made where absent. A last line that a kill tore off in mid-write is cut away."""
         path = Path(path)
         if path.exists():
-            data = path.read_bytes()
+            data = _content(path)
             whole = _whole(data)
             if whole != data:
                 write_bytes(path, whole)
@@ -118,7 +122,7 @@ def read_events(path: str | Path) -> list[Event]:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    lines = _whole(Path(path).read_bytes()).splitlines()
+    lines = _whole(_content(Path(path))).splitlines()
     events = [event for line in lines if (event := _parse(line)) is not None]
     damaged = sum(1 for line in lines if line.strip()) - len(events)
     if damaged:
@@ -143,7 +147,7 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
     path = Path(path)
     if not path.exists():
         return 0
-    data = path.read_bytes()
+    data = _content(path)
     lines = [line for line in data.splitlines() if line.strip()]
     kept: list[bytes] = []
     at = 0.0
@@ -161,18 +165,28 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
     return len(lines) - len(kept)
 
 
+def _content(path: Path) -> bytes:
+    """All of it: its length is the run's. Raises OSError where it is no regular file."""
+    with open_plain(path) as file:
+        return file.readall()
+
+
 def _line(event: Mapping[str, Any]) -> bytes:
-    """One strict-JSON line, with numbers that JSON cannot say moved to "nonfinite"."""
-    return json.dumps(strict(event), allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
+    """One strict-JSON line, with numbers that JSON cannot say moved to "nonfinite", and without secrets."""
+    event = redacted_tree(strict(event))
+    return json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def _parse(line: bytes) -> Event | None:
     """The event of a line; None for a line that is none."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = parse_json(line, _LONGEST_LINE)
+    except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event", ""), str):
+        return None
+    at = event.get("step", 0)
+    return event if type(at) is int and 0 <= at < _STEPS else None
 
 
 def _whole(data: bytes) -> bytes:

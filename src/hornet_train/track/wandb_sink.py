@@ -12,12 +12,15 @@ import netrc
 import os
 import queue
 import secrets
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from hornet_train.redaction import redacted, redacted_tree
 from hornet_train.track.events import Best, best_result, eval_metrics, scalars
 from hornet_train.track.files import read_json, write_json
 from hornet_train.track.sinks import read_events
@@ -117,6 +120,7 @@ class WandbSink:
             "login_timeout": _INIT_SECONDS,
             "finish_timeout": _UPLOAD_SECONDS,  # holds for wandb's own atexit hook too
             "disable_code": True,
+            "disable_git": True,  # an address of a remote may hold a token; environment.json has the commit
         }
         known = wandb.Settings.model_fields  # an older wandb lacks some
         settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
@@ -124,17 +128,18 @@ class WandbSink:
         run_id = self._stored_id() or secrets.token_hex(4)
 
         def init(mode: Mode | None) -> Any:
-            return wandb.init(
-                project=project,
-                entity=entity,
-                name=name or self._folder.resolve().name,
-                id=run_id,
-                resume="allow",
-                dir=str(self._folder),
-                config=config,
-                mode=mode,
-                settings=settings,
-            )
+            with _redacted_arguments():
+                return wandb.init(
+                    project=project,
+                    entity=entity,
+                    name=redacted(name or self._folder.resolve().name),
+                    id=run_id,
+                    resume="allow",
+                    dir=str(self._folder),
+                    config=redacted_tree(config),
+                    mode=mode,
+                    settings=settings,
+                )
 
         try:
             self._run = init(mode)
@@ -216,6 +221,17 @@ class WandbSink:
             self._off = True
             self._where = ""
             _log.warning("Weights & Biases is off from here on (%s); the training goes on", reason)
+
+
+@contextmanager
+def _redacted_arguments() -> Iterator[None]:
+    """While wandb looks at the command line, which it keeps, there are no secrets in it."""
+    given = sys.argv
+    sys.argv = [redacted(argument) for argument in given]
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def _one_line(fault: BaseException) -> str:

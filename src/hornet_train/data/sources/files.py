@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,11 +13,27 @@ from typing import Literal
 from hornet_train.data.sources.hub_errors import hub_told, shard_told
 from hornet_train.data.sources.index import check_numbered
 from hornet_train.errors import DataError
+from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
 
 Format = Literal["parquet", "arrow", "webdataset"]
 
 _FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 _HELD_OUT = ("validation", "val", "valid", "dev")  # spellings of one split
+_PROTOCOLS = (
+    "hf",
+    "http",
+    "https",
+    "s3",
+    "s3a",
+    "gs",
+    "gcs",
+    "az",
+    "abfs",
+    "abfss",
+    "sftp",
+    "file",
+    "memory",
+)
 _KNOWN = ("train", *_HELD_OUT, "test")
 
 
@@ -55,6 +70,8 @@ def is_local(name: str, config_name: str | None = None, revision: str | None = N
     Raises:
         DataError: it does, and a config or a revision is asked for, which these do not have.
     """
+    if is_url(name):
+        _check_protocol(name)
     expanded = os.path.expanduser(name)
     local = (
         is_url(name)
@@ -69,6 +86,15 @@ def is_local(name: str, config_name: str | None = None, revision: str | None = N
             what = "a URL" if is_url(name) else "local"
             raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is {what}: null")
     return local
+
+
+def _check_protocol(url: str) -> None:
+    """Raises DataError for a URL that is not simply a place. fsspec also knows some that unpack archives, run
+    commands, follow references, or go through one another (`::`), and a checkpoint may name what it likes."""
+    protocol = url.partition("://")[0]
+    if protocol not in _PROTOCOLS or "::" in url:
+        known = ", ".join(_PROTOCOLS)
+        raise DataError(f"data.name={url} cannot be read: it takes {known} and no `::`, not {protocol}")
 
 
 def is_url(name: str) -> bool:
@@ -154,27 +180,30 @@ def _saved(folder: Path, split: str) -> Files | None:
     """What `save_to_disk` wrote: one split, or a folder for each."""
     try:
         if (folder / "dataset_dict.json").is_file():
-            splits = list(json.loads((folder / "dataset_dict.json").read_text())["splits"])
+            splits = list(map(str, parse_json(read_within(folder / "dataset_dict.json", MB))["splits"]))
             spelling = next((s for s in _spellings(split) if s in splits), None)
             if spelling is None:
                 raise DataError(f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}")
             return _saved_split(folder / spelling, spelling)
         if (folder / "state.json").is_file():
-            named = json.loads((folder / "state.json").read_text()).get("_split") or "train"
+            named = parse_json(read_within(folder / "state.json", MAX_JSON)).get("_split") or "train"
             if named not in _spellings(split):
                 raise DataError(
                     f"data.name={folder} is of split {named!r} only, not {split!r}: save a DatasetDict of "
                     "both, or train with data.val_split=null"
                 )
             return _saved_split(folder, named)
-    except (ValueError, LookupError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise DataError(f"data.name={folder}: what save_to_disk wrote is damaged ({error})") from error
     return None
 
 
 def _saved_split(folder: Path, split: str) -> Files:
-    files = json.loads((folder / "state.json").read_text())["_data_files"]
-    return Files("arrow", tuple(str(folder / file["filename"]) for file in files), split, folder)
+    files = parse_json(read_within(folder / "state.json", MAX_JSON))["_data_files"]
+    names = [str(file["filename"]) for file in files]
+    if away := [name for name in names if os.path.basename(name) != name or name in ("", "..")]:
+        raise DataError(f"{folder / 'state.json'} names {away[0]!r}, which is no file beside it")
+    return Files("arrow", tuple(str(folder / name) for name in names), split, folder)
 
 
 def _spellings(split: str) -> tuple[str, ...]:

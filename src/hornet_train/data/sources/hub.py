@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,12 @@ class HubSource:
             DataError: it cannot be had, or is not of labelled images.
         """
         files = index = None
+        self._folders = _caches()
         if is_local(path_or_name, config_name, revision):
             files = find_files(path_or_name, split)
             self.split = files.split
+            if not is_url(files.paths[0]):
+                self._folders += [os.path.realpath(os.path.dirname(path)) for path in files.paths[:1]]
             index = read_index(files.paths, self.split)
             if files.format == "webdataset" and image_column is None and label_column in _TAR_LABELS:
                 _check_tars(files)
@@ -89,11 +93,22 @@ class HubSource:
             return decode(encoded, self.locate(index)), int(self._labels[index])
         if not path:
             raise SampleError(self.locate(index), "the row holds no image", "remove it")
+        if not self._is_inside(path):
+            raise SampleError(
+                self.locate(index),
+                "the row names a file outside of the data set",
+                "keep the images' bytes in the rows (hornet-data pack)",
+            )
         return read_image(path), int(self._labels[index])
 
     def locate(self, index: int) -> str:
         path = self._row(index, with_bytes=False)[1]
         return f"{self._name}, split {self.split}, row {index}" + (f" ({path})" if path else "")
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether a file lies in the data set's folder or a cache of Hugging Face's, links followed."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(folder) for folder in self._folders)
 
     @property
     def fingerprint(self) -> str:
@@ -125,6 +140,16 @@ class HubSource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._map()
+
+
+def _caches() -> list[str]:
+    """Where `datasets` puts the files of data sets that it unpacks."""
+    import datasets
+    from huggingface_hub import constants
+
+    config = datasets.config
+    places = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    return [os.path.realpath(place) for place in places]
 
 
 def _check_tars(files: Files) -> None:

@@ -49,6 +49,8 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
         ) from error
     except (HFValidationError, datasets.exceptions.DatasetsError, OSError, httpx.HTTPError) as error:
         raise DataError(f"data.name={name}{_reason(error, name, revision)}") from error
+    except RecursionError as error:  # which is a RuntimeError too
+        raise DataError(f"data.name={name}: what its files say of themselves is nested too deeply") from error
     except (ValueError, RuntimeError, ArrowException) as error:  # no such config, a data set that is a script
         raise DataError(f"data.name={name}: {_one_line(error)}") from error
     finally:
@@ -79,7 +81,7 @@ def shard_told(path: str, *, of_one_rank: bool = False) -> Iterator[None]:
     except DataError as error:
         error.of_one_rank = of_one_rank
         raise
-    except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError) as error:
+    except (OSError, EOFError, httpx.HTTPError, ArrowException, TarError, RecursionError) as error:
         remedy = "try again" if "://" in path else "fetch it again"
         fault = DataError(f"{path}: cannot be read ({type(error).__name__}: {_one_line(error)}); {remedy}")
         fault.of_one_rank = of_one_rank

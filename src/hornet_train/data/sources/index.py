@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from hornet_train.data.sources.hub_errors import shard_told
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
+from hornet_train.untrusted import MAX_JSON, parse_json
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,19 @@ def _read_index(paths: Sequence[str], split: str) -> ShardIndex | None:
     place = os.path.join(folder, f"{split}.index.json")
     if not filesystem.exists(place):
         return None
-    content = filesystem.cat_file(place)
+    with filesystem.open(place, "rb") as opened:
+        content = opened.read(MAX_JSON + 1)  # a server may go on for ever
     try:
-        index: dict[str, Any] = json.loads(content)
+        index: dict[str, Any] = parse_json(content)
         classes = tuple(map(str, index["classes"]))
         told = {str(shard["file"]): (int(shard["samples"]), int(shard["bytes"])) for shard in index["shards"]}
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise DataError(
             f"{place}: not an index of shards ({error!r}); remove it, or write the shards with "
             "hornet-data pack"
         ) from error
+    if away := [name for name in told if os.path.basename(name) != name]:
+        raise DataError(f"{place}: names {away[0]!r}, which is no file beside it; remove it")
     names = [os.path.basename(path) for path in paths]
     faults = [
         f"{name} is missing"

@@ -63,6 +63,9 @@ class _Tables(ABC):
         with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
             heads = list(pool.map(self._head, self._paths))
         self.lengths = tuple(rows for rows, _, _ in heads)
+        for path, (rows, size, _) in zip(self._paths, heads, strict=True):
+            if size is not None and rows > size:  # equal labels pack to nothing, images do not
+                raise DataError(f"{path}: is to hold {rows:,} images in {size:,} bytes; fetch it again")
         if index is not None:
             index.check(self._paths, self.lengths)
         first = heads[0][2]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
+from hornet_train.data.decode import MAX_BYTES
 from hornet_train.data.sources.columns import class_names
 from hornet_train.data.sources.files import is_url
 from hornet_train.data.sources.hub_errors import shard_told
@@ -17,6 +17,7 @@ from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tar_index import TarIndex, indexed
 from hornet_train.errors import DataError
+from hornet_train.untrusted import parse_json
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
@@ -28,6 +29,24 @@ class Member(NamedTuple):
     size: int
     label: int
     name: str
+
+
+_KEPT_WHOLE = 10**6  # bytes of a label or of a header's extension, which are read at once
+_LONGEST_NAME = 4096  # bytes of a path, as Linux has it
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extensions (long names, pax records) are not read where they are absurd."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if not (self.isreg() or self.size <= _KEPT_WHOLE):
+            raise DataError(
+                f"{tar.name!s}: the header at byte {self.offset:,} is to have {self.size:,} bytes"
+            )
+        try:
+            return super()._proc_member(tar)  # type: ignore[misc, no-any-return]  # where tarfile reads them
+        except ValueError as error:  # a map of holes that is none
+            raise tarfile.ReadError(f"the header at byte {self.offset:,} is damaged") from error
 
 
 class TarShards:
@@ -136,9 +155,15 @@ def members(opened: IO[bytes], path: str) -> Iterator[Member]:
     key: str | None = None
     image: tarfile.TarInfo | None = None
     label: int | None = None
-    with tarfile.open(fileobj=opened, mode="r:") as tar:
+    before = -1
+    with tarfile.open(path, fileobj=opened, mode="r:", tarinfo=_Header) as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps them all
+            if info.size < 0 or info.offset <= before:  # some versions of tarfile would go round forever
+                raise DataError(f"{path}: is damaged: the member at byte {info.offset:,} leads back")
+            if len(info.name) > _LONGEST_NAME:
+                raise DataError(f"{path}: a member's name has {len(info.name):,} characters")
+            before = info.offset
             blocks = -(-info.size // tarfile.BLOCKSIZE)
             if info.isreg() and info.offset_data + blocks * tarfile.BLOCKSIZE > end:
                 raise DataError(f"{path}: ends within {info.name}; it is incomplete: fetch it again")
@@ -155,8 +180,12 @@ def members(opened: IO[bytes], path: str) -> Iterator[Member]:
                     raise DataError(
                         f"{path}: sample {key} has two images, {image.name} and {info.name}; remove one"
                     )
+                if info.size > MAX_BYTES:
+                    raise DataError(f"{path}: {info.name}: {info.size:,} bytes are no image; remove it")
                 image = info
             elif suffix == "cls" or (suffix == "json" and label is None):
+                if info.size > _KEPT_WHOLE:
+                    raise DataError(f"{path}: {info.name}: {info.size:,} bytes are no label; remove it")
                 found = _label(tar.extractfile(info), suffix, f"{path}: {info.name}")
                 label = label if found is None else found
         _check_end(opened, tar.offset, path)
@@ -182,14 +211,14 @@ def _label(opened: IO[bytes] | None, suffix: str, where: str) -> int | None:
     assert opened is not None  # of a regular file
     text = opened.read()
     try:
-        value = int(text) if suffix == "cls" else json.loads(text)["label"]
+        value = int(text) if suffix == "cls" else parse_json(text, _KEPT_WHOLE)["label"]
     except (KeyError, TypeError):
         return None
     except ValueError as error:
         raise DataError(
             f"{where}: holds {text[:40]!r}, not a label; a label is a number from 0 on"
         ) from error
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int or not 0 <= value < 2**31:
         raise DataError(f"{where}: the label {value!r} is not a number from 0 on")
     return value
 

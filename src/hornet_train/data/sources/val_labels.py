@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
+from hornet_train.untrusted import MAX_LABELS, Refused, read_text, read_within
 
 _KAGGLE = "imageid,predictionstring"
 
@@ -31,13 +35,17 @@ def read_val_labels(path: Path, wnids: Sequence[str]) -> dict[str, int]:
         DataError: it, or its meta.mat, cannot be read, or lines that do not fit: all at once.
     """
     try:
-        texts = path.read_text(encoding="utf-8-sig").splitlines()  # Kaggle's and Excel's files may have a BOM
+        texts = read_text(
+            path, MAX_LABELS, encoding="utf-8-sig"
+        ).splitlines()  # Kaggle's and Excel's files may have a BOM
     except OSError as error:
         raise DataError(
             f"data.val_labels={path}: cannot be read ({error.strerror}); give the path of the labels file"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"data.val_labels={path}: is no text file ({error})") from error
+    except Refused as error:
+        raise DataError(f"data.val_labels={path}: {error}; give the path of the labels file") from error
     lines = [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
     if not lines:
         raise DataError(f"data.val_labels={path}: is empty; fetch it again")
@@ -112,14 +120,18 @@ def _ids_of(meta: Path, wnids: Sequence[str]) -> dict[str, int]:
             "with wnids"
         )
     try:
-        synsets = scipy.io.loadmat(meta, variable_names=["synsets"], squeeze_me=True)["synsets"]
+        data = read_within(meta, MAX_LABELS)
+        _check_unpacked(data)
+        synsets = scipy.io.loadmat(io.BytesIO(data), variable_names=["synsets"], squeeze_me=True)["synsets"]
         ids = {str(int(number)): str(wnid) for number, wnid in zip(*_columns(synsets), strict=True)}
     except (
         OSError,
         ValueError,
         TypeError,
         KeyError,
+        MemoryError,
         NotImplementedError,
+        zlib.error,
         scipy.io.matlab.MatReadError,
     ) as error:
         raise DataError(f"{meta}: is not the meta.mat of the ILSVRC2012 development kit ({error})") from error
@@ -130,6 +142,20 @@ def _ids_of(meta: Path, wnids: Sequence[str]) -> dict[str, int]:
     if missing := sorted(set(wnids) - set(ids.values())):
         raise DataError(f"{meta}: {len(missing)} of ImageNet-1K's wnids are not in it ({preview(missing)})")
     return found
+
+
+def _check_unpacked(data: bytes) -> None:
+    """Raises Refused where the compressed parts of a .mat file (version 5) unpack to absurd sizes."""
+    order = ">" if data[126:128] == b"MI" else "<"
+    at, total = 128, 0
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        if kind == 15:  # miCOMPRESSED
+            part = zlib.decompressobj().decompress(data[at + 8 : at + 8 + size], MAX_LABELS + 1 - total)
+            total += len(part)
+            if total > MAX_LABELS:
+                raise Refused(f"it unpacks to more than {MAX_LABELS:,} bytes")
+        at += 8 + size
 
 
 def _columns(synsets: object) -> tuple[Iterable[int], Iterable[str]]:

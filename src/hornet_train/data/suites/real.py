@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.suites.metadata import published_real_labels
 from hornet_train.errors import DataError
+from hornet_train.untrusted import MAX_LABELS, parse_json, read_within
 
 _NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 
@@ -85,7 +85,7 @@ class RealSource:
 def _read(path: Path, classes: int) -> list[list[int]]:
     """A real.json, checked."""
     try:
-        lists = json.loads(path.read_bytes())
+        lists = parse_json(read_within(path, MAX_LABELS))
     except OSError as error:
         raise DataError(f"data.labels={path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -112,7 +112,13 @@ def _numbered(folder: Path) -> dict[int, bytes]:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")
 
     found: dict[int, bytes] = {}
-    for place, _, files in os.walk(folder, onerror=unreadable, followlinks=True):
+    met: set[tuple[int, int]] = set()
+    for place, below, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        at = os.stat(place)
+        if (at.st_dev, at.st_ino) in met:  # a link that leads back
+            below.clear()
+            continue
+        met.add((at.st_dev, at.st_ino))
         inside = os.path.relpath(place, folder)
         for file in files:
             if matched := _NAME.fullmatch(file):

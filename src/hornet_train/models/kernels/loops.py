@@ -40,6 +40,7 @@ from hornet_train.models.kernels.vectors import (
     read_row,
     write_row,
 )
+from hornet_train.untrusted import keeps_code
 
 _thread_number: Any = types.ExternalFunction(THREAD_NUMBER, types.int32())
 _thread_count: Any = types.ExternalFunction(THREAD_COUNT, types.int32())
@@ -50,7 +51,7 @@ def _compiled(loop: Callable[[Any], None]) -> int:
     """The address of a loop, compiled once on a machine and kept on disk."""
     export_symbols()
     try:
-        function = numba.cfunc(_SIGNATURE, cache=True)(loop)
+        function = numba.cfunc(_SIGNATURE, cache=keeps_code())(loop)
     except RuntimeError:  # nothing can be written beside this file or in the home folder
         function = numba.cfunc(_SIGNATURE)(loop)
     _alive.append(function)
