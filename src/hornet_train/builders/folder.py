@@ -127,7 +127,7 @@ def open_run_folder(
 ) -> None:
     """Write what a run folder says of this start; take the metrics back to where it starts (`rewind`)."""
     record = folder / "environment.json"
-    started = environment(world.size, world.device.type)
+    started = environment(world.size, world.device.type, folder)
     before = read_json(record) if record.exists() else None
     earlier = [*before.pop("earlier", []), before] if isinstance(before, dict) else []
     write_json(record, {**started, "earlier": earlier})
