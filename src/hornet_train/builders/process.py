@@ -47,9 +47,9 @@ def _choose_algorithms(device: torch.device, deterministic: bool) -> None:
         os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     torch.use_deterministic_algorithms(deterministic)  # the compiler's too: it times no kernels to choose
     torch.backends.cudnn.deterministic = deterministic
-    torch.backends.mkldnn.deterministic = deterministic
+    torch.backends.mkldnn.deterministic = deterministic  # type: ignore[assignment]
     # NaN in all new memory is for code that reads what it has not written, and takes time
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def told_of_algorithms() -> Iterator[None]:
             raise
         raise ConfigError(
             [
-                f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which this "
-                "training needs: choose another model, or deterministic=false"
+                f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which "
+                "this training needs: choose another model, or deterministic=false"
             ]
         ) from error

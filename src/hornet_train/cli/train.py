@@ -64,8 +64,11 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
         world.on_main(lambda: check_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, world=world, folder=folder)
         run.trainer.stop = stop
-        repeats, images = composed.repeats, run.images
-        warnings = world.on_main(lambda: compared(repeats, images, world=world) if repeats else [])
+        warnings: list[str] = []
+        if (repeats := composed.repeats) is not None:
+            images = run.images
+            warnings = world.on_main(lambda: compared(repeats, images, world=world))
+            run.notes.insert(0, f"repeating {repeats.file}")
         note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume))
         held: list[IO[str]] = []
         world.on_main(lambda: held.append(hold_run_folder(folder)))

@@ -147,7 +147,9 @@ def _repeating(
     if "recipe" in given:
         faults.append("recipe= and from= exclude each other: each is a whole training")
     chosen = [group for group in GROUPS if group in given]
-    sets = {group: {name: _sets(group, name) for name in options(group)} for group in KINDS}
+    sets = {
+        group: {name: _sets(group, name) for name in options(group)} for group in KINDS if group not in chosen
+    }
     younger: list[str] = []
 
     def from_run(tree: DictConfig) -> None:

@@ -61,18 +61,18 @@ def repeated(given: str) -> Repeated:
 
 
 def choices(run: Repeated, options: Mapping[str, Mapping[str, Tree]]) -> dict[str, str]:
-    """For each group of KINDS the option that comes nearest to what is stored: it has the same keys.
+    """For each group the option that comes nearest to what is stored: it has the same keys.
 
     Args:
         run: the run.
-        options: group -> option -> what it sets.
+        options: group, of those in KINDS -> option -> what it sets.
 
     Raises:
         ConfigError: there is none.
     """
     found, faults = {}, []
-    for group, kind in KINDS.items():
-        part = run.tree.get(group)
+    for group in options:
+        kind, part = KINDS[group], run.tree.get(group)
         stored = part if isinstance(part, dict) else {}
         same = {
             option: sum(stored.get(key, ...) == value for key, value in sets.items())
