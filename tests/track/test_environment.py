@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hornet_train.track import environment as module
-from hornet_train.track.environment import environment, git_state
+from hornet_train.track import checkout
+from hornet_train.track.checkout import changes, git_state
+from hornet_train.track.environment import cpu_model, driver, environment, libraries
 from hornet_train.track.files import read_json, write_json, write_text
 
 
@@ -25,33 +27,115 @@ def test_environment_is_json_and_holds_no_environment_variable(
     assert read["world_size"] == 8
     assert read["packages"]["torch"].startswith("2.")
     assert read["packages"]["hornet-train"]
+    assert read["packages"]["pyyaml"]  # of everything that is installed
+    assert list(read["packages"]) == sorted(read["packages"])
+    assert read["threads"] >= 1
+    assert read["cpu"]
+    assert read["math"]["capability"]
+    assert read["variables"]["OMP_NUM_THREADS"] == "1"
     assert read["started"].endswith("+00:00")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    return subprocess.run(
+        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True, errors="replace"
+    ).stdout.strip()
+
+
+def committed(folder: Path) -> Path:
+    """A checkout with a package of one module, a binary file and something that git ignores."""
+    (folder / "package").mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / ".gitignore").write_text(".venv\n")
+    (folder / "package" / "a.py").write_text("1\n")
+    (folder / "data.bin").write_bytes(bytes(range(256)))
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    return folder / "package" / "a.py"
 
 
 def test_git_state_of_the_checkout_that_tracks_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def git(*arguments: str) -> str:
-        who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-        return subprocess.run(
-            ["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    git("init", "-q")
-    (tmp_path / ".gitignore").write_text(".venv\n")
-    (tmp_path / "a.py").write_text("1")
-    git("add", ".")
-    git("commit", "-qm", "one")
-    assert git_state(tmp_path / "a.py") == {"commit": git("rev-parse", "HEAD"), "dirty": False}
-    (tmp_path / "a.py").write_text("2")
-    state = git_state(tmp_path / "a.py")
+    module = committed(tmp_path)
+    assert git_state(module) == {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    module.write_text("2")
+    state = git_state(module)
     assert state is not None
     assert state["dirty"] is True
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "b.py").write_text("1")
     assert git_state(tmp_path / ".venv" / "b.py") is None  # in the checkout, not of it
     monkeypatch.setenv("PATH", "")
-    assert module.git_state(tmp_path / "a.py") is None
+    assert git_state(module) is None
+
+
+def test_the_commit_and_the_diff_bring_the_code_back(tmp_path: Path) -> None:
+    there, run = tmp_path / "there", tmp_path / "run"
+    module = committed(there)
+    run.mkdir()
+    git(there, "config", "diff.noprefix", "true")
+    git(there, "config", "color.ui", "always")
+    module.write_bytes(b"caf\xe9\r\n")  # not UTF-8
+    (there / "data.bin").write_bytes(bytes(reversed(range(256))))
+    (there / "new.py").write_text("3\n")
+    git(there, "add", "new.py")
+    (there / "package" / "un\u00e9.py").write_text("4\n")
+    told = changes(module, run)
+    assert (told["untracked"], told["untracked_in_all"]) == (["package/un\u00e9.py"], 1)
+    kept = (run / "uncommitted.diff").read_bytes()
+    assert told["diff"] == {
+        "bytes": len(kept),
+        "sha256": hashlib.sha256(kept).hexdigest(),
+        "file": "uncommitted.diff",
+    }
+    back = tmp_path / "back"
+    git(tmp_path, "clone", "-q", str(there), str(back))
+    git(back, "apply", str(run / "uncommitted.diff"))
+    for name in ("package/a.py", "data.bin", "new.py"):
+        assert (back / name).read_bytes() == (there / name).read_bytes()
+
+    assert changes(module, run) == told  # another start with the same changes
+    module.write_text("5\n")
+    later = changes(module, run)["diff"]
+    assert later["file"] == "uncommitted.2.diff"
+    assert (run / "uncommitted.diff").read_bytes() == kept
+    assert changes(module, None)["diff"] == {name: later[name] for name in ("bytes", "sha256")}
+
+
+def test_a_large_diff_is_told_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = committed(tmp_path / "there")
+    module.write_text("".join(f"{number}\n" for number in range(1000)))
+    monkeypatch.setattr(checkout, "MOST_BYTES", 4000)
+    monkeypatch.setattr(checkout, "MOST_NAMES", 2)
+    for name in "abc":
+        (module.parent / name).touch()
+    told = changes(module, tmp_path)
+    assert told["diff"]["why"] == "more than 4,000 bytes are not kept"
+    assert told["diff"]["bytes"] > 4000
+    assert len(told["diff"]["sha256"]) == 64
+    assert (told["untracked"], told["untracked_in_all"]) == (["package/a", "package/b"], 3)
+    assert not list(tmp_path.glob("*.diff"))
+    git(tmp_path / "there", "checkout", "--", ".")
+    assert changes(module, tmp_path)["diff"] is None
+    monkeypatch.setenv("PATH", "")
+    assert changes(module, tmp_path)["diff"] == {"why": "git diff gave no answer"}
+
+
+def test_what_the_machine_says_of_itself(tmp_path: Path) -> None:
+    file = tmp_path / "version"
+    assert driver(file) is None
+    for text in (
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build  (x@y)  Sat\n",
+    ):
+        file.write_text(text)
+        assert driver(file) == "535.104.05"
+    file.write_text("processor : 0\nmodel name\t: A CPU\nprocessor : 1\nmodel name\t: A CPU\n")
+    assert cpu_model(file) == "A CPU"
+    assert cpu_model(tmp_path / "none")
+    assert libraries("nothing") == {"mkl": None, "onednn": None, "openmp": None, "blas": None}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,24 @@ class Sources:
         }
 
 
+def images_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """`before -> after` in a few words, for each part of an identity that is another now."""
+    return {
+        name: f"{_brief(value)} -> {_brief(now.get(name))}"
+        for name, value in before.items()
+        if now.get(name) != value
+    }
+
+
+def _brief(part: Any) -> str:
+    """An entry of the images' identity in a few words."""
+    if isinstance(part, dict):
+        if "sha256" not in part:
+            return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in part.items())
+        return f"{part['samples']:,} images, {part['sha256'][:8]}"
+    return f"{len(part):,} classes" if isinstance(part, list) else str(part or "none")
+
+
 def samples_of(source: Source | Shards) -> int:
     """How many samples there are."""
     return sum(source.lengths) if isinstance(source, Shards) else len(source)

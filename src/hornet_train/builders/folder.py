@@ -141,8 +141,8 @@ def open_run_folder(
         ConfigError: the disk refuses, or something else stands where a file belongs.
     """
     record = folder / "environment.json"
-    started = environment(world.size, world.device.type)
     try:
+        started = environment(world.size, world.device.type, folder)
         write_json(record, {**started, "earlier": _earlier(record)})
         write_text(folder / "config.yaml", to_yaml(tree))
         rewind(folder / "metrics.jsonl", step, again=again)

@@ -18,6 +18,7 @@ from hornet_train.builders.data import (
     build_sources,
     build_task,
     check_classes,
+    images_changed,
     samples_of,
 )
 from hornet_train.builders.facts import facts, filter_notes, measured
@@ -59,12 +60,14 @@ class Run:
         facts: what the start panel says.
         notes: what was done beyond what the config says, one sentence each.
         resumed_from: the step it goes on from; None for a new run.
+        images: the identity of those that it is trained and evaluated on.
     """
 
     trainer: Trainer
     facts: dict[str, str | list[str]]
     notes: list[str]
     resumed_from: int | None
+    images: Mapping[str, Any]
 
 
 def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: Path) -> Run:
@@ -108,7 +111,8 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     )
     notes = [*(f"passed over: {reason}" for reason in passed_over), *parts.notes]
     resumed_from = None if place is None else parts.state.step
-    return Run(trainer, facts(config, parts.sources, trainer, folder, parts.cost), notes, resumed_from)
+    told = facts(config, parts.sources, trainer, folder, parts.cost)
+    return Run(trainer, told, notes, resumed_from, parts.sources.identity())
 
 
 @dataclass(frozen=True)
@@ -212,10 +216,10 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
         DataError: the images are not those it was trained on, and `forced` is not set.
     """
     notes = []
-    before, now = identity_of(saved), sources.identity()
-    if changed := [name for name, value in before.items() if now.get(name) != value]:
-        told = "; ".join(f"{name}: {_brief(before[name])} -> {_brief(now.get(name))}" for name in changed)
-        if not forced and changed == ["dealt"]:
+    changed = images_changed(identity_of(saved), sources.identity())
+    if changed:
+        told = "; ".join(f"{name}: {change}" for name, change in changed.items())
+        if not forced and [*changed] == ["dealt"]:
             raise DataError(
                 f"{saved.folder} read shards that were dealt out otherwise ({told}): go on with the same "
                 "numbers (torchrun --nproc_per_node, data.workers, micro_batch_size), or all the same with "
@@ -229,15 +233,6 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
         notes.append(f"going on with other images ({told})")
     state.restore(saved.tensors, saved.numbers)
     return [*notes, f"going on from {saved.folder}"]
-
-
-def _brief(part: Any) -> str:
-    """An entry of the images' identity in a few words."""
-    if isinstance(part, dict):
-        if "sha256" not in part:
-            return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in part.items())
-        return f"{part['samples']:,} images, {part['sha256'][:8]}"
-    return f"{len(part):,} classes" if isinstance(part, list) else str(part or "none")
 
 
 def _resolve(config: Config, plan: Plan, micro: int) -> tuple[Settings, schedules.Schedule]:

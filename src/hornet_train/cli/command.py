@@ -83,9 +83,9 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     """Set this process up and join the group that torchrun started, if any.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or it cannot do what is asked of it deterministically.
     """
-    from hornet_train.builders.process import set_up_process
+    from hornet_train.builders.process import set_up_process, told_of_algorithms
     from hornet_train.engine.distributed import choose_device, distributed
 
     try:
@@ -97,7 +97,10 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     if device.type == "cpu" and dist.backend == "nccl":
         raise ConfigError(["dist.backend=nccl needs GPUs, and torch sees none: dist.backend=gloo"])
     set_up_process(dist, device, deterministic=deterministic)
-    with distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world:
+    with (
+        distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world,
+        told_of_algorithms(),
+    ):
         yield world
 
 

@@ -24,6 +24,8 @@ hornet-train [group=option ...] [key=value ...]
 
 Trains a model, HorNet first of all, and writes checkpoints, metrics and curves to a run folder.
 The same command on the same run_dir goes on where the last checkpoint stands.
+from=<run folder | step folder | config.yaml> repeats a run in a new run folder, with its config as the
+base in place of a recipe; groups and keys change it. What differs from then is said.
 
 {groups}
 The default recipe also chooses augment=digits. With other data= the default is recipe=none, the
@@ -49,6 +51,8 @@ Examples:
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep
   # go on with a run that was stopped, from where it stood
   hornet-train run_dir=runs/mine
+  # once more what that run did, with another seed
+  hornet-train from=runs/mine seed=1
   # any other model of timm in the same loop
   hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 \\
       batch_size=100 epochs=2 schedule.warmup=10%

@@ -66,6 +66,7 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
         default_run_dir,
         hold_run_folder,
     )
+    from hornet_train.builders.repeat import compared
     from hornet_train.builders.run import build_run
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole, other_ranks_handler
 
@@ -76,6 +77,11 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
         world.on_main(lambda: check_run_folder(folder, tree, config.resume))
         run = build_run(config, tree, world=world, folder=folder)
         run.trainer.stop = stop
+        warnings: list[str] = []
+        if (repeats := composed.repeats) is not None:
+            images = run.images
+            warnings = world.on_main(lambda: compared(repeats, images, world=world))
+            run.notes.insert(0, f"repeating {repeats.file}")
         note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume))
         held: list[IO[str]] = []
         world.on_main(lambda: held.append(hold_run_folder(folder)))
@@ -87,6 +93,8 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
             handler = ConsoleHandler(console)
         logging.getLogger("hornet_train").addHandler(handler)
         try:
+            for text in warnings:
+                console.warn(text)
             _fit(config, tree, run, world=world, folder=folder, console=console, note=note)
         finally:
             logging.getLogger("hornet_train").removeHandler(handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config.bench_schema import Bench
 from hornet_train.config.data_schema import EVALUATION_DATA, HubData, SuiteData
+from hornet_train.config.repeat import HOW_READ, KINDS, Repeated, choices, laid_over, literal, repeated
 from hornet_train.config.schema import Config, Dist, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
 from hornet_train.errors import ConfigError, did_you_mean
@@ -34,6 +35,7 @@ PATHS = (
     "run_dir",
     "init_from",
     "init_map",
+    "from",
     "checkpoint",
     "out",
     "plot",
@@ -74,6 +76,7 @@ class Composed(Generic[C]):
     config: C
     tree: Tree
     choices: Mapping[str, str]  # group -> option
+    repeats: Repeated | None = None  # what `from=` names
 
     def yaml(self) -> str:
         return to_yaml(self.tree)
@@ -104,12 +107,14 @@ def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Conf
     """The config of `hornet-train <overrides>`.
 
     Without `recipe=`, the default recipe (the digits) stands for as long as the data are the digits; other
-    data then start from recipe=none, the settings that the published trainings have in common.
+    data then start from recipe=none, the settings that the published trainings have in common. With `from=`
+    neither counts: the base is the config of the run that it names.
 
     Raises:
         ConfigError: with every fault found.
     """
     parsed, faults = _parse(overrides, GROUPS)
+    source = parsed.pop("from", None)
     if "recipe" not in parsed and parsed.get("data", "digits") != "digits":
         parsed["recipe"] = "none"
 
@@ -122,7 +127,54 @@ def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Conf
         if isinstance(config.data, HubData) and not config.data.streaming and "data.shuffle_buffer" in parsed:
             yield "data.shuffle_buffer is of streams, and data.streaming is false: leave one of them out"
 
-    return _checked(Config, "train", parsed, GROUPS, faults, check)
+    if source is None:
+        return _checked(Config, "train", parsed, GROUPS, faults, check)
+    try:
+        return _repeating(source, overrides, parsed, faults, check)
+    except ConfigError as error:
+        raise ConfigError(list(dict.fromkeys([*faults, *error.faults]))) from error
+
+
+def _repeating(
+    source: str,
+    overrides: list[str],
+    parsed: dict[str, Any],
+    faults: list[str],
+    check: Callable[[Config], Iterable[str]],
+) -> Composed[Config]:
+    """The config of a run, but for the groups and keys of the command line."""
+    run = repeated(source)
+    given = {text.partition("=")[0].lstrip("+") for text in overrides}
+    if "recipe" in given:
+        faults.append("recipe= and from= exclude each other: each is a whole training")
+    chosen = [group for group in GROUPS if group in given]
+    sets = {
+        group: {name: _sets(group, name) for name in options(group)} for group in KINDS if group not in chosen
+    }
+    younger: list[str] = []
+
+    def from_run(tree: DictConfig) -> None:
+        stored, missing = laid_over(_plain(tree), run, chosen, FREE)
+        younger.extend(missing)
+        for name, part in stored.items():
+            tree[name] = literal(part)
+
+    def check_all(config: Config) -> Iterable[str]:
+        yield from check(config)
+        if config.run_dir is not None and run.holds(config.run_dir):
+            yield f"run_dir={config.run_dir} is the run that from= repeats: choose another, or leave it out"
+
+    parsed = {**choices(run, sets), **parsed, "recipe": "none"}
+    composed = _checked(Config, "train", parsed, GROUPS, faults, check_all, from_run)
+    own_images = any(key == "data" or (key.startswith("data.") and key not in HOW_READ) for key in given)
+    notes = [f"{run.file} does not have {', '.join(younger)}: defaults are taken"] if younger else []
+    return replace(composed, repeats=replace(run, own_images=own_images, notes=notes))
+
+
+def _sets(group: str, option: str) -> Tree:
+    """What an option's own file sets."""
+    tree: Tree = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text())
+    return tree
 
 
 def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> Composed[EvalConfig]:
@@ -303,7 +355,7 @@ def _checked(
         for key in mistyped:
             while key not in keys:  # an element of a list
                 key = key.rpartition(".")[0]
-            OmegaConf.update(tree, key, OmegaConf.select(OmegaConf.create(defaults), key), merge=False)
+            OmegaConf.update(tree, key, literal(_at(defaults, key)), merge=False)
         config, _ = typed(kind, _plain(tree))
     if config is not None:
         faults += check(config)
@@ -316,6 +368,12 @@ def _plain(tree: DictConfig) -> Tree:
     nested = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(nested, dict)
     return {str(key): value for key, value in nested.items()}
+
+
+def _at(tree: Any, key: str) -> Any:
+    for name in key.split("."):
+        tree = tree[name]
+    return tree
 
 
 def _keys(tree: Any, prefix: str = "") -> list[str]:

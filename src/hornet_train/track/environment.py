@@ -1,82 +1,120 @@
-"""What a run ran on: versions, commit, machine. No environment variables: they hold secrets."""
+"""What a run ran on: versions, code, machine. Environment variables only by name: others hold secrets."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import socket
-import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hornet_train.redaction import redacted
+from hornet_train.track.checkout import changes, git_state
 
-PACKAGES = ("hornet-train", "torch", "torchvision", "timm", "numpy")
+VARIABLES = (  # that decide which kernels run, or in what order they add up
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_LAUNCH_BLOCKING",
+    "KMP_AFFINITY",
+    "MKL_CBWR",
+    "MKL_DYNAMIC",
+    "MKL_NUM_THREADS",
+    "NCCL_ALGO",
+    "NCCL_NVLS_ENABLE",
+    "NCCL_PROTO",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC",
+    "OMP_NUM_THREADS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TORCHINDUCTOR_DETERMINISTIC",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 
 
-def environment(world_size: int = 1, device: str = "cpu") -> dict[str, Any]:
+def environment(world_size: int = 1, device: str = "cpu", folder: Path | None = None) -> dict[str, Any]:
     """The content of a run folder's environment.json.
 
     Args:
         world_size: processes of the run.
         device: the device type that it trains on, "cuda" or "cpu".
+        folder: where to keep changes that are not committed; None tells of them only.
     """
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    git = git_state(Path(__file__))
+    if git is not None and git["dirty"]:
+        git |= changes(Path(__file__), folder)
+    cuda = torch.cuda.is_available()
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(map(redacted, sys.argv)),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git": git_state(Path(__file__)),
+        "packages": packages(),
+        "git": git,
         "world_size": world_size,
         "device": device,
-        "gpus": gpus,  # of this host
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],  # of this host
+        "driver": driver(Path("/proc/driver/nvidia/version")),
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
+        "cpu": cpu_model(Path("/proc/cpuinfo")),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "math": {
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            **libraries(torch.__config__.show()),
+            "interop_threads": torch.get_num_interop_threads(),
+        },
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
-def git_state(file: Path) -> dict[str, Any] | None:
-    """`{"commit", "dirty"}` of the checkout that tracks `file`; None without one, or without git.
-
-    An installed copy under a virtual environment may lie in somebody else's checkout, which does not track
-    it: its commit would say nothing about this code.
-    """
-    if _git(file.parent, "ls-files", "--error-unmatch", "--", file.name) is None:
-        return None
-    commit = _git(file.parent, "rev-parse", "HEAD")
-    changes = _git(file.parent, "status", "--porcelain")
-    return None if commit is None or changes is None else {"commit": commit, "dirty": bool(changes)}
+def packages() -> Mapping[str, str]:
+    """Name -> version of everything that is installed, sorted; names as the package index has them."""
+    found: dict[str, str] = {}
+    for one in metadata.distributions():
+        name = one.metadata["Name"]
+        if name:  # a folder that an interrupted installation left has none
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), one.version)
+    return dict(sorted(found.items()))
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None where it fails or is not there."""
+def libraries(build: str) -> dict[str, str | None]:
+    """What torch computes with on a CPU, from the text of its build."""
+    patterns = {
+        "mkl": r"Math Kernel Library Version (\S+)",
+        "onednn": r"MKL-DNN v(\S+)",
+        "openmp": r"OpenMP (\d+)",
+        "blas": r"BLAS_INFO=(\w+)",
+    }
+    return {
+        name: found[1] if (found := re.search(pattern, build)) else None for name, pattern in patterns.items()
+    }
+
+
+def driver(version: Path) -> str | None:
+    """NVIDIA's driver, from the file in which it tells its version; None without one."""
     try:
-        answer = subprocess.run(
-            ["git", "--no-optional-locks", *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        found = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", version.read_text())
+    except OSError:
         return None
-    return answer.stdout.strip()
+    return found[1] if found else None
 
 
-def _version(package: str) -> str | None:
+def cpu_model(info: Path) -> str:
+    """What this processor calls itself."""
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
