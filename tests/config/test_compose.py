@@ -45,7 +45,7 @@ def test_every_option_composes(group: str, option: str) -> None:
         more = ["model.name=resnet18"]
     if group == "recipe" and option.startswith("hornet"):
         more = ["data.root=/x"]
-    composed = compose_train([f"{group}={option}", *more])
+    composed = compose_train([f"{group}={option}", *more], world_size=2 if option == "fsdp" else 1)
     assert composed.choices[group] == option
     assert yaml.safe_load(composed.yaml()) == composed.tree
     again = schema.Config(**{f.name: getattr(composed.config, f.name) for f in fields(schema.Config)})  # type: ignore[arg-type]

@@ -168,8 +168,8 @@ def test_a_full_disk_costs_tensorboard_nothing(tmp_path: Path) -> None:
 def test_a_line_of_another_shape_harms_nobody(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1}\n{"step": "x"}\n{"step": null}\n[1]\n' + "[" * 99999 + '\n{"step": 2}\n')
-    assert rewind(path, 1) == 3
-    assert read_events(path) == [{"step": 1}, {"step": "x"}, {"step": None}]
+    assert rewind(path, 1) == 5
+    assert read_events(path) == [{"step": 1}]
     assert best_result([{"event": "eval", "step": None, "top1": 5.0}]) is not None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hornet_train.builders.data import images_changed
+from hornet_train.builders.weights import identity_of
 from hornet_train.config.repeat import Repeated
 from hornet_train.engine.checkpoint import locate
 from hornet_train.engine.distributed import World
@@ -44,7 +44,7 @@ def _images(run: Repeated, now: Mapping[str, Any]) -> Iterator[str]:
     except CheckpointError as error:
         yield f"whether these are the images of the run that is repeated is not known: {error}"
         return
-    changed = images_changed(json.loads(saved.texts.get("data.json", "{}")), now)
+    changed = images_changed(identity_of(saved), now)
     dealt = changed.pop("dealt", None)
     if dealt is not None:
         yield f"shards are dealt out otherwise than in {run.folder} ({dealt}): images come in another order"

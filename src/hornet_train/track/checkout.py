@@ -40,8 +40,9 @@ def changes(file: Path, folder: Path | None) -> dict[str, Any]:
 
     Returns:
         `diff`: `{"bytes", "sha256"}`, with `file` where it was kept, or `why` it was not, and
-        `without_secrets` where passwords and the like were taken out; null where nothing that git tracks differs. `untracked`: names, from the top of the checkout, at most MOST_NAMES;
-        `untracked_in_all`: how many there are, null where git does not say.
+        `without_secrets` where passwords and the like were taken out; null where nothing that git tracks
+        differs. `untracked`: names, from the top of the checkout, at most MOST_NAMES; `untracked_in_all`: how
+        many there are, null where git does not say.
     """
     told = _git(file.parent, "ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", ":/")
     names = [name for name in (told or "").split("\0") if name]
