@@ -115,7 +115,8 @@ class One(Dataset):
 loader.set_up_worker = signalled
 reading = loader.Reading(torch.device("cpu"), workers=1)
 collate = lambda items: loader.Loaded({"x": torch.tensor(items)}, [])
-print([batch.batch["x"].item() for batch in reading.batches(lambda _: {"dataset": One(), "collate_fn": collate})])
+what = {"dataset": One(), "collate_fn": collate}
+print([batch.batch["x"].item() for batch in reading.batches(lambda _: what)])
 """
 
 

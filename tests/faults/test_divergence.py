@@ -89,3 +89,29 @@ def test_the_accuracy_is_reached_all_the_same(tmp_path: Path) -> None:
     assert "times its mean" in reasons[1]
     best = [max(e["top1"] for e in events(tmp_path / f, "eval")) for f in ("whole", "run")]
     assert best[1] > best[0] - 2
+
+
+def test_a_kept_step_is_made_again(tmp_path: Path) -> None:
+    faults: Faults = [{"kind": "sample", "index": 7}]
+    short = [*RUN, "epochs=1", "micro_batch_size=4", "augment.mixup=0", "augment.cutmix=0"]
+    done = faulty(faults, tmp_path / "run", *short, "guard.dump=true")
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "run" / "dumps").iterdir()
+    assert f"is kept in {file}" in done.stderr
+    (event,) = events(tmp_path / "run", "skipped_step")
+    assert len(event["samples"]) == 4
+    again = run("python", FAULTY, json.dumps(faults), f"replay={file}")
+    assert again.returncode == 0, again.stderr
+    (row,) = (line for line in again.stdout.splitlines() if "downsample_layers.0.0" in line)
+    assert row.split()[1:5] == ["4", "nan", "downsample_layers.0.0", "7"]
+    healthy = run("hornet-train", f"replay={file}", "precision=bf16")
+    assert healthy.returncode == 0, healthy.stderr
+    assert "(all finite)" in healthy.stdout
+    assert "bf16 (was fp32)" in healthy.stdout
+    assert "stages.3" in healthy.stdout
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(file.read_bytes()[:-100])
+    for wrong in (damaged, tmp_path / "run" / "config.yaml", tmp_path / "none"):
+        refused = run("hornet-train", f"replay={wrong}")
+        assert refused.returncode == 2
+        assert str(wrong) in refused.stderr

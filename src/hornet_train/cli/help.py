@@ -51,6 +51,8 @@ Examples:
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep
   # go on with a run that was stopped, from where it stood
   hornet-train run_dir=runs/mine
+  # look into a step that was skipped, with guard.dump=true; would fp32 have helped?
+  hornet-train replay=runs/mine/dumps/step_00001234_rank0.safetensors precision=fp32
   # once more what that run did, with another seed
   hornet-train from=runs/mine seed=1
   # any other model of timm in the same loop

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import Stopped, joined, run_command
 from hornet_train.cli.help import answer_questions
+from hornet_train.cli.replay import KEY, run_replay
 from hornet_train.cli.sweep import FLAGS
 from hornet_train.cli.sweep import main as run_sweep
 from hornet_train.config.compose import Composed, compose_train
@@ -41,6 +42,9 @@ def _train(overrides: list[str]) -> None:
     from hornet_train.engine.distributed import launched_world_size, may_restart
     from hornet_train.engine.preemption import Preempted, Stop
 
+    if any(text.startswith(KEY) for text in overrides):
+        run_replay(overrides)
+        return
     composed = compose_train(overrides, world_size=launched_world_size())
     if composed.config.run_dir is None and may_restart():
         raise ConfigError(

@@ -130,20 +130,36 @@ def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Conf
     if source is None:
         return _checked(Config, "train", parsed, GROUPS, faults, check)
     try:
-        return _repeating(source, overrides, parsed, faults, check)
+        return _repeating(repeated(source), overrides, parsed, faults, check)
     except ConfigError as error:
         raise ConfigError(list(dict.fromkeys([*faults, *error.faults]))) from error
 
 
+def compose_replay(tree: Tree, file: Path, overrides: list[str], *, world_size: int) -> Composed[Config]:
+    """The config of `hornet-train replay=<file> <overrides>`.
+
+    Args:
+        tree: the config of the run that kept a step in the file.
+        file: names it in messages.
+        overrides: without `replay=`.
+        world_size: of that run.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    parsed, faults = _parse(overrides, GROUPS)
+    run = Repeated(file, tree)
+    return _repeating(run, overrides, parsed, faults, lambda config: rules(config, world_size=world_size))
+
+
 def _repeating(
-    source: str,
+    run: Repeated,
     overrides: list[str],
     parsed: dict[str, Any],
     faults: list[str],
     check: Callable[[Config], Iterable[str]],
 ) -> Composed[Config]:
     """The config of a run, but for the groups and keys of the command line."""
-    run = repeated(source)
     given = {text.partition("=")[0].lstrip("+") for text in overrides}
     if "recipe" in given:
         faults.append("recipe= and from= exclude each other: each is a whole training")

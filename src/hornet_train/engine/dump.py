@@ -19,6 +19,7 @@ from torch import Tensor
 from hornet_train.data.collate import Batch
 from hornet_train.errors import CheckpointError
 from hornet_train.track.files import write_through
+from hornet_train.untrusted import check_header, open_plain, parse_json
 
 MOST = 3  # files of one rank; they are as large as the weights and a batch together
 STEP = "step"  # keys of the metadata
@@ -73,6 +74,7 @@ def write_dump(
     path = folder / f"step_{numbers.step + 1:08d}_rank{numbers.rank}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # of a start that was killed
         data = safetensors.torch.save(stored, metadata={**texts, STEP: json.dumps(asdict(numbers))})
         write_through(path, data)
     except OSError as error:
@@ -89,9 +91,11 @@ def read_dump(path: Path) -> Dump:
         CheckpointError: it is no such file, or not whole.
     """
     try:
+        with open_plain(path) as start:
+            check_header(start.read(8))
         with safe_open(str(path), framework="pt") as file:
             texts = dict(file.metadata() or {})
-            numbers = StepNumbers(**json.loads(texts.pop(STEP)))
+            numbers = StepNumbers(**parse_json(texts.pop(STEP)))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         batches = [

@@ -16,6 +16,7 @@ from torch._C._distributed_c10d import Store
 from torch.distributed.distributed_c10d import PrefixStore
 
 from hornet_train.errors import PeerError
+from hornet_train.untrusted import parse_json
 
 _PAUSE = 0.05  # seconds between two looks
 
@@ -61,7 +62,7 @@ def _agree(store: Store, rank: int, word: str, end: float) -> str:
     agreed = ""
     while True:
         if store.check(["hornet/proposal"]):
-            proposal = json.loads(store.get("hornet/proposal"))
+            proposal = parse_json(store.get("hornet/proposal"))
             words, prefix = proposal["words"], proposal["prefix"]
             if rank < len(words) and words[rank] == word and prefix != agreed:
                 agreed = prefix

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hornet_train.untrusted import parse_json
+
 BEAT = 2.0  # seconds between two messages of a rank
 SILENT = 5 * BEAT  # after which a rank does not answer
 HUNG = 1  # exit code: nothing of ours or of the user's
@@ -62,7 +64,7 @@ class Seen:
 
     def hear(self, message: bytes, now: float) -> None:
         """Take a message; one that was heard before changes nothing."""
-        told = json.loads(message)
+        told = parse_json(message)
         if told["beats"] != self.beats:
             self.beats, self.since, self.where = told["beats"], now, told["where"]
         if told["moves"] != self.moves:

@@ -1,0 +1,80 @@
+"""`hornet-train replay=FILE`: a step that was skipped and kept, by guard.dump=true, is made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hornet_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornet_train.engine.dump import Dump
+    from hornet_train.engine.replay import Finding
+
+KEY = "replay="
+
+
+def run_replay(overrides: list[str]) -> None:
+    """Make the step again; other overrides change the run's config: precision=fp32, say, to see if it helps.
+
+    Raises:
+        UserError: the file is none, or does not fit the overrides.
+    """
+    from hornet_train.builders.process import set_up_process
+    from hornet_train.builders.replay import build_replay, replay_config
+    from hornet_train.engine.distributed import choose_device, launched_world_size
+    from hornet_train.engine.dump import read_dump
+    from hornet_train.engine.replay import replay
+    from hornet_train.track.console import ConsoleSink
+
+    files = [text.removeprefix(KEY) for text in overrides if text.startswith(KEY)]
+    if len(files) != 1 or not files[0]:
+        raise ConfigError([f"{KEY}<file>: one file, from the dumps folder of a run"])
+    if launched_world_size() > 1:
+        raise ConfigError([f"{KEY}{files[0]}: a rank's step is made again by one process, without torchrun"])
+    file = Path(files[0]).expanduser()
+    dump = read_dump(file)
+    config = replay_config(dump, file, [text for text in overrides if not text.startswith(KEY)])
+    try:
+        device = choose_device(config.dist.device)
+    except ValueError as error:
+        raise ConfigError([f"dist.device={config.dist.device}: {error}"]) from error
+    set_up_process(config.dist, device, deterministic=config.deterministic)
+    task, model = build_replay(config, dump, file)
+    findings = replay(task, model.to(device), dump, config.precision)
+    console = ConsoleSink(1, 1, interactive=False)
+    numbers = dump.numbers
+    console.start_panel(
+        {
+            "file": str(file),
+            "step": f"{numbers.step + 1:,}, rank {numbers.rank} of {numbers.world_size}",
+            "model": config.model.name,
+            "precision": config.precision
+            + (f" (was {numbers.precision})" if config.precision != numbers.precision else ""),
+        },
+        "hornet-train replay",
+    )
+    rows = [_row(finding, dump) for finding in findings]
+    console.table(
+        "micro-batches",
+        ["micro-batch", "images", "loss", "first not finite", "of samples", "greatest before"],
+        rows,
+    )
+    for finding in findings:
+        if finding.norms:
+            norms = [[stage, norm] for stage, norm in finding.norms.items()]
+            console.table(f"gradient norm, micro-batch {finding.micro}", ["stage", "norm"], norms)
+
+
+def _row(finding: Finding, dump: Dump) -> list[Any]:
+    known = dump.numbers.samples[dump.numbers.micros.index(finding.micro)]
+    samples = [str(known[place] if known else f"place {place}") for place in finding.places]
+    shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
+    return [
+        finding.micro,
+        finding.size,
+        finding.loss,
+        finding.module or "(all finite)",
+        shown or "-",
+        f"{finding.greatest:.4g} in {finding.where or 'the input'}",
+    ]

@@ -1,0 +1,92 @@
+"""A step that was kept is made again: where numbers stop being finite, and for which samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.data.address import batch_rng, device_seed
+from hornet_train.engine.dump import Dump
+from hornet_train.engine.guard import norm_by_stage
+from hornet_train.engine.precision import PrecisionName, autocast
+from hornet_train.engine.task import Task
+
+
+@dataclass
+class Finding:
+    """What became of a micro-batch.
+
+    Attributes:
+        loss: its mean loss.
+        module: the first whose output has a number that is not finite; "" for none.
+        greatest: the greatest finite magnitude in any module's output up to there, and `where`.
+        places: of the samples for which that output is not finite, in the micro-batch.
+        norms: the gradient's norm by stage; empty where the loss is not finite.
+    """
+
+    micro: int
+    size: int
+    loss: float = 0.0
+    module: str = ""
+    greatest: float = 0.0
+    where: str = ""
+    places: list[int] = field(default_factory=list)
+    norms: dict[str, float] = field(default_factory=dict)
+
+
+def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -> list[Finding]:
+    """Forward and backward of each micro-batch, with the draws that it had.
+
+    Args:
+        model: with the weights of the dump.
+    """
+    device = next(model.parameters()).device
+    numbers, findings = dump.numbers, []
+    model.train()
+    for micro, batch in zip(numbers.micros, dump.batches, strict=True):
+        there = {name: value.to(device) for name, value in batch.items()}
+        finding = Finding(micro, len(next(iter(batch.values()))))
+        torch.manual_seed(device_seed(numbers.seed, numbers.step, numbers.rank, micro))
+        rng = batch_rng(numbers.seed, numbers.step, numbers.rank, micro)
+        model.zero_grad(set_to_none=True)
+        with _watched(model, finding), autocast(precision, device):
+            loss = task.loss(model, there, rng)
+        finding.loss = loss.item()
+        if loss.isfinite():
+            loss.backward()
+            named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+            finding.norms = norm_by_stage({name: gradient.norm().item() for name, gradient in named})
+        findings.append(finding)
+    return findings
+
+
+@contextmanager
+def _watched(model: nn.Module, finding: Finding) -> Iterator[None]:
+    """Look at what each module without modules in it gives."""
+
+    def look(name: str, output: Any) -> None:
+        if finding.module or not isinstance(output, Tensor) or not output.is_floating_point():
+            return
+        finite = output.isfinite()
+        greatest = output.where(finite, 0.0).abs().max().item() if output.numel() else 0.0
+        if greatest > finding.greatest:
+            finding.greatest, finding.where = greatest, name
+        if not finite.all():
+            finding.module = name
+            if len(output) == finding.size:
+                finding.places = (~finite.flatten(1).all(dim=1)).nonzero().flatten().tolist()
+
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
+        for name, module in model.named_modules()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
