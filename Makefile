@@ -32,7 +32,7 @@ test-accuracy: $(INSTALLED)  ## train the default model with five seeds and chec
 
 test-faults: $(INSTALLED)  ## stop, kill and damage real runs, and see them go on
 	@echo "== pytest: runs that are stopped, some minutes on two CPU cores"
-	@$(BIN)/pytest -n 2 --dist loadfile -m faults $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults $(ARGS)
 
 test-timm: $(INSTALLED)  ## run timm's own tests of models, unchanged, on ours; needs the package index
 	@echo "== pytest: timm's tests/test_models.py on every hornet_*, about ten minutes on two CPU cores"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -23,11 +24,11 @@ from helpers import TINY
 import hornet_train.engine.trainer as trainer
 from hornet_train.cli.train import main
 
-RANKS = 2
+RANKS, STEPS_AN_EPOCH = 2, 5
 RUN = [
     *(argument for argument in TINY if not argument.startswith(("data.train_count", "epochs"))),
     "data.train_count=72",  # a last step of 8
-    "epochs=24",
+    "epochs=60",
     "augment=paper",
     "model.drop_path=0.2",
     "checkpoint.every=2it",
@@ -97,24 +98,24 @@ def running(pids: list[int]) -> bool:
     return all(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for pid in pids)
 
 
+def ended(pids: list[int]) -> bool:
+    """Whether all of them are dead."""
+    return not any(running([pid]) for pid in pids)
+
+
 def wait_for_moment(kind: str, run: Path, pids: list[int], pause: float) -> None:
     """Until it is time to kill: some time after the start, in a checkpoint's write or in an evaluation."""
     end = time.monotonic() + 60
     metrics = run / "metrics.jsonl"
-    at_start = metrics.stat().st_size if metrics.exists() else 0
+    at_start = time.time_ns()
 
     def due() -> bool:
         if kind == "write":
             return any((run / "checkpoints").glob(".step_*.writing"))
-        if kind == "training" and metrics.exists():
-            return metrics.stat().st_size > at_start  # its first event
-        if kind == "evaluation" and metrics.exists():
-            lines = metrics.read_bytes()[at_start:].splitlines()
-            return any(
-                b'"train"' in line and json.loads(line)["step"] % 5 == 0
-                for line in lines[-2:]
-                if line.endswith(b"}")
-            )
+        if kind != "start" and metrics.exists() and metrics.stat().st_mtime_ns > at_start:
+            *_, last = metrics.read_bytes().splitlines() or [b""]
+            found = re.match(rb'\{"event": "train", "step": (\d+),', last)
+            return found is not None and (kind == "training" or int(found[1]) % STEPS_AN_EPOCH == 0)
         return kind == "start"
 
     while not due() and running(pids) and time.monotonic() < end:
@@ -129,13 +130,18 @@ def disturbed(folder: Path, kills: int, seed: int) -> list[str]:
         pids = start(folder)
         if len(hits) < kills:
             kind = draw.choice(["start", "training", "write", "write", "evaluation"])
-            pause = draw.uniform(0, 1.5 if kind == "start" else 0.02 if kind == "write" else 0.3)
+            pause = draw.uniform(0, 1.5 if kind == "start" else 0.02 if kind == "write" else 0.1)
             wait_for_moment(kind, folder / "run", pids, pause)
             if not running(pids):
                 raise SystemExit(f"ended by itself after {len(hits)} kills: more epochs are needed")
             for pid in pids if draw.random() < 0.7 else [draw.choice(pids)]:
                 os.kill(pid, signal.SIGKILL)
             hits.append(kind)
+            end = time.monotonic() + 3
+            while not ended(pids) and time.monotonic() < end:
+                time.sleep(0.01)
+            for pid in pids:  # as a launcher does with what is left: it may wait for the other to come
+                os.kill(pid, signal.SIGKILL)
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         if codes == [0] * RANKS:
             return hits

@@ -12,7 +12,7 @@ from processes import final
 
 pytestmark = pytest.mark.faults
 KILLS = 100
-IMAGES, STEPS_AN_EPOCH, EPOCHS = 72, 5, 24
+IMAGES, STEPS_AN_EPOCH, EPOCHS = 72, 5, 60
 
 
 def seen(folder: Path) -> dict[tuple[int, int], list[list[int]]]:

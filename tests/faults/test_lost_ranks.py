@@ -17,6 +17,9 @@ pytestmark = pytest.mark.faults
 LONG = [*TINY, "epochs=12", "augment=paper", "checkpoint.every=5it", "eval.every=12ep", "dist.threads=1"]
 
 
+PLAIN = [argument for argument in LONG if argument != "augment=paper"] + ["augment=none"]  # no draws by rank
+
+
 def restarting(processes: int, *more: str) -> list[str]:
     """torchrun that starts the processes anew."""
     return ["torchrun", "--standalone", f"--nproc_per_node={processes}", "--max-restarts=3", *more]
@@ -75,20 +78,26 @@ def test_a_rank_that_is_stuck_is_named(tmp_path: Path) -> None:
     assert "is after step 4, waiting for data" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run of one process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    assert run("hornet-train", *PLAIN, f"run_dir={folder}").returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_on_fewer_or_more_ranks_it_is_the_same_run(before: int, after: int, tmp_path: Path) -> None:
-    folder, whole = tmp_path / "run", tmp_path / "whole"
-    plain = [a for a in LONG if a != "augment=paper"] + ["augment=none"]  # mixing draws by rank
-    first = run(
-        *restarting(before), "-m", "hornet_train", *plain, f"run_dir={folder}", "checkpoint.max_minutes=0.03"
-    )
-    assert "saved" in first.stderr
-    done = run(*restarting(after), "-m", "hornet_train", *plain, f"run_dir={folder}")
-    assert done.returncode == 0, done.stderr
-    assert run("hornet-train", *plain, f"run_dir={whole}").returncode == 0
-    one, other = ([(e["step"], e["loss"]) for e in events(f, "train")] for f in (folder, whole))
-    assert [step for step, _ in one] == [step for step, _ in other]
-    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=1e-3)
+def test_on_fewer_or_more_ranks_it_is_the_same_run(
+    before: int, after: int, tmp_path: Path, alone: Path
+) -> None:
+    folder = tmp_path / "run"
+    for processes, more in ((before, ["checkpoint.max_minutes=0.03"]), (after, [])):
+        command = ["-m", "hornet_train", *PLAIN, f"run_dir={folder}", *more]
+        done = torchrun(processes, *command)
+        assert ("saved" in done.stderr) if more else done.returncode == 0, done.stderr
+    ours, whole = ([(e["step"], e["loss"]) for e in events(f, "train")] for f in (folder, alone))
+    assert [step for step, _ in ours] == [step for step, _ in whole]
+    assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in whole], rel=1e-3)
 
 
 def test_a_share_that_does_not_divide_is_refused(tmp_path: Path) -> None:
@@ -98,5 +107,6 @@ def test_a_share_that_does_not_divide_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_that_may_start_again_needs_a_folder() -> None:
-    done = run(*restarting(1), "-m", "hornet_train", *TINY)
+    start = ["torchrun", "--standalone", "--nproc_per_node=1", "--max-restarts=1"]
+    done = run(*start, "-m", "hornet_train", *TINY)
     assert "run_dir is missing: with torchrun --max-restarts" in done.stderr

@@ -55,12 +55,3 @@ def test_two_ranks_are_equal(tmp_path: Path) -> None:
     for folder in (one, two):
         done(torchrun(2, "-m", "hornet_train", *RANDOM, "precision=bf16", f"run_dir={folder}"))
     same(one, two)
-
-
-def test_compiled_runs_are_equal(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    env = {**THREADS, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    chosen = (*RANDOM, *SMALL, "model=hornet_pico_7x7", "compile=true")
-    for folder in (one, two):  # the second finds the first one's kernels
-        done(run("hornet-train", *chosen, f"run_dir={folder}", env=env, timeout=1200))
-    same(one, two)

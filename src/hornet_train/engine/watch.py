@@ -137,7 +137,10 @@ class PeerWatch:
                 mine, moved = self._mine, now
             newest = max([moved, *(seen.moved for seen in self._seen)])
             if mine[0] and now - newest > self._limit:
-                self._give_up(self._finding(now))
+                finding = self._finding(now)
+                if finding is None:  # the launcher ends the others when the first has ended
+                    self._ended.wait(SILENT)
+                self._give_up(finding)
                 return
 
     def _finding(self, now: float) -> str | None:
