@@ -77,7 +77,8 @@ class PeerWatch:
 
     Args:
         store: a connection of its own.
-        limit: seconds without any progress, from the first step on, after which the group is given up.
+        limit: seconds without any progress after which the group is given up; not in the first step, which
+            may be compiled for longer.
         give_up: ends this process; it gets the sentence to say, None on ranks that leave that to another.
     """
 
@@ -94,6 +95,7 @@ class PeerWatch:
         self._where = f"process {os.getpid()} on {socket.gethostname()}"
         self._seen = [Seen() for _ in range(size)]
         self._mine = (0, 0, "starting")  # moves, step, doing: replaced whole, as threads read it
+        self._past_the_first = False  # the step that it begins with
         self._trouble = ""
         self._ended = threading.Event()
         for work in (self._talk, self._look):
@@ -101,7 +103,9 @@ class PeerWatch:
 
     def at(self, step: int, doing: str) -> None:
         """See `Watch`."""
-        self._mine = (self._mine[0] + 1, step, doing)
+        moves, before, _ = self._mine
+        self._past_the_first |= moves > 0 and step > before
+        self._mine = (moves + 1, step, doing)
 
     def close(self) -> None:
         """Watch no more."""
@@ -136,7 +140,7 @@ class PeerWatch:
             if self._mine != mine:
                 mine, moved = self._mine, now
             newest = max([moved, *(seen.moved for seen in self._seen)])
-            if mine[0] and now - newest > self._limit:
+            if self._past_the_first and now - newest > self._limit:
                 finding = self._finding(now)
                 if finding is None:  # the launcher ends the others when the first has ended
                     self._ended.wait(SILENT)

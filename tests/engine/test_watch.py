@@ -1,0 +1,99 @@
+"""Who is named when a group gets on no more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hornet_train.engine import watch
+from hornet_train.engine.watch import PeerWatch
+
+
+class Shared:
+    """A store of this process; `cut` ranks' messages do not arrive."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.cut: set[str] = set()
+
+    def set(self, key: str, value: str) -> None:
+        if key not in self.cut:
+            self.values[key] = value
+
+    def multi_get(self, keys: list[str]) -> list[bytes]:
+        end = time.monotonic() + 5
+        while not all(key in self.values for key in keys):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return [self.values[key].encode() for key in keys]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BEAT", 0.1)
+    monkeypatch.setattr(watch, "SILENT", 1.0)
+
+
+def group(size: int, limit: float = 2.5) -> tuple[Shared, list[PeerWatch], list[list[str | None]]]:
+    store, said = Shared(), [[] for _ in range(size)]  # type: ignore[var-annotated]
+
+    def saying(rank: int) -> Callable[[str | None], None]:
+        return said[rank].append
+
+    return store, [PeerWatch(store, r, size, limit, saying(r)) for r in range(size)], said
+
+
+def wait_for(said: list[list[str | None]], ranks: tuple[int, ...]) -> None:
+    end = time.monotonic() + 20
+    while not all(said[rank] for rank in ranks):
+        assert time.monotonic() < end, said
+        time.sleep(0.05)
+
+
+def test_one_that_does_not_answer_is_named_by_the_lowest_that_does() -> None:
+    store, watches, said = group(3)
+    for step in (0, 1):
+        for one in watches:
+            one.at(step, "in a step")
+        time.sleep(0.4)
+    store.cut.add("watch/0")
+    wait_for(said, (1, 2))
+    assert said[1][0] is not None
+    assert "rank 0 (process" in said[1][0]
+    assert "has not answered for" in said[1][0]
+    assert "after step 1, in a step" in said[1][0]
+    assert said[2] == [None]
+    for one in watches:
+        one.close()
+
+
+def test_one_that_is_behind_is_named() -> None:
+    _, watches, said = group(3)
+    for step in (0, 1):
+        for one in watches:
+            one.at(step, "in a step")
+    watches[2].at(1, "waiting for data")
+    wait_for(said, (0,))
+    assert said[0][0] is not None
+    assert "all answer, but rank 2 (process" in said[0][0]
+    assert "is after step 1, waiting for data" in said[0][0]
+    for one in watches:
+        one.close()
+
+
+def test_while_any_rank_gets_on_nothing_is_wrong_nor_in_the_first_step() -> None:
+    _, watches, said = group(2, limit=1.5)
+    for one in watches:
+        one.at(7, "in a step")
+    time.sleep(2.5)  # compiling
+    watches[1].at(8, "in a step")
+    watches[0].at(8, "in a step")
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        watches[1].at(8, "evaluating")
+        time.sleep(0.1)
+    assert said == [[], []]
+    for one in watches:
+        one.close()
