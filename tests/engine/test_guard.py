@@ -139,6 +139,17 @@ def test_no_more_than_the_window_is_left_out(tmp_path: Path) -> None:
     torch.testing.assert_close(tensors(trainer), without(tmp_path / "whole", (7, 10)), rtol=0, atol=0)
 
 
+def test_a_run_whose_last_steps_are_left_out_comes_to_its_end(tmp_path: Path) -> None:
+    trainer = faulty(dense_trainer(tmp_path / "run"), dict.fromkeys((9, 10, 11), NAN))
+    trainer.fit()
+    assert trainer.state.step == 12
+    assert (tmp_path / "run/checkpoints/last").read_text().strip() == "step_00000012"
+    assert [event["step"] for event in told(tmp_path / "run", "eval")] == [6, 6, 12, 12]
+    resumed = dense_trainer(tmp_path / "run")
+    assert resumed.state.step == 12
+    torch.testing.assert_close(tensors(resumed), tensors(trainer), rtol=0, atol=0)
+
+
 def test_before_the_first_checkpoint_it_is_the_beginning(tmp_path: Path) -> None:
     trainer = faulty(dense_trainer(tmp_path / "run"), dict.fromkeys((1, 2, 3), NAN))
     trainer.fit()

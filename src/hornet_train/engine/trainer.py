@@ -150,6 +150,10 @@ class Trainer:
                 self.save()
             if state.step < settings.total_steps:
                 self._leave_if_due()
+        if self.owes_evaluation:  # the last steps are among those that are left out
+            self._evaluate()
+        if self.saved != state.step:
+            self.save()
 
     def _next_step(self) -> int:
         """The step to make, past those that are left out."""
