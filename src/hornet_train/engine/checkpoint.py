@@ -191,21 +191,29 @@ class CheckpointStore:
         return None
 
     def drop_after(self, step: int) -> None:
-        """Remove the checkpoints of later steps: the run goes on from `step` in another way."""
-        left = [path.name for found, path in self._numbered() if found <= step]
-        if pointed(self.folder, "best") not in left:
-            (self.folder / "best").unlink(missing_ok=True)
-        if left:
-            write_bytes(
-                self.folder / "last", f"{left[-1].removeprefix('.').removesuffix('.replaced')}\n".encode()
-            )
-        else:
-            (self.folder / "last").unlink(missing_ok=True)
-        for found, path in self._numbered():
-            if found > step:
-                path.rename(self.folder / f".{step_name(found)}.old")
-        if self.folder.is_dir():
-            self.clean()
+        """Remove the checkpoints of later steps: the run goes on from `step` in another way.
+
+        Raises:
+            CheckpointError: the file system refuses.
+        """
+        try:
+            for found, path in self._numbered():
+                if found > step:  # renamed and removed before anything is written, which may need their room
+                    path.rename(self.folder / f".{step_name(found)}.old")
+            if self.folder.is_dir():
+                self.clean()
+            left = [step_name(found) for found, _ in self._numbered()]
+            if pointed(self.folder, "best") not in left:
+                (self.folder / "best").unlink(missing_ok=True)
+            if left:
+                write_bytes(self.folder / "last", f"{left[-1]}\n".encode())
+            else:
+                (self.folder / "last").unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"the run has to go back to step {step}, and {error.filename or self.folder} cannot be "
+                f"changed ({error.strerror}): mend that, then the same command goes on"
+            ) from error
 
     def _numbered(self) -> list[tuple[int, Path]]:
         return [(step, path) for path in self.steps() if (step := step_of(path.name)) is not None]

@@ -53,7 +53,7 @@ class Recovery:
         indices = [batch["index"].tolist() if "index" in batch else None for batch in fault.passed.batches]
         everywhere = self.world.gather((bad, indices))
         ranks = [rank for rank, (flags, _) in enumerate(everywhere) if any(flags)]
-        if self.guard.settings.dump and fault.skipped:
+        if self.guard.settings.dump and fault.kind in ("loss", "gradient"):
             self._dump(fault, kept_of(bad, bool(ranks)), indices)
         chosen = [
             found

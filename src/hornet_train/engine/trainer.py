@@ -103,6 +103,7 @@ class Trainer:
         with self.stop.training(), BackgroundSaver(self.store) as self.saver:
             self._train()
             self._settle(PATIENCE_AT_THE_END)
+        self.world.watch.close()  # what is left to do, each rank does by itself
         return self.state.best
 
     def _train(self) -> None:
@@ -136,7 +137,7 @@ class Trainer:
             if step == first and self.world.is_main:
                 self.saver.prepare(state.tensors())  # the optimizer has its moments now
             due = any(map(self._due, (settings.log_every, settings.checkpoint_every, settings.eval_every)))
-            if self._went_back(wait=due):
+            if self._went_back(wait=due or self._is_left_out(state.step)):
                 batches = self._batches()
                 continue
             if self._due(settings.log_every):
@@ -161,6 +162,9 @@ class Trainer:
             if first <= self.state.step < last:
                 self.state.step = min(last, self.settings.total_steps)
         return self.state.step
+
+    def _is_left_out(self, step: int) -> bool:
+        return any(first <= step < last for first, last in self.state.record.left_out)
 
     def _batches(self) -> Iterator[Loaded]:
         """The micro-batches of the steps to make from here on."""

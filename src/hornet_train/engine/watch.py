@@ -21,6 +21,7 @@ from hornet_train.untrusted import parse_json
 
 BEAT = 2.0  # seconds between two messages of a rank
 SILENT = 5 * BEAT  # after which a rank does not answer
+DATA = "waiting for data"  # the one thing that a rank does by itself
 HUNG = 1  # exit code: nothing of ours or of the user's
 
 
@@ -38,11 +39,18 @@ class Watch(Protocol):
         """`step` updates are done; `doing` says what comes next. Cheap enough for every micro-batch."""
         ...
 
+    def close(self) -> None:
+        """Watch no more."""
+        ...
+
 
 class NoWatch:
     """For a process of its own, which waits for nobody."""
 
     def at(self, step: int, doing: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
         """Nothing."""
 
 
@@ -142,8 +150,11 @@ class PeerWatch:
             newest = max([moved, *(seen.moved for seen in self._seen)])
             if self._past_the_first and now - newest > self._limit:
                 finding = self._finding(now)
-                if finding is None:  # the launcher ends the others when the first has ended
-                    self._ended.wait(SILENT)
+                # the launcher ends the others when the first has ended: that is to be the one who speaks
+                if finding is None and self._ended.wait(SILENT):
+                    return
+                if max(seen.moved for seen in self._seen) > newest or self._mine != mine:
+                    continue  # they got on after all
                 self._give_up(finding)
                 return
 
@@ -162,9 +173,9 @@ class PeerWatch:
             return f"{head}: {'; '.join(self._described(rank, now) for rank in silent)}"
         steps = [seen.step for seen in self._seen]
         late = [rank for rank, step in enumerate(steps) if step < max(steps)]
-        if not late:  # those who wait for data, or whatever else the others do not
+        if not late:  # those who wait for data, as nobody waits for another there; or do what few others do
             doing = [seen.doing for seen in self._seen]
-            usual = max(set(doing), key=doing.count)
+            usual = max(sorted(set(doing) - {DATA}), key=doing.count, default=DATA)
             late = [rank for rank, what in enumerate(doing) if what != usual]
         if late:
             return f"{head}; all answer, but " + "; ".join(self._described(rank, None) for rank in late)

@@ -12,6 +12,7 @@ from hornet_train.data.loader import Loaded
 from hornet_train.data.reader import BadSample
 from hornet_train.engine.distributed import World
 from hornet_train.engine.step import StepResult
+from hornet_train.engine.watch import DATA
 from hornet_train.track.metrics import Speedometer, Sums
 
 
@@ -28,7 +29,7 @@ class Window:
     def timed(self, batches: Iterator[Loaded], step: int, seen: list[Batch]) -> Iterator[Batch]:
         """A step's batches, also added to `seen`; the wait for them and what is damaged taken down."""
         while True:
-            self.watch.at(step, "waiting for data")
+            self.watch.at(step, DATA)
             begin = time.perf_counter()
             loaded = next(batches, None)
             self.speed.add_wait(time.perf_counter() - begin)
