@@ -9,9 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from helpers import resolve
+from helpers import TINY, resolve, run
 
 from hornet_train.engine.checkpoint import pointed, read_checkpoint
+
+LONG = [*TINY, "augment=paper", "model.drop_path=0.2", "checkpoint.every=1000it"]  # no checkpoint by itself
+
+
+def undisturbed(folder: Path, *arguments: str, processes: int = 1) -> Path:
+    """The run folder of a training that nothing happens to."""
+    start = ["hornet-train"]
+    if processes > 1:
+        start = ["torchrun", "--standalone", f"--nproc_per_node={processes}", "-m", "hornet_train"]
+    done = run(*start, *arguments, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:

@@ -8,7 +8,8 @@ import torch
 from pictures import PHOTO, tensor
 
 from hornet_train.builders.loading import train_transform
-from hornet_train.config.compose import compose_train, options
+from hornet_train.config.compose import compose_train
+from hornet_train.config.overrides import options
 from hornet_train.data.policies import ColorJitter, RandomBlur, RandomGreyscale
 from hornet_train.data.policies.randaugment import RandAugment
 from hornet_train.data.policies.three import ThreeAugment

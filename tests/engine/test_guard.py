@@ -14,10 +14,11 @@ from torch import nn
 
 from hornet_train.engine.guard import Guard, GuardSettings, norm_by_stage, stage_of
 from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.recovery import forget_lost_best
 from hornet_train.engine.state import Record
 from hornet_train.engine.step import StepResult
 from hornet_train.engine.trainer import Trainer
-from hornet_train.errors import DivergenceError
+from hornet_train.errors import CheckpointError, DivergenceError
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
 
@@ -212,6 +213,72 @@ def test_without_max_skips_nothing_leads_back(tmp_path: Path) -> None:
     trainer = faulty(dense_trainer(tmp_path / "run"), faults, max_skips=None)
     trainer.fit()
     assert len(told(tmp_path / "run", "skipped_step")) == 9
+
+
+def seen_by(guard: Guard, *numbers: tuple[float, float]) -> list[tuple[int, str]]:
+    """Steps and kinds of the faults of steps with these losses and norms; the last one is what failed."""
+    start = len(guard._waiting)
+    for step, (loss, norm) in enumerate(numbers, start):
+        value, unit = torch.tensor(loss), torch.tensor(0.0)
+        result = StepResult(value, value[None], torch.tensor(norm), value[None], ("a",), unit)
+        guard.add(step, 1, [1], result, [])
+    return [(fault.passed.step, fault.kind) for fault in guard.faults(wait=True)]
+
+
+def test_overflows_and_other_faults_are_counted_apart() -> None:
+    guard = Guard(GuardSettings(max_skips=2), Record(), torch.device("cpu"), scaled=True)
+    good, overflow, bad = (1.0, 1.0), (1.0, INF), (NAN, NAN)
+    assert seen_by(guard, overflow, overflow, overflow, bad) == [
+        *((step, "overflow") for step in range(3)),
+        (3, "loss"),
+    ]
+    assert guard.failed is None
+    assert guard.record.since == 0
+    assert seen_by(guard, good, bad, overflow, bad)[-1] == (3, "loss")
+    assert guard.failed is not None
+    assert (guard.record.streak, guard.record.since) == (2, 1)
+    for_ever = Guard(GuardSettings(max_skips=2), Record(), torch.device("cpu"), scaled=True)
+    assert len(seen_by(for_ever, *[overflow] * 40)) == 26
+    assert for_ever.failed is not None
+
+
+def test_a_best_that_was_pruned_is_forgotten_when_the_run_goes_back(tmp_path: Path) -> None:
+    trainer = faulty(dense_trainer(tmp_path / "run", total_steps=14), dict.fromkeys((11, 12, 13), NAN))
+    from hornet_train.engine.state import Best
+
+    trainer.fit()
+    target = told(tmp_path / "run", "rollback")[0]["step"]
+    assert target == 10
+    store = trainer.store
+    trainer.state.best = Best(3, "ema", "pixel_accuracy", 99.0)  # of a step that has no checkpoint any more
+    forget_lost_best(trainer.state, store, CPU)
+    assert trainer.state.best is None
+    trainer.state.best = best = Best(14, "ema", "pixel_accuracy", 99.0)
+    forget_lost_best(trainer.state, store, CPU)
+    assert trainer.state.best == best
+
+
+def test_to_go_back_where_nothing_can_be_written_ends_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hornet_train.engine.checkpoint as checkpoint
+
+    trainer = faulty(dense_trainer(tmp_path / "run", total_steps=40), dict.fromkeys((11, 12, 13), NAN))
+    write = checkpoint.write_bytes
+
+    def full(path: Path, data: bytes) -> None:
+        if trainer.state.step >= 10 and trainer.guard.failed is not None:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    with pytest.raises(CheckpointError, match=r"has to go back to step 10, and .*last cannot be changed"):
+        trainer.fit()
+    monkeypatch.undo()
+    resumed = faulty(dense_trainer(tmp_path / "run", total_steps=40), dict.fromkeys((11, 12, 13), NAN))
+    assert resumed.state.step == 10
+    resumed.fit()
+    assert told(tmp_path / "run", "rollback")
 
 
 def test_overflows_of_fp16_lower_the_scale_and_are_no_failure(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import BIN, TINY, events, run
-from processes import told, wait_until
+from helpers import BIN, TINY, events
+from processes import told, undisturbed, wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -89,9 +89,7 @@ def hosts() -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert run("hornet-train", *LONG, f"run_dir={folder}").returncode == 0
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("whole") / "run", *LONG)
 
 
 @pytest.mark.parametrize("how", ["killed", "cut"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import TINY, events, run, torchrun
-from processes import final, ranks_of, started, told, wait_until
+from processes import final, ranks_of, started, told, undisturbed, wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -26,8 +26,7 @@ def restarting(processes: int, *more: str) -> list[str]:
 
 
 def test_a_killed_rank_is_replaced(tmp_path: Path) -> None:
-    whole, folder = tmp_path / "whole", tmp_path / "run"
-    assert torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={whole}").returncode == 0
+    whole, folder = undisturbed(tmp_path / "whole", *LONG, processes=2), tmp_path / "run"
     process = started(*restarting(2), "-m", "hornet_train", *LONG, f"run_dir={folder}")
     wait_until(process, told(folder, 10))
     os.kill(ranks_of(process)[1], signal.SIGKILL)
@@ -63,8 +62,8 @@ def test_a_rank_that_is_stuck_is_named(tmp_path: Path) -> None:
         "    for batch in batches:\n"
         "        time.sleep(1000 if step == 4 and os.environ['RANK'] == '1' else 0)\n"
         "        yield batch\n"
-        "def stuck(self, batches, step, seen):\n"
-        "    return timed(self, slow(batches, step), step, seen)\n"
+        "def stuck(self, batches, step):\n"
+        "    return timed(self, slow(batches, step), step)\n"
         "window.Window.timed = stuck\n"
         "from hornet_train.cli.train import main\n"
         "main(sys.argv[1:])\n"
@@ -81,9 +80,7 @@ def test_a_rank_that_is_stuck_is_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The undisturbed run of one process."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    assert run("hornet-train", *PLAIN, f"run_dir={folder}").returncode == 0
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("alone") / "run", *PLAIN)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])

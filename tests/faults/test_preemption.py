@@ -8,21 +8,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from helpers import BIN, TINY, events, run, torchrun
-from processes import final, ranks_of, started, told, wait_until
+from processes import final, ranks_of, started, told, undisturbed, wait_until
 
 from hornet_train.engine.checkpoint import pointed
 
-LONG = [
-    *TINY,
-    "epochs=12",
-    "augment=paper",
-    "model.drop_path=0.2",
-    "checkpoint.every=1000it",
-    "eval.every=4ep",
-]
+LONG = [*processes.LONG, "epochs=12", "eval.every=4ep"]
 PREEMPTED = 75
 pytestmark = pytest.mark.faults
 
@@ -30,10 +24,7 @@ pytestmark = pytest.mark.faults
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The undisturbed run."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    done = run("hornet-train", *LONG, f"run_dir={folder}")
-    assert done.returncode == 0, done.stderr
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("whole") / "run", *LONG)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -62,9 +53,7 @@ def test_a_signal_to_the_group_saves_and_the_next_start_goes_on(
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> None:
-    two = tmp_path / "two"
-    undisturbed = torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={two}")
-    assert undisturbed.returncode == 0, undisturbed.stderr
+    two = undisturbed(tmp_path / "two", *LONG, processes=2)
     folder = tmp_path / "run"
     command = ("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *LONG)
     process = started(*command, f"run_dir={folder}")

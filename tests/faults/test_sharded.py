@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import TINY, events, run, torchrun
-from processes import final
+from processes import final, ranks_of, started, told, undisturbed, wait_until
 
 from hornet_train.engine.checkpoint import pointed, read_checkpoint
 
@@ -18,17 +21,9 @@ RUN += ["dist.threads=1", "micro_batch_size=4"]
 STOP = "checkpoint.max_minutes=0.0001"  # after the first step
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    done = {}
-    for strategy in ("ddp", "fsdp"):
-        done[strategy] = folder / strategy
-        command = [*RUN, f"precision={request.param}", f"dist={strategy}", f"run_dir={done[strategy]}"]
-        result = torchrun(2, "-m", "hornet_train", *command)
-        assert result.returncode == 0, result.stderr
-    done["precision"] = Path(request.param)
-    return done
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return undisturbed(tmp_path_factory.mktemp("ddp") / "run", *RUN, "dist=ddp", processes=2)
 
 
 def close(one: Path, other: Path, precision: str) -> None:
@@ -50,27 +45,53 @@ def close(one: Path, other: Path, precision: str) -> None:
             torch.testing.assert_close(a[group], b[group], rtol=1e-2, atol=1e-4)
 
 
-def test_it_is_the_training_of_ddp(runs: dict[str, Path]) -> None:
-    close(runs["fsdp"], runs["ddp"], str(runs["precision"]))
-    evaluated = [run("hornet-eval", f"checkpoint={runs[s]}", "data.workers=0") for s in ("ddp", "fsdp")]
-    assert [e.returncode for e in evaluated] == [0, 0], evaluated[1].stderr
+def test_it_is_the_training_of_ddp(ddp: Path, tmp_path: Path) -> None:
+    fsdp = undisturbed(tmp_path / "run", *RUN, "dist=fsdp", processes=2)
+    close(fsdp, ddp, "fp32")
+    for folder in (ddp, fsdp):
+        done = run("hornet-eval", f"checkpoint={folder}", "data.workers=0")
+        assert done.returncode == 0, done.stderr
+
+
+def test_it_is_in_bf16_too(tmp_path: Path) -> None:
+    """Where weights travel as bf16."""
+    runs = [
+        undisturbed(tmp_path / s, *RUN, "precision=bf16", f"dist={s}", processes=2) for s in ("ddp", "fsdp")
+    ]
+    close(*runs, "bf16")
 
 
 @pytest.mark.parametrize(("first", "then"), [("ddp", "fsdp"), ("fsdp", "ddp"), ("fsdp", "one")])
-def test_each_goes_on_from_the_other(first: str, then: str, runs: dict[str, Path], tmp_path: Path) -> None:
-    if str(runs["precision"]) == "bf16":
-        pytest.skip("once is enough")
+def test_each_goes_on_from_the_other(first: str, then: str, ddp: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    for strategy, more in ((first, [STOP]), (then, [])):
-        command = [*RUN, "precision=fp32", f"run_dir={folder}", *more]
-        if strategy == "one":
-            done = run("hornet-train", *command, "augment=paper")
-        else:
-            done = torchrun(2, "-m", "hornet_train", *command, f"dist={strategy}")
-        assert more or done.returncode == 0, done.stderr
+    stopped = torchrun(2, "-m", "hornet_train", *RUN, f"dist={first}", f"run_dir={folder}", STOP)
+    assert "saved" in stopped.stderr
+    if then == "one":
+        undisturbed(folder, *RUN)
+    else:
+        undisturbed(folder, *RUN, f"dist={then}", processes=2)
+        close(folder, ddp, "fp32")  # of one process the draws of mixing are others
     assert 0 < events(folder, "resumed")[0]["step"] < 12
-    if then != "one":  # draws of mixing are by rank
-        close(folder, runs["ddp"], "fp32")
+
+
+def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
+    """Saved while the weights are gathered, in inference mode."""
+    folder = tmp_path / "run"
+    slow = [*TINY, "dist=fsdp", "epochs=1", "eval.batch_size=1", "data.val_count=600"]
+    process = started(
+        *("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *slow),
+        f"run_dir={folder}",
+    )
+    wait_until(process, told(folder, 3))
+    time.sleep(0.3)
+    os.kill(ranks_of(process)[1], signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert "saved; the same command" in err
+    assert not events(folder, "eval")
+    saved = final(folder)
+    assert all(name + "/exp_avg" in saved["optimizer"] for name in saved["model"])
+    undisturbed(folder, *slow, processes=2)
+    assert {event["count"] for event in events(folder, "eval")} == {600}
 
 
 def test_shards_are_shards(tmp_path: Path) -> None:

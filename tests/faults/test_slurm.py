@@ -10,22 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 import torch
-from helpers import BIN, ROOT, TINY, events, run, torchrun
-from processes import final, told, wait_until
+from helpers import BIN, ROOT, events, run
+from processes import final, told, undisturbed, wait_until
 from slurm import Slurm, Unavailable, install, running
 
 from hornet_train.track.files import read_json
 
-LONG = [
-    *TINY,
-    "epochs=80",
-    "augment=paper",
-    "model.drop_path=0.2",
-    "checkpoint.every=1000it",
-    "eval.every=40ep",
-]
+LONG = [*processes.LONG, "epochs=80", "eval.every=40ep"]
 STEPS = 240
 pytestmark = pytest.mark.faults
 
@@ -48,10 +42,7 @@ def slurm() -> Iterator[Slurm]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The undisturbed run on two processes."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    done = torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={folder}")
-    assert done.returncode == 0, done.stderr
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("whole") / "run", *LONG, processes=2)
 
 
 def submitted(slurm: Slurm, folder: Path, *command: str, **environment: str) -> str:

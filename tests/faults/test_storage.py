@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers import BIN, TINY, events, run
 from PIL import Image
-from processes import final, ranks_of, started, told, wait_until
+from processes import final, ranks_of, started, told, undisturbed, wait_until
 from skimage import data
 
 from hornet_train.engine.checkpoint import CheckpointStore, pointed, read_checkpoint
@@ -35,10 +35,7 @@ pytestmark = pytest.mark.faults
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The undisturbed run."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    done = run("hornet-train", *LONG, f"run_dir={folder}")
-    assert done.returncode == 0, done.stderr
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("whole") / "run", *LONG)
 
 
 def mount(*arguments: str) -> None:

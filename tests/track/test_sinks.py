@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hornet_train.track.events import best_result, scalars
+from hornet_train.track.events import best_result, course, scalars
 from hornet_train.track.sinks import JsonlSink, TensorBoardSink, read_events, rewind
 
 
@@ -212,3 +212,21 @@ def test_the_best_is_the_first_highest_headline_of_any_task() -> None:
     assert dense.metric == "mean_iou"
     assert best_result([train(1)]) is None
     assert scalars(events[0])["eval/model/top1"] == 90.0
+
+
+def test_a_run_that_goes_back_shows_one_course(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    best = {"event": "eval", "step": 30, "weights": "ema", "top1": 99.0}
+    back = {"event": "rollback", "step": 10, "failed_at": 30}
+    skipped = {"event": "skipped_step", "step": 30}
+    events = [train(10), train(20), best, train(30), skipped, back, train(20, loss=0.5)]
+    sink = TensorBoardSink(tmp_path)
+    for event in events:
+        sink.write(event)
+    sink.close()
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    assert [(s.step, s.value) for s in shown.Scalars("train/loss")] == [(10, 1.0), (20, 0.5)]
+    assert course(events) == [train(10), skipped, back, train(20, loss=0.5)]
+    assert best_result(course(events)) is None

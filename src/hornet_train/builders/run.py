@@ -37,9 +37,9 @@ from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoi
 from hornet_train.engine.distributed import World
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.precision import loss_scaler
-from hornet_train.engine.recovery import Initial
+from hornet_train.engine.recovery import Initial, forget_lost_best
 from hornet_train.engine.sharding import is_sharded, shard
-from hornet_train.engine.state import TrainState
+from hornet_train.engine.state import Record, TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models import HorNet
@@ -83,6 +83,7 @@ def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: 
     parts = world.together(lambda: _build_parts(config, world, place))
     if not world.agree((parts.state.step, parts.sources.identity())):
         raise DataError("the processes see other images than each other: data.root must be the same for all")
+    forget_lost_best(parts.state, store, world)
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(parts.sources.identity())}
     store.metadata |= {HEADER: header_text(tree, parts.sources.classes)}
     monitor = _gate_monitor(parts.state.model, config) if config.log.gates else None
@@ -154,12 +155,13 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
 
     def begun(*, anew: bool = True) -> tuple[nn.Module, list[str]]:
         torch.manual_seed(config.seed)
-        model = task.build_model().to(world.device)
+        model = task.build_model()
         if config.init_from is None or not anew:
             return model, []
         return model, start_from(model, config.init_from, config.init_map)
 
     model, loaded = begun(anew=place is None)
+    model = model.to(world.device)
     cost = measured(model, config.model.name, config.data.image_size)
     if transform.growth is not None:
         measured(model, config.model.name, transform.growth(0), "augment.start_size")
@@ -232,6 +234,12 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
             )
         notes.append(f"going on with other images ({told})")
     state.restore(saved.tensors, saved.numbers)
+    if forced and state.record.rollbacks:
+        notes.append(
+            f"{state.record.rollbacks} returns to a checkpoint are forgotten, and what they left out and did "
+            "to the learning rate"
+        )
+        state.record = Record()
     return [*notes, f"going on from {saved.folder}"]
 
 

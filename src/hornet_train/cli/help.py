@@ -13,10 +13,9 @@ from hornet_train.config.compose import (
     GROUPS,
     INFO_GROUPS,
     compose_train,
-    conf_dir,
-    options,
     to_yaml,
 )
+from hornet_train.config.overrides import conf_dir, options
 from hornet_train.redaction import redacted_tree
 
 TRAIN = """\

@@ -164,7 +164,7 @@ def _open_sinks(
     from hornet_train.track.sinks import JsonlSink, TensorBoardSink
 
     log, step = config.log, run.resumed_from
-    again = frozenset({"eval"} if run.trainer.owes_evaluation else ())
+    again = frozenset({"rollback", *(["eval"] if run.trainer.owes_evaluation else [])})
     open_run_folder(folder, tree, world=world, step=step or 0, again=again)
     try:
         sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config.bench_schema import Bench
 from hornet_train.config.data_schema import EVALUATION_DATA, HubData, SuiteData
+from hornet_train.config.overrides import conf_dir, options, parse
 from hornet_train.config.repeat import HOW_READ, KINDS, Repeated, choices, laid_over, literal, repeated
 from hornet_train.config.schema import Config, Dist, EvalConfig, InfoConfig
 from hornet_train.config.validate import data_rules, plain, rules, typed
@@ -27,19 +26,6 @@ GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log",
 EVAL_GROUPS = ("model", "data", "dist")
 INFO_GROUPS = ("model",)
 BENCH_GROUPS = ("dist",)
-PATHS = (
-    "data.root",
-    "data.name",
-    "data.val_labels",
-    "data.labels",
-    "run_dir",
-    "init_from",
-    "init_map",
-    "from",
-    "checkpoint",
-    "out",
-    "plot",
-)  # taken as they are typed
 EVALUATION_ONLY = tuple(  # options of data that hornet-train refuses
     name for kind in EVALUATION_DATA for name in get_args(get_type_hints(kind)["source"])
 )
@@ -63,8 +49,6 @@ NOT_TOLD = (  # costs do not depend on it
 )
 PREPROCESSING = ("image_size", "mean", "std", "crop_pct", "interpolation")
 
-LISTS = ("models", "peers", "modes", "batches", "sides", "orders")  # a,b,c is a list here
-
 C = TypeVar("C", bound=Config | EvalConfig | InfoConfig | Bench)
 Tree = dict[str, Any]
 
@@ -87,22 +71,6 @@ def to_yaml(tree: Mapping[str, Any]) -> str:
     return text
 
 
-def conf_dir() -> Path:
-    """The folder of the config groups: beside src/ in a checkout, inside the package when installed."""
-    package = Path(__file__).resolve().parents[1]
-    for place in (package / "conf", package.parents[1] / "conf"):
-        if (place / "train.yaml").is_file():
-            return place
-    raise FileNotFoundError(
-        f"conf/ is neither in {package} nor in {package.parents[1]}: a broken installation"
-    )
-
-
-def options(group: str) -> list[str]:
-    """The names that `group=` takes."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
-
-
 def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Config]:
     """The config of `hornet-train <overrides>`.
 
@@ -113,7 +81,7 @@ def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Conf
     Raises:
         ConfigError: with every fault found.
     """
-    parsed, faults = _parse(overrides, GROUPS)
+    parsed, faults = parse(overrides, GROUPS)
     source = parsed.pop("from", None)
     if "recipe" not in parsed and parsed.get("data", "digits") != "digits":
         parsed["recipe"] = "none"
@@ -147,7 +115,7 @@ def compose_replay(tree: Tree, file: Path, overrides: list[str], *, world_size: 
     Raises:
         ConfigError: with every fault found.
     """
-    parsed, faults = _parse(overrides, GROUPS)
+    parsed, faults = parse(overrides, GROUPS)
     run = Repeated(file, tree)
     return _repeating(run, overrides, parsed, faults, lambda config: rules(config, world_size=world_size))
 
@@ -207,7 +175,7 @@ def compose_eval(overrides: list[str], stored: Callable[[str], Tree | None]) -> 
     Raises:
         ConfigError: with every fault found.
     """
-    parsed, faults = _parse(overrides, EVAL_GROUPS)
+    parsed, faults = parse(overrides, EVAL_GROUPS)
     if parsed.get("suite") is not None:
         if "data" in parsed:
             faults.append(f"data={parsed['data']} and suite= exclude each other: suite= finds its own data")
@@ -257,7 +225,7 @@ def compose_info(overrides: list[str]) -> Composed[InfoConfig]:
     Raises:
         ConfigError: with every fault found.
     """
-    parsed, faults = _parse(overrides, INFO_GROUPS)
+    parsed, faults = parse(overrides, INFO_GROUPS)
     faults += [f"{key} changes nothing that hornet-info tells" for key in parsed if key in NOT_TOLD]
     return _checked(InfoConfig, "info", parsed, INFO_GROUPS, faults, lambda _config: ())
 
@@ -271,7 +239,7 @@ def compose_bench(kind: type[B], name: str, overrides: list[str]) -> Composed[B]
     Raises:
         ConfigError: with every fault found.
     """
-    parsed, faults = _parse(overrides, BENCH_GROUPS)
+    parsed, faults = parse(overrides, BENCH_GROUPS)
     return _checked(
         kind, f"bench_{name}", parsed, BENCH_GROUPS, faults, lambda config: _training_only(config.dist)
     )
@@ -280,51 +248,6 @@ def compose_bench(kind: type[B], name: str, overrides: list[str]) -> Composed[B]
 def _training_only(dist: Dist) -> Iterable[str]:
     if dist.strategy != "ddp":
         yield f"dist.strategy={dist.strategy} is for training only: leave dist out"
-
-
-def _parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
-    """Key -> value of the overrides that can be understood, and a fault for each that cannot."""
-    parsed: dict[str, Any] = {}
-    faults = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        key = key.lstrip("+")
-        if text.startswith("-"):
-            faults.append(f"unknown flag {text}: keys are given as key=value (see --help)")
-        elif not equals or not key.replace(".", "").replace("_", "").isalnum():
-            faults.append(f"{text!r} is not of the form key=value")
-        elif key in groups:
-            known = options(key)
-            if value in known:
-                parsed[key] = value
-            else:
-                faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
-        elif key in LISTS and not value.startswith("["):
-            names = [name for name in value.split(",") if name]
-            parsed[key] = [int(name) if name.isdecimal() else name for name in names]
-        elif key in PATHS and not value:
-            faults.append(f"{key}= is empty: give it a path, or leave it out")
-        elif key in PATHS and value != "null":
-            parsed[key] = os.path.expanduser(value.strip("'\""))  # the shell leaves key=~/x alone
-        else:
-            try:
-                parsed[key] = _value(text)
-            except ValueError as error:
-                faults.append(f"{text!r} {error}")
-    return parsed, faults
-
-
-def _value(text: str) -> Any:
-    """The value of `key=value` in Hydra's grammar: numbers, null, true, [lists], {a: mapping}, 'text'."""
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException:
-        raise ValueError(
-            "has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"
-        ) from None
-    if override.is_sweep_override():
-        raise ValueError("gives several values: --multirun runs the command once for each; or quote the text")
-    return override.value()
 
 
 def _checked(

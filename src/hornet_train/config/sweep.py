@@ -17,7 +17,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from hornet_train.config.compose import FREE, PATHS, compose_train, conf_dir
+from hornet_train.config.compose import FREE, compose_train
+from hornet_train.config.overrides import PATHS, conf_dir
 from hornet_train.errors import ConfigError
 
 Job = Callable[[list[str]], int]  # the overrides of `hornet-train` -> its exit code

@@ -139,6 +139,10 @@ class CheckpointStore:
                 found[step] = path
         return [found[step] for step in sorted(found)]
 
+    def has(self, step: int) -> bool:
+        """Whether there is a checkpoint of a step."""
+        return any(found == step for found, _ in self._numbered())
+
     def stands_at(self) -> Path | None:
         """The newest step folder that looks usable; sums are not computed."""
         return next((path for path in reversed(self.steps()) if self._is_usable(path)), None)

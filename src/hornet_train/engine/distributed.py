@@ -16,7 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from hornet_train.engine.rendezvous import fresh_store
-from hornet_train.engine.watch import SILENT, NoWatch, PeerWatch, Watch
+from hornet_train.engine.watch import SILENT, NoWatch, PeerWatch, Store, Watch
 from hornet_train.errors import DataError, PeerError, SampleError, UserError
 
 T = TypeVar("T")
@@ -171,26 +171,36 @@ def distributed(
         return
     chosen = ("nccl" if device.type == "cuda" else "gloo") if backend == "auto" else backend
     timeout = timedelta(minutes=timeout_minutes + 1)  # longer than a hang takes to be noticed and told
+    try:
+        with _group(chosen, device, timeout) as (rank, size, talk):
+            watch = PeerWatch(talk, rank, size, 60 * timeout_minutes)
+            try:
+                yield World(rank=rank, size=size, device=device, watch=watch)
+            finally:
+                watch.close()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        rank = int(os.environ["RANK"])
+        raise PeerError(rank, str(error).strip().splitlines()[0]) from error
+
+
+@contextmanager
+def _group(backend: str, device: torch.device, timeout: timedelta) -> Iterator[tuple[int, int, Store]]:
+    """The group of all processes: this one's rank, how many there are, and a connection to their store."""
     shared, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
     store = fresh_store(shared, rank, size, timeout)
     talk = store.clone()
     talk.set_timeout(timedelta(seconds=SILENT))
     dist.init_process_group(
-        chosen,
+        backend,
         store=store,
         rank=rank,
         world_size=size,
         timeout=timeout,
-        device_id=device if chosen == "nccl" else None,
+        device_id=device if backend == "nccl" else None,
     )
-    watch = PeerWatch(talk, rank, size, 60 * timeout_minutes)
     try:
-        yield World(rank=rank, size=size, device=device, watch=watch)
-    except RuntimeError as error:
-        lost = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
-        if not lost:
-            raise
-        raise PeerError(rank, str(error).strip().splitlines()[0]) from error
+        yield rank, size, talk
     finally:
-        watch.close()
         dist.destroy_process_group()

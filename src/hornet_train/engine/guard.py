@@ -56,7 +56,7 @@ class Passed:
     images: int  # over all ranks
     sizes: list[int]  # images of each of this rank's micro-batches
     result: StepResult
-    batches: list[Batch]  # of this rank: their indices, or with `dump` all of them
+    batches: list[Batch]  # of this rank, what was `kept` of them
     numbers: Tensor  # (2,): loss sum over all ranks, gradient norm; on the host once `ready`
     ready: torch.cuda.Event | None = None
 
@@ -106,11 +106,15 @@ class Guard:
     failed: Fault | None = None
     _waiting: deque[Passed] = field(default_factory=deque)
 
+    def kept(self, batch: Batch) -> Batch:
+        """What is to be kept of a batch until its step was looked at: which samples, or everything."""
+        if self.settings.dump:
+            return batch
+        return {"index": batch["index"]} if "index" in batch else {}
+
     def add(self, step: int, images: int, sizes: list[int], result: StepResult, batches: list[Batch]) -> None:
         """Take down a step; its numbers are on their way to the host. See `Passed`."""
         numbers = torch.stack([result.loss.float(), result.grad_norm.float()])
-        if not self.settings.dump:
-            batches = [{"index": batch["index"]} if "index" in batch else {} for batch in batches]
         if self.device.type != "cuda":
             self._waiting.append(Passed(step, images, sizes, result, batches, numbers))
             return
@@ -132,24 +136,32 @@ class Guard:
             loss, norm = passed.read()
             kind = self._kind(loss, norm)
             if kind is None:
+                self.record.streak = self.record.overflows = 0
                 continue
             fault = Fault(passed, kind, loss, norm)
-            limit = self.settings.max_skips
-            if kind == "spike" or (limit is not None and self.record.streak >= self._most(kind, limit)):
+            if self._is_last_straw(fault):
                 self.failed = fault
             yield fault
 
-    def _most(self, kind: str, limit: int) -> int:
-        return limit + OVERFLOWS if kind == "overflow" else limit
+    def _is_last_straw(self, fault: Fault) -> bool:
+        """Whether to go back; counts the fault."""
+        record, limit = self.record, self.settings.max_skips
+        if fault.kind == "spike":
+            return True
+        if not record.streak and not record.overflows:
+            record.since = fault.passed.step
+        if fault.kind == "overflow":
+            record.overflows += 1
+            return limit is not None and record.overflows >= limit + OVERFLOWS
+        record.streak += 1
+        return limit is not None and record.streak >= limit
 
     def _kind(self, loss: float, norm: float) -> str | None:
         record, spike = self.record, self.settings.spike
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            record.streak += 1
-            if not math.isfinite(loss):
-                return "loss"
+        if not math.isfinite(loss):
+            return "loss"
+        if not math.isfinite(norm):
             return "overflow" if self.scaled else "gradient"
-        record.streak = 0
         if spike is not None and record.seen >= SETTLED and loss > spike * record.mean:
             return "spike"
         record.seen += 1

@@ -114,18 +114,24 @@ class Recovery:
         """
         settings, record, world = self.guard.settings, self.state.record, self.world
         last = fault.passed.step
-        first = last - record.streak + 1 if fault.skipped else last
+        first = record.since if fault.skipped else last
         if record.rollbacks >= settings.max_rollbacks:
             raise DivergenceError(self._diagnosis(first + 1, last + 1, told))
+        world.watch.at(self.state.step, "looking for a checkpoint to go back to")
         target = world.on_main(lambda: self.store.before(first, record.targets))
         step, folder = target or (0, None)
+        damaged = self.state.bad_samples
+        world.watch.at(self.state.step, "going back")
         world.together(lambda: self._take_over(folder))
+        self.state.bad_samples |= damaged
         world.on_main(lambda: self.store.drop_after(-1 if target is None else step))
+        forget_lost_best(self.state, self.store, world)
         out = (max(step, last + 1 - settings.window), last + 1)
         rate = record.rate * (settings.backoff or 1.0)
         self.state.record = replace(
             self.state.record,
             streak=0,
+            overflows=0,
             rollbacks=record.rollbacks + 1,
             targets=[*record.targets, step],
             left_out=sorted({*record.left_out, out}),
@@ -142,8 +148,9 @@ class Recovery:
         }
 
     def _take_over(self, folder: Path | None) -> None:
+        self.state.scaler = loss_scaler(self.precision, self.world.device)  # a checkpoint may have none
         if folder is None:
-            self.state.begin(self.initial(), loss_scaler(self.precision, self.world.device))
+            self.state.begin(self.initial())
             return
         saved = read_checkpoint(folder)
         self.state.restore(saved.tensors, saved.numbers)
@@ -169,3 +176,11 @@ class Recovery:
             "  try a lower optim.lr, guard.backoff=0.5, optim.clip_grad=1, precision=bf16 or fp32, and "
             "guard.dump=true to look at such a step with hornet-train replay=<file>"
         )
+
+
+def forget_lost_best(state: TrainState, store: CheckpointStore, world: World) -> None:
+    """Let a new best be found where the checkpoint of the old one is gone: a later best took its place before
+    the run went back. Every rank asks."""
+    best = state.best
+    if best is not None and not world.on_main(lambda: store.has(best.step)):
+        state.best = None

@@ -33,7 +33,8 @@ class Record:
     """What is remembered of steps that went wrong.
 
     Attributes:
-        streak: steps up to the present one that were skipped in a row.
+        streak: skipped steps since the last good one; overflows: those for which fp16 was too small, which
+            the streak does not count; since: the first of all of them.
         mean: of the loss over the latest good steps; seen: how many there were.
         rollbacks: how often the run went back.
         targets: the steps it went back to.
@@ -42,6 +43,8 @@ class Record:
     """
 
     streak: int = 0
+    overflows: int = 0
+    since: int = 0
     mean: float = 0.0
     seen: int = 0
     rollbacks: int = 0
@@ -131,13 +134,12 @@ class TrainState:
         )  # absent from checkpoints of before there was any, as is the record
         self.record = Record.of(numbers["record"]) if "record" in numbers else Record()
 
-    def begin(self, tensors: Mapping[str, Tensor], scaler: GradScaler) -> None:
-        """Go back to the start of a run, with its initial weights and a loss scaler as new."""
+    def begin(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to the start of a run, with its initial weights."""
         load_strictly(self.model, tensors, what="model")
         if self.average is not None:
             load_strictly(self.average.module, tensors, what="ema")
         self.optimizer.state.clear()
-        self.scaler = scaler
         self.step = self.evaluated = 0
         self.best, self.record = None, Record()
 
@@ -221,7 +223,7 @@ def _is_record(value: object) -> bool:
         return False
     targets, windows = value["targets"], value["left_out"]
     return (
-        all(_is_count(value[name]) for name in ("streak", "seen", "rollbacks"))
+        all(_is_count(value[name]) for name in ("streak", "overflows", "since", "seen", "rollbacks"))
         and all(_is_number(value[name]) for name in ("mean", "rate"))
         and isinstance(targets, list)
         and all(map(_is_count, targets))

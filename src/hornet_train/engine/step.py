@@ -88,18 +88,8 @@ def train_step(
     loss_sum = torch.stack([loss * size for loss, size in zip(losses, sizes, strict=True)]).sum()
     world.all_reduce(loss_sum)
     state.scaler.unscale_(state.optimizer)
-    named = [
-        (name, parameter)
-        for group in state.optimizer.param_groups
-        for name, parameter in zip(group["names"], group["params"], strict=True)
-        if parameter.grad is not None
-    ]
-    gradients = [local(parameter.grad) for _, parameter in named if parameter.grad is not None]
-    norms = torch.stack(torch._foreach_norm(gradients))
-    if is_sharded(state.model):
-        norms.square_()
-        world.all_reduce(norms)
-        norms.sqrt_()
+    names, gradients = _gradients(state)
+    norms = _norms(gradients, world, sharded=is_sharded(state.model))
     grad_norm = norms.norm()
     if clip_grad is not None:
         torch._foreach_mul_(gradients, (clip_grad / (grad_norm + 1e-6)).clamp(max=1.0))
@@ -112,8 +102,28 @@ def train_step(
     if state.average is not None:
         state.average.update(state.step, unless=skipped)
     state.step += 1
-    names = tuple(name for name, _ in named)
     return StepResult(loss_sum, torch.stack(losses), grad_norm, norms, names, skipped)
+
+
+def _gradients(state: TrainState) -> tuple[tuple[str, ...], list[Tensor]]:
+    """Names of the parameters that have a gradient, and this rank's part of each."""
+    pairs = [
+        (name, local(parameter.grad))
+        for group in state.optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        if parameter.grad is not None
+    ]
+    return tuple(name for name, _ in pairs), [gradient for _, gradient in pairs]
+
+
+def _norms(gradients: list[Tensor], world: World, *, sharded: bool) -> Tensor:
+    """The norm of each whole gradient, (parameters,)."""
+    norms = torch.stack(torch._foreach_norm(gradients))
+    if sharded:
+        norms.square_()
+        world.all_reduce(norms)
+        norms.sqrt_()
+    return norms
 
 
 def _step_unless(skipped: Tensor, optimizer: Optimizer) -> None:

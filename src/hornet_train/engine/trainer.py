@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hornet_train.data.collate import Batch
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.sampler import Plan
 from hornet_train.engine.background import PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED, BackgroundSaver
@@ -109,19 +108,18 @@ class Trainer:
     def _train(self) -> None:
         settings, state = self.settings, self.state
         batches = self._batches()
-        self.window = Window(self.world)
+        self.window = Window(self.world, self.guard.kept)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
             self.save()
         first = self._next_step()
         while (step := self._next_step()) < settings.total_steps:
-            seen: list[Batch] = []
             sizes = self.plan.micro_sizes(step)
             result = train_step(
                 state,
                 self.network,
                 self.task,
-                self.window.timed(islice(batches, len(sizes)), step, seen),
+                self.window.timed(islice(batches, len(sizes)), step),
                 sizes,
                 step_size=self.plan.step_size(step),
                 learning_rate=self._rate(step),
@@ -131,7 +129,7 @@ class Trainer:
                 world=self.world,
             )
             self.window.add(result, self.plan.step_size(step))
-            self.guard.add(step, self.plan.step_size(step), sizes, result, seen)
+            self.guard.add(step, self.plan.step_size(step), sizes, result, self.window.seen)
             self.advance(state.step)
             self._tell_of_saves()
             if step == first and self.world.is_main:
@@ -143,7 +141,7 @@ class Trainer:
             if self._due(settings.log_every):
                 self._log(step)
                 self._check_bad_samples()
-                self.window = Window(self.world)
+                self.window = Window(self.world, self.guard.kept)
             if self._due(settings.checkpoint_every):
                 self._check_bad_samples()
                 self.save()  # before an evaluation, which takes long and may meet a damaged image
@@ -192,10 +190,11 @@ class Trainer:
             if fault.skipped:
                 self._tell_of(fault.passed.step + 1, "skipped_step", told)
             if fault is self.guard.failed:
+                self._check_bad_samples()  # those in the window that is given up
                 with self._clock_stopped():
                     self.world.on_main(self.saver.discard)
                     told = self.recovery.go_back(fault, told)
-                self.window, self.saved = Window(self.world), self.state.step
+                self.window, self.saved = Window(self.world, self.guard.kept), self.state.step
                 self.network.train()
                 self.tell("rollback", **told)
                 return True

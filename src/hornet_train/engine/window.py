@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -19,15 +19,19 @@ from hornet_train.track.metrics import Speedometer, Sums
 class Window:
     """What the next `train` event tells: sums and speed since the one before."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, keep: Callable[[Batch], Batch]) -> None:
+        """`keep`: what is to be kept of a batch until its step was looked at."""
         self.watch = world.watch
+        self._keep = keep
+        self.seen: list[Batch] = []  # what is kept of the present step's
         self.sums = Sums(device=world.device)
         self.speed = Speedometer()
         self.grad_norm = torch.zeros((), device=world.device)  # of the newest step that was not skipped
         self.bad: list[BadSample] = []  # that this rank has met
 
-    def timed(self, batches: Iterator[Loaded], step: int, seen: list[Batch]) -> Iterator[Batch]:
-        """A step's batches, also added to `seen`; the wait for them and what is damaged taken down."""
+    def timed(self, batches: Iterator[Loaded], step: int) -> Iterator[Batch]:
+        """A step's batches; the wait for them, and what is damaged or to be kept of them, taken down."""
+        self.seen = []
         while True:
             self.watch.at(step, DATA)
             begin = time.perf_counter()
@@ -37,7 +41,7 @@ class Window:
             if loaded is None:
                 return
             self.bad += loaded.bad
-            seen.append(loaded.batch)
+            self.seen.append(self._keep(loaded.batch))
             yield loaded.batch
 
     def add(self, result: StepResult, images: int) -> None:

@@ -45,6 +45,21 @@ def eval_metrics(event: Mapping[str, Any]) -> dict[str, float]:
     return metrics
 
 
+def course(events: Iterable[Event]) -> list[Event]:
+    """The events without what a run did before it went back: the `train` and `eval` events of later steps."""
+    kept: list[Event] = []
+    for event in events:
+        if event.get("event") == "rollback":
+            step = number(event.get("step")) or 0.0
+            kept = [
+                one
+                for one in kept
+                if one.get("event") not in ("train", "eval") or (number(one.get("step")) or 0.0) <= step
+            ]
+        kept.append(event)
+    return kept
+
+
 def best_result(events: Iterable[Mapping[str, Any]], metric: str | None = None) -> Best | None:
     """The highest headline metric over the eval events (the earliest of equals), or None before the first."""
     best: Best | None = None

@@ -83,13 +83,16 @@ class TensorBoardSink:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = GrowingFile(folder / _event_file(folder))
         self._append(file_version="brain.Event:2")
-        if resume_step is not None:  # TensorBoard drops what is at or after a start; the step itself stays
-            self._append(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._start = SessionLog(status=SessionLog.START)
+        if resume_step is not None:
+            self._begin_after(resume_step)
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Add the numbers of an event that has a step."""
         if "step" not in event:
             return
+        if event.get("event") == "rollback":
+            self._begin_after(event["step"])
         values = [self._summary.Value(tag=name, simple_value=value) for name, value in scalars(event).items()]
         if values:
             self._append(step=event["step"], summary=self._summary(value=values))
@@ -97,6 +100,10 @@ class TensorBoardSink:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _begin_after(self, step: int) -> None:
+        """TensorBoard drops what is at or after a start, so the step itself stays."""
+        self._append(step=step + 1, session_log=self._start)
 
     def _append(self, **what: Any) -> None:
         framed = io.BytesIO()

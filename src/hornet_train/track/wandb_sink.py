@@ -21,7 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hornet_train.redaction import redacted, redacted_tree
-from hornet_train.track.events import Best, best_result, eval_metrics, scalars
+from hornet_train.track.events import Best, best_result, course, eval_metrics, scalars
 from hornet_train.track.files import read_json, write_json
 from hornet_train.track.sinks import read_events
 
@@ -156,7 +156,7 @@ class WandbSink:
         self._rows = max(self._rows, int(self._run.step))
         self._reserve(run_id)
         if (self._folder / "metrics.jsonl").exists():
-            self._tell_best(best_result(read_events(self._folder / "metrics.jsonl")))
+            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl"))))
 
     def _log(self, event: dict[str, Any]) -> None:
         values = scalars(event)
@@ -167,6 +167,8 @@ class WandbSink:
         position = {key: event[key] for key in ("step", "epoch") if event.get(key) is not None}
         self._run.log({**position, **values}, step=self._rows)
         self._rows += 1
+        if event.get("event") == "rollback":
+            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl"))))
         if event.get("event") == "eval" and eval_metrics(event):
             best = best_result([event], metric=self._best.metric if self._best else None)
             if best is not None and (self._best is None or best.value > self._best.value):
