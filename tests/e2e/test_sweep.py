@@ -37,6 +37,7 @@ def test_each_combination_is_a_run_in_a_folder_of_its_name(tmp_path: Path) -> No
     assert again.stdout.count("this run is complete") == 2, again.stderr
 
 
+@pytest.mark.faults
 def test_a_sweep_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
     arguments = ["-m", *TINY, "epochs=60", "eval.every=60ep", "seed=3,4", f"hydra.sweep.dir={tmp_path}"]
     process = started("hornet-train", *arguments)

@@ -30,11 +30,11 @@ class Hosts:
     def start(self, host: int, *arguments: str) -> subprocess.Popen[str]:
         """hornet-train by torchrun on a host, in a process group of its own; the first has the rendezvous."""
         command = [
-            *("ip", "netns", "exec", self.names[host], str(BIN / "torchrun"), "--nnodes=1:2"),
+            *("ip", "netns", "exec", self.names[host], str(BIN / "torchrun"), "--nnodes=1:4"),
             *("--nproc_per_node=1", "--max-restarts=3", "--rdzv-backend=c10d", "--rdzv-id=run"),
             f"--rdzv-endpoint={self.addresses[0]}:{PORT}",
             f"--local-addr={self.addresses[host]}",
-            f"--rdzv-conf=is_host={1 - host},last_call_timeout=2,keep_alive_interval=1,"
+            f"--rdzv-conf=is_host={1 - host},last_call_timeout=10,keep_alive_interval=1,"
             "keep_alive_max_attempt=3",
             *("-m", "hornet_train", *arguments),
         ]
