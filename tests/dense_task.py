@@ -98,7 +98,7 @@ def dense_trainer(
     """A run of 22 images in global batches of 8: two whole steps and one of 6 an epoch."""
     task = task or PerPixel(drop_path)
     torch.manual_seed(0)
-    model = task.build_model()
+    model = task.build_model().to(world.device)
     state = TrainState(
         model=model,
         optimizer=adamw(

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from gpu import DEVICES
 
 from hornet_train.engine import background
 from hornet_train.engine.background import BackgroundSaver, Outcome
@@ -12,11 +13,12 @@ from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.errors import CheckpointError
 
 
-def state(value, width=5):
+def state(value, width=5, device="cpu"):
     tied = torch.full((3, width, 2, 2), float(value)).contiguous(memory_format=torch.channels_last)
+    tied = tied.to(device)
     return {
         "model": {"a": tied, "b": tied, "count": torch.tensor(value), "none": torch.zeros(0, 4)},
-        "optimizer": {"a/exp_avg": torch.full((7,), float(value), dtype=torch.bfloat16)},
+        "optimizer": {"a/exp_avg": torch.full((7,), float(value), dtype=torch.bfloat16, device=device)},
     }
 
 
@@ -36,21 +38,23 @@ class HeldUp(CheckpointStore):
         return super().save(tensors, numbers)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("prepared", [False, True])
-def test_what_is_written_is_what_was_saved_however_long_it_takes(tmp_path, prepared):
+def test_what_is_written_is_what_was_saved_however_long_it_takes(tmp_path, prepared, device):
     store = HeldUp(tmp_path)
-    tensors, told = state(1), numbers(1)
+    tensors, told = state(1, device=device), numbers(1)
     with BackgroundSaver(store) as saver:
         if prepared:
             saver.prepare(tensors)
         saver.save(tensors, told)
         assert not list(tmp_path.iterdir())
+        assert saver._copies["model"]["a"].is_pinned() == (device != "cpu")  # else no copy is asynchronous
         for tensor in (tensors["model"]["a"], tensors["model"]["count"], *tensors["optimizer"].values()):
             tensor.add_(1)  # the training goes on
         told["step"] = 2
         store.go.set()
         saver.save(tensors, told)
-        saver.save(state(3, width=6), numbers(3))  # another model
+        saver.save(state(3, width=6, device=device), numbers(3))  # another model
     for step, width in ((1, 5), (2, 5), (3, 6)):
         saved = read_checkpoint(tmp_path / f"step_{step:08d}")
         for group, named in state(step, width).items():

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 from dense_task import CPU, PerPixel, dense_trainer
+from gpu import GPU, NEEDS_GPU
 from torch import nn
 
+from hornet_train.engine.distributed import World
 from hornet_train.engine.guard import Guard, GuardSettings, norm_by_stage, stage_of
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.recovery import forget_lost_best
@@ -56,20 +58,24 @@ def told(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == kind]
 
 
-def without(folder: Path, *left_out: tuple[int, int]) -> dict[str, torch.Tensor]:
+def without(folder: Path, *left_out: tuple[int, int], world: World = CPU) -> dict[str, torch.Tensor]:
     """What a run ends in that never makes some steps."""
-    trainer = dense_trainer(folder)
+    trainer = dense_trainer(folder, world=world)
     trainer.state.record.left_out = list(left_out)
     trainer.fit()
     return tensors(trainer)
 
 
+@pytest.mark.parametrize("world", [CPU, pytest.param(GPU, marks=NEEDS_GPU)], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("implementation", ["fused", "foreach", "loop"])
 @pytest.mark.parametrize("factor", [NAN, INF, -INF])
-def test_a_skipped_step_is_as_if_it_had_not_been(tmp_path: Path, implementation: Any, factor: float) -> None:
+def test_a_skipped_step_is_as_if_it_had_not_been(
+    tmp_path: Path, implementation: Any, factor: float, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     ends = []
     for name in ("skipped", "left out"):
-        trainer = dense_trainer(tmp_path / name)
+        trainer = dense_trainer(tmp_path / name, world=world)
         groups = parameter_groups(trainer.state.model.named_parameters(), weight_decay=0.05)
         trainer.state.optimizer = adamw(groups, betas=(0.9, 0.999), eps=1e-8, implementation=implementation)
         if name == "skipped":
@@ -124,11 +130,16 @@ def test_running_statistics_do_not_keep_what_was_skipped(tmp_path: Path) -> None
     assert all(value.isfinite().all() for value in values.values())
 
 
-def test_three_in_a_row_lead_back_and_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("world", [CPU, pytest.param(GPU, marks=NEEDS_GPU)], ids=["cpu", "gpu"])
+def test_three_in_a_row_lead_back_and_are_left_out(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Checkpoints after 5, 6 (a new best) and 10 steps; the steps 7, 8, 9 fail, counted from 0."""
-    trainer = faulty(dense_trainer(tmp_path / "run"), dict.fromkeys((7, 8, 9), NAN))
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    trainer = faulty(dense_trainer(tmp_path / "run", world=world), dict.fromkeys((7, 8, 9), NAN))
     trainer.fit()
-    torch.testing.assert_close(tensors(trainer), without(tmp_path / "whole", (6, 10)), rtol=0, atol=0)
+    whole = without(tmp_path / "whole", (6, 10), world=world)
+    torch.testing.assert_close(tensors(trainer), whole, rtol=0, atol=0)
     (event,) = told(tmp_path / "run", "rollback")
     assert (event["step"], event["failed_at"], event["left_out"]) == (6, 10, [7, 10])
     assert [e["step"] for e in told(tmp_path / "run", "skipped_step")] == [8, 9, 10]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gpu import DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import naive_filter, naive_gnconv, naive_norm
 from torch import Tensor, nn
 
 from hornet_train.models import GlobalLocalFilter, GnConv
-from hornet_train.models.global_filter import filter_globally
+from hornet_train.models.global_filter import filter_by_matrices, filter_globally
 from hornet_train.models.layers import LayerNorm
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -123,6 +124,18 @@ def test_global_filter_gradients():
     for grid in ((3, 3), (4, 2)):  # the grid of a 3 x 4 map, and one that is resized
         layer = randomise(GlobalLocalFilter(4, grid=grid).double())
         assert torch.autograd.gradcheck(*_differentiable(layer, 4))
+
+
+@pytest.mark.parametrize("side", [7, 14, 24, 96, 128, 160])
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_filter_of_any_size_is_the_same_everywhere(device, side):
+    """cuFFT's irfft2 is another function of filters whose first column is not Hermitian, for 128 pixels."""
+    x = torch.randn(2, 8, side, side).contiguous(memory_format=torch.channels_last)[:, 4:]
+    weight = torch.randn(4, side, side // 2 + 1, 2)
+    expected = filter_globally(x.double(), weight.double())
+    for found in (filter_globally, filter_by_matrices):
+        error = found(x.to(device), weight.to(device)).cpu() - expected
+        assert error.abs().max() < 2e-6 * expected.abs().max()
 
 
 @pytest.mark.parametrize("by_matrices", [False, True])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from gpu import DEVICES
 from naive import naive_hornet
 
 
@@ -22,21 +23,23 @@ def test_state_dict_is_the_published_one(name, published_shapes):
     assert ours == list(published_shapes[name].items())
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("name", "size"),
     [("hornet_tiny_7x7", (224, 224)), ("hornet_tiny_gf", (224, 224)), ("hornet_tiny_gf", (256, 320))],
 )
-def test_outputs_and_gradients_equal_the_reference(name, size, filled, fill, reference):
+def test_outputs_and_gradients_equal_the_reference(name, size, device, filled, fill, reference, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as our commands do
     height, width = size
     expected = reference(f"{name}_{height}" if height == width else f"{name}_{height}x{width}")
-    model = filled(name)
+    model = filled(name).to(device)
     with_gradients = "grad_norms" in expected
     with torch.set_grad_enabled(with_gradients):
-        last, stages = model.forward_intermediates(fill.image_batch(2, height, width))
+        last, stages = model.forward_intermediates(fill.image_batch(2, height, width).to(device))
         logits = model.forward_head(last)
-    assert relative(logits.detach().numpy(), expected["logits"]) < 1e-4
+    assert relative(logits.detach().cpu().numpy(), expected["logits"]) < 1e-4
     for stage, features in enumerate(stages):
-        pixels = features.detach().flatten(2).numpy()
+        pixels = features.detach().flatten(2).cpu().numpy()
         assert relative(pixels.mean(-1), expected[f"stage{stage}_mean"]) < 1e-4, stage
         assert relative(pixels.std(-1, ddof=1), expected[f"stage{stage}_std"]) < 1e-4, stage
     if not with_gradients:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,8 +20,10 @@ from hornet_train.bench.timing import wait_for
 from hornet_train.engine.precision import PrecisionName, autocast
 
 _TRIES = 7
-_SIDE = 2048  # of the matrices; large enough to be bound by arithmetic
-_COPIED = 256 << 20  # bytes; larger than caches
+# By kind of device: side of the matrices, large enough to be bound by arithmetic; bytes of the copy, larger
+# than caches.
+_SIDE = {"cpu": 2048, "cuda": 8192}
+_COPIED = {"cpu": 256 << 20, "cuda": 2 << 30}
 _COSTLIEST = 10
 
 
@@ -67,16 +70,17 @@ def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device
         dtype: that its matrix products run in.
     """
     seconds = median(_timed(step, device) for _ in range(_TRIES))
-    a, b = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    side, copied_bytes = _SIDE[device.type], _COPIED[device.type]
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = min(_timed(lambda: a @ b, device) for _ in range(_TRIES))
-    source = torch.zeros(_COPIED, dtype=torch.uint8, device=device)
+    source = torch.zeros(copied_bytes, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
     copied = min(_timed(lambda: target.copy_(source), device) for _ in range(_TRIES))
     with _Moved() as moved:
         step()
     return Limit(
-        matmul=2 * _SIDE**3 / product,
-        bandwidth=2 * _COPIED / copied,
+        matmul=2 * side**3 / product,
+        bandwidth=2 * copied_bytes / copied,
         flops=2 * 3 * macs,
         bytes=moved.bytes,
         seconds=seconds,
@@ -153,6 +157,7 @@ def _costliest(step: Callable[[], object], device: torch.device) -> list[tuple[s
     spent = [
         (one.key, one.self_device_time_total if on_gpu else one.self_cpu_time_total, one.count)
         for one in recorded.key_averages()
+        if one.device_type == DeviceType.CPU  # operators: a GPU's kernels are listed beside them
     ]
     total = sum(time for _, time, _ in spent) or 1.0
     ranked = sorted(spent, key=lambda one: -one[1])[:_COSTLIEST]

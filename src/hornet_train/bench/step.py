@@ -22,6 +22,7 @@ from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 
 Mode = Literal["train", "inference"]
+Layout = Literal["contiguous", "channels_last"]
 _TRIALS = 2  # calls of a setting after which the fastest is taken
 _LEARNING_RATE = 1e-4
 
@@ -113,6 +114,7 @@ def measure(
     *,
     rounds: int,
     compiling: bool,
+    layouts: Sequence[Layout] = ("contiguous", "channels_last"),
     say: Callable[[str], None],
 ) -> list[Measured]:
     """Find each contender's fastest setting, then let all take turns.
@@ -121,6 +123,7 @@ def measure(
         contenders: the first is the reference of the ratios.
         rounds: calls of each that count.
         compiling: whether torch.compile is tried.
+        layouts: memory formats that are tried.
         say: told what is being done.
 
     Raises:
@@ -133,7 +136,7 @@ def measure(
         say(f"{case.mode}: the fastest setting of {contender.name}")
         tried[contender.name] = {}
         best: float | None = None
-        for setting in _settings(compiling):
+        for setting in _settings(compiling, layouts):
             call = prepared(contender, setting, case)
             seconds = _fastest(call, case, contender, setting)
             tried[contender.name][str(setting)] = seconds
@@ -156,9 +159,9 @@ def measure(
     ]
 
 
-def _settings(compiling: bool) -> Iterator[Setting]:
-    for compiled, channels_last in itertools.product((False, True) if compiling else (False,), (False, True)):
-        yield Setting(channels_last, compiled)
+def _settings(compiling: bool, layouts: Sequence[Layout]) -> Iterator[Setting]:
+    for compiled, layout in itertools.product((False, True) if compiling else (False,), layouts):
+        yield Setting(layout == "channels_last", compiled)
 
 
 def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:

@@ -53,6 +53,7 @@ def _step(overrides: list[str]) -> None:
                 Case(mode, config.batch_size, config.image_size, precision, world.device),
                 rounds=config.rounds,
                 compiling=config.compile,
+                layouts=config.layouts,
                 say=console.say,
             )
         ]

@@ -11,8 +11,7 @@ from hornet_train.config.schema import Dist
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Modes = Annotated[tuple[Literal["train", "inference"], ...], Field(min_length=1)]
-
-
+Layouts = Annotated[tuple[Literal["contiguous", "channels_last"], ...], Field(min_length=1)]
 Precision = Literal["fp32", "bf16", "fp16"]
 Sizes = Annotated[tuple[Count, ...], Field(min_length=2)]
 
@@ -28,6 +27,7 @@ class StepBench:
     image_size: Count  # pixels, square
     precision: Precision | None
     rounds: Count  # calls of each that count
+    layouts: Layouts  # memory formats that are tried
     compile: bool  # torch.compile is tried too
     plain: bool  # also the HorNets among models in plain layers
     out: str | None  # a JSON file

@@ -48,7 +48,7 @@ class World:
 
     def barrier(self) -> None:
         if self.is_distributed:
-            dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
+            dist.barrier()
 
     def all_reduce(self, tensor: Tensor, how: Literal["sum", "max"] = "sum") -> None:
         """Sum or greatest value over the ranks, in place."""

@@ -6,6 +6,7 @@ Layout suffixes: S is the width of the layer, h and w the stored frequency grid;
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from hornet_train.models.layers import DepthwiseConv2d, HasPlainPath, LayerNorm, computed_on_cpu
+from hornet_train.models.layers import DepthwiseConv2d, HasPlainPath, LayerNorm, computed_now
 from hornet_train.models.options import whole
 
 # height + width of a map up to which matrices are faster than FFTs on a CPU (docs/performance.md)
@@ -49,6 +50,10 @@ def filter_globally(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     The real FFT of an H x W map has the grid (H, W // 2 + 1): only the non-negative half of the columns'
     frequencies. A filter of another grid is resized to it.
 
+    The inverse is taken one dimension at a time: the product of a column that has no imaginary part in its
+    transform (the first, and the last of an even width) and any filter may have one, which is to be dropped
+    after the columns are back. cuFFT's transform of both dimensions at once does otherwise from some size on.
+
     The FFT runs in float32 whatever autocast says (float64 stays float64): half-precision FFTs exist for
     powers of two only, and not in bfloat16 at all.
 
@@ -61,7 +66,8 @@ def filter_globally(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     # the compiler may
     filter_Shw = torch.complex(weight_ShwK.select(3, 0), weight_ShwK.select(3, 1))
     spectrum = torch.fft.rfft2(x_BSHW.to(dtype), norm="ortho")
-    out: Tensor = torch.fft.irfft2(spectrum * filter_Shw, s=(height, width), norm="ortho")
+    columns = torch.fft.ifft(spectrum * filter_Shw, dim=2, norm="ortho")
+    out: Tensor = torch.fft.irfft(columns, n=width, dim=3, norm="ortho")
     return out
 
 
@@ -102,6 +108,25 @@ def fourier_matrices(
     return first, second, third, fourth
 
 
+@functools.lru_cache(maxsize=32)
+def _kept_matrices(
+    height: int, width: int, *, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`fourier_matrices`, which training may use after an evaluation has made them."""
+    with torch.inference_mode(False), torch.no_grad():
+        return fourier_matrices(height, width, device=device, dtype=dtype)
+
+
+def takes_matrices(height: int, width: int, device: torch.device) -> bool:
+    """Whether a map is to be filtered by matrices: small ones on a CPU, and on a GPU what is compiled.
+
+    There torch's compiler knows no complex numbers (its issue 191330), and an FFT would break it.
+    """
+    if device.type == "cuda":
+        return torch.compiler.is_compiling()
+    return device.type == "cpu" and height + width <= BY_MATRICES
+
+
 def filter_by_matrices(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     """The same as `filter_globally`, by matrix products that leave the channels last.
 
@@ -112,7 +137,10 @@ def filter_by_matrices(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     height, width = x_BSHW.shape[2], x_BSHW.shape[3]
     dtype = at_least_float32(x_BSHW)
     filter_KhwS = resize_filter(weight_ShwK.to(dtype), height, width // 2 + 1).permute(3, 1, 2, 0)
-    matrices = fourier_matrices(height, width, device=x_BSHW.device, dtype=dtype)
+    # the compiler makes them once for all layers; what it or a fake mode makes is not to be kept
+    keep = type(x_BSHW) is Tensor and not torch.compiler.is_compiling()
+    make = _kept_matrices if keep else fourier_matrices
+    matrices = make(height, width, device=x_BSHW.device, dtype=dtype)
     return _filtered(x_BSHW, filter_KhwS.contiguous(), matrices)
 
 
@@ -174,7 +202,7 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
 
     local = dw3x3(u),  global = irfft2(rfft2(v) * W)  (both FFTs "ortho"),  where (u | v) = LN(x);
     y = LN(interleave(local, global)), output channel 2i from local_i and 2i+1 from global_i. On a CPU,
-    filters of small maps are products of matrices instead of FFTs.
+    filters of small maps are products of matrices instead of FFTs; so are all in code compiled for a GPU.
 
     Args:
         dim: S, even.
@@ -229,7 +257,7 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
 
     def fix(self, height: int, width: int) -> None:
         """Compute for maps of one size what depends on nothing else; other sizes run as before."""
-        if height + width <= BY_MATRICES:
+        if takes_matrices(height, width, self.complex_weight.device):
             self.fixed = FixedFilter(self.complex_weight, height, width)
         else:
             self.resize((height, width // 2 + 1))
@@ -239,19 +267,21 @@ class GlobalLocalFilter(nn.Module, HasPlainPath):
         u, v = self.pre_norm(x_BSHW).chunk(2, dim=1)
         local = self.dw(u)
         everywhere = self.filtered(v).to(local.dtype)
-        # (B, S/2, 2, H, W) -> (B, S, H, W)
-        interleaved = torch.stack((local, everywhere), dim=2).flatten(1, 2)
-        out: Tensor = self.post_norm(interleaved)
+        # (B, H, W, S/2, 2) -> (B, H, W, S): both are channels_last, as the norms are
+        interleaved_BHWS = torch.stack(
+            (local.permute(0, 2, 3, 1), everywhere.permute(0, 2, 3, 1)), 4
+        ).flatten(3)
+        out: Tensor = self.post_norm(interleaved_BHWS.permute(0, 3, 1, 2))
         return out
 
     def filtered(self, v_BSHW: Tensor) -> Tensor:
         """The global half, in float32 or float64. Shape in and out: (B, S/2, H, W)."""
         if not is_scripting():  # noqa: SIM102 - as in GnConv
-            if not self.plain and computed_on_cpu(v_BSHW):
+            if not self.plain and computed_now(v_BSHW):
                 if self.fixed is not None and self.fixed.serves(v_BSHW):
                     fixed: Tensor = self.fixed(v_BSHW)
                     return fixed
-                if v_BSHW.shape[2] + v_BSHW.shape[3] <= BY_MATRICES:
+                if takes_matrices(v_BSHW.shape[2], v_BSHW.shape[3], v_BSHW.device):
                     return filter_by_matrices(v_BSHW, self.complex_weight)
         out: Tensor = filter_globally(v_BSHW, self.complex_weight)
         return out

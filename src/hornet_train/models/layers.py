@@ -50,7 +50,7 @@ class LayerNorm(nn.Module):
         y_BHWC = nn.functional.layer_norm(x_BHWC, self.normalized_shape, self.weight, self.bias, self.eps)
         y_BCHW = y_BHWC.permute(0, 3, 1, 2)
         if not is_scripting():  # noqa: SIM102 - as in GnConv
-            if torch.compiler.is_exporting():
+            if is_exporting():
                 return y_BCHW.contiguous()
         return y_BCHW
 
@@ -153,14 +153,28 @@ class PointwiseConv2d(nn.Conv2d, HasPlainPath):
         return plain
 
 
-def computed_on_cpu(x: Tensor) -> bool:
-    """Whether x is a tensor on a CPU now: no proxy of symbolic tracing, not seen by export, trace or func.
+def is_exporting() -> bool:
+    """Whether torch.export traces.
+
+    `torch.compiler.is_exporting()` says the same, but torch.compile of torch 2.11 takes it for true always.
+    """
+    flag: bool = torch.compiler._is_exporting_flag
+    return flag
+
+
+def computed_now(x: Tensor) -> bool:
+    """Whether x is a tensor: no proxy of symbolic tracing, not seen by export, trace or func.
 
     Forward-mode derivatives and torch.func know nothing of our operators, and go through torch's.
     """
-    kept_as_graph = torch.compiler.is_exporting() or is_tracing()
+    kept_as_graph = is_exporting() or is_tracing()
     transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return isinstance(x, Tensor) and x.device.type == "cpu" and not (kept_as_graph or transformed)
+    return isinstance(x, Tensor) and not (kept_as_graph or transformed)
+
+
+def computed_on_cpu(x: Tensor) -> bool:
+    """Whether it is so on a CPU."""
+    return computed_now(x) and x.device.type == "cpu"
 
 
 def lower_precision(x: Tensor) -> torch.dtype:
