@@ -36,13 +36,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SILENT", 1.0)
 
 
-def group(size: int, limit: float = 2.5) -> tuple[Shared, list[PeerWatch], list[list[str | None]]]:
+def group(
+    size: int, limit: float = 2.5, also: Callable[[], int] = lambda: 0
+) -> tuple[Shared, list[PeerWatch], list[list[str | None]]]:
     store, said = Shared(), [[] for _ in range(size)]  # type: ignore[var-annotated]
 
     def saying(rank: int) -> Callable[[str | None], None]:
         return said[rank].append
 
-    return store, [PeerWatch(store, r, size, limit, saying(r)) for r in range(size)], said
+    return store, [PeerWatch(store, r, size, limit, saying(r), also) for r in range(size)], said
 
 
 def wait_for(said: list[list[str | None]], ranks: tuple[int, ...]) -> None:
@@ -79,6 +81,25 @@ def test_one_that_is_behind_is_named() -> None:
     assert said[0][0] is not None
     assert "all answer, but rank 2 (process" in said[0][0]
     assert "is after step 1, waiting for data" in said[0][0]
+    for one in watches:
+        one.close()
+
+
+def test_a_slow_disk_is_no_hang() -> None:
+    """A rank that reads or writes a large checkpoint gets on, though its steps do not."""
+    pieces = [0]
+    _, watches, said = group(2, limit=1.5, also=lambda: pieces[0])
+    for one in watches:
+        one.at(7, "in a step")
+        one.at(8, "saving")
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        pieces[0] += 1
+        time.sleep(0.1)
+    assert said == [[], []]
+    wait_for(said, (0,))
+    assert said[0][0] is not None
+    assert "all after step 8, saving" in said[0][0]
     for one in watches:
         one.close()
 

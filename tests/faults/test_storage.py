@@ -55,10 +55,10 @@ def mounted(place: Path, *arguments: str) -> Iterator[None]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with room for three checkpoints and what else a run writes."""
+    """A file system of its own with room for four checkpoints and 2 MB of what else a run writes."""
     place = tmp_path / "disk"
     place.mkdir()
-    with mounted(place, "-t", "tmpfs", "-o", "size=30m", "tmpfs"):
+    with mounted(place, "-t", "tmpfs", "-o", "size=32m", "tmpfs"):
         yield place
 
 

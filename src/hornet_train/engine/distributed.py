@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hornet_train.engine.rendezvous import fresh_store
 from hornet_train.engine.watch import SILENT, NoWatch, PeerWatch, Store, Watch
 from hornet_train.errors import DataError, PeerError, SampleError, UserError
+from hornet_train.track.files import TRAFFIC
 
 T = TypeVar("T")
 
@@ -173,7 +174,7 @@ def distributed(
     timeout = timedelta(minutes=timeout_minutes + 1)  # longer than a hang takes to be noticed and told
     try:
         with _group(chosen, device, timeout) as (rank, size, talk):
-            watch = PeerWatch(talk, rank, size, 60 * timeout_minutes)
+            watch = PeerWatch(talk, rank, size, 60 * timeout_minutes, also=lambda: TRAFFIC.pieces)
             try:
                 yield World(rank=rank, size=size, device=device, watch=watch)
             finally:

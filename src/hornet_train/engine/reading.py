@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 
 from hornet_train.engine.state import TensorGroups, check_numbers
 from hornet_train.errors import CheckpointError
+from hornet_train.track.files import PIECE, TRAFFIC
 from hornet_train.untrusted import MAX_JSON, MB, check_header, open_plain, parse_json, read_text, read_within
 
 FORMAT = 1
@@ -145,17 +147,23 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _verified(path: Path, size: int, digest: str) -> bytes:
+    """A file's content; each piece of it counts in `TRAFFIC`."""
+    content, found = BytesIO(), hashlib.sha256()
     try:
         with open_plain(path) as file:
             length = os.fstat(file.fileno()).st_size
-            data = file.readall() if length == size else b""  # one of another size is not read
+            left = size if length == size else 0  # one of another size is not read
+            while piece := file.read(min(left, PIECE)):
+                left -= content.write(piece)
+                found.update(piece)
+                TRAFFIC.pieces += 1
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     if length != size:
         raise CheckpointError(f"{path} is damaged: it has {length} bytes instead of {size}")
-    if hashlib.sha256(data).hexdigest() != digest:
+    if found.hexdigest() != digest:
         raise CheckpointError(f"{path} is damaged: its SHA-256 does not match the manifest")
-    return data
+    return content.getvalue()
 
 
 def _brief(what: object) -> str:

@@ -88,6 +88,7 @@ class PeerWatch:
         limit: seconds without any progress after which the group is given up; not in the first step, which
             may be compiled for longer.
         give_up: ends this process; it gets the sentence to say, None on ranks that leave that to another.
+        also: a number that grows while this process gets on otherwise: reads and writes large files.
     """
 
     def __init__(
@@ -97,9 +98,10 @@ class PeerWatch:
         size: int,
         limit: float,
         give_up: Callable[[str | None], None] | None = None,
+        also: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store, self._rank, self._limit = store, rank, limit
-        self._give_up = give_up or _end
+        self._give_up, self._also = give_up or _end, also
         self._where = f"process {os.getpid()} on {socket.gethostname()}"
         self._seen = [Seen() for _ in range(size)]
         self._mine = (0, 0, "starting")  # moves, step, doing: replaced whole, as threads read it
@@ -125,6 +127,7 @@ class PeerWatch:
         while not self._ended.wait(BEAT if beats else 0):
             beats += 1
             moves, step, doing = self._mine
+            moves += self._also()
             mine = {"beats": beats, "moves": moves, "step": step, "doing": doing, "where": self._where}
             try:
                 self._store.set(keys[self._rank], json.dumps(mine))
@@ -137,7 +140,7 @@ class PeerWatch:
                 seen.hear(message, now)
 
     def _look(self) -> None:
-        before, mine, moved = time.monotonic(), self._mine, time.monotonic()
+        before, mine, moved = time.monotonic(), self._at(), time.monotonic()
         while not self._ended.wait(1.0):
             now = time.monotonic()
             if (stood := now - before) > BEAT + 1.0:  # this process was stopped, and so maybe was the group
@@ -145,18 +148,22 @@ class PeerWatch:
                 for seen in self._seen:
                     seen.since, seen.moved = seen.since + stood, seen.moved + stood
             before = now
-            if self._mine != mine:
-                mine, moved = self._mine, now
+            if self._at() != mine:
+                mine, moved = self._at(), now
             newest = max([moved, *(seen.moved for seen in self._seen)])
             if self._past_the_first and now - newest > self._limit:
                 finding = self._finding(now)
                 # the launcher ends the others when the first has ended: that is to be the one who speaks
                 if finding is None and self._ended.wait(SILENT):
                     return
-                if max(seen.moved for seen in self._seen) > newest or self._mine != mine:
+                if max(seen.moved for seen in self._seen) > newest or self._at() != mine:
                     continue  # they got on after all
                 self._give_up(finding)
                 return
+
+    def _at(self) -> tuple[object, int]:
+        """Where this process is; another value when it has got on."""
+        return self._mine, self._also()
 
     def _finding(self, now: float) -> str | None:
         """What is wrong, on the lowest rank that answers."""

@@ -12,7 +12,21 @@ from typing import IO, Any
 
 from hornet_train.untrusted import MAX_JSON, open_own, parse_json, read_within
 
+PIECE = 64 << 20  # bytes
 _log = logging.getLogger("hornet_train")
+
+
+class Traffic:
+    """What this process has moved to or from disks, so that a slow one can be told from one that hangs.
+
+    Attributes:
+        pieces: of large files, of at most `PIECE` bytes each.
+    """
+
+    pieces = 0
+
+
+TRAFFIC = Traffic()
 
 
 class GrowingFile:
@@ -103,14 +117,18 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_through(path: str | Path, data: bytes) -> None:
     """Put `data` at `path`, where nothing is, and onto the disk; a kill may leave a part of it.
 
+    Piece by piece, each counted in `TRAFFIC` when it is on the disk.
+
     Raises:
         OSError: as the file system says, with the file's name.
     """
     try:
-        with open(path, "xb") as file:  # made anew, and so not written through a link
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(path, "xb", buffering=0) as file:  # made anew, and so not written through a link
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left[:PIECE]) :]
+                os.fsync(file.fileno())
+                TRAFFIC.pieces += 1
     except OSError as error:
         error.filename = str(path)  # which neither a write nor a sync tells
         raise
