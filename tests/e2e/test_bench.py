@@ -143,6 +143,7 @@ def test_each_bench_explains_its_keys(command: Command) -> None:
         (("step", "peers=convnext_tinny"), "did you mean 'convnext_tiny"),
         (("step", "peers="), "peers"),
         (("step", "modes=eval"), "modes"),
+        (("step", "layouts=[contigous]"), "layouts.0=contigous: did you mean 'contiguous'"),
         (("step", "out=/nowhere/x.json"), "out=/nowhere/x.json cannot be written"),
         (("step", "models=hornet_iso_small_7x7", "plain=true"), "isotropic"),
         (("step", *SMALL, "models=hornet_pico_gf", "peers=test_vit", "image_size=8"), "of 8 pixels"),

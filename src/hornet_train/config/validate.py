@@ -24,7 +24,12 @@ def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, s
         return TypeAdapter(kind).validate_python(tree), {}
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, {_key(tree, detail["loc"]): _sentence(tree, detail) for detail in details}
+        inner = {detail["loc"][:-1] for detail in details}  # a list is wrong because of what is in it
+        return None, {
+            _key(tree, detail["loc"]): _sentence(tree, detail)
+            for detail in details
+            if detail["loc"] not in inner
+        }
 
 
 def plain(config: Config | EvalConfig | InfoConfig | Bench) -> dict[str, Any]:
