@@ -42,6 +42,15 @@ def test_step_tells_ratios_to_the_first_peer(tmp_path: Path, command: Command) -
         assert picture.width > 500
 
 
+def test_a_layout_can_be_left_out(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "step.json"
+    models = ("models=hornet_pico_gf", "peers=hornet_pico_gf", "modes=inference", "layouts=channels_last")
+    code, _, err = command("hornet-bench", "step", *SMALL, *models, f"out={file}")
+    assert (code, err) == (0, "")
+    (one,) = json.loads(file.read_text())["measured"]
+    assert list(one["tried"]) == ["channels-last, eager"]
+
+
 def test_compiled_is_tried(tmp_path: Path, command: Command) -> None:
     file = tmp_path / "step.json"
     models = ("models=test_convnext", "peers=test_convnext", "modes=inference", "compile=true", "rounds=1")

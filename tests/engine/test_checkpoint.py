@@ -13,7 +13,7 @@ import torch
 
 from hornet_train.engine import checkpoint
 from hornet_train.engine.checkpoint import CheckpointStore, Saved, locate, read_checkpoint
-from hornet_train.engine.state import load_strictly
+from hornet_train.engine.state import Record, check_numbers, load_strictly
 from hornet_train.errors import CheckpointError
 from hornet_train.track import files
 from hornet_train.track.files import write_through
@@ -272,6 +272,16 @@ def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="outside"):
         read_checkpoint(folder)
+
+
+def test_what_an_older_version_remembers_is_taken_over() -> None:
+    """Before overflows were counted apart; where its streak began is not known."""
+    kept = {"streak": 2, "mean": 1.5, "seen": 9, "rollbacks": 1, "targets": [4], "left_out": [[5, 9]]}
+    told = {"step": 12, "evaluated": 0, "best": None, "loss_scaler": {}, "record": kept}
+    record = Record.of(check_numbers(told)["record"])
+    assert record == Record(mean=1.5, seen=9, rollbacks=1, targets=[4], left_out=[(5, 9)])
+    with pytest.raises(ValueError, match="record"):
+        check_numbers({**told, "record": {**kept, "since": -1}})
 
 
 def test_weights_of_another_model_are_named() -> None:

@@ -114,7 +114,7 @@ def measure(
     *,
     rounds: int,
     compiling: bool,
-    layouts: Sequence[Layout] = ("contiguous", "channels_last"),
+    layouts: Sequence[Layout],
     say: Callable[[str], None],
 ) -> list[Measured]:
     """Find each contender's fastest setting, then let all take turns.

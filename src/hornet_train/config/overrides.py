@@ -24,7 +24,7 @@ PATHS = (
     "out",
     "plot",
 )  # taken as they are typed
-LISTS = ("models", "peers", "modes", "batches", "sides", "orders")  # a,b,c is a list here
+LISTS = ("models", "peers", "modes", "layouts", "batches", "sides", "orders")  # a,b,c is a list here
 
 
 def conf_dir() -> Path:

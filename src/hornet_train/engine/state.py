@@ -54,8 +54,11 @@ class Record:
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> Record:
-        """From what `asdict` gave, by way of JSON."""
-        return cls(**{**saved, "left_out": [(first, last) for first, last in saved["left_out"]]})
+        """From what `asdict` gave, by way of JSON; an older one lacks what was not kept then."""
+        told = {**saved, "left_out": [(first, last) for first, last in saved.get("left_out", ())]}
+        if "since" not in saved:  # where its streak began
+            told["streak"] = 0
+        return cls(**told)
 
 
 @dataclass
@@ -219,8 +222,9 @@ def _is_number(value: object) -> bool:
 
 
 def _is_record(value: object) -> bool:
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Record)}:
+    if not isinstance(value, dict) or not value.keys() <= {field.name for field in fields(Record)}:
         return False
+    value = {**asdict(Record()), **value}
     targets, windows = value["targets"], value["left_out"]
     return (
         all(_is_count(value[name]) for name in ("streak", "overflows", "since", "seen", "rollbacks"))

@@ -148,8 +148,8 @@ class PeerWatch:
                 for seen in self._seen:
                     seen.since, seen.moved = seen.since + stood, seen.moved + stood
             before = now
-            if self._at() != mine:
-                mine, moved = self._at(), now
+            if (at := self._at()) != mine:
+                mine, moved = at, now
             newest = max([moved, *(seen.moved for seen in self._seen)])
             if self._past_the_first and now - newest > self._limit:
                 finding = self._finding(now)

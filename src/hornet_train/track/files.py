@@ -20,7 +20,7 @@ class Traffic:
     """What this process has moved to or from disks, so that a slow one can be told from one that hangs.
 
     Attributes:
-        pieces: of large files, of at most `PIECE` bytes each.
+        pieces: of files, each of at most `PIECE` bytes.
     """
 
     pieces = 0
