@@ -17,7 +17,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.guard import Guard, GuardSettings, norm_by_stage, stage_of
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.recovery import forget_lost_best
-from hornet_train.engine.state import Record
+from hornet_train.engine.state import Best, Record
 from hornet_train.engine.step import StepResult
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import CheckpointError, DivergenceError
@@ -255,8 +255,6 @@ def test_overflows_and_other_faults_are_counted_apart() -> None:
 
 def test_a_best_that_was_pruned_is_forgotten_when_the_run_goes_back(tmp_path: Path) -> None:
     trainer = faulty(dense_trainer(tmp_path / "run", total_steps=14), dict.fromkeys((11, 12, 13), NAN))
-    from hornet_train.engine.state import Best
-
     trainer.fit()
     target = told(tmp_path / "run", "rollback")[0]["step"]
     assert target == 10

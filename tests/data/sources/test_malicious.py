@@ -26,6 +26,7 @@ from hornet_train.errors import DataError, SampleError
 from hornet_train.prepare.layout import list_split
 
 END = bytes(1024)
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(autouse=True)
