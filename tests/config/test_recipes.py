@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hornet_train.builders.data import build_task
-from hornet_train.builders.loading import train_transform
 from hornet_train.config.compose import compose_train
 from hornet_train.config.data_schema import FolderData
 from hornet_train.config.overrides import options
 from hornet_train.config.schema import Config, CosineSchedule
 from hornet_train.config.validate import accumulation
-from hornet_train.data.policies.randaugment import RandAugment
+from hornet_train.images.policies.randaugment import RandAugment
+from hornet_train.run.data import build_task
+from hornet_train.run.loading import train_transform
 
 # "gpu" is the batch of one GPU, m RandAugment's magnitude
 TABLE = """

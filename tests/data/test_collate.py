@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hornet_train.data.collate import Slots, stacked
 from hornet_train.data.loader import EvalLoader, Reading
-from hornet_train.data.sampler import Address
+from hornet_train.data.order import Address
 
 
 class Numbered:

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from skimage import data
 
-from hornet_train.data.dataset import TrainSamples
 from hornet_train.data.loader import Reading, TrainLoader
-from hornet_train.data.policies import parse_policy
-from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.order import EpochPlan
 from hornet_train.data.sources import FolderSource
-from hornet_train.data.transforms import TrainTransform
+from hornet_train.images.policies import parse_policy
+from hornet_train.tasks.classification.samples import TrainSamples
+from hornet_train.tasks.classification.transforms import TrainTransform
 
 
 def anonymous_megabytes(pid: int | None) -> float:

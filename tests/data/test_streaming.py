@@ -17,8 +17,8 @@ from PIL import Image
 from hornet_train.data.loader import Reading
 from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
-from hornet_train.data.transforms import EvalTransform, TrainTransform
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
 WHOLE = TrainTransform(4, scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.5)
 

@@ -12,8 +12,8 @@ from gpu import GPU, NEEDS_GPU
 from helpers import TINY, events, resolve, run
 from processes import final
 
-from hornet_train.builders.run import build_run
 from hornet_train.config.compose import compose_train
+from hornet_train.run.build import build_run
 from hornet_train.track.files import read_json
 
 pytestmark = NEEDS_GPU

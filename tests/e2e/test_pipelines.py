@@ -16,9 +16,9 @@ from timm.data import create_transform
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.bench.pictures import cut_picture, encoded, source_pictures
-from hornet_train.data.decode import decode
-from hornet_train.data.mixing import Normalize
-from hornet_train.data.transforms import EvalTransform
+from hornet_train.images.decode import decode
+from hornet_train.images.normalize import Normalize
+from hornet_train.tasks.classification.transforms import EvalTransform
 
 SIZE = 64
 COUNT = 1000

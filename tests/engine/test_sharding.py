@@ -11,9 +11,9 @@ import torch.distributed as dist
 from gpu import GPU, NEEDS_GPU
 
 import hornet_train.models  # noqa: F401 - registers
-from hornet_train.builders.run import blocks_of
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import full, shard, whole
+from hornet_train.run.build import blocks_of
 
 pytestmark = NEEDS_GPU
 

@@ -17,7 +17,7 @@ from helpers import TINY, events, run
 from processes import final
 
 from hornet_train.engine.checkpoint import CheckpointStore, locate, pointed
-from hornet_train.engine.reading import step_of
+from hornet_train.engine.checkpoint_reading import step_of
 from hornet_train.errors import CheckpointError
 
 Command = Callable[..., tuple[int, str, str]]

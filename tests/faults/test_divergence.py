@@ -14,7 +14,7 @@ from processes import final
 
 pytestmark = pytest.mark.faults
 
-FAULTY = str(ROOT / "tests" / "faulty.py")
+FAULTY = str(ROOT / "tests" / "support" / "faulty.py")
 RUN = [*TINY, "epochs=4", "checkpoint.every=4it", "eval.every=4ep", "augment=paper", "model.drop_path=0.2"]
 Faults = list[dict[str, Any]]
 

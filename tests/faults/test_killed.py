@@ -26,7 +26,9 @@ def seen(folder: Path) -> dict[tuple[int, int], list[list[int]]]:
 
 
 def test_nothing_is_lost_but_time(tmp_path: Path) -> None:
-    done = run("python", str(ROOT / "tests" / "killer.py"), str(tmp_path), str(KILLS), "1", timeout=1500)
+    done = run(
+        "python", str(ROOT / "tests" / "support" / "killer.py"), str(tmp_path), str(KILLS), "1", timeout=1500
+    )
     logs = "".join(path.read_text()[-3000:] for path in tmp_path.glob("*/log.*"))
     assert done.returncode == 0, done.stderr + logs
     hit = json.loads(done.stdout.splitlines()[-1])

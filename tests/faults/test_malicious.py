@@ -173,7 +173,7 @@ READ = """
 import resource, sys, time
 from pathlib import Path
 from hornet_train.errors import CheckpointError
-from hornet_train.models.reading import read_weights
+from hornet_train.models.weight_files import read_weights
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()

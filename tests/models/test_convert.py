@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.reading import read_weights
+from hornet_train.models.weight_files import read_weights
 from hornet_train.models.weights import identify, load_into
 
 NAME = "hornet_pico_gf"

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.reading import read_weights
+from hornet_train.models.weight_files import read_weights
 from hornet_train.models.weights import identify, load_into, nearest
 
 

@@ -23,7 +23,7 @@ from prepare_trees import hornet_data, marked, open_when_read, photographs, wait
 
 from hornet_train.data.address import epoch_order
 from hornet_train.data.sources import FolderSource, imagenet_wnids
-from hornet_train.data.sources.opening import open_shards
+from hornet_train.data.sources.open_shards import open_shards
 
 Command = Callable[..., tuple[int, str, str]]
 

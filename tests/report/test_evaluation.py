@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hornet_train.data.suites.corruptions import ALEXNET
 from hornet_train.report.evaluation import summary
+from hornet_train.tasks.classification.suites.corruptions import ALEXNET
 
 
 def test_what_could_not_be_read_is_told_also_of_corruptions_beyond_mce() -> None:

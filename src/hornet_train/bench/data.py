@@ -22,16 +22,17 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-from hornet_train.data.dataset import EvalSamples, TrainSamples
 from hornet_train.data.loader import EvalLoader, Loaded, Reading, TrainLoader
-from hornet_train.data.mixing import Normalize, erase
-from hornet_train.data.policies import parse_policy
-from hornet_train.data.policies.randaugment import MEAN_PIXEL
-from hornet_train.data.reader import SampleReader, set_up_worker
-from hornet_train.data.sampler import Address, EpochPlan
+from hornet_train.data.order import Address, EpochPlan
 from hornet_train.data.sources import FolderSource, Source
-from hornet_train.data.transforms import EvalTransform, TrainTransform
+from hornet_train.data.worker import SampleReader, set_up_worker
 from hornet_train.errors import DataError
+from hornet_train.images.normalize import Normalize
+from hornet_train.images.policies import parse_policy
+from hornet_train.images.policies.randaugment import MEAN_PIXEL
+from hornet_train.tasks.classification.mixing import erase
+from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
+from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
 RECIPE = "rand-m9-mstd0.5-inc1"
 SIZE = 224

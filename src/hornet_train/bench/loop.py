@@ -16,17 +16,18 @@ import torch
 from hornet_train.bench.timing import ratio, wait_for
 from hornet_train.data.collate import Batch
 from hornet_train.data.loader import Loaded
-from hornet_train.data.mixing import Mixer, Normalize
-from hornet_train.data.sampler import EpochPlan
+from hornet_train.data.order import EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
+from hornet_train.images.normalize import Normalize
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
-from hornet_train.tasks.classification import Classification, ModelSpec
+from hornet_train.tasks.classification.mixing import Mixer
+from hornet_train.tasks.classification.task import Classification, ModelSpec
 
 _CLASSES = 1000
 _FOREVER = 10**9  # steps

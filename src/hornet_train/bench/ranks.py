@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from hornet_train.bench.contenders import contender
 from hornet_train.bench.timing import wait_for
-from hornet_train.data.malloc import keep_freed_memory
+from hornet_train.data.memory import keep_freed_memory
 from hornet_train.engine.distributed import choose_device, distributed
 from hornet_train.engine.precision import autocast
 from hornet_train.optim.groups import parameter_groups

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornet_train.bench.timing import ratio, take_turns, wait_for
-from hornet_train.builders.process import keep_compiled_code
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
 from hornet_train.models import HorNet
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
+from hornet_train.run.process import keep_compiled_code
 
 Mode = Literal["train", "inference"]
 Layout = Literal["contiguous", "channels_last"]

@@ -85,8 +85,8 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     Raises:
         ConfigError: there is no such device, or it cannot do what is asked of it deterministically.
     """
-    from hornet_train.builders.process import set_up_process, told_of_algorithms
     from hornet_train.engine.distributed import choose_device, distributed
+    from hornet_train.run.process import set_up_process, told_of_algorithms
 
     try:
         device = choose_device(dist.device)

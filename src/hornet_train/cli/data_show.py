@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
 
     config = compose_train(options.overrides).config
     import_timm()
-    from hornet_train.builders.show import shown_batch
     from hornet_train.report.sheet import draw_sheet
+    from hornet_train.run.show import shown_batch
     from hornet_train.track.console import ConsoleSink
 
     shown = shown_batch(config, images=options.images, epoch=options.epoch)

@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _evaluate(overrides: list[str]) -> None:
-    from hornet_train.builders.evaluation import build_evaluation, run_evaluation
     from hornet_train.report.evaluation import summary
+    from hornet_train.run.evaluation import build_evaluation, run_evaluation
     from hornet_train.track.console import ConsoleSink, NullConsole
 
     composed = compose_eval(overrides, _known_of)
@@ -83,8 +83,8 @@ def _known_of(checkpoint: str) -> dict[str, Any] | None:
     kept = trained_with(path)
     if kept is not None:
         return kept
-    from hornet_train.models.reading import read_weights
     from hornet_train.models.variants import VARIANTS
+    from hornet_train.models.weight_files import read_weights
     from hornet_train.models.weights import identify, nearest
 
     state = read_weights(path)[0]

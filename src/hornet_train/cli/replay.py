@@ -20,11 +20,11 @@ def run_replay(overrides: list[str]) -> None:
     Raises:
         UserError: the file is none, or does not fit the overrides.
     """
-    from hornet_train.builders.process import set_up_process
-    from hornet_train.builders.replay import build_replay, replay_config
     from hornet_train.engine.distributed import choose_device, launched_world_size
     from hornet_train.engine.dump import read_dump
     from hornet_train.engine.replay import replay
+    from hornet_train.run.process import set_up_process
+    from hornet_train.run.replay import build_replay, replay_config
     from hornet_train.track.console import ConsoleSink
 
     files = [text.removeprefix(KEY) for text in overrides if text.startswith(KEY)]

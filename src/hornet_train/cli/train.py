@@ -22,9 +22,9 @@ from hornet_train.errors import ConfigError
 from hornet_train.redaction import redacted_tree
 
 if TYPE_CHECKING:
-    from hornet_train.builders.run import Run
     from hornet_train.engine.distributed import World
     from hornet_train.engine.preemption import Stop
+    from hornet_train.run.build import Run
     from hornet_train.track.console import Console
     from hornet_train.track.sinks import Sink
 
@@ -63,15 +63,15 @@ def _train(overrides: list[str]) -> None:
 
 
 def _run(composed: Composed[Config], stop: Stop) -> None:
-    from hornet_train.builders.folder import (
+    from hornet_train.run.build import build_run
+    from hornet_train.run.folder import (
         check_run_folder,
         claim_run_folder,
         clean_run_folder,
         default_run_dir,
         hold_run_folder,
     )
-    from hornet_train.builders.repeat import compared
-    from hornet_train.builders.run import build_run
+    from hornet_train.run.repeat import compared
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole, other_ranks_handler
 
     config = composed.config
@@ -159,8 +159,8 @@ def _open_sinks(
     Raises:
         ConfigError: the folder cannot be written.
     """
-    from hornet_train.builders.folder import open_run_folder
     from hornet_train.report.curves import CurvesSink
+    from hornet_train.run.folder import open_run_folder
     from hornet_train.track.sinks import JsonlSink, TensorBoardSink
 
     log, step = config.log, run.resumed_from

@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from hornet_train.data.collate import Batch, Slots, stacked
-from hornet_train.data.reader import BadSample, Item, SampleReader, Samples, set_up_worker
-from hornet_train.data.readers import Delivery
-from hornet_train.data.sampler import Address, EpochPlan, evaluation_shard
+from hornet_train.data.order import Address, EpochPlan, evaluation_shard
+from hornet_train.data.worker import BadSample, Item, SampleReader, Samples, set_up_worker
+from hornet_train.data.worker_pool import Delivery
 from hornet_train.errors import DataError, SampleError
 
 OnBad = Literal["error", "skip"]

@@ -22,14 +22,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from hornet_train.data.address import block_order, epoch_order, sample_rng, spare_rng
 from hornet_train.data.collate import stacked
-from hornet_train.data.dataset import Sample
-from hornet_train.data.decode import decode
 from hornet_train.data.loader import Loaded, OnBad, Reading
-from hornet_train.data.reader import BadSample, grouped
-from hornet_train.data.sampler import spares_of
+from hornet_train.data.order import spares_of
 from hornet_train.data.sources.shards import Encoded, Shards
-from hornet_train.data.transforms import EvalTransform, TrainTransform
+from hornet_train.data.worker import BadSample, grouped
 from hornet_train.errors import DataError, SampleError
+from hornet_train.images.decode import decode
+from hornet_train.tasks.classification.samples import Sample
+from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
 
 @dataclass(frozen=True)

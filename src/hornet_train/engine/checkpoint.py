@@ -25,7 +25,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from hornet_train.engine.reading import (
+from hornet_train.engine.checkpoint_reading import (
     FORMAT,
     Saved,
     looks_whole,

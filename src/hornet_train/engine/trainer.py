@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hornet_train.data.loader import EvalData, Loaded, TrainData
-from hornet_train.data.sampler import Plan
+from hornet_train.data.order import Plan
 from hornet_train.engine.background import PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED, BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World

@@ -9,7 +9,7 @@ import torch
 
 from hornet_train.data.collate import Batch
 from hornet_train.data.loader import Loaded
-from hornet_train.data.reader import BadSample
+from hornet_train.data.worker import BadSample
 from hornet_train.engine.distributed import World
 from hornet_train.engine.step import StepResult
 from hornet_train.engine.watch import DATA

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hornet_train.data.decode import decode, read_bytes
 from hornet_train.errors import SampleError
+from hornet_train.images.decode import decode, read_bytes
 from hornet_train.prepare.crew import Mark
 
 SMALL = 32  # pixels; a shorter side below it gives little to crop from

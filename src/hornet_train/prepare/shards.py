@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from hornet_train.data.decode import decode, read_bytes
-from hornet_train.data.resampling import resize
 from hornet_train.errors import DataError
+from hornet_train.images.decode import decode, read_bytes
+from hornet_train.images.resize import resize
 from hornet_train.prepare.crew import Mark
 from hornet_train.prepare.formats import Format, open_writer, read_labels
 from hornet_train.track.files import sync_folder

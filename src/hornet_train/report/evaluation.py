@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hornet_train.data.suites import corruption_errors
-from hornet_train.data.suites.corruptions import ALEXNET, SEVERITIES
+from hornet_train.tasks.classification.suites import corruption_errors
+from hornet_train.tasks.classification.suites.corruptions import ALEXNET, SEVERITIES
 from hornet_train.track.console import Console
 from hornet_train.track.events import strict
 

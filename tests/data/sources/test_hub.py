@@ -20,9 +20,9 @@ from huggingface_hub import errors
 from huggingface_hub.utils import httpx
 from shards import CLASSES, dataset, pictures, write_index, write_parquet, write_tar
 
-from hornet_train.data.decode import decode
 from hornet_train.data.sources import HubSource, hub
 from hornet_train.errors import DataError, SampleError
+from hornet_train.images.decode import decode
 
 SAMPLES = pictures()
 

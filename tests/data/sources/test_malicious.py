@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from shards import dataset, pictures
 
-from hornet_train.data.decode import read_image
 from hornet_train.data.sources.hub import HubSource
-from hornet_train.data.sources.opening import open_shards
+from hornet_train.data.sources.open_shards import open_shards
 from hornet_train.data.sources.tars import scanned
 from hornet_train.data.sources.val_labels import read_val_labels
-from hornet_train.data.suites.real import RealSource
 from hornet_train.errors import DataError, SampleError
+from hornet_train.images.decode import read_image
 from hornet_train.prepare.layout import list_split
+from hornet_train.tasks.classification.suites.real import RealSource
 
 END = bytes(1024)
 pytestmark = pytest.mark.faults

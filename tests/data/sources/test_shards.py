@@ -19,11 +19,11 @@ from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, 
 from hornet_train.data.loader import Reading
 from hornet_train.data.sources import HubSource, tars
 from hornet_train.data.sources.files import find_files
-from hornet_train.data.sources.opening import open_shards
+from hornet_train.data.sources.open_shards import open_shards
 from hornet_train.data.sources.shards import Shards
 from hornet_train.data.streaming import StreamEvalLoader
-from hornet_train.data.transforms import EvalTransform
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.transforms import EvalTransform
 
 SAMPLES = pictures()
 

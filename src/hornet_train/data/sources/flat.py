@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from hornet_train.data.decode import read_image
 from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tree import EXTENSIONS
 from hornet_train.data.sources.val_labels import read_val_labels
 from hornet_train.errors import DataError
+from hornet_train.images.decode import read_image
 
 
 class FlatSource:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hornet_train.data.decode import read_image
 from hornet_train.data.sources.cache import load
 from hornet_train.data.sources.listing import scan_split
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tree import Tree
 from hornet_train.errors import DataError
+from hornet_train.images.decode import read_image
 
 
 class FolderSource:

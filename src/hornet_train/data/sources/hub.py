@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hornet_train.data.decode import decode, read_image
 from hornet_train.data.sources.columns import class_names, find_columns
 from hornet_train.data.sources.files import Files, find_files, is_local, is_url
 from hornet_train.data.sources.hub_errors import hub_told
 from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import DataError, SampleError
+from hornet_train.images.decode import decode, read_image
 
 _TAR_LABELS = (None, "cls", "json.label")  # what a scan of tars finds; other columns only `datasets` does
 

@@ -8,7 +8,6 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
-from hornet_train.data.decode import MAX_BYTES
 from hornet_train.data.sources.columns import class_names
 from hornet_train.data.sources.files import is_url
 from hornet_train.data.sources.hub_errors import shard_told
@@ -17,6 +16,7 @@ from hornet_train.data.sources.shards import Encoded
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.data.sources.tar_index import TarIndex, indexed
 from hornet_train.errors import DataError
+from hornet_train.images.decode import MAX_BYTES
 from hornet_train.untrusted import parse_json
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")

@@ -1,0 +1,39 @@
+"""One grammar over all policies: `rand-m9-mstd0.5-inc1`, `v0-mstd0.5`, `augmix-m3-w3`, `ta_wide`, `three`."""
+
+from __future__ import annotations
+
+from hornet_train.errors import did_you_mean
+from hornet_train.images.layout import Interpolation
+from hornet_train.images.policies.augmix import AugMix
+from hornet_train.images.policies.autoaugment import POLICIES, AutoAugment
+from hornet_train.images.policies.grammar import read_parts
+from hornet_train.images.policies.policy import Policy
+from hornet_train.images.policies.randaugment import RandAugment
+from hornet_train.images.policies.three import ThreeAugment
+from hornet_train.images.policies.trivial import TrivialAugment
+
+HEADS = ("rand", *POLICIES, "augmix", "ta_wide", "three")
+
+
+def parse_policy(text: str, fill: tuple[int, int, int], interpolation: Interpolation) -> Policy:
+    """The policy that a text names.
+
+    Args:
+        text: a head of `HEADS`, and for some of them parts of timm's grammar, by dashes.
+        fill: RGB, 0..255, that geometric operations show outside the image.
+        interpolation: of geometric operations.
+
+    Raises:
+        ValueError: a head or part that is unknown, or a number that does not fit; named.
+    """
+    head = text.split("-")[0]
+    if head == "rand":
+        return RandAugment.parse(text, fill, interpolation)
+    if head in POLICIES:
+        return AutoAugment.parse(text, fill, interpolation)
+    if head == "augmix":
+        return AugMix.parse(text, fill, interpolation)
+    if head not in HEADS:
+        raise ValueError(f"{text!r} starts with {head!r}, which is no policy; {did_you_mean(head, HEADS)}")
+    read_parts(text, {}, fractions=())
+    return ThreeAugment() if head == "three" else TrivialAugment(fill, interpolation)

@@ -1,0 +1,81 @@
+"""Process-wide settings of torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hornet_train.config.schema import Dist
+from hornet_train.data.memory import keep_freed_memory
+from hornet_train.data.sources.cache import cache_folder
+from hornet_train.errors import ConfigError
+from hornet_train.untrusted import only_ours
+
+CUBLAS, REPRODUCIBLE = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # the values that cuBLAS documents
+
+
+def set_up_process(dist: Dist, device: torch.device, *, deterministic: bool) -> None:
+    """Process-wide settings of torch, before it has used the device.
+
+    Raises:
+        ConfigError: `deterministic`, and the environment asks cuBLAS for what is not.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    if dist.threads is not None:
+        torch.set_num_threads(dist.threads)
+    if deterministic or torch.are_deterministic_algorithms_enabled():  # by an earlier run of this process
+        _choose_algorithms(device, deterministic)
+    # fp32 means fp32: torch would round the convolutions' inputs to TF32, and not the matrix products'
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = not deterministic  # it times algorithms, and takes the day's fastest
+
+
+def _choose_algorithms(device: torch.device, deterministic: bool) -> None:
+    """Have torch take deterministic algorithms only, and raise where it has none; or let it be again."""
+    if deterministic and device.type == "cuda":
+        chosen = os.environ.setdefault(CUBLAS, REPRODUCIBLE[0])  # read when cuBLAS starts
+        if chosen not in REPRODUCIBLE:
+            raise ConfigError(
+                [f"deterministic=true needs {CUBLAS}={' or '.join(REPRODUCIBLE)}, not {chosen}: unset it"]
+            )
+        # switches that add up in the order of arrival; torch leaves NVLS out by itself, not its trees
+        os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    torch.use_deterministic_algorithms(deterministic)  # the compiler's too: it times no kernels to choose
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.mkldnn.deterministic = deterministic  # type: ignore[assignment]
+    # NaN in all new memory is for code that reads what it has not written, and takes time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def keep_compiled_code() -> None:
+    """Let torch.compile keep its code in the user's own cache folder, and not in `/tmp/torchinductor_<user>`,
+    which anybody may have made before."""
+    place = cache_folder() / "inductor"
+    if only_ours(place):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
+
+
+@contextmanager
+def told_of_algorithms() -> Iterator[None]:
+    """Say it as a user's error where torch has no deterministic algorithm.
+
+    Raises:
+        ConfigError: with the name of the operator.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        missing = re.search(r"(\S+) does not have a deterministic implementation", str(error))
+        if missing is None:
+            raise
+        raise ConfigError(
+            [
+                f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which "
+                "this training needs: choose another model, or deterministic=false"
+            ]
+        ) from error

@@ -1,0 +1,46 @@
+"""From a kept step to the model and task that it was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from hornet_train.config.compose import compose_replay
+from hornet_train.config.schema import Config
+from hornet_train.config.stored import CLASSES, HEADER, kept_config
+from hornet_train.engine.dump import Dump
+from hornet_train.engine.state import load_strictly
+from hornet_train.errors import CheckpointError
+from hornet_train.run.data import build_task
+from hornet_train.tasks.classification.task import Classification
+from hornet_train.untrusted import parse_json
+
+
+def replay_config(dump: Dump, file: Path, overrides: list[str]) -> Config:
+    """The config of the run that kept a step, but for what the command line says.
+
+    Raises:
+        UserError: the file has no config, or the overrides are at fault.
+    """
+    if "config.yaml" not in dump.texts:
+        raise CheckpointError(f"{file} holds no config")
+    tree = kept_config(dump.texts["config.yaml"], file)
+    return compose_replay(tree, file, overrides, world_size=dump.numbers.world_size).config
+
+
+def build_replay(config: Config, dump: Dump, file: Path) -> tuple[Classification, nn.Module]:
+    """The task, and the model with the weights of the step.
+
+    Raises:
+        UserError: the file does not tell the classes, or its weights are for another model.
+    """
+    try:
+        classes = parse_json(dump.texts[HEADER])[CLASSES]
+        count = len(classes)
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{file} does not tell the classes of its run") from error
+    task = build_task(config.model, config.data, count, config)
+    model = task.build_model()
+    load_strictly(model, dump.model, what="model")
+    return task, model

@@ -1,0 +1,74 @@
+"""The augment group as a transform: what is on, in which order, drawing what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pictures import PHOTO, tensor
+
+from hornet_train.config.compose import compose_train
+from hornet_train.config.overrides import options
+from hornet_train.errors import ConfigError
+from hornet_train.images.policies import ColorJitter, RandomBlur, RandomGreyscale
+from hornet_train.images.policies.randaugment import RandAugment
+from hornet_train.images.policies.three import ThreeAugment
+from hornet_train.run.loading import train_transform
+from hornet_train.tasks.classification.transforms import TrainTransform
+
+IMAGE = tensor(PHOTO)
+
+
+def transform(*overrides: str) -> TrainTransform:
+    config = compose_train(["recipe=none", "data=synthetic", "data.image_size=32", *overrides]).config
+    return train_transform(config.data, config.augment)
+
+
+def test_in_timms_order() -> None:
+    every = transform(
+        "augment.blur=0.1",
+        "augment.grayscale=0.2",
+        "augment.color_jitter=0.4",
+        "augment.color_jitter_prob=0.8",
+    )
+    assert [type(policy) for policy in every.policies] == [
+        RandAugment,
+        ColorJitter,
+        RandomGreyscale,
+        RandomBlur,
+    ]
+    assert every.policies[1:] == (
+        ColorJitter(0.4, 0.4, 0.4, 0.0, prob=0.8),
+        RandomGreyscale(0.2),
+        RandomBlur(0.1),
+    )
+    assert transform("augment=three").policies == (ThreeAugment(), ColorJitter(0.3, 0.3, 0.3))
+    assert transform("augment=none").policies == ()
+
+
+def test_geometric_operations_show_the_data_sets_mean() -> None:
+    (policy,) = transform("data.mean=[0.1,0.2,1.0]", "data.interpolation=bilinear").policies
+    assert isinstance(policy, RandAugment)
+    assert (policy.fill, policy.interpolation) == ((26, 51, 255), "bilinear")
+
+
+@pytest.mark.parametrize("option", options("augment"))
+def test_policies_leave_the_draws_before_them_alone(option: str) -> None:
+    """Crop, flip and erase box of a sample are the same whatever policies follow."""
+    erase = "augment.erase=0.5"
+    bare = transform(f"augment={option}", erase, "augment.policy=null", "augment.color_jitter=null")
+    full = transform(f"augment={option}", erase, "augment.color_jitter=0.4", "augment.blur=0.5")
+    changed = 0
+    for seed in range(40):
+        (image, box), (augmented, same_box) = (
+            one(IMAGE, np.random.default_rng(seed)) for one in (bare, full)
+        )
+        assert torch.equal(box, same_box)
+        changed += not torch.equal(image, augmented)
+        assert augmented.permute(1, 2, 0).is_contiguous()
+    assert changed > 30
+
+
+def test_a_wrong_policy_names_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"augment\.policy=augmix-m3-q1: 'q1'.*unknown"):
+        transform("augment.policy=augmix-m3-q1")

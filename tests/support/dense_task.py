@@ -1,0 +1,140 @@
+"""A dense task, per-pixel labels on synthetic images, written against the Task protocol alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from hornet_train.data.address import sample_rng
+from hornet_train.data.collate import Batch
+from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
+from hornet_train.data.order import Address, EpochPlan
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
+from hornet_train.engine.distributed import World
+from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.state import TrainState
+from hornet_train.engine.task import Goal
+from hornet_train.engine.trainer import Settings, Trainer
+from hornet_train.models import GnConv
+from hornet_train.optim.ema import AveragedModel
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw
+from hornet_train.optim.schedules import cosine
+from hornet_train.track.sinks import JsonlSink
+
+CPU = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Squares:
+    """A bright square on noise; the label of each pixel is whether it lies inside."""
+
+    count: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, image: int) -> tuple[Tensor, Tensor]:
+        rng = sample_rng(self.seed, 0, image)
+        pixels = torch.from_numpy(rng.standard_normal((3, 16, 16)).astype(np.float32))
+        label = torch.zeros(16, 16, dtype=torch.int64)
+        top, left, size = (int(rng.integers(0, 9)) for _ in range(3))
+        label[top : top + size, left : left + size] = 1
+        return pixels, label
+
+    def make(self, address: Address, image: Tensor, target: Tensor) -> dict[str, Any]:
+        noise = sample_rng(
+            self.seed, address.epoch, address.index
+        ).standard_normal()  # an augmentation: brightness
+        return {"image": image + 2.0 * target + 0.1 * noise, "label": target}
+
+
+@dataclass(frozen=True)
+class PerPixel:
+    """Cross-entropy of each pixel; the share of pixels that are right, in per cent."""
+
+    drop_path: float = 0.0
+    goal: Goal = Goal("pixel_accuracy")  # noqa: RUF009 - frozen
+
+    def build_model(self) -> nn.Module:
+        mixing = nn.Sequential(GnConv(8, order=2, mixer=3), DropPath(self.drop_path))
+        return nn.Sequential(nn.Conv2d(3, 8, 1), mixing, nn.GELU(), nn.Conv2d(8, 2, 1))
+
+    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+        strength = 1.0 + 0.1 * rng.random()  # a draw by batch on the host
+        return F.cross_entropy(model(strength * batch["image"]).float(), batch["label"])
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
+        logits = model(batch["image"]).float()
+        loss = F.cross_entropy(logits, batch["label"], reduction="none").mean(dim=(1, 2)).sum()
+        right = (logits.argmax(1) == batch["label"]).float().mean(dim=(1, 2)).sum()
+        return {"count": len(logits), "loss": loss, "right": right}
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        count = sums["count"]
+        return {"loss": sums["loss"] / count, "pixel_accuracy": 100 * sums["right"] / count}
+
+
+def dense_trainer(
+    folder: Path,
+    *,
+    workers: int = 0,
+    drop_path: float = 0.2,
+    micro_batch_size: int = 4,
+    total_steps: int = 12,
+    checkpoint_every: int = 5,
+    world: World = CPU,
+    task: PerPixel | None = None,
+) -> Trainer:
+    """A run of 22 images in global batches of 8: two whole steps and one of 6 an epoch."""
+    task = task or PerPixel(drop_path)
+    torch.manual_seed(0)
+    model = task.build_model().to(world.device)
+    state = TrainState(
+        model=model,
+        optimizer=adamw(
+            parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
+        ),
+        scaler=loss_scaler("fp32", world.device),
+        average=AveragedModel(model, decay=0.9),
+    )
+    begun = {name: value.clone() for name, value in model.state_dict().items()}
+    plan = EpochPlan(22, 8, micro_batch_size, world.rank, world.size, seed=5, drop_last=False)
+    store = CheckpointStore(folder / "checkpoints", keep=2)
+    newest, _ = store.newest()
+    if newest is not None:
+        saved = read_checkpoint(newest)
+        state.restore(saved.tensors, saved.numbers)
+    folder.mkdir(exist_ok=True)
+    return Trainer(
+        task=task,
+        state=state,
+        network=world.wrap(model),
+        plan=plan,
+        train_data=TrainLoader(Squares(22, seed=5), plan, Reading(world.device, workers)),
+        eval_data=EvalLoader(Squares(7, seed=6), Reading(world.device)),
+        schedule=cosine(peak=2e-2, total=total_steps, warmup=1),
+        settings=Settings(
+            seed=5,
+            total_steps=total_steps,
+            log_every=1,
+            eval_every=6,
+            checkpoint_every=checkpoint_every,
+            eval_batch_size=4,
+            precision="fp32",
+            clip_grad=1.0,
+        ),
+        store=store,
+        world=world,
+        initial=lambda: begun,
+        sinks=[JsonlSink(folder / "metrics.jsonl")],
+    )

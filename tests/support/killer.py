@@ -1,0 +1,160 @@
+"""A run of two ranks that is killed again and again: python killer.py FOLDER KILLS SEED.
+
+The ranks are forked from a process that has imported everything, so that a start takes a second. Prints a
+line of JSON: what each attempt was killed in. What each step of each rank saw is in FOLDER/seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from helpers import TINY
+
+import hornet_train.engine.trainer as trainer
+from hornet_train.cli.train import main
+
+RANKS, STEPS_AN_EPOCH = 2, 5
+RUN = [
+    *(argument for argument in TINY if not argument.startswith(("data.train_count", "epochs"))),
+    "data.train_count=72",  # a last step of 8
+    "epochs=60",
+    "augment=paper",
+    "model.drop_path=0.2",
+    "checkpoint.every=2it",
+    "eval.every=1ep",
+    "dist.threads=1",
+]
+
+
+def warm_up(folder: Path) -> None:
+    """Import and compile what a training needs, in this process."""
+    try:
+        main([*RUN, "epochs=1", f"run_dir={folder / 'warm'}"])
+    except SystemExit as ended:
+        if ended.code:
+            raise
+
+
+def watched(seen: Path) -> None:
+    """Have each step write down what it saw."""
+    step_ = trainer.train_step
+
+    def train_step(state: Any, network: Any, task: Any, batches: Any, *args: Any, **how: Any) -> Any:
+        step, rank, indices = state.step, how["world"].rank, []
+
+        def noted() -> Iterator[Any]:
+            for batch in batches:
+                indices.append(batch["index"].tolist())
+                yield batch
+
+        result = step_(state, network, task, noted(), *args, **how)
+        with (seen / str(rank)).open("a") as file:
+            file.write(json.dumps([step, indices]) + "\n")
+        return result
+
+    trainer.train_step = train_step  # type: ignore[assignment]
+
+
+def start(folder: Path) -> list[int]:
+    """Both ranks, as processes of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(RANKS):
+        if pid := os.fork():
+            started.append(pid)
+            continue
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        log = os.open(folder / f"log.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        code = 1
+        try:
+            main([*RUN, f"run_dir={folder / 'run'}"])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return started
+
+
+def running(pids: list[int]) -> bool:
+    """Whether all of them still are; the dead stay to be waited for."""
+    return all(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for pid in pids)
+
+
+def ended(pids: list[int]) -> bool:
+    """Whether all of them are dead."""
+    return not any(running([pid]) for pid in pids)
+
+
+def wait_for_moment(kind: str, run: Path, pids: list[int], pause: float) -> None:
+    """Until it is time to kill: some time after the start, in a checkpoint's write or in an evaluation."""
+    end = time.monotonic() + 60
+    metrics = run / "metrics.jsonl"
+    at_start = time.time_ns()
+
+    def due() -> bool:
+        if kind == "write":
+            return any((run / "checkpoints").glob(".step_*.writing"))
+        if kind != "start" and metrics.exists() and metrics.stat().st_mtime_ns > at_start:
+            *_, last = metrics.read_bytes().splitlines() or [b""]
+            found = re.match(rb'\{"event": "train", "step": (\d+),', last)
+            return found is not None and (kind == "training" or int(found[1]) % STEPS_AN_EPOCH == 0)
+        return kind == "start"
+
+    while not due() and running(pids) and time.monotonic() < end:
+        time.sleep(0.0005)
+    time.sleep(pause)
+
+
+def disturbed(folder: Path, kills: int, seed: int) -> list[str]:
+    """Run to the end, but for so many kills; what each of them hit."""
+    draw, hits = random.Random(seed), []
+    while True:
+        pids = start(folder)
+        if len(hits) < kills:
+            kind = draw.choice(["start", "training", "write", "write", "evaluation"])
+            pause = draw.uniform(0, 1.5 if kind == "start" else 0.02 if kind == "write" else 0.1)
+            wait_for_moment(kind, folder / "run", pids, pause)
+            if not running(pids):
+                raise SystemExit(f"ended by itself after {len(hits)} kills: more epochs are needed")
+            for pid in pids if draw.random() < 0.7 else [draw.choice(pids)]:
+                os.kill(pid, signal.SIGKILL)
+            hits.append(kind)
+            end = time.monotonic() + 3
+            while not ended(pids) and time.monotonic() < end:
+                time.sleep(0.01)
+            for pid in pids:  # as a launcher does with what is left: it may wait for the other to come
+                os.kill(pid, signal.SIGKILL)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        if codes == [0] * RANKS:
+            return hits
+        if not any(code == -signal.SIGKILL for code in codes):
+            raise SystemExit(f"the ranks ended with {codes}, see {folder}/log.*")
+
+
+if __name__ == "__main__":
+    place, count, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    warm_up(place)
+    for name, times in (("whole", 0), ("killed", count)):
+        (place / name / "seen").mkdir(parents=True)
+        watched(place / name / "seen")
+        hit = disturbed(place / name, times, number)
+    sys.stdout.write(json.dumps({kind: hit.count(kind) for kind in sorted(set(hit))}) + "\n")
