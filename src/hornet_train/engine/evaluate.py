@@ -14,7 +14,6 @@ from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import whole
 from hornet_train.engine.task import Task
 from hornet_train.errors import DataError
-from hornet_train.track.metrics import Sums
 
 
 def evaluate(
@@ -28,11 +27,11 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """The task's metrics of each model over all ranks' batches; the data are read once.
 
-    With them come `count`, how many samples they are of, and where it is not 0 `bad`, how many more could not
-    be read.
+    With them come `count`, the number of samples they are of, and where it is not 0 `bad`, how many more could
+    not be read.
 
-    The ranks' shares differ by at most one sample and are not padded, so no collective runs until the end,
-    where the sums over all samples are added up.
+    The ranks' shares may differ in length and are not padded, so no collective runs until the end, where the
+    ranks' tallies are merged.
 
     Args:
         between: called before each batch; may raise to give up.
@@ -42,7 +41,7 @@ def evaluate(
         DataError: none can.
     """
     training = {name: model.training for name, model in models.items()}
-    sums = {name: Sums(device=world.device) for name in models}
+    tallies = {name: task.tally(world.device) for name in models}
     for model in models.values():
         world.share_buffers(model.eval())
     bad, example = 0, ""
@@ -57,20 +56,14 @@ def evaluate(
                 example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"
             for name, model in models.items() if loaded.batch else ():
                 with autocast(precision, world.device):
-                    sums[name].add(**task.evaluate(model, loaded.batch))
+                    tallies[name].update(model, loaded.batch)
     bad = sum(world.gather(bad))
     results = {}
     for name, model in models.items():
         model.train(training[name])
-        known = {key for keys in world.gather(sums[name].names) for key in keys}  # some ranks have none
-        if not known:
+        tallies[name].merge(world)
+        count = tallies[name].count
+        if not count:
             raise DataError(f"none of the {bad} samples could be read{example}; fetch them again")
-        sums[name].add(**dict.fromkeys(sorted(known), 0.0))
-        sums[name].reduce(world.all_reduce)
-        totals = sums[name].read()
-        results[name] = {
-            **task.metrics(totals),
-            "count": round(totals["count"]),
-            **({"bad": bad} if bad else {}),
-        }
+        results[name] = {**tallies[name].result(), "count": count, **({"bad": bad} if bad else {})}
     return results

@@ -55,7 +55,7 @@ def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -
         rng = batch_rng(numbers.seed, numbers.step, numbers.rank, micro)
         model.zero_grad(set_to_none=True)
         with _watched(model, finding), autocast(precision, device):
-            loss = task.loss(model, there, rng)
+            loss = task.loss(model, there, rng).mean
         finding.loss = loss.item()
         if loss.isfinite():
             loss.backward()

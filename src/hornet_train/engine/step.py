@@ -27,7 +27,9 @@ class StepResult:
     """Left on the device.
 
     Attributes:
-        loss: sum of the loss over the step's images, of all ranks, 0-d.
+        loss: the mean loss of the step times its weight, over all ranks, 0-d.
+        weight: what the mean is over, over all ranks: 0-d, or the number of the step's images.
+        parts: what the loss is made of, by name, each times the weight.
         micro_losses: the mean loss of each of this rank's micro-batches, (micro-batches,).
         grad_norm: the global gradient norm before clipping, 0-d.
         norms: that of each parameter's gradient, (parameters,).
@@ -36,6 +38,8 @@ class StepResult:
     """
 
     loss: Tensor
+    weight: Tensor | int
+    parts: dict[str, Tensor]
     micro_losses: Tensor
     grad_norm: Tensor
     norms: Tensor
@@ -67,13 +71,13 @@ def train_step(
         network: the state's model as it is trained: under DDP, compiled.
         micro_batches: this rank's; as many as `sizes`.
         sizes: images each micro-batch counts for; 0 for the stand-in of a rank that has none.
-        step_size: images of the step over all ranks. A micro-batch's mean loss has weight size / step_size,
-            so the gradient is that of the mean over the step however it was cut up, also in the shorter
-            last step of an epoch.
+        step_size: images of the step over all ranks. The gradient is that of the mean loss over the step, by
+            the losses' weights, however it was cut up, also in the shorter last step of an epoch.
         clip_grad: the greatest norm of the whole gradient; None does not clip.
     """
     set_learning_rate(state.optimizer, learning_rate)
-    losses: list[Tensor] = []
+    means: list[dict[str, Tensor]] = []  # without their graphs
+    weights: list[Tensor | int] = []
     statistics = [buffer.clone() for buffer in state.model.buffers()]
     for micro, (size, batch) in enumerate(zip(sizes, micro_batches, strict=True)):
         torch.manual_seed(device_seed(seed, state.step, world.rank, micro))
@@ -82,18 +86,21 @@ def train_step(
         with _synchronising(network, last=micro == len(sizes) - 1):
             with autocast(precision, world.device):
                 loss = task.loss(network, batch, rng)
-            weighted = loss * (size / step_size * world.size)  # DDP takes the mean over the ranks
+            weight = size if loss.weight is None else loss.weight.detach().float() * (size > 0)
+            weighted = loss.mean * (weight / step_size * world.size)  # DDP takes the mean over the ranks
             state.scaler.scale(weighted).backward()
-        losses.append(loss.detach().float())
-    loss_sum = torch.stack([loss * size for loss, size in zip(losses, sizes, strict=True)]).sum()
-    world.all_reduce(loss_sum)
+        means.append({k: v.detach().float() for k, v in {"loss": loss.mean, **loss.parts}.items()})
+        weights.append(weight)
+    totals, weight = _totals(means, weights, step_size, world)
     state.scaler.unscale_(state.optimizer)
     names, gradients = _gradients(state)
+    if isinstance(weight, Tensor):  # known only now; until here step_size stood for it
+        torch._foreach_mul_(gradients, torch.where(weight > 0, step_size / weight, 0.0))
     norms = _norms(gradients, world, sharded=is_sharded(state.model))
     grad_norm = norms.norm()
     if clip_grad is not None:
         torch._foreach_mul_(gradients, (clip_grad / (grad_norm + 1e-6)).clamp(max=1.0))
-    skipped = (~(loss_sum.isfinite() & grad_norm.isfinite())).float()
+    skipped = (~(totals["loss"].isfinite() & grad_norm.isfinite())).float()
     _step_unless(skipped, state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
@@ -102,7 +109,29 @@ def train_step(
     if state.average is not None:
         state.average.update(state.step, unless=skipped)
     state.step += 1
-    return StepResult(loss_sum, torch.stack(losses), grad_norm, norms, names, skipped)
+    micro_losses = torch.stack([one["loss"] for one in means])
+    return StepResult(totals.pop("loss"), weight, totals, micro_losses, grad_norm, norms, names, skipped)
+
+
+def _totals(
+    means: list[dict[str, Tensor]], weights: list[Tensor | int], step_size: int, world: World
+) -> tuple[dict[str, Tensor], Tensor | int]:
+    """The step's sums of weight times mean, of `loss` and of each part, and its weight, over all ranks.
+
+    Raises:
+        ValueError: the micro-batches' losses are not of the same parts, or only some have a weight.
+    """
+    given = [weight for weight in weights if isinstance(weight, Tensor)]
+    if len({tuple(one) for one in means}) > 1 or len(given) not in (0, len(weights)):
+        raise ValueError("a task's losses always have the same parts, and all of them a weight or none")
+    sums = [
+        torch.stack([one[name] * weight for one, weight in zip(means, weights, strict=True)]).sum()
+        for name in means[0]
+    ]
+    packed = torch.stack([*sums, torch.stack(given).sum()] if given else sums)
+    world.all_reduce(packed)
+    total = packed[-1] if given else step_size
+    return dict(zip(means[0], packed.unbind(), strict=False)), total
 
 
 def _gradients(state: TrainState) -> tuple[tuple[str, ...], list[Tensor]]:

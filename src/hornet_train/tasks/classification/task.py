@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornet_train.data.collate import Batch
-from hornet_train.engine.task import Goal
+from hornet_train.engine.tally import SumTally
+from hornet_train.engine.task import Goal, Loss
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
 from hornet_train.models import HorNet  # and registers every variant with timm
@@ -130,9 +131,9 @@ class Classification:
     def build_model(self) -> nn.Module:
         return self.model.build()
 
-    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:
         images, targets = self.prepared(batch, rng)
-        return F.cross_entropy(model(images).float(), targets)
+        return Loss(F.cross_entropy(model(images).float(), targets))
 
     def prepared(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """What the model sees of a training batch, normalised, erased and mixed, and what it should answer.
@@ -145,7 +146,11 @@ class Classification:
             images = erase(images, batch["erase"])
         return self.mixer(images, batch["label"], rng)
 
-    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
+    def tally(self, device: torch.device) -> SumTally:
+        """Of `loss` (mean), `top1` and `top5` (per cent)."""
+        return SumTally("loss", "top1", "top5", measure=self._sums, metrics=_means, device=device)
+
+    def _sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
         """Sums over a batch: `count`, `loss`, and how many have a right label first or among the first five.
 
         The loss of an image is -log of the probability of its label, or of its labels together.
@@ -160,15 +165,16 @@ class Classification:
             loss = -logs.masked_fill(labels < 0, -torch.inf).logsumexp(dim=1).sum()
         return {"count": len(labels), "loss": loss, **topk_correct(logits, labels, (1, 5))}
 
-    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """`loss` (mean), `top1` and `top5` (per cent)."""
-        return {
-            "loss": sums["loss"] / sums["count"],
-            "top1": 100.0 * sums["top1"] / sums["count"],
-            "top5": 100.0 * sums["top5"] / sums["count"],
-        }
-
     def _images(self, batch: Batch) -> Tensor:
         images = self.normalize(batch["image"])
         wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=wanted)  # they come channels-last
+
+
+def _means(sums: Mapping[str, float]) -> dict[str, float]:
+    """`loss` (mean), `top1` and `top5` (per cent)."""
+    return {
+        "loss": sums["loss"] / sums["count"],
+        "top1": 100.0 * sums["top1"] / sums["count"],
+        "top5": 100.0 * sums["top5"] / sums["count"],
+    }

@@ -1,0 +1,52 @@
+"""The tally of an evaluation whose metrics come from sums over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.data.collate import Batch
+from hornet_train.engine.distributed import World
+from hornet_train.track.metrics import Sums
+
+
+class SumTally:
+    """Adds up what is measured of each batch; on the device, in float64.
+
+    Args:
+        names: of the sums, beside `count`.
+        measure: (model, batch) -> the sums over the batch's samples by name, with `count`, their number.
+        metrics: the sums over all samples -> the metrics.
+        device: where the sums are kept.
+    """
+
+    def __init__(
+        self,
+        *names: str,
+        measure: Callable[[nn.Module, Batch], Mapping[str, Tensor | int | float]],
+        metrics: Callable[[Mapping[str, float]], dict[str, float]],
+        device: torch.device,
+    ) -> None:
+        self._measure = measure
+        self._metrics = metrics
+        self._sums = Sums("count", *names, device=device)
+        self._totals: dict[str, float] = {}
+        self.count = 0
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        """See `Tally`."""
+        values = self._measure(model, batch)
+        self.count += int(values["count"])
+        self._sums.add(**values)
+
+    def merge(self, world: World) -> None:
+        """See `Tally`."""
+        self._sums.reduce(world.all_reduce)
+        self._totals = self._sums.read()
+        self.count = round(self._totals["count"])
+
+    def result(self) -> dict[str, float]:
+        """See `Tally`."""
+        return self._metrics(self._totals)
