@@ -11,6 +11,7 @@ import pytest
 from hornet_train.errors import DataError
 from hornet_train.report import curves
 from hornet_train.report.curves import CurvesSink, draw_curves
+from hornet_train.tasks.classification.metrics import METRICS
 from hornet_train.track.sinks import JsonlSink
 
 Event = dict[str, object]
@@ -63,7 +64,7 @@ CASES: dict[str, list[Event]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("error")
 def test_any_run_is_drawn(case: str, tmp_path: Path) -> None:
-    path = draw_curves(run(tmp_path / "run", *CASES[case]))
+    path = draw_curves(run(tmp_path / "run", *CASES[case]), METRICS)
     assert path == tmp_path / "run" / "curves.png"
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -93,7 +94,7 @@ def test_the_sink_draws_at_evaluations_not_too_often_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Path] = []
-    monkeypatch.setattr(curves, "draw_curves", lambda folder: drawn.append(Path(folder)))
+    monkeypatch.setattr(curves, "draw_curves", lambda folder, _table: drawn.append(Path(folder)))
     sink = CurvesSink(tmp_path, min_seconds=3600)
     for event in events(3):
         sink.write(event)

@@ -21,7 +21,8 @@ from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
-from hornet_train.engine.task import Goal
+from hornet_train.engine.tally import SumTally
+from hornet_train.engine.task import Goal, Loss
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.models import GnConv
 from hornet_train.optim.ema import AveragedModel
@@ -69,17 +70,20 @@ class PerPixel:
         mixing = nn.Sequential(GnConv(8, order=2, mixer=3), DropPath(self.drop_path))
         return nn.Sequential(nn.Conv2d(3, 8, 1), mixing, nn.GELU(), nn.Conv2d(8, 2, 1))
 
-    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:
         strength = 1.0 + 0.1 * rng.random()  # a draw by batch on the host
-        return F.cross_entropy(model(strength * batch["image"]).float(), batch["label"])
+        return Loss(F.cross_entropy(model(strength * batch["image"]).float(), batch["label"]))
 
-    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
+    def tally(self, device: torch.device) -> SumTally:
+        return SumTally("loss", "right", measure=self._sums, metrics=self._means, device=device)
+
+    def _sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
         logits = model(batch["image"]).float()
         loss = F.cross_entropy(logits, batch["label"], reduction="none").mean(dim=(1, 2)).sum()
         right = (logits.argmax(1) == batch["label"]).float().mean(dim=(1, 2)).sum()
         return {"count": len(logits), "loss": loss, "right": right}
 
-    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+    def _means(self, sums: Mapping[str, float]) -> dict[str, float]:
         count = sums["count"]
         return {"loss": sums["loss"] / count, "pixel_accuracy": 100 * sums["right"] / count}
 

@@ -19,9 +19,10 @@ from hornet_train.track.text import duration, short
 
 RUN = """
 import logging, time
+from hornet_train.tasks.classification.metrics import METRICS
 from hornet_train.track.console import ConsoleHandler, ConsoleSink
 
-console = ConsoleSink(60, 20, line_seconds=3600)
+console = ConsoleSink(60, 20, line_seconds=3600, metrics=METRICS)
 logging.getLogger("hornet_train").addHandler(ConsoleHandler(console))
 console.start_panel({"model": "hornet_pico_gf", "data": ["digits", "1,437 to train on [x]"]}, "hornet-train")
 for step in range(1, 61):

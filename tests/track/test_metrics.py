@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hornet_train.track.metrics import Speedometer, Sums, topk_correct
+from hornet_train.track.metrics import Speedometer, Sums
 
 
 class CountReads(TorchDispatchMode):
@@ -61,14 +61,6 @@ def test_reduce_adds_up_by_name_also_for_a_rank_without_data() -> None:
     total = torch.stack(vectors).sum(0)
     ranks[2].reduce(lambda vector: vector.copy_(total))
     assert ranks[2].read() == {"loss": 1.75, "top1": 9.0, "count": 12.0}
-
-
-def test_topk_counts() -> None:
-    logits = torch.tensor([[3.0, 2, 1], [1, 3, 2], [1, 2, 3], [float("nan"), 0, 0], [5, 1, 0]])
-    labels = torch.tensor([0, 2, 0, 0, -1])
-    counts = topk_correct(logits, labels, ks=(1, 2, 5))
-    assert {name: int(count) for name, count in counts.items()} == {"top1": 1, "top2": 2, "top5": 3}
-    assert all(count.ndim == 0 for count in counts.values())
 
 
 def test_speed_leaves_out_pauses() -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from hornet_train.tasks.classification.metrics import METRICS
 from hornet_train.track.events import best_result, course, scalars
+from hornet_train.track.metric_table import MetricInfo, MetricTable
 from hornet_train.track.sinks import JsonlSink, TensorBoardSink, read_events, rewind
 
 
@@ -204,9 +206,13 @@ def test_the_best_is_the_first_highest_headline_of_any_task() -> None:
         result(30, "model", top5=100.0, top1=95.0, count=360),
         result(40, "model", top5=100.0, top1=float("nan"), count=360),
     ]
-    best = best_result(events)
+    best = best_result(events, METRICS)
     assert best is not None
     assert (best.metric, best.value, best.step, best.weights) == ("top1", 95.0, 20, "ema")
+    lowest = MetricTable((MetricInfo("top1", "error", direction="min"),))
+    worst = best_result(events, lowest)
+    assert worst is not None
+    assert (worst.value, worst.step) == (90.0, 10)
     dense = best_result([result(5, "model", mean_iou=0.4, pixel_accuracy=0.9)])
     assert dense is not None
     assert dense.metric == "mean_iou"

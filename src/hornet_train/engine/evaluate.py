@@ -27,8 +27,8 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """The task's metrics of each model over all ranks' batches; the data are read once.
 
-    With them come `count`, the number of samples they are of, and where it is not 0 `bad`, how many more could
-    not be read.
+    With them come `count`, the number of samples they are of, and where it is not 0 `bad`, how many more
+    could not be read.
 
     The ranks' shares may differ in length and are not padded, so no collective runs until the end, where the
     ranks' tallies are merged.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hornet_train.errors import DataError
 from hornet_train.report import panels
-from hornet_train.track.events import Best, Event, best_result, course, number
+from hornet_train.track.events import BestResult, Event, best_result, course, number
 from hornet_train.track.files import write_bytes
+from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import read_events
 
 if TYPE_CHECKING:
@@ -43,11 +44,16 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def draw_curves(run_folder: str | Path, metric: str | None = None) -> Path:
+def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric: str | None = None) -> Path:
     """Draw `<run folder>/curves.png`: losses, the metrics of evaluation with the best marked, rate, speed.
 
-    The same events give the same bytes. Evaluation metrics of any task are drawn; `metric` says which one the
-    best is taken by (default: top1, else the first that the eval events name).
+    The same events give the same bytes.
+
+    Args:
+        run_folder: holds metrics.jsonl.
+        table: the task's metrics; those that it does not have are drawn as plain numbers.
+        metric: which one the best is taken by; None: the headline of the table, else the first that the eval
+            events name.
 
     Raises:
         DataError: there is no metrics.jsonl in the folder.
@@ -69,10 +75,10 @@ def draw_curves(run_folder: str | Path, metric: str | None = None) -> Path:
         figure = Figure(figsize=(10.5, 6.4), dpi=150, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1))
-        best = best_result(events, metric)
+        best = best_result(events, table, metric)
         per_epoch = _steps_per_epoch(events)
         panels.draw_losses(axes[0, 0], events, per_epoch)
-        panels.draw_metrics(axes[0, 1], events, per_epoch, best)
+        panels.draw_metrics(axes[0, 1], events, per_epoch, best, table)
         panels.draw_rate(axes[1, 0], events, per_epoch)
         panels.draw_speed(axes[1, 1], events, per_epoch)
         for ax in axes[1]:
@@ -81,7 +87,7 @@ def draw_curves(run_folder: str | Path, metric: str | None = None) -> Path:
             else:
                 ax.set_xlabel("step")
         _limit_x(axes[0, 0], events, per_epoch)
-        figure.suptitle(_title(folder, best), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
+        figure.suptitle(_title(folder, best, table), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
         picture = io.BytesIO()
         canvas.print_png(picture, metadata={"Software": None})
     path = folder / "curves.png"
@@ -95,8 +101,11 @@ class CurvesSink:
     It reads metrics.jsonl: let it stand after the JsonlSink among the sinks of a run.
     """
 
-    def __init__(self, run_folder: str | Path, min_seconds: float = 60.0) -> None:
+    def __init__(
+        self, run_folder: str | Path, table: MetricTable = NO_METRICS, min_seconds: float = 60.0
+    ) -> None:
         self._folder = Path(run_folder)
+        self._table = table
         self._min_seconds = min_seconds
         self._drawn_at = -float("inf")
         self._stale = True
@@ -115,7 +124,7 @@ class CurvesSink:
     def _draw(self) -> None:
         self._stale = False
         try:
-            draw_curves(self._folder)
+            draw_curves(self._folder, self._table)
         except (OSError, ValueError, DataError) as fault:  # a picture is not worth a run
             _log.warning("curves.png is not drawn: %s", fault)
         self._drawn_at = time.monotonic()
@@ -157,10 +166,11 @@ def _step_axis(ax: Axes, per_epoch: float) -> None:
     below.set_xlabel("epoch / step", labelpad=3)
 
 
-def _title(folder: Path, best: Best | None) -> str:
+def _title(folder: Path, best: BestResult | None, table: MetricTable) -> str:
     run = folder.resolve().name
     if best is None:
         return run
     epoch = f"epoch {best.epoch:.4g}, " if best.epoch is not None else ""
-    result = f"best {panels.name(best.metric)} {panels.value_text(best.metric, best.value)}"
-    return f"{run}: {result} ({panels.name(best.weights)}, {epoch}step {best.step:,})"
+    info = table.info(best.metric)
+    result = f"best {info.label} {panels.value_text(info, best.value)}"
+    return f"{run}: {result} ({panels.weights_name(best.weights)}, {epoch}step {best.step:,})"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hornet_train.track.events import Best, Event, eval_metrics, number
+from hornet_train.track.events import BestResult, Event, eval_metrics, number
+from hornet_train.track.metric_table import MetricInfo, MetricTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +25,7 @@ _LINES: dict[str, dict[str, Any]] = {
     "model": {"linestyle": (0, (3, 1.6)), "linewidth": 1.1, "alpha": 0.8},
 }
 _STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "mec": "white", "mew": 0.8}
-PERCENT = ("top1", "top5")
-_NAMES = {"top1": "top-1", "top5": "top-5", "model": "current weights", "ema": "averaged weights"}
+_WEIGHTS = {"model": "current weights", "ema": "averaged weights"}
 
 
 def draw_losses(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
@@ -39,19 +39,21 @@ def draw_losses(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> N
     for weights, group in _by_weights(events).items():
         x, y = series(group, "eval", "loss", per_epoch)
         style = _LINES.get(weights, _LINES["model"])
-        ax.plot(x, y, color=_LOSS, label=f"evaluation, {name(weights)}", **_dotted_if_one(y), **style)
+        ax.plot(x, y, color=_LOSS, label=f"evaluation, {weights_name(weights)}", **_dotted_if_one(y), **style)
     _legend_or_note(ax, "no train event yet", loc="upper right")
 
 
-def draw_metrics(ax: Axes, events: Sequence[Event], per_epoch: float | None, best: Best | None) -> None:
+def draw_metrics(
+    ax: Axes, events: Sequence[Event], per_epoch: float | None, best: BestResult | None, table: MetricTable
+) -> None:
     """What the evaluations found, any task's metrics, with the best of the headline marked."""
     groups = _by_weights(events)
     metrics = list(
-        dict.fromkeys(n for group in groups.values() for event in group for n in eval_metrics(event))
+        dict.fromkeys(n for group in groups.values() for event in group for n in eval_metrics(event, table))
     )
     if best is not None:
         metrics.sort(key=lambda metric: metric != best.metric)  # the headline first
-    percent = all(metric in PERCENT for metric in metrics)
+    percent = all(table.info(metric).percent for metric in metrics)
     ax.set_title("accuracy, %" if percent else "evaluation")
     curves = {(m, w): series(group, "eval", m, per_epoch) for m in metrics for w, group in groups.items()}
     inset = None
@@ -62,12 +64,13 @@ def draw_metrics(ax: Axes, events: Sequence[Event], per_epoch: float | None, bes
         for (metric, weights), (x, y) in curves.items():
             i = metrics.index(metric)
             line = {**_LINES.get(weights, _LINES["model"]), **_dotted_if_one(y), "zorder": 3 - 0.1 * i}
-            label = f"{name(metric)}, {name(weights)}" if len(groups) > 1 else name(metric)
+            words = table.info(metric).label
+            label = f"{words}, {weights_name(weights)}" if len(groups) > 1 else words
             panel.plot(x, y, color=_METRIC_COLOURS[i % len(_METRIC_COLOURS)], label=label, **line)
         if best is not None:
             panel.plot(at(best.step, per_epoch), best.value, color=_METRIC_COLOURS[0], zorder=5, **_STAR)
     if best is not None:
-        _mark_best(inset or ax, best, at(best.step, per_epoch))
+        _mark_best(inset or ax, best, at(best.step, per_epoch), table.info(best.metric))
     _legend_or_note(
         ax,
         "no evaluation yet",
@@ -112,17 +115,18 @@ def _inset(ax: Axes, curves: Mapping[tuple[str, str], Curve], headline: str) -> 
     return inset
 
 
-def _mark_best(ax: Axes, best: Best, x: float) -> None:
-    """The best value over its star: nothing of its metric lies higher."""
+def _mark_best(ax: Axes, best: BestResult, x: float, info: MetricInfo) -> None:
+    """The best value beside its star, on the side where no value of its metric lies."""
+    above = info.direction == "max"
     left, right = ax.get_xlim()
     place = (x - left) / ((right - left) or 1.0)
     ax.annotate(
-        f"best {value_text(best.metric, best.value)}",
+        f"best {value_text(info, best.value)}",
         (x, best.value),
-        xytext=(0, 7),
+        xytext=(0, 7 if above else -7),
         textcoords="offset points",
         ha="left" if place < 0.15 else "right" if place > 0.85 else "center",
-        va="bottom",
+        va="bottom" if above else "top",
         fontsize=9,
         fontweight="bold",
         color=_METRIC_COLOURS[0],
@@ -171,14 +175,14 @@ def at(step: float, per_epoch: float | None) -> float:
     return step / per_epoch if per_epoch else step
 
 
-def value_text(metric: str, value: float) -> str:
+def value_text(info: MetricInfo, value: float) -> str:
     """A metric's value with its unit."""
-    return f"{value:.2f}%" if metric in PERCENT else f"{value:.4g}"
+    return f"{value:.2f}%" if info.percent else f"{value:.4g}"
 
 
-def name(word: str) -> str:
-    """A key of an event in words."""
-    return _NAMES.get(word, word.replace("_", " "))
+def weights_name(key: str) -> str:
+    """Which weights an eval event is of, in words."""
+    return _WEIGHTS.get(key, key.replace("_", " "))
 
 
 def _by_weights(events: Sequence[Event]) -> dict[str, list[Event]]:

@@ -14,18 +14,26 @@ from rich.text import Text
 
 from hornet_train.track import text
 from hornet_train.track.events import number
+from hornet_train.track.metric_table import MetricTable
 
 _ACCENT = "cyan"
 _WIDE = 110  # columns; below it the bar leaves out the step
 
 
 class Bar:
-    """One bar: epoch, step, loss, accuracy, images/s, data wait, time left; redrawn 4 times a second."""
+    """One bar: epoch, step, loss, best metric, images/s, data wait, time left; redrawn 4 times a second."""
 
     def __init__(
-        self, stream: text.SafeStream, total_steps: int, steps_per_epoch: int, *, redirect: bool
+        self,
+        stream: text.SafeStream,
+        total_steps: int,
+        steps_per_epoch: int,
+        *,
+        metrics: MetricTable,
+        redirect: bool,
     ) -> None:
         """`redirect`: show what others print above the bar, where the stream is this process's own stdout."""
+        self._metrics = metrics
         self._total = total_steps
         self._steps_per_epoch = max(steps_per_epoch, 1)
         # the stream was found to be a terminal; rich is not to ask the environment again
@@ -46,7 +54,7 @@ class Bar:
         self._wide = self._console.width >= _WIDE
         self._started = False
         self._task = self._progress.add_task("train", total=total_steps, where="", numbers="", eta="")
-        self._accuracy: tuple[int, str, float] | None = None  # step, metric, value
+        self._headline: tuple[int, str, float] | None = None  # step, metric, value
         self._train = ""  # the bar's words from the latest train event
         self._speed = ""
 
@@ -77,8 +85,9 @@ class Bar:
         if not metrics:
             return
         name, value = next(iter(metrics.items()))
-        if self._accuracy is None or self._accuracy[0] != step or value > self._accuracy[2]:
-            self._accuracy = (step, name, value)
+        shown = self._headline[2] if self._headline and self._headline[0] == step else None
+        if self._metrics.info(name).better(value, shown):
+            self._headline = (step, name, value)
         self._show()
 
     def print(self, message: str, style: str | None = None) -> None:
@@ -114,10 +123,8 @@ class Bar:
             self._progress.stop()
 
     def _show(self) -> None:
-        accuracy = text.metric_text(*self._accuracy[1:]) if self._accuracy else ""
-        self._progress.update(
-            self._task, numbers="  ".join(filter(None, (self._train, accuracy, self._speed)))
-        )
+        result = text.metric_text(*self._headline[1:], self._metrics) if self._headline else ""
+        self._progress.update(self._task, numbers="  ".join(filter(None, (self._train, result, self._speed))))
 
 
 class _Field(ProgressColumn):

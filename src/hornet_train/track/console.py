@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 from hornet_train.redaction import told
 from hornet_train.track import text
 from hornet_train.track.events import eval_metrics
+from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
 # Events that somebody should look at; they go to stderr, and seldom where there are many.
 _WARNINGS = frozenset({"bad_sample", "skipped_step", "rollback"})
@@ -72,17 +73,20 @@ class ConsoleSink:
         total_steps: int,
         steps_per_epoch: int,
         *,
+        metrics: MetricTable = NO_METRICS,
         stream: IO[str] | None = None,
         interactive: bool | None = None,
         line_seconds: float = 10.0,
     ) -> None:
-        """`stream`: stdout unless given; warnings go to stderr. `interactive`: None asks the stream."""
+        """`metrics`: those of the task. `stream`: stdout unless given; warnings go to stderr. `interactive`:
+        None asks the stream."""
         # a stream that was closed before the start is None
         self._out = text.SafeStream(stream or sys.stdout or io.StringIO())
         self._err = text.SafeStream(sys.stderr or io.StringIO())
         if interactive is None:
             interactive = self._out.isatty() and os.environ.get("TERM") != "dumb"
         self._total = total_steps
+        self._metrics = metrics
         self._line_seconds = line_seconds
         self._begin: tuple[float, int] | None = None  # time and step of the first `advance`
         self._step = 0
@@ -92,7 +96,7 @@ class ConsoleSink:
         if interactive:
             from hornet_train.track.bar import Bar  # rich, only where it shows
 
-            self._bar = Bar(self._out, total_steps, steps_per_epoch, redirect=stream is None)
+            self._bar = Bar(self._out, total_steps, steps_per_epoch, metrics=metrics, redirect=stream is None)
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Show an event in the bar or as a line."""
@@ -105,8 +109,8 @@ class ConsoleSink:
                 self.say(text.train_line(event, self._total, self._eta()))
         elif kind == "eval":
             if self._bar is not None:
-                self._bar.evaluated(int(event.get("step", 0)), eval_metrics(event))
-            self.say(text.eval_line(event))
+                self._bar.evaluated(int(event.get("step", 0)), eval_metrics(event, self._metrics))
+            self.say(text.eval_line(event, self._metrics))
         elif kind in _WARNINGS:
             if self._due(kind):
                 more = self._held_back.pop(kind, 0)

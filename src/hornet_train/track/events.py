@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from hornet_train.track.metric_table import NO_METRICS, MetricTable
+
 Event = dict[str, Any]
 
 # What an eval event says beside its metrics.
@@ -19,8 +21,8 @@ _NOT_METRICS = frozenset({"step", "epoch", "loss", "count", "seconds", "images_p
 _LARGEST = 1e40  # figures cannot be drawn of all that a float64 holds
 
 
-class Best(NamedTuple):
-    """The best result of a run by its headline metric (in that metric's unit: percent for top1)."""
+class BestResult(NamedTuple):
+    """The best result of a run by its headline metric, in that metric's unit."""
 
     metric: str
     value: float
@@ -36,13 +38,10 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
-def eval_metrics(event: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of an eval event, headline first: `top1` or, in another task, the first that it names."""
+def eval_metrics(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> dict[str, float]:
+    """The metrics of an eval event, headline first: the table's, else the first that the event names."""
     pairs = [(name, number(value)) for name, value in event.items() if name not in _NOT_METRICS]
-    metrics = {name: value for name, value in pairs if value is not None}
-    if "top1" in metrics:
-        return {"top1": metrics.pop("top1"), **metrics}
-    return metrics
+    return table.headline_first({name: value for name, value in pairs if value is not None})
 
 
 def course(events: Iterable[Event]) -> list[Event]:
@@ -60,19 +59,26 @@ def course(events: Iterable[Event]) -> list[Event]:
     return kept
 
 
-def best_result(events: Iterable[Mapping[str, Any]], metric: str | None = None) -> Best | None:
-    """The highest headline metric over the eval events (the earliest of equals), or None before the first."""
-    best: Best | None = None
+def best_result(
+    events: Iterable[Mapping[str, Any]], table: MetricTable = NO_METRICS, metric: str | None = None
+) -> BestResult | None:
+    """The best value of a metric over the eval events (the earliest of equals), or None before the first.
+
+    Args:
+        table: tells the headline metric, and which way is better.
+        metric: another than the headline.
+    """
+    best: BestResult | None = None
     for event in events:
-        metrics = eval_metrics(event) if event.get("event") == "eval" else {}
+        metrics = eval_metrics(event, table) if event.get("event") == "eval" else {}
         if not metrics:
             continue
         metric = metric or next(iter(metrics))
         value = metrics.get(metric)
-        if value is not None and (best is None or value > best.value):
+        if value is not None and table.info(metric).better(value, best.value if best else None):
             weights = str(event.get("weights", "model"))
             step = int(number(event.get("step")) or 0)
-            best = Best(metric, value, step, number(event.get("epoch")), weights)
+            best = BestResult(metric, value, step, number(event.get("epoch")), weights)
     return best
 
 

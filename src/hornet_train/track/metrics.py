@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -73,24 +73,6 @@ class Sums:
                 zero = torch.zeros((), dtype=self.dtype, device=self.device)
                 vector += torch.stack([self._sums.get(name, zero) for name in names])
         return names, vector
-
-
-def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, Tensor]:
-    """How many rows have a right label among the k largest logits, as 0-d sums on the device.
-
-    Args:
-        logits: (B, classes).
-        labels: (B,), class ids; or (B, K), any of which is right. An id out of range (-1, say) never is.
-        ks: each is clipped to the number of classes; the name stays: `top5` of 3 classes is every valid row.
-
-    A row with a NaN counts as wrong: `topk` would put NaN first and call class 0 right by chance.
-    """
-    most = min(max(ks), logits.shape[1])
-    ranked = logits.topk(most, dim=1).indices.unsqueeze(2)  # (B, most, 1)
-    right = labels[:, None, None] if labels.ndim == 1 else labels[:, None, :]  # (B, 1, K)
-    hits = (ranked == right).any(dim=2)
-    hits &= ~logits.isnan().any(dim=1, keepdim=True)
-    return {f"top{k}": hits[:, :k].any(dim=1).sum() for k in ks}
 
 
 class Speed(NamedTuple):

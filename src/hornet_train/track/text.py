@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from hornet_train.track.events import eval_metrics, number
+from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
-_PERCENT = ("top1", "top5")
 _FEW = 8  # parts of a list that a line shows
 
 
@@ -38,9 +38,9 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def metric_text(name: str, value: float) -> str:
-    """`top1 98.33%`; other metrics as numbers, `mean_iou 0.4561`."""
-    return f"{name} {value:.2f}%" if name in _PERCENT else f"{name} {short(value)}"
+def metric_text(key: str, value: float, table: MetricTable) -> str:
+    """`top1 98.33%`; metrics that are not per cent as numbers, `mean_iou 0.4561`."""
+    return f"{key} {value:.2f}%" if table.info(key).percent else f"{key} {short(value)}"
 
 
 def train_line(event: Mapping[str, Any], total_steps: int, eta: float | None) -> str:
@@ -55,10 +55,10 @@ def train_line(event: Mapping[str, Any], total_steps: int, eta: float | None) ->
     return "  ".join(part for part in parts if part)
 
 
-def eval_line(event: Mapping[str, Any]) -> str:
+def eval_line(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> str:
     """One line of evaluation: `eval   step 1,234  epoch 10  ema  top1 98.33%  loss 0.0712  (360 images)`."""
     parts = ["eval ", f"step {short(event.get('step', 0))}", _epoch(event), str(event.get("weights", ""))]
-    parts += [metric_text(name, value) for name, value in eval_metrics(event).items()]
+    parts += [metric_text(key, value, table) for key, value in eval_metrics(event, table).items()]
     if (loss := number(event.get("loss"))) is not None:
         parts.append(f"loss {short(loss)}")
     if (count := number(event.get("count"))) is not None:

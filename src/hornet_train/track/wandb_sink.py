@@ -21,8 +21,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hornet_train.redaction import redacted, redacted_tree
-from hornet_train.track.events import Best, best_result, course, eval_metrics, scalars
+from hornet_train.track.events import BestResult, best_result, course, scalars
 from hornet_train.track.files import read_json, write_json
+from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import read_events
 
 Mode = Literal["online", "offline", "disabled"]
@@ -51,6 +52,8 @@ class WandbSink:
         name: str | None = None,
         entity: str | None = None,
         mode: Mode | None = None,
+        *,
+        metrics: MetricTable = NO_METRICS,
     ) -> None:
         """Starts or continues the W&B run.
 
@@ -61,13 +64,15 @@ class WandbSink:
             name: of the run; the run folder's by default.
             entity: W&B user or team; the user's default by default.
             mode: None means WANDB_MODE where set, else online for who is logged in and offline for others.
+            metrics: those of the task, by which the best result is found.
         """
         self._folder = Path(run_folder)
+        self._metrics = metrics
         self._run: Any = None
         self._off = False
         self._where = ""
         self._rows = self._reserved = 0
-        self._best: Best | None = None
+        self._best: BestResult | None = None
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._guard(lambda: self._start(dict(config), project, name, entity, mode))
@@ -156,7 +161,7 @@ class WandbSink:
         self._rows = max(self._rows, int(self._run.step))
         self._reserve(run_id)
         if (self._folder / "metrics.jsonl").exists():
-            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl"))))
+            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl")), self._metrics))
 
     def _log(self, event: dict[str, Any]) -> None:
         values = scalars(event)
@@ -168,13 +173,16 @@ class WandbSink:
         self._run.log({**position, **values}, step=self._rows)
         self._rows += 1
         if event.get("event") == "rollback":
-            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl"))))
-        if event.get("event") == "eval" and eval_metrics(event):
-            best = best_result([event], metric=self._best.metric if self._best else None)
-            if best is not None and (self._best is None or best.value > self._best.value):
+            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl")), self._metrics))
+        if event.get("event") == "eval":
+            before = self._best
+            best = best_result([event], self._metrics, before.metric if before else None)
+            if best is not None and self._metrics.info(best.metric).better(
+                best.value, before.value if before else None
+            ):
                 self._tell_best(best)
 
-    def _tell_best(self, best: Best | None) -> None:
+    def _tell_best(self, best: BestResult | None) -> None:
         self._best = best
         if best is not None:
             self._run.summary.update(

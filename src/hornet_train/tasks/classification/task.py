@@ -19,8 +19,8 @@ from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
 from hornet_train.models import HorNet  # and registers every variant with timm
 from hornet_train.models.layers import use_kernels
+from hornet_train.tasks.classification.metrics import topk_correct
 from hornet_train.tasks.classification.mixing import Mixer, erase
-from hornet_train.track.metrics import topk_correct
 
 # arguments of timm's factory that would go round what the config says, and what to give instead
 RESERVED = {
