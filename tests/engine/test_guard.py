@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from dense_task import CPU, PerPixel, dense_trainer
+from dense_task import CPU, PerPixel, dense_trainer, scaled
 from gpu import GPU, NEEDS_GPU
 from torch import nn
 
@@ -19,6 +19,7 @@ from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.recovery import forget_lost_best
 from hornet_train.engine.state import Best, Record
 from hornet_train.engine.step import StepResult
+from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import CheckpointError, DivergenceError
 from hornet_train.optim.groups import parameter_groups
@@ -35,8 +36,9 @@ class Faulty(PerPixel):
         object.__setattr__(self, "factors", factors)
         object.__setattr__(self, "step", step)
 
-    def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
-        return super().loss(model, batch, rng) * self.factors.get(self.step(), 1.0)  # type: ignore[attr-defined]
+    def loss(self, model: Any, batch: Any, rng: Any) -> Loss:
+        factor = self.factors.get(self.step(), 1.0)  # type: ignore[attr-defined]
+        return scaled(super().loss(model, batch, rng), factor)
 
 
 def faulty(trainer: Trainer, factors: dict[int, float], **guard: Any) -> Trainer:
@@ -102,9 +104,9 @@ def test_of_many_micro_batches_the_bad_one_s_samples_are_told(tmp_path: Path) ->
     original, micro = PerPixel.loss, iter([False, True, False, False])
 
     class OneBad(PerPixel):
-        def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
+        def loss(self, model: Any, batch: Any, rng: Any) -> Loss:
             bad = trainer.state.step == 4 and next(micro)
-            return original(self, model, batch, rng) * (NAN if bad else 1.0)
+            return scaled(original(self, model, batch, rng), NAN if bad else 1.0)
 
     trainer.task = OneBad()
     trainer.fit()
@@ -118,7 +120,7 @@ def test_running_statistics_do_not_keep_what_was_skipped(tmp_path: Path) -> None
         def build_model(self) -> nn.Module:
             return nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
 
-        def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
+        def loss(self, model: Any, batch: Any, rng: Any) -> Loss:
             poisoned = batch["image"] * (NAN if trainer.state.step == 3 else 1.0)
             return super().loss(model, {**batch, "image": poisoned}, rng)
 
@@ -231,7 +233,7 @@ def seen_by(guard: Guard, *numbers: tuple[float, float]) -> list[tuple[int, str]
     start = len(guard._waiting)
     for step, (loss, norm) in enumerate(numbers, start):
         value, unit = torch.tensor(loss), torch.tensor(0.0)
-        result = StepResult(value, value[None], torch.tensor(norm), value[None], ("a",), unit)
+        result = StepResult(value, 1, {}, value[None], torch.tensor(norm), value[None], ("a",), unit)
         guard.add(step, 1, [1], result, [])
     return [(fault.passed.step, fault.kind) for fault in guard.faults(wait=True)]
 
@@ -310,7 +312,7 @@ def test_a_gpu_s_steps_are_looked_at_two_later_or_when_there_is_a_reason() -> No
 
     def passed(step: int, loss: float) -> Passed:
         value = torch.tensor(loss)
-        result = StepResult(value, value[None], value, value[None], ("a",), torch.tensor(0.0))
+        result = StepResult(value, 1, {}, value[None], value, value[None], ("a",), torch.tensor(0.0))
         return Passed(step, 1, [1], result, [], torch.stack([value, value]))
 
     guard._waiting.extend([passed(0, 1.0), passed(1, NAN)])

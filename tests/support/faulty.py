@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import hornet_train.engine.trainer as trainer
@@ -39,8 +40,8 @@ def install(faults: list[dict[str, Any]]) -> None:
     def loss(self: Any, *args: Any) -> Any:
         value = loss_(self, *args)
         if due("loss"):
-            value = value * float("inf")
-        return value * 100 if due("spike") else value
+            value = replace(value, mean=value.mean * float("inf"))
+        return replace(value, mean=value.mean * 100) if due("spike") else value
 
     def prepared(self: Any, batch: Any, rng: Any) -> Any:
         images, targets = prepared_(self, batch, rng)
