@@ -18,7 +18,7 @@ from hornet_train.data.sampler import Plan
 from hornet_train.engine.background import PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED, BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate
+from hornet_train.engine.evaluate import evaluate, in_lockstep
 from hornet_train.engine.guard import Guard, GuardSettings
 from hornet_train.engine.precision import PrecisionName
 from hornet_train.engine.preemption import Preempted, Stop
@@ -281,17 +281,22 @@ class Trainer:
         if self.state.average is not None:
             models["ema"] = self.state.average.module
         world, improved = self.world, False
-        polls = iter(range(len(self.eval_data) // world.size // self.settings.eval_batch_size))
+        batch_size = self.settings.eval_batch_size
+        # ranks may have other numbers of batches than each other: of streams each reads whole shards
+        meetings = max(world.gather(self.eval_data.batch_count(world.rank, world.size, batch_size)))
 
-        def between() -> None:  # each rank has so many batches, some have one more
+        def meet() -> None:
             world.watch.at(self.state.step, "evaluating")
-            if next(polls, None) is not None:
-                self._leave_if_due()
+            self._leave_if_due()
 
         with self._clock_stopped():
-            batches = self.eval_data.batches(world.rank, world.size, self.settings.eval_batch_size)
+            batches = self.eval_data.batches(world.rank, world.size, batch_size)
             results = evaluate(
-                self.task, models, batches, world=world, precision=self.settings.precision, between=between
+                self.task,
+                models,
+                in_lockstep(batches, meetings, meet),
+                world=world,
+                precision=self.settings.precision,
             )
         for weights, metrics in results.items():
             counted = metrics["count"] + metrics.get("bad", 0)
