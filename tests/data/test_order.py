@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from hornet_train.data.address import SampleDraws, batch_rng, device_seed, epoch_order, sample_rng
 from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
-from hornet_train.data.order import SPARES, Address, EpochPlan, evaluation_shard, spares_of
+from hornet_train.data.order import SPARES, Address, EpochPlan, evaluation_shard, micro_batches, spares_of
 from hornet_train.errors import SampleError
 
 PLAN = EpochPlan(samples=50, batch_size=16, micro_batch_size=4, rank=0, world_size=1, seed=3, drop_last=False)
 
 
 def addresses_of(plan: EpochPlan, step: int) -> list[Address]:
-    """This rank's samples of a step, without the stand-ins of a rank that has none."""
-    return [a for chunk in plan.addresses(step) for a in chunk] if sum(plan.micro_sizes(step)) else []
+    """This rank's samples of a step, without stand-ins."""
+    chunks = zip(plan.addresses(step), plan.micro_sizes(step), strict=True)
+    return [address for chunk, size in chunks if size for address in chunk]
 
 
 @given(
@@ -56,9 +57,9 @@ def test_an_epoch_visits_each_sample_once(
             assert len(sizes) == len(addresses) >= 1, "every rank takes part in every step"
             assert sum(sizes) == len(mine)
             assert max(sizes) <= micro
-            if len(mine):
-                assert [a.index for chunk in addresses for a in chunk] == mine
-                assert [len(chunk) for chunk in addresses] == sizes
+            assert [len(chunk) for chunk in addresses] == [size or 2 for size in sizes]
+            for chunk, size in zip(addresses, sizes, strict=True):
+                assert size or {address.index for address in chunk} == {whole[0].index}
         seen.update(address.index for address in whole)
         for address in whole:
             assert address.index not in address.spares
@@ -66,6 +67,52 @@ def test_an_epoch_visits_each_sample_once(
     assert set(seen.values()) <= {1}
     assert len(seen) == samples - alone.dropped
     assert alone.dropped == (samples % batch if drop_last else 0)
+
+
+@given(
+    samples=st.integers(1, 200), share=st.integers(1, 24), micro=st.integers(1, 12), world=st.integers(1, 5)
+)
+@settings(deadline=None, max_examples=150)
+def test_all_ranks_have_equally_many_micro_batches(samples: int, share: int, micro: int, world: int) -> None:
+    """A sharded model's passes are collectives: a rank with one more than another would wait for ever."""
+    plans = [EpochPlan(samples, share * world, micro, rank, world, 7, False) for rank in range(world)]
+    for step in range(plans[0].steps_per_epoch):
+        sizes = [plan.micro_sizes(step) for plan in plans]
+        assert len({len(of_rank) for of_rank in sizes}) == 1
+        smallest = min(size for of_rank in sizes for size in of_rank if size)
+        assert {plan.smallest_micro_batch(step) for plan in plans} == {smallest}
+
+
+@pytest.mark.parametrize(
+    ("images", "micro", "sizes"),
+    [
+        (12, 4, [4, 4, 4]),
+        (11, 4, [4, 4, 3]),
+        (10, 4, [4, 4, 2]),
+        (9, 4, [3, 3, 3]),
+        (5, 4, [2, 3]),
+        (4, 3, [2, 2]),
+        (1, 4, [1]),
+        (3, 2, [2, 1]),
+        (3, 1, [1, 1, 1]),
+        (0, 4, []),
+    ],
+)
+def test_an_image_is_alone_only_where_that_cannot_be_avoided(
+    images: int, micro: int, sizes: list[int]
+) -> None:
+    """Other steps are cut as they always were, so that runs go on bit for bit."""
+    assert micro_batches(images, micro) == sizes
+
+
+@given(images=st.integers(1, 300), micro=st.integers(1, 20))
+def test_micro_batches_are_few_and_not_of_one_image(images: int, micro: int) -> None:
+    sizes = micro_batches(images, micro)
+    assert sum(sizes) == images
+    assert max(sizes) <= micro
+    assert len(sizes) == -(-images // micro)
+    unavoidable = images == 1 or micro == 1 or (micro == 2 and images % 2)
+    assert (min(sizes) == 1) == bool(unavoidable)
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -126,6 +173,14 @@ def test_an_evaluation_counts_each_sample_once(samples: int, world: int, batch: 
     assert sorted(flat) == list(range(samples))
     if samples:
         assert shards[0], "rank 0 has some wherever there are any"
+
+
+def test_an_evaluation_knows_how_many_batches_each_rank_has() -> None:
+    data = EvalLoader(Drawn(), reading())
+    for world, batch in ((1, 8), (3, 8), (4, 3), (60, 1)):
+        for rank in range(world):
+            batches = len(list(data.batches(rank, world, batch)))
+            assert data.batch_count(rank, world, batch) == batches
 
 
 class Drawn:

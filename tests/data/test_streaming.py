@@ -178,14 +178,17 @@ def test_a_shard_that_shrank_is_told_without_a_traceback(workers: int) -> None:
 @settings(deadline=None, max_examples=40)
 def test_an_evaluation_reads_each_sample_once(world: int, batch: int, lengths: list[int]) -> None:
     loader = StreamEvalLoader(Numbered(tuple(lengths)), EvalTransform(4, 1.0), reading(0))
-    found = [
-        number
-        for rank in range(world)
-        for loaded in loader.batches(rank, world, batch)
-        for number in numbers(loaded.batch["image"])
-    ]
+    batches = [list(loader.batches(rank, world, batch)) for rank in range(world)]
+    assert [loader.batch_count(rank, world, batch) for rank in range(world)] == [*map(len, batches)]
+    found = [n for of_rank in batches for loaded in of_rank for n in numbers(loaded.batch["image"])]
     assert sorted(found) == list(range(sum(lengths)))
     assert len(loader) == sum(lengths)
+
+
+def test_workers_make_batches_of_their_own() -> None:
+    loader = StreamEvalLoader(Numbered((5, 4, 7, 2, 1)), EvalTransform(4, 1.0), reading(2))
+    counts = [loader.batch_count(rank, 2, 3) for rank in range(2)]
+    assert counts == [len(list(loader.batches(rank, 2, 3))) for rank in range(2)] == [2 + 2, 3 + 1]
 
 
 def test_an_evaluation_stops_at_a_damaged_sample_or_skips_it() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from gpu import GPU, NEEDS_GPU
-from helpers import TINY, events, resolve, run
+from helpers import TINY, comparable, events, resolve, run
 from processes import final
 
 from hornet_train.config.compose import compose_train
@@ -52,6 +52,7 @@ def test_the_loop_never_waits_for_the_device(model: str, precision: str, tmp_pat
 def test_a_deterministic_run_is_the_same_after_a_stop(model: str, tmp_path: Path) -> None:
     """Bit by bit, in bf16, with another number of data workers."""
     asked = [*RANDOM, f"model={model}", "precision=bf16", "deterministic=true", "dist.device=cuda"]
+    asked += ["log.every=3it", "log.gates=true"]
     whole = run("hornet-train", *asked, f"run_dir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     stop = ["checkpoint.max_minutes=0.0001"]  # after the first step
@@ -60,6 +61,7 @@ def test_a_deterministic_run_is_the_same_after_a_stop(model: str, tmp_path: Path
     again = run("hornet-train", *asked, f"run_dir={tmp_path}/stopped", "data.workers=2")
     assert again.returncode == 0, again.stderr
     assert events(tmp_path / "stopped", "resumed")
+    assert comparable(tmp_path / "stopped") == comparable(tmp_path / "whole")
     torch.testing.assert_close(final(tmp_path / "stopped"), final(tmp_path / "whole"), rtol=0, atol=0)
 
 

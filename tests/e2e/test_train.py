@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import BIN, TINY, events, resolve, run, torchrun
+from helpers import BIN, TINY, comparable, events, resolve, run, torchrun
 
 from hornet_train.engine.checkpoint import read_checkpoint
 
@@ -30,6 +30,7 @@ RANDOM = [
     "model.drop_path=0.2",
     "checkpoint.every=2it",
     "checkpoint.keep=50",
+    "log.every=3it",
 ]
 
 
@@ -51,7 +52,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         metrics = killed / "metrics.jsonl"
-        if metrics.exists() and metrics.read_bytes().count(b'"train"') >= 10:
+        if metrics.exists() and metrics.read_bytes().count(b'"train"') >= 3:
             break
         time.sleep(0.01)
     assert process.poll() is None, "ended or stuck before it could be killed"
@@ -66,17 +67,12 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert "going on from" in again.stdout
 
     torch.testing.assert_close(final(killed), final(tmp_path / "whole"), rtol=0, atol=0)
-    for kind in ("train", "eval"):
-        one, other = events(killed, kind), events(tmp_path / "whole", kind)
-        for event in (*one, *other):
-            event.pop("images_per_second", None)
-            event.pop("data_wait", None)
-        assert one == other, "the metrics are those of one undisturbed run"
+    assert comparable(killed) == comparable(tmp_path / "whole"), "the events of one undisturbed run"
 
     complete = run("hornet-train", *RANDOM, f"run_dir={killed}")
     assert complete.returncode == 0
     assert "complete" in complete.stdout
-    assert len(events(killed, "train")) == 21
+    assert len(events(killed, "train")) == 7
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from torch import nn
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import StepResult, train_step
-from hornet_train.engine.task import Goal, Loss
 from hornet_train.engine.tally import SumTally
+from hornet_train.engine.task import Goal, Loss
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
 
@@ -33,7 +33,7 @@ class SomePixels:
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GELU(), nn.Conv2d(4, 2, 1))
 
-    def loss(self, model: nn.Module, batch: Any, rng: Any) -> Loss:
+    def loss(self, model: nn.Module, batch: Any, rng: Any) -> Loss:  # noqa: ARG002
         logits = model(batch["image"])
         each = F.cross_entropy(logits, batch["label"], ignore_index=IGNORED, reduction="none")
         valid = (batch["label"] != IGNORED).sum()
@@ -57,7 +57,7 @@ def images(count: int, labelled: list[int]) -> dict[str, torch.Tensor]:
 def step(
     task: Any, batch: dict[str, torch.Tensor], sizes: list[int]
 ) -> tuple[StepResult, list[torch.Tensor]]:
-    """What an update of `task` comes to whose micro-batches have `sizes` images; 0: one that does not count."""
+    """What an update of `task` comes to whose micro-batches have `sizes` images; 0: a stand-in."""
     model = task.build_model()
     groups = parameter_groups(model.named_parameters(), weight_decay=0.05)
     state = TrainState(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, events, run
+from helpers import ROOT, comparable, events, run
 from processes import final
 
 pytestmark = pytest.mark.faults
@@ -37,12 +37,7 @@ def test_nothing_is_lost_but_time(tmp_path: Path) -> None:
 
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
     torch.testing.assert_close(final(killed), final(whole), rtol=0, atol=0)
-    for kind, keys in (
-        ("train", ("step", "loss", "lr", "grad_norm")),
-        ("eval", ("step", "weights", "loss", "top1")),
-    ):
-        ours, theirs = ([[e[key] for key in keys] for e in events(f, kind)] for f in (killed, whole))
-        assert ours == theirs
+    assert comparable(killed) == comparable(whole)
     assert len(events(killed, "resumed")) >= KILLS // 4
 
     attempts = seen(tmp_path / "killed")

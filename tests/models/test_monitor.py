@@ -29,6 +29,13 @@ def largest_products(model, x):
     return peaks
 
 
+def taken(monitor):
+    """What it has seen; it starts anew."""
+    greatest = monitor.read()
+    monitor.restart({})
+    return greatest
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_largest_product_of_each_stage(filled, compiled):
     model = filled("hornet_pico_gf", num_classes=10, depths=(2, 1, 1, 1))  # few to compile
@@ -42,14 +49,14 @@ def test_the_largest_product_of_each_stage(filled, compiled):
     network.train()
     network(0.1 * x)
     network(x)  # the greater of both
-    torch.testing.assert_close(monitor.take(), torch.tensor(expected), rtol=1e-4, atol=0)
-    assert not monitor.take().any()  # it began anew
+    torch.testing.assert_close(taken(monitor), torch.tensor(expected), rtol=1e-4, atol=0)
+    assert not taken(monitor).any()  # it began anew
     network.eval()
     network(x)
-    assert not monitor.take().any()  # evaluations are not watched
+    assert not taken(monitor).any()  # evaluations are not watched
     monitor.close()
     network.train()(x)
-    assert not monitor.take().any()
+    assert not taken(monitor).any()
 
 
 def test_the_last_product_counts_too():
@@ -62,7 +69,23 @@ def test_the_last_product_counts_too():
     )
     monitor = GateMonitor(model)
     model(x)
-    assert monitor.take()[0].item() == pytest.approx(seen[0])
+    assert taken(monitor)[0].item() == pytest.approx(seen[0])
+
+
+def test_it_goes_on_from_what_was_seen_before(filled):
+    model = filled("hornet_pico_7x7", num_classes=10).train()
+    monitor = GateMonitor(model)
+    x = torch.randn(1, 3, 32, 32)
+    model(x)
+    seen = taken(monitor)
+    monitor.restart({"gate_product_0": 1e6, "gate_product_1": 0.0, "gate_product_2": float("nan"), "x": 7.0})
+    model(x)
+    assert monitor.read()[0] == 1e6
+    torch.testing.assert_close(monitor.read()[[1, 3]], seen[[1, 3]], rtol=0, atol=0)
+    assert monitor.read()[2].isnan()
+    kept = monitor.read()
+    model(100 * x)
+    assert not torch.equal(kept[1:2], monitor.read()[1:2])  # it was a copy
 
 
 def test_copies_have_peaks_of_their_own(filled):
@@ -70,7 +93,7 @@ def test_copies_have_peaks_of_their_own(filled):
     monitor = GateMonitor(model)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         twin(torch.randn(1, 3, 32, 32))
-        assert not monitor.take().any()
+        assert not taken(monitor).any()
 
 
 def test_a_product_that_is_no_number_is_told(filled):
@@ -78,12 +101,12 @@ def test_a_product_that_is_no_number_is_told(filled):
     monitor = GateMonitor(model)
     model.stages[1][0].gnconv.proj_in.weight.data.fill_(torch.nan)
     model(torch.randn(1, 3, 32, 32))
-    peaks = monitor.take()
+    peaks = taken(monitor)
     assert peaks[0].isfinite()
     assert peaks[1:].isnan().all()
     model.stages[1][0].gnconv.proj_in.weight.data.fill_(0.0)
     model(torch.randn(1, 3, 32, 32))
-    assert monitor.take().isfinite().all()
+    assert taken(monitor).isfinite().all()
 
 
 def test_a_model_without_gating_is_refused():

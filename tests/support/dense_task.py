@@ -101,6 +101,9 @@ def dense_trainer(
     micro_batch_size: int = 4,
     total_steps: int = 12,
     checkpoint_every: int = 5,
+    eval_every: int = 6,
+    log_every: int = 1,
+    keep: int = 2,
     world: World = CPU,
     task: PerPixel | None = None,
 ) -> Trainer:
@@ -118,7 +121,7 @@ def dense_trainer(
     )
     begun = {name: value.clone() for name, value in model.state_dict().items()}
     plan = EpochPlan(22, 8, micro_batch_size, world.rank, world.size, seed=5, drop_last=False)
-    store = CheckpointStore(folder / "checkpoints", keep=2)
+    store = CheckpointStore(folder / "checkpoints", keep=keep)
     newest, _ = store.newest()
     if newest is not None:
         saved = read_checkpoint(newest)
@@ -135,8 +138,8 @@ def dense_trainer(
         settings=Settings(
             seed=5,
             total_steps=total_steps,
-            log_every=1,
-            eval_every=6,
+            log_every=log_every,
+            eval_every=eval_every,
             checkpoint_every=checkpoint_every,
             eval_batch_size=4,
             precision="fp32",

@@ -46,6 +46,19 @@ def torchrun(processes: int, *command: str, **more: Any) -> subprocess.Completed
     return run("torchrun", "--standalone", f"--nproc_per_node={processes}", *command, **more)
 
 
+# of this start and this disk, not of the run
+PASSING = {"resumed", "preempted", "checkpoint_failed", "checkpoint_recovered"}
+
+
+def comparable(folder: Path) -> list[dict[str, Any]]:
+    """The events of a run folder that are the same however often the run was interrupted, without speeds."""
+    return [
+        {key: value for key, value in event.items() if key not in ("images_per_second", "data_wait")}
+        for event in events(folder)
+        if event["event"] not in PASSING
+    ]
+
+
 def events(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """The events of a run folder."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()

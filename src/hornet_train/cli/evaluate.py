@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_eval_questions
 from hornet_train.config.compose import compose_eval
-from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from hornet_train.track.console import Console
@@ -36,6 +36,11 @@ def _evaluate(overrides: list[str]) -> None:
         raise ConfigError([f"out={out} is there and no .json: it would be overwritten"])
     with joined(config.dist) as world:
         job = world.together(lambda: build_evaluation(config, world=world))
+        if not world.agree(job.identity()):  # of sets that some lack, they would never come to an end
+            raise DataError(
+                "the processes see other sets, images or weights than each other: data.root and checkpoint "
+                "must be the same for all"
+            )
         console: Console = ConsoleSink(1, 1) if world.is_main else NullConsole()
         for note in job.notes:
             console.warn(note) if note.startswith("passed over") else console.say(note)

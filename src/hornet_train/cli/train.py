@@ -165,7 +165,8 @@ def _open_sinks(
 
     log, step = config.log, run.resumed_from
     again = frozenset({"rollback", *(["eval"] if run.trainer.owes_evaluation else [])})
-    open_run_folder(folder, tree, world=world, step=step or 0, again=again)
+    rollbacks = run.trainer.state.record.rollbacks
+    open_run_folder(folder, tree, world=world, step=step or 0, again=again, rollbacks=rollbacks)
     try:
         sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]
         if log.tensorboard:

@@ -143,6 +143,10 @@ class EvalData(Protocol):
         """
         ...
 
+    def batch_count(self, rank: int, world_size: int, batch_size: int) -> int:
+        """How many batches `batches` gives; another number on each rank where their shares differ."""
+        ...
+
 
 class TrainLoader:
     """One rank's micro-batches of a plan. What cannot be read is replaced by a spare of its address."""
@@ -187,6 +191,10 @@ class EvalLoader:
             }
 
         return self.reading.batches(what)
+
+    def batch_count(self, rank: int, world_size: int, batch_size: int) -> int:
+        """See `EvalData`."""
+        return -(-len(range(rank, len(self.samples), world_size)) // batch_size)
 
 
 def _raise_error(loaded: Loaded | DataError) -> Loaded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -74,8 +75,31 @@ class Plan(Protocol):
         ...
 
     def micro_sizes(self, step: int) -> list[int]:
-        """Images of each of this rank's micro-batches; [0] for a rank that has none."""
+        """Images of each of this rank's micro-batches; 0 for a stand-in, which has no weight in the step.
+
+        Every rank has equally many: a sharded model's forward and backward passes are collectives.
+        """
         ...
+
+    def smallest_micro_batch(self, step: int) -> int:
+        """Images of the smallest micro-batch of a step on any rank; stand-ins do not count."""
+        ...
+
+
+def micro_batches(images: int, micro_batch_size: int) -> list[int]:
+    """The sizes in which a rank forwards its images of a step: as few as possible, all full but the last.
+
+    Where the last would be a single image and there is a way round that, they are cut evenly instead
+    (9 images by 4: 3, 3, 3 and not 4, 4, 1): batch norm cannot be trained on one image of a 1x1 map.
+
+    Returns:
+        Sizes from 1 to `micro_batch_size` whose sum is `images`; none for no images.
+    """
+    full, rest = divmod(images, micro_batch_size)
+    count = full + (rest > 0)
+    if rest == 1 and images >= 2 * count:
+        return [images * (k + 1) // count - images * k // count for k in range(count)]
+    return [micro_batch_size] * full + [rest] * (rest > 0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,8 @@ class EpochPlan:
     Step s of an epoch takes the places [s*batch_size, (s+1)*batch_size) of the epoch's permutation; rank r of
     W takes the r-th of W equal parts of these, in micro-batches of `micro_batch_size`. So 1, 2 and 4 ranks
     see the same images in each step. The last step of an epoch has what is left, in parts that differ by at
-    most one image (none with `drop_last`, where the rest is dropped).
+    most one image (none with `drop_last`, where the rest is dropped). Where that makes a micro-batch more on
+    some ranks, the others are handed a stand-in: see `addresses`.
 
     With `repeats` k > 1 (repeated augmentation, Hoffer et al., arXiv 1901.09335) the first 1/k of the
     permutation stands k times in a row, each time augmented otherwise; an epoch is as long as before.
@@ -121,16 +146,24 @@ class EpochPlan:
         return size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size
 
     def micro_sizes(self, step: int) -> list[int]:
-        """Images of each of this rank's micro-batches; [0] for a rank that has none."""
+        """Images of each of this rank's micro-batches; 0 for a stand-in."""
         first, last = self._share(step)
-        whole, rest = divmod(last - first, self.micro_batch_size)
-        return [self.micro_batch_size] * whole + ([rest] if rest or not whole else [])
+        sizes = micro_batches(last - first, self.micro_batch_size)
+        largest_share = -(-self.step_size(step) // self.world_size)
+        return sizes + [0] * (len(micro_batches(largest_share, self.micro_batch_size)) - len(sizes))
+
+    def smallest_micro_batch(self, step: int) -> int:
+        """Images of the smallest micro-batch of a step on any rank; stand-ins do not count."""
+        size = self.step_size(step)
+        shares = (size // self.world_size, -(-size // self.world_size))  # ranks have the one or the other
+        return min(min(micro_batches(share, self.micro_batch_size)) for share in shares if share)
 
     def addresses(self, step: int) -> list[list[Address]]:
         """The samples of each of this rank's micro-batches.
 
-        A rank without samples still takes part in the gradient's all-reduce: it is handed the first image
-        of the step, twice (batch norm refuses one), which `micro_sizes` gives no weight.
+        A rank with fewer micro-batches than others, or none, still takes part in every collective of the
+        step: it is handed the first image of the step as a stand-in, twice (batch norm refuses one), which
+        `micro_sizes` gives no weight.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         size = self.step_size(step)
@@ -142,13 +175,12 @@ class EpochPlan:
         if not spares[0] and self.samples > 1:  # a step of one image alone
             spares = [((images[0] + rng.integers(1, self.samples, size=SPARES)) % self.samples).tolist()]
             spares *= size
-        first, last = self._share(step)
-        mine = [
-            Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))
-            for place in (range(first, last) if first < last else (0, 0))
-        ]
-        micro = self.micro_batch_size if first < last else len(mine)
-        return [mine[k : k + micro] for k in range(0, len(mine), micro)]
+
+        def address(place: int) -> Address:
+            return Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))
+
+        mine = map(address, range(*self._share(step)))
+        return [list(islice(mine, size)) if size else [address(0)] * 2 for size in self.micro_sizes(step)]
 
     def stream(self, first_step: int, total_steps: int, *, skip: int = 0) -> Iterator[list[Address]]:
         """The micro-batches from a step on, across epochs: what came before is neither read nor drawn.

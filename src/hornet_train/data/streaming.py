@@ -116,6 +116,10 @@ class StreamPlan:
         """Images of each of this rank's micro-batches."""
         return [self.micro_batch_size] * self.micro_per_step
 
+    def smallest_micro_batch(self, step: int) -> int:  # noqa: ARG002 - all alike
+        """Images of the smallest micro-batch of a step on any rank."""
+        return self.micro_batch_size
+
     def shards(self, epoch: int, worker: int) -> list[int]:
         """What this rank's worker reads in an epoch, in order."""
         dealt = epoch_order(self.seed, epoch, len(self.lengths))
@@ -274,6 +278,11 @@ class StreamTrainLoader:
         return self.reading.batches(what)
 
 
+def _evaluated_by(stream: int, streams: int, shards: Shards) -> list[int]:
+    """The shards that one of the streams of an evaluation reads."""
+    return list(range(len(shards.lengths)))[stream::streams]
+
+
 class _EvalStream(_Stream):
     def __init__(
         self, shards: Shards, transform: EvalTransform, ranks: tuple[int, int], batch_size: int, on_bad: OnBad
@@ -286,7 +295,7 @@ class _EvalStream(_Stream):
 
     def loaded(self, worker: int, workers: int) -> Iterator[Loaded]:
         stream, streams = self.rank * workers + worker, self.world_size * workers
-        samples = _in_order(self.shards, list(range(len(self.shards.lengths)))[stream::streams], 0)
+        samples = _in_order(self.shards, _evaluated_by(stream, streams, self.shards), 0)
         while items := list(islice(samples, self.batch_size)):
             bad: list[BadSample] = []
             good: list[Sample] = [
@@ -330,6 +339,16 @@ class StreamEvalLoader:
         data = _EvalStream(self.shards, self.transform, (rank, world_size), batch_size, self.on_bad)
         how = {"dataset": data, "batch_size": None, "collate_fn": _as_it_is}
         return self.reading.batches(lambda _batch: how, resumable=False)
+
+    def batch_count(self, rank: int, world_size: int, batch_size: int) -> int:
+        """See `EvalData`. Each worker ends its share with a batch of its own, which may be smaller."""
+        workers = max(1, self.reading.workers)
+        shares = (
+            _evaluated_by(rank * workers + worker, world_size * workers, self.shards)
+            for worker in range(workers)
+        )
+        lengths = (sum(self.shards.lengths[shard] for shard in share) for share in shares)
+        return sum(-(-length // batch_size) for length in lengths)
 
 
 def _as_it_is(loaded: Any) -> Any:

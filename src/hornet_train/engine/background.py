@@ -75,7 +75,7 @@ class BackgroundSaver:
 
         Whatever became of that one, this is newer.
         """
-        self._collect(self._going_on())
+        self.make_way()
         if self._preparing is not None:
             self._copies, self._preparing = self._preparing.result(), None
         if _kinds(tensors) != _kinds(self._copies):
@@ -91,6 +91,11 @@ class BackgroundSaver:
                 torch.cuda.current_stream(device).synchronize()
         self._waiting = copy.deepcopy(dict(numbers))
         self._begin()
+
+    def make_way(self) -> None:
+        """Wait for the write that goes on, if any. After it the disk has what it will ever have of the
+        checkpoints before the next one: what could not be written by now is given up for that."""
+        self._collect(self._going_on())
 
     @property
     def idle(self) -> bool:

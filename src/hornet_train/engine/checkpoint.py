@@ -9,6 +9,12 @@ A folder is written beside its place under a hidden name, flushed to the disk, a
 are repointed after that. So at any instant every step folder is complete. A step that is written once more,
 after its evaluation, stands for an instant under the hidden name `.step_00001200.replaced`, where a reader
 finds it too. Nothing is ever unpickled.
+
+Most checkpoints are scheduled: due at a step whatever else happens. One that was written only because the run
+was asked to stop is there to go on from, and for nothing else. A run that diverges never goes back to it, it
+takes no scheduled one's place among those that are kept, and it goes once a newer one is written. So a run
+that was stopped has the same checkpoints to go back to as one that was not, unless a disk was full when one
+of them was due: such a one is lost as soon as a newer one is to be written, which a stop asks for earlier.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ from hornet_train.engine.checkpoint_reading import (
     step_name,
     step_of,
 )
-from hornet_train.engine.state import TensorGroups
+from hornet_train.engine.state import TensorGroups, is_scheduled
 from hornet_train.errors import CheckpointError
 from hornet_train.track.files import remove_parts, sync_folder, write_bytes, write_through
 
@@ -48,7 +54,7 @@ class CheckpointStore:
 
     Args:
         folder: made when the first checkpoint is written.
-        keep: how many of the newest to keep; the best and the last are never removed.
+        keep: how many of the newest scheduled ones to keep; the best and the last are never removed.
         texts: further files of every checkpoint, such as config.yaml.
         metadata: goes into the header of the weights' safetensors, so that one alone tells what it is.
     """
@@ -66,6 +72,7 @@ class CheckpointStore:
         self.texts = dict(texts or {})
         self.metadata = {"format": "pt", **(metadata or {})}
         self._damaged: set[str] = set()  # names of those that `newest` passed over
+        self._scheduled: dict[str, bool] = {}  # by name, of those that were looked into
 
     def save(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> Path:
         """Write the checkpoint of step `numbers["step"]`, repoint `last` and `best`, prune.
@@ -104,6 +111,7 @@ class CheckpointStore:
         hidden.rename(place)
         sync_folder(self.folder)
         self._damaged.discard(name)
+        self._scheduled[name] = is_scheduled(numbers)
         best = step_name(numbers["best"]["step"]) if numbers["best"] else None
         try:
             self.point(last=name, best=best)
@@ -151,7 +159,8 @@ class CheckpointStore:
         return path.name not in self._damaged and looks_whole(path)
 
     def prune(self, newest: str, best: str | None) -> None:
-        """Remove what is older than the `keep` newest that can be used, but for what is pointed to.
+        """Remove what is older than the `keep` newest that can be used, but for what is pointed to; and those
+        that are not scheduled, once there is a newer one.
 
         Those do not count that are known to be damaged, or that lie ahead, where a run went back to an older
         one: they are no help when `newest` is damaged, too.
@@ -161,12 +170,24 @@ class CheckpointStore:
         present = step_of(newest)
         assert present is not None
         past = [step for step in steps if step <= present]
-        usable = [step for step in past if self._is_usable(steps[step])]
-        oldest = min(past[-self.keep :] + usable[-self.keep :])
+        stops = {step for step in past if not self._is_scheduled(steps[step])}
+        counted = [step for step in past if step not in stops]
+        usable = [step for step in counted if self._is_usable(steps[step])]
+        oldest = min(counted[-self.keep :] + usable[-self.keep :], default=present)
         for step, path in steps.items():
-            if step < oldest and path.name not in precious and not path.name.startswith("."):
+            may_go = step < oldest or (step in stops and step < present)
+            if may_go and path.name not in precious and not path.name.startswith("."):
                 path.rename(self.folder / f".{path.name}.old")  # gone under its name before it is in pieces
         self.clean()
+
+    def _is_scheduled(self, path: Path) -> bool:
+        """Whether a step folder is more than what a stop left; one that cannot be read is taken for it."""
+        if path.name not in self._scheduled:
+            try:
+                self._scheduled[path.name] = is_scheduled(read_checkpoint(path, groups=()).numbers)
+            except CheckpointError:
+                return True
+        return self._scheduled[path.name]
 
     def clean(self) -> None:
         """Put back what a kill left half replaced; remove what interrupted writes and pruning left behind."""
@@ -185,8 +206,13 @@ class CheckpointStore:
             remove_parts(self.folder / pointer)
 
     def before(self, step: int, avoid: Collection[int] = ()) -> tuple[int, Path] | None:
-        """The newest step up to `step` whose sums match, if possible none of `avoid`, and its folder."""
-        able = [(found, path) for found, path in reversed(self._numbered()) if found <= step]
+        """The newest scheduled step up to `step` whose sums match, if possible none of `avoid`, and its
+        folder."""
+        able = [
+            (found, path)
+            for found, path in reversed(self._numbered())
+            if found <= step and self._is_scheduled(path)
+        ]
         for found, path in sorted(able, key=lambda one: one[0] in avoid):  # stable: the newest first
             try:
                 return found, read_checkpoint(path).folder

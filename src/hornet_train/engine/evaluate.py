@@ -16,6 +16,26 @@ from hornet_train.engine.task import Task
 from hornet_train.errors import DataError
 
 
+def in_lockstep(batches: Iterator[Loaded], meetings: int, meet: Callable[[], object]) -> Iterator[Loaded]:
+    """A rank's batches, with a collective that every rank enters equally often, however many batches it has.
+
+    It is entered before each batch. A rank that has fewer batches than another enters it for those, too,
+    after its last one; there it waits for the others batch by batch, so that no collective takes longer than
+    a batch and each rank soon learns what is agreed.
+
+    Args:
+        meetings: how often, the same on every rank: the greatest number of batches that any rank has.
+        meet: the collective; may raise to give the evaluation up.
+    """
+    for loaded in batches:
+        if meetings > 0:
+            meetings -= 1
+            meet()
+        yield loaded
+    for _ in range(meetings):
+        meet()
+
+
 def evaluate(
     task: Task,
     models: Mapping[str, nn.Module],
@@ -23,18 +43,14 @@ def evaluate(
     *,
     world: World,
     precision: PrecisionName,
-    between: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
     """The task's metrics of each model over all ranks' batches; the data are read once.
 
     With them come `count`, the number of samples they are of, and where it is not 0 `bad`, how many more
     could not be read.
 
-    The ranks' shares may differ in length and are not padded, so no collective runs until the end, where the
-    ranks' tallies are merged.
-
-    Args:
-        between: called before each batch; may raise to give up.
+    The ranks' shares may differ and are not padded, so no collective runs until the end, where their
+    tallies are merged; but for those that come with the batches, see `in_lockstep`.
 
     Raises:
         SampleError: a sample cannot be read, unless the loader skips those.
@@ -50,7 +66,6 @@ def evaluate(
             stack.enter_context(whole(model))  # outside of inference mode: the weights are trained again
         stack.enter_context(torch.inference_mode())
         for loaded in batches:
-            between()
             bad += len(loaded.bad)
             if loaded.bad:
                 example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"

@@ -57,15 +57,15 @@ class Passed:
     sizes: list[int]  # images of each of this rank's micro-batches
     result: StepResult
     batches: list[Batch]  # of this rank, what was `kept` of them
-    numbers: Tensor  # (2,): loss sum over all ranks, gradient norm; on the host once `ready`
+    numbers: Tensor  # (3,): loss times weight, weight, gradient norm; on the host once `ready`
     ready: torch.cuda.Event | None = None
 
     def read(self) -> tuple[float, float]:
-        """Mean loss over all images of the step, and gradient norm; waits until they are there."""
+        """Mean loss of the step over all ranks, and gradient norm; waits until they are there."""
         if self.ready is not None:
             self.ready.synchronize()
-        loss, norm = self.numbers.tolist()
-        return loss / self.images, norm
+        loss, weight, norm = self.numbers.tolist()
+        return loss / weight if weight else loss, norm
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,14 @@ class Guard:
 
     def add(self, step: int, images: int, sizes: list[int], result: StepResult, batches: list[Batch]) -> None:
         """Take down a step; its numbers are on their way to the host. See `Passed`."""
-        numbers = torch.stack([result.loss.float(), result.grad_norm.float()])
+        weight = result.weight
+        if not isinstance(weight, Tensor):
+            weight = torch.full((), float(weight), device=self.device)  # a fill; a copy would wait
+        numbers = torch.stack([result.loss.float(), weight, result.grad_norm.float()])
         if self.device.type != "cuda":
             self._waiting.append(Passed(step, images, sizes, result, batches, numbers))
             return
-        host = torch.empty(2, pin_memory=True)
+        host = torch.empty(3, pin_memory=True)
         host.copy_(numbers, non_blocking=True)
         ready = torch.cuda.Event()
         ready.record()

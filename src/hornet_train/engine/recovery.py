@@ -16,8 +16,8 @@ from hornet_train.engine.dump import StepNumbers, kept_of, write_dump
 from hornet_train.engine.guard import Fault, Guard, norm_by_stage
 from hornet_train.engine.precision import PrecisionName, loss_scaler
 from hornet_train.engine.sharding import full
-from hornet_train.engine.state import TrainState
-from hornet_train.errors import DivergenceError
+from hornet_train.engine.state import Best, TrainState
+from hornet_train.errors import CheckpointError, DivergenceError
 
 _log = logging.getLogger("hornet_train")
 
@@ -179,8 +179,19 @@ class Recovery:
 
 
 def forget_lost_best(state: TrainState, store: CheckpointStore, world: World) -> None:
-    """Let a new best be found where the checkpoint of the old one is gone: a later best took its place before
-    the run went back. Every rank asks."""
+    """Fall back to the best evaluation whose checkpoint is there, where that of the best is not: it was never
+    written, or a later best took its place before the run went back. With none the next one is the best.
+
+    Every rank asks. The checkpoint of the present step counts as there: it is, or is about to be written.
+    """
     best = state.best
-    if best is not None and not world.on_main(lambda: store.has(best.step)):
-        state.best = None
+    if best is None or best.step == state.step:
+        return
+
+    def there() -> Best | None:
+        try:
+            return next((one for one in [best, *reversed(state.beaten)] if store.has(one.step)), None)
+        except CheckpointError:  # the folder cannot be listed at the moment: asked again at the next save
+            return best
+
+    state.best = world.on_main(there)

@@ -12,6 +12,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from hornet_train.engine.sharding import full, is_sharded, spread_like
+from hornet_train.engine.unlogged import Unlogged, is_count, is_number, is_unlogged
 from hornet_train.errors import CheckpointError
 from hornet_train.optim.ema import AveragedModel
 
@@ -63,12 +64,19 @@ class Record:
 
 @dataclass
 class TrainState:
-    """Weights, optimizer moments, averaged weights, the step, the newest evaluation's step, the best result,
-    which training samples were found to be damaged, and which steps went wrong.
+    """Everything that a run must remember. There is no generator state and no position of a loader: both are
+    functions of the step. Tensors of a sharded model are sharded, and whole in a checkpoint that was read.
 
-    Tensors of a sharded model are sharded, and whole in `tensors` of a checkpoint that was read.
-
-    There is no generator state and no position of a loader: both are functions of the step.
+    Attributes:
+        average: the averaged weights; None without averaging.
+        evaluated: the step of the newest evaluation.
+        best: the best evaluation so far whose checkpoint is on the disk or is going to be.
+        beaten: those that were the best before it since this process took the state over; not saved.
+        scheduled: the step of the newest checkpoint that was due by itself. One of a later step was written
+            only because the run was asked to stop; a run never goes back to such a one (`CheckpointStore`).
+        bad_samples: which training samples were found to be damaged, and told.
+        record: which steps went wrong.
+        unlogged: what the next `train` event tells of the steps up to here; brought up to date by a save.
     """
 
     model: nn.Module
@@ -78,8 +86,11 @@ class TrainState:
     step: int = 0
     evaluated: int = 0
     best: Best | None = None
+    beaten: list[Best] = field(default_factory=list)
+    scheduled: int = 0
     bad_samples: set[int] = field(default_factory=set)
     record: Record = field(default_factory=Record)
+    unlogged: Unlogged = field(default_factory=Unlogged)
 
     def tensors(self) -> TensorGroups:
         """`model`, `ema` (with averaging) and `optimizer`, whose tensors are called `<parameter>/<slot>`."""
@@ -105,9 +116,11 @@ class TrainState:
             "step": self.step,
             "evaluated": self.evaluated,
             "best": asdict(self.best) if self.best else None,
+            "scheduled": self.scheduled,
             "loss_scaler": self.scaler.state_dict(),
             "bad_samples": sorted(self.bad_samples),
             "record": asdict(self.record),
+            "unlogged": asdict(self.unlogged),
         }
 
     def restore(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
@@ -132,10 +145,12 @@ class TrainState:
         self.step = int(numbers["step"])
         self.evaluated = int(numbers["evaluated"])
         self.best = Best(**numbers["best"]) if numbers["best"] else None
-        self.bad_samples = set(
-            numbers.get("bad_samples", ())
-        )  # absent from checkpoints of before there was any, as is the record
-        self.record = Record.of(numbers["record"]) if "record" in numbers else Record()
+        self.beaten = []
+        # what follows is absent from older checkpoints
+        self.scheduled = self.step if is_scheduled(numbers) else int(numbers["scheduled"])
+        self.bad_samples = set(numbers.get("bad_samples", ()))
+        self.record = Record.of(numbers.get("record") or {})
+        self.unlogged = Unlogged.of(numbers.get("unlogged", {}))
 
     def begin(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to the start of a run, with its initial weights."""
@@ -143,8 +158,8 @@ class TrainState:
         if self.average is not None:
             load_strictly(self.average.module, tensors, what="ema")
         self.optimizer.state.clear()
-        self.step = self.evaluated = 0
-        self.best, self.record = None, Record()
+        self.step = self.evaluated = self.scheduled = 0
+        self.best, self.beaten, self.record, self.unlogged = None, [], Record(), Unlogged()
 
     def _restore_optimizer(self, saved: Mapping[str, Tensor]) -> None:
         parameters = dict(self.model.named_parameters())
@@ -175,8 +190,13 @@ class TrainState:
             self.optimizer.state[parameter][slot] = value
 
 
+def is_scheduled(numbers: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was due by itself, by the numbers in it, rather than written because the run was
+    asked to stop. Older ones do not tell and count as scheduled."""
+    return bool(numbers.get("scheduled", numbers["step"]) == numbers["step"])
+
+
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
-_MOST = 2**53  # steps and samples
 
 
 def check_numbers(numbers: object) -> dict[str, Any]:
@@ -190,35 +210,30 @@ def check_numbers(numbers: object) -> dict[str, Any]:
         raise ValueError("it holds no mapping")
     best, scaler = numbers.get("best"), numbers.get("loss_scaler")
     bad, record = numbers.get("bad_samples", []), numbers.get("record")  # which older checkpoints lack
+    step, scheduled = numbers.get("step"), numbers.get("scheduled", 0)  # likewise
     fits = {
-        "step": _is_count(numbers.get("step")),
-        "evaluated": _is_count(numbers.get("evaluated")),
+        "step": is_count(step),
+        "evaluated": is_count(numbers.get("evaluated")),
         "best": ("best" in numbers and best is None)
         or (
             isinstance(best, dict)
             and best.keys() == {"step", "weights", "metric", "value"}
-            and _is_count(best["step"])
-            and _is_number(best["value"])
+            and is_count(best["step"])
+            and is_number(best["value"])
             and isinstance(best["weights"], str)
             and isinstance(best["metric"], str)
         ),
         "loss_scaler": isinstance(scaler, dict)
         and (not scaler or scaler.keys() == _SCALER)
-        and all(map(_is_number, scaler.values())),
-        "bad_samples": isinstance(bad, list) and all(map(_is_count, bad)),
+        and all(map(is_number, scaler.values())),
+        "bad_samples": isinstance(bad, list) and all(map(is_count, bad)),
         "record": record is None or _is_record(record),
+        "scheduled": is_count(scheduled) and is_count(step) and scheduled <= step,
+        "unlogged": "unlogged" not in numbers or is_unlogged(numbers["unlogged"]),
     }
     if wrong := [name for name, fit in fits.items() if not fit]:
         raise ValueError(f"{', '.join(wrong)}: not what a run keeps there")
     return numbers
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < _MOST
-
-
-def _is_number(value: object) -> bool:
-    return _is_count(value) or type(value) is float
 
 
 def _is_record(value: object) -> bool:
@@ -227,12 +242,12 @@ def _is_record(value: object) -> bool:
     value = {**asdict(Record()), **value}
     targets, windows = value["targets"], value["left_out"]
     return (
-        all(_is_count(value[name]) for name in ("streak", "overflows", "since", "seen", "rollbacks"))
-        and all(_is_number(value[name]) for name in ("mean", "rate"))
+        all(is_count(value[name]) for name in ("streak", "overflows", "since", "seen", "rollbacks"))
+        and all(is_number(value[name]) for name in ("mean", "rate"))
         and isinstance(targets, list)
-        and all(map(_is_count, targets))
+        and all(map(is_count, targets))
         and isinstance(windows, list)
-        and all(isinstance(one, list) and len(one) == 2 and all(map(_is_count, one)) for one in windows)
+        and all(isinstance(one, list) and len(one) == 2 and all(map(is_count, one)) for one in windows)
     )
 
 

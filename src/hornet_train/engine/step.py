@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +70,8 @@ def train_step(
         state: what is updated.
         network: the state's model as it is trained: under DDP, compiled.
         micro_batches: this rank's; as many as `sizes`.
-        sizes: images each micro-batch counts for; 0 for the stand-in of a rank that has none.
+        sizes: images each micro-batch counts for; 0 for a stand-in, which changes neither the gradient nor
+            running statistics. As many on every rank.
         step_size: images of the step over all ranks. The gradient is that of the mean loss over the step, by
             the losses' weights, however it was cut up, also in the shorter last step of an epoch.
         clip_grad: the greatest norm of the whole gradient; None does not clip.
@@ -82,8 +83,9 @@ def train_step(
     for micro, (size, batch) in enumerate(zip(sizes, micro_batches, strict=True)):
         torch.manual_seed(device_seed(seed, state.step, world.rank, micro))
         rng = batch_rng(seed, state.step, world.rank, micro)
-        synchronise(state.model, now=micro == len(sizes) - 1)
-        with _synchronising(network, last=micro == len(sizes) - 1):
+        last = micro == len(sizes) - 1
+        synchronise(state.model, now=last)
+        with _synchronising(network, last=last), _leaving_no_trace(state.model, stand_in=size == 0):
             with autocast(precision, world.device):
                 loss = task.loss(network, batch, rng)
             weight = size if loss.weight is None else loss.weight.detach().float() * (size > 0)
@@ -165,6 +167,16 @@ def _step_unless(skipped: Tensor, optimizer: Optimizer) -> None:
             del optimizer.found_inf  # type: ignore[attr-defined]
     elif not skipped:
         optimizer.step()
+
+
+@contextmanager
+def _leaving_no_trace(model: nn.Module, *, stand_in: bool) -> Iterator[None]:
+    """Keep a stand-in out of the running statistics of batch norm: its images have no weight in the step."""
+    before = [buffer.clone() for buffer in model.buffers()] if stand_in else []
+    yield
+    # after the backward pass, which may need the buffers as they are, and may run parts of the model again
+    for buffer, value in zip(model.buffers() if stand_in else (), before, strict=True):
+        buffer.copy_(value)
 
 
 def _synchronising(network: nn.Module, *, last: bool) -> AbstractContextManager[object]:

@@ -88,8 +88,12 @@ class Monitor(Protocol):
     @property
     def names(self) -> Sequence[str]: ...
 
-    def take(self) -> Tensor:
-        """This rank's greatest values since the last call, 1-d, on the device; starts anew."""
+    def read(self) -> Tensor:
+        """A copy of this rank's greatest values since `restart`, (names,), on the device."""
+        ...
+
+    def restart(self, greatest: Mapping[str, float]) -> None:
+        """Forget what was seen. Values in `greatest`, by name, count as seen; others are 0."""
         ...
 
 

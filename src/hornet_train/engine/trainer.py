@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -13,21 +14,26 @@ from torch import nn
 
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.order import Plan
+from hornet_train.data.worker import BadSample
 from hornet_train.engine.background import PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED, BackgroundSaver
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate
+from hornet_train.engine.evaluate import evaluate, in_lockstep
 from hornet_train.engine.guard import Guard, GuardSettings
 from hornet_train.engine.precision import PrecisionName
 from hornet_train.engine.preemption import Preempted, Stop
-from hornet_train.engine.recovery import Initial, Recovery
+from hornet_train.engine.recovery import Initial, Recovery, forget_lost_best
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.step import train_step
 from hornet_train.engine.task import Monitor, Task
+from hornet_train.engine.unlogged import Unlogged
 from hornet_train.engine.window import Window
 from hornet_train.errors import DataError
 from hornet_train.optim.schedules import Schedule
+from hornet_train.redaction import redacted
 from hornet_train.track.sinks import Sink
+
+_log = logging.getLogger("hornet_train")
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Trainer:
     def _train(self) -> None:
         settings, state = self.settings, self.state
         batches = self._batches()
-        self.window = Window(self.world, self.guard.kept)
+        self.window = self._new_window(state.unlogged)
         self.network.train()
         if self.owes_evaluation and self._evaluate():
             self.save()
@@ -141,7 +147,7 @@ class Trainer:
             if self._due(settings.log_every):
                 self._log(step)
                 self._check_bad_samples()
-                self.window = Window(self.world, self.guard.kept)
+                self.window = self._new_window()
             if self._due(settings.checkpoint_every):
                 self._check_bad_samples()
                 self.save()  # before an evaluation, which takes long and may meet a damaged image
@@ -194,7 +200,7 @@ class Trainer:
                 with self._clock_stopped():
                     self.world.on_main(self.saver.discard)
                     told = self.recovery.go_back(fault, told)
-                self.window, self.saved = Window(self.world, self.guard.kept), self.state.step
+                self.window, self.saved = self._new_window(self.state.unlogged), self.state.step
                 self.network.train()
                 self.tell("rollback", **told)
                 return True
@@ -203,6 +209,9 @@ class Trainer:
     def _leave_if_due(self) -> None:
         """Save and end where any rank was asked to.
 
+        Damaged samples and losses that have no event yet wait in the checkpoint: told here, they would be
+        told at another step than by a run that was not stopped.
+
         Raises:
             Preempted: the checkpoint is on the disk.
             CheckpointError: it cannot be written.
@@ -210,10 +219,9 @@ class Trainer:
         reason = self.stop.due()
         if reason is None:
             return
-        self._check_bad_samples()
         self._went_back(wait=True)
         if self.saved != self.state.step:
-            self.save()
+            self.save(scheduled=False)
         self._settle(PATIENCE_WHEN_ASKED)
         self.tell("preempted", reason=reason)
         raise Preempted(reason, saved=True)
@@ -229,24 +237,22 @@ class Trainer:
 
     def _log(self, step: int) -> None:
         """Tell the window's mean loss over all ranks; the host waits here, for evaluations and saves."""
-        window, world = self.window, self.world
-        window.sums.add(grad_norm=window.grad_norm)
-        totals = window.sums.read()
-        speed = window.speed.read()
-        watched: dict[str, float] = {}
-        if self.monitor is not None:
-            greatest = self.monitor.take()
-            world.all_reduce(greatest, "max")
-            watched = dict(zip(self.monitor.names, greatest.tolist(), strict=True))
+        totals = self.window.read()
+        speed = self.window.speed.read()
         self.tell(
             "train",
-            loss=totals["loss"] / totals["images"] if totals["images"] else float("nan"),
+            loss=totals.loss / totals.weight if totals.weight else float("nan"),
+            **{name: part / totals.weight for name, part in totals.parts.items() if totals.weight},
             lr=self._rate(step),
-            grad_norm=totals["grad_norm"],
+            grad_norm=totals.grad_norm,
             images_per_second=speed.images_per_second,
             data_wait=speed.data_wait,
-            **watched,
+            **totals.greatest,
         )
+
+    def _new_window(self, begun: Unlogged | None = None) -> Window:
+        """The window of the steps from here on, and of those before that a checkpoint keeps for it."""
+        return Window(self.world, self.guard.kept, self.monitor, begun)
 
     def _check_bad_samples(self) -> None:
         """Tell each damaged training sample the first time that any rank meets it.
@@ -254,7 +260,7 @@ class Trainer:
         Raises:
             DataError: they are more than `max_bad` of all.
         """
-        found = {bad.index: bad for rank in self.world.gather(self.window.bad) for bad in rank}
+        found = self.window.gather_bad()
         self.window.bad = []
         known = self.state.bad_samples
         for index in sorted(found.keys() - known):
@@ -276,17 +282,22 @@ class Trainer:
         if self.state.average is not None:
             models["ema"] = self.state.average.module
         world, improved = self.world, False
-        polls = iter(range(len(self.eval_data) // world.size // self.settings.eval_batch_size))
+        batch_size = self.settings.eval_batch_size
+        # ranks may have other numbers of batches than each other: of streams each reads whole shards
+        meetings = max(world.gather(self.eval_data.batch_count(world.rank, world.size, batch_size)))
 
-        def between() -> None:  # each rank has so many batches, some have one more
+        def meet() -> None:
             world.watch.at(self.state.step, "evaluating")
-            if next(polls, None) is not None:
-                self._leave_if_due()
+            self._leave_if_due()
 
         with self._clock_stopped():
-            batches = self.eval_data.batches(world.rank, world.size, self.settings.eval_batch_size)
+            batches = self.eval_data.batches(world.rank, world.size, batch_size)
             results = evaluate(
-                self.task, models, batches, world=world, precision=self.settings.precision, between=between
+                self.task,
+                models,
+                in_lockstep(batches, meetings, meet),
+                world=world,
+                precision=self.settings.precision,
             )
         for weights, metrics in results.items():
             counted = metrics["count"] + metrics.get("bad", 0)
@@ -295,20 +306,50 @@ class Trainer:
             self.tell("eval", weights=weights, **metrics)
             goal, best = self.task.goal, self.state.best
             if goal.better(metrics[goal.metric], than=best.value if best else None):
+                self.state.beaten += [best] if best else []
                 self.state.best = Best(self.state.step, weights, goal.metric, metrics[goal.metric])
                 improved = True
         self.state.evaluated = self.state.step
         return improved or self.state.step == self.settings.total_steps
 
-    def save(self) -> None:
-        """Have the state written as a checkpoint; the host waits for the copy only."""
-        self.world.watch.at(self.state.step, "saving")
-        with self._clock_stopped():
-            if self.world.is_main:
-                self.saver.save(self.state.tensors(), self.state.numbers())
+    def save(self, *, scheduled: bool = True) -> None:
+        """Have the state written as a checkpoint; the host waits for the copy only.
+
+        Args:
+            scheduled: whether it is due by itself; not where the run was only asked to stop.
+        """
+        state, world = self.state, self.world
+        world.watch.at(state.step, "saving")
+        with self._clock_stopped():  # the device is done: reading the window waits for nothing
+            state.unlogged = replace(self.window.read(), bad=self._bad_to_tell())
+            if scheduled:
+                state.scheduled = state.step
+            self._keep_to_saved_best()
+            if world.is_main:
+                self.saver.save(state.tensors(), state.numbers())
             else:
-                self.state.gather()
-            self.saved = self.state.step
+                state.gather()
+            self.saved = state.step
+
+    def _keep_to_saved_best(self) -> None:
+        """Fall back to an earlier best where the checkpoint of the best could not be written, and makes way
+        for a newer one now."""
+        best = self.state.best
+        if self.world.is_main:
+            self.saver.make_way()
+        forget_lost_best(self.state, self.store, self.world)
+        now = self.state.best
+        if best is not None and best != now and self.world.is_main:
+            fallen = f"the best is that of step {now.step}" if now else "there is no other best yet"
+            _log.warning("the checkpoint of step %d, the best, was never written: %s", best.step, fallen)
+
+    def _bad_to_tell(self) -> list[BadSample]:
+        """The damaged samples of the window that have no event yet, as texts may be stored."""
+        found = self.window.gather_bad()
+        return [
+            replace(found[index], where=redacted(found[index].where), reason=redacted(found[index].reason))
+            for index in sorted(found.keys() - self.state.bad_samples)
+        ]
 
     def _settle(self, patience: float) -> None:
         """Until the newest checkpoint is on the disk. All ranks wait: one that ends would have them killed.

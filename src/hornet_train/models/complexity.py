@@ -92,22 +92,12 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     tally = _Tally()
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
-    images = torch.empty(1, in_chans, height, width, device="meta", dtype=_float_dtype(model))
-    modes = {module: module.training for module in model.modules()}
     hooks = [module.register_forward_hook(partial(tally.add, name)) for name, module in model.named_modules()]
-    model.eval()
     try:
-        with torch.no_grad():
-            functional_call(model, state, (images,))
+        _forward_on_meta(model, (1, in_chans, height, width), training=False)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     macs = sum(tally.macs.values())
     return Complexity(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -118,6 +108,41 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
         gate_products=tally.gates,
         output_sizes=tally.sizes,
     )
+
+
+def trains_on_one_image(model: nn.Module, image_size: int) -> bool:
+    """Whether a model can be trained on a micro-batch of a single image, `image_size` pixels high and wide.
+
+    Batch norm cannot where one image's map has only one pixel: torch refuses the mean of a single value a
+    channel. Found by forward passes of one image and of two on the meta device; nothing is computed or
+    changed. A model that refuses two images just the same has another reason, and is taken to train on one.
+    """
+
+    def refused(images: int) -> bool:
+        try:
+            _forward_on_meta(model, (images, 3, image_size, image_size), training=True)
+        except (ValueError, TypeError, AssertionError, RuntimeError):  # models say it in their own ways
+            return True
+        return False
+
+    return not refused(1) or refused(2)
+
+
+def _forward_on_meta(model: nn.Module, shape: tuple[int, int, int, int], *, training: bool) -> None:
+    """A forward pass of images (B, C, H, W) without arithmetic; the model stays as it is."""
+    state = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    images = torch.empty(shape, device="meta", dtype=_float_dtype(model))
+    modes = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        with torch.no_grad():
+            functional_call(model, state, (images,))
+    finally:
+        for module, before in modes.items():
+            module.training = before
 
 
 def fft_estimate(channels: int, height: int, width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ class GateMonitor:
         model: the bare model, on its device; compile it afterwards.
 
     Attributes:
-        names: one for each value of `take`: gate_product_0 .. for the stages, counted as in the state dict.
+        names: one for each value of `read`: gate_product_0 .. for the stages, counted as in the state dict.
 
     Raises:
         ValueError: the model has no gnConv.
@@ -41,11 +42,14 @@ class GateMonitor:
         if not self._hooks:
             raise ValueError("the model has no gnConv, whose gating products could be watched")
 
-    def take(self) -> Tensor:
-        """The largest magnitude of each stage since the last call, (stages,); starts anew."""
-        taken = self.peaks.clone()
-        self.peaks.zero_()
-        return taken
+    def read(self) -> Tensor:
+        """The largest magnitude of each stage since `restart`, (stages,); a copy."""
+        return self.peaks.clone()
+
+    def restart(self, greatest: Mapping[str, float]) -> None:
+        """Forget what was seen. Values in `greatest`, by name, count as seen; others are 0."""
+        for stage, name in enumerate(self.names):
+            self.peaks[stage].fill_(greatest.get(name, 0.0))
 
     def close(self) -> None:
         """Watch no more."""

@@ -47,6 +47,7 @@ from hornet_train.run.data import (
 )
 from hornet_train.run.facts import facts, filter_notes, measured
 from hornet_train.run.loading import eval_data, train_data, train_transform
+from hornet_train.run.micro_batches import check_micro_batches
 from hornet_train.run.process import keep_compiled_code
 from hornet_train.run.weights import identity_of, start_from
 from hornet_train.tasks.classification.task import Classification
@@ -163,8 +164,16 @@ def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
     model, loaded = begun(anew=place is None)
     model = model.to(world.device)
     cost = measured(model, config.model.name, config.data.image_size)
+    smallest = config.data.image_size
     if transform.growth is not None:
-        measured(model, config.model.name, transform.growth(0), "augment.start_size")
+        smallest = transform.growth(0)
+        measured(model, config.model.name, smallest, "augment.start_size")
+    check_micro_batches(
+        *(model, config, plan),
+        image_size=smallest,
+        total_steps=settings.total_steps,
+        processes=world.size,
+    )
     notes = [*filter_notes(model, config.data.image_size), *loaded]
     state = _state(model, config, world)
     if place is not None:

@@ -12,10 +12,10 @@ from hornet_train.config.schema import EvalConfig
 from hornet_train.data.loader import EvalData, Reading
 from hornet_train.data.sources import imagenet_wnids
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate
+from hornet_train.engine.evaluate import evaluate, in_lockstep
 from hornet_train.errors import DataError
 from hornet_train.models import HorNet
-from hornet_train.run.data import build_task
+from hornet_train.run.data import build_task, samples_of
 from hornet_train.run.facts import filter_notes, measured
 from hornet_train.run.loading import eval_data
 from hornet_train.run.suites import build_suites
@@ -54,6 +54,15 @@ class Evaluation:
     model: nn.Module
     weights: Weights
     notes: list[str]
+
+    def identity(self) -> list[object]:
+        """What makes it this evaluation: which images of which sets, and the weights' step and name."""
+        parts = [
+            (one.suite.name, name, samples_of(source), source.fingerprint)
+            for one in self.sets
+            for name, source in one.suite.parts.items()
+        ]
+        return [self.weights.step, self.weights.name, *parts]
 
 
 def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
@@ -95,6 +104,9 @@ def run_evaluation(
         parts = {}
         for name, data in one.data.items():
             batches = data.batches(world.rank, world.size, config.batch_size)
+            counts = world.gather(data.batch_count(world.rank, world.size, config.batch_size))
+            if max(counts) - min(counts) > 1:  # who is done long before the others would wait for too long
+                batches = in_lockstep(batches, max(counts), world.barrier)
             of_models = evaluate(
                 one.task, {"it": job.model}, batches, world=world, precision=config.precision
             )

@@ -133,7 +133,13 @@ def hold_run_folder(folder: Path) -> IO[str]:
 
 
 def open_run_folder(
-    folder: Path, tree: Mapping[str, Any], *, world: World, step: int, again: frozenset[str]
+    folder: Path,
+    tree: Mapping[str, Any],
+    *,
+    world: World,
+    step: int,
+    again: frozenset[str],
+    rollbacks: int,
 ) -> None:
     """Write what a run folder says of this start; take the metrics back to where it starts (`rewind`).
 
@@ -145,7 +151,7 @@ def open_run_folder(
         started = environment(world.size, world.device.type, folder)
         write_json(record, {**started, "earlier": _earlier(record)})
         write_text(folder / "config.yaml", to_yaml(tree))
-        rewind(folder / "metrics.jsonl", step, again=again)
+        rewind(folder / "metrics.jsonl", step, again=again, rollbacks=rollbacks)
     except OSError as error:
         raise ConfigError(
             [f"{error.filename or folder} cannot be written ({error.strerror}): make room, or clear it away"]

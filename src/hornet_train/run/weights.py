@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.config.stored import CLASSES, HEADER
-from hornet_train.engine.checkpoint import Saved, locate
+from hornet_train.engine.checkpoint import CheckpointStore, Saved, locate, read_checkpoint
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.unpickling import unpickle
 from hornet_train.models.weight_files import read_weights
@@ -62,13 +63,27 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
             raise CheckpointError(f"{path}: its header cannot be read ({error})") from error
         return Weights(tensors, path, name, None, _class_names(header, path), origin["notes"])
     saved, notes = locate(path)
-    best, step = saved.numbers.get("best"), int(saved.numbers["step"])
-    made_it_the_best = best["weights"] if best and best["step"] == step else None
-    name = wanted or made_it_the_best or ("ema" if "ema" in saved.tensors else "model")
+    step = int(saved.numbers["step"])
+    name = wanted or _made_it_the_best(saved) or ("ema" if "ema" in saved.tensors else "model")
     if name not in saved.tensors:
         raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
     classes = _class_names(identity_of(saved), saved.folder)
     return Weights(saved.tensors[name], saved.folder, name, step, classes, notes)
+
+
+def _made_it_the_best(saved: Saved) -> str | None:
+    """Which weights made a checkpoint the best of its run; None where it is not the best.
+
+    The newest checkpoint beside it tells too: where a disk was full, this one may not have been written again
+    after its evaluation.
+    """
+    told = [saved.numbers]
+    newest = CheckpointStore(saved.folder.parent, keep=1).stands_at()
+    if newest is not None:
+        with suppress(CheckpointError):
+            told.append(read_checkpoint(newest, groups=()).numbers)
+    bests = [numbers["best"] for numbers in told if numbers.get("best")]
+    return next((best["weights"] for best in bests if best["step"] == saved.numbers["step"]), None)
 
 
 def identity_of(saved: Saved) -> dict[str, Any]:

@@ -49,6 +49,13 @@ class Sums:
                 else:
                     self._sums[name] = value.detach().to(self.device, self.dtype, copy=True)
 
+    def put(self, **values: Tensor) -> None:
+        """Have 0-d tensors, which are copied, in the place of the sums of these names."""
+        for name in values:
+            self._sums.pop(name, None)
+            self._host.pop(name, None)
+        self.add(**values)
+
     def reduce(self, all_reduce: Callable[[Tensor], object] | None = None) -> None:
         """Sum over the ranks, once: `all_reduce` adds up a vector over all of them, in place (None: one)."""
         if all_reduce is None:

@@ -137,9 +137,10 @@ def read_events(path: str | Path) -> list[Event]:
     return events
 
 
-def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) -> int:
+def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset(), rollbacks: int = 0) -> int:
     """Drop what a run wrote after `step`, that of the checkpoint it goes on from: no step is told twice.
 
+    What it wrote before it last went back stays, of later steps too: the checkpoint was written after that.
     An event without a step belongs to the step of the event before it. Torn and damaged lines go too. The
     file is replaced whole, so a kill here costs nothing.
 
@@ -147,6 +148,7 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
         path: a metrics.jsonl.
         step: what comes after it is dropped.
         again: kinds of events that will be told again at the step itself, and are dropped there too.
+        rollbacks: how often the run had gone back when the checkpoint was written.
 
     Returns:
         The number of lines dropped; 0 where there is no file.
@@ -156,15 +158,17 @@ def rewind(path: str | Path, step: int, *, again: frozenset[str] = frozenset()) 
         return 0
     data = _content(path)
     lines = [line for line in data.splitlines() if line.strip()]
+    events = [(line, event) for line in lines if (event := _parse(line)) is not None]
+    settled = 0  # so many of the first events come before the run went on to `step`
+    for place, (_, event) in enumerate(events, 1):
+        if rollbacks and event.get("event") == "rollback" and event.get("count") == rollbacks:
+            settled = place
     kept: list[bytes] = []
     at = 0.0
-    for line in lines:
-        event = _parse(line)
-        if event is None:
-            continue
+    for place, (line, event) in enumerate(events):
         told = number(event.get("step"))
         at = at if told is None else told
-        if at < step or (at == step and event.get("event") not in again):
+        if place < settled or at < step or (at == step and event.get("event") not in again):
             kept.append(line + b"\n")
     whole = b"".join(kept)
     if whole != data:

@@ -1,0 +1,47 @@
+"""What the metrics of a task are called, how they are printed, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """One metric.
+
+    Attributes:
+        key: its name in eval events: `top1`.
+        label: its name for people: `top-1`.
+        percent: whether its values are per cent.
+        direction: whether more or less of it is better.
+    """
+
+    key: str
+    label: str
+    percent: bool = False
+    direction: Literal["max", "min"] = "max"
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether `value` beats `than`; anything beats None."""
+        return than is None or (value > than if self.direction == "max" else value < than)
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The metrics of a task; the first is the headline, by which the best checkpoint is chosen."""
+
+    rows: tuple[MetricInfo, ...] = ()
+
+    def info(self, key: str) -> MetricInfo:
+        """The row of a key; of an unknown one its words, a plain number, more being better."""
+        return next((row for row in self.rows if row.key == key), MetricInfo(key, key.replace("_", " ")))
+
+    def headline_first(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The same metrics, those of the table first and in its order."""
+        known = [row.key for row in self.rows if row.key in metrics]
+        return {key: metrics[key] for key in (*known, *(key for key in metrics if key not in known))}
+
+
+NO_METRICS = MetricTable()

@@ -1,0 +1,287 @@
+"""A run that is stopped or killed and goes on is the undisturbed run: the same bits, the same events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dense_task import CPU, PerPixel, Squares, dense_trainer
+from helpers import comparable, events
+from torch import Tensor, nn
+
+from hornet_train.data.loader import Reading, TrainLoader
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
+from hornet_train.engine.guard import GuardSettings
+from hornet_train.engine.preemption import Preempted, Stop
+from hornet_train.engine.recovery import forget_lost_best
+from hornet_train.engine.state import TrainState
+from hornet_train.engine.trainer import Trainer
+from hornet_train.errors import SampleError
+from hornet_train.track.sinks import JsonlSink, rewind
+
+STEPS = 24
+DAMAGED = (3, 11)  # training samples that cannot be read
+
+
+class KilledError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class SomeDamaged(Squares):
+    """Squares of which two cannot be read."""
+
+    def read(self, image: int) -> tuple[Tensor, Tensor]:
+        if image in DAMAGED:
+            raise SampleError(f"square {image}", "it is damaged")
+        return super().read(image)
+
+
+@dataclass(frozen=True)
+class Faulty(PerPixel):
+    """Losses that are no number in some steps, each time that they are made."""
+
+    faults: tuple[int, ...] = ()
+    step: Callable[[], int] = int
+
+    def loss(self, model: Any, batch: Any, rng: Any) -> Tensor:
+        return super().loss(model, batch, rng) * (float("nan") if self.step() in self.faults else 1.0)
+
+
+class Loudest:
+    """A monitor: the greatest output of the model and of its first layer."""
+
+    names = ("first", "last")
+
+    def __init__(self, model: nn.Sequential) -> None:
+        self.seen = torch.zeros(2)
+        for place, layer in enumerate((model[0], model[-1])):
+            layer.register_forward_hook(lambda module, _, out, place=place: self.look(module, out, place))
+
+    def look(self, module: nn.Module, out: Tensor, place: int) -> None:
+        if module.training:
+            self.seen[place] = torch.maximum(self.seen[place], out.detach().abs().max())
+
+    def read(self) -> Tensor:
+        return self.seen.clone()
+
+    def restart(self, greatest: Mapping[str, float]) -> None:
+        self.seen = torch.tensor([greatest.get(name, 0.0) for name in self.names])
+
+
+class Asked(Stop):
+    """Asks to stop where `now` says so."""
+
+    def __init__(self, now: Callable[[], bool]) -> None:
+        super().__init__()
+        self.now = now
+
+    def due(self) -> str | None:
+        return "a test" if self.now() else None
+
+
+def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
+    """The run, where its folder stands, as the command makes it."""
+    how = {"total_steps": STEPS, "log_every": 8, "eval_every": 9, **how}
+    trainer = dense_trainer(folder, **how)
+    state = trainer.state
+    trainer.task = Faulty(0.2, faults=faults, step=lambda: state.step)
+    trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1, max_rollbacks=9), max_bad=1)
+    trainer.train_data = TrainLoader(SomeDamaged(22, seed=5), trainer.plan, Reading(CPU.device))  # type: ignore[arg-type]
+    trainer.monitor = Loudest(state.model)  # type: ignore[arg-type]
+    trainer.__post_init__()
+    forget_lost_best(state, trainer.store, CPU)
+    again = frozenset({"rollback", *(["eval"] if trainer.owes_evaluation else [])})
+    rewind(folder / "metrics.jsonl", state.step, again=again, rollbacks=state.record.rollbacks)
+    trainer.sinks = [JsonlSink(folder / "metrics.jsonl")]
+    return trainer
+
+
+When = Callable[[Trainer, int], bool]  # with the step at which this process began
+
+
+def at(step: int) -> When:
+    """After a step, or within its evaluation."""
+    return lambda trainer, _: trainer.state.step == step
+
+
+def after(step: int) -> When:
+    """After a step, its evaluation done."""
+    return lambda trainer, _: trainer.state.step == step and not trainer.owes_evaluation
+
+
+def soon(trainer: Trainer, begun: int) -> bool:
+    """After the first step that is made."""
+    return trainer.state.step > begun and not trainer.owes_evaluation
+
+
+def disturbed(folder: Path, stops: list[When], **how: Any) -> tuple[Trainer, int]:
+    """A run that is asked to stop when the first of `stops` says so, started again, and so on to its end;
+    and how often it was stopped: it may never come to a step that is left out."""
+    count = 0
+    for when in [*stops, lambda *_: False]:
+        trainer = made(folder, **how)
+        begun = trainer.state.step
+        trainer.stop = Asked(lambda when=when, trainer=trainer, begun=begun: when(trainer, begun))  # type: ignore[misc]
+        try:
+            trainer.fit()
+            break
+        except Preempted:
+            count += 1
+    return trainer, count
+
+
+def check_same(folder: Path, trainer: Trainer, whole: Path, undisturbed: Trainer) -> None:
+    assert comparable(folder) == comparable(whole)
+    torch.testing.assert_close(trainer.state.tensors(), undisturbed.state.tensors(), rtol=0, atol=0)
+    assert trainer.state.numbers() == undisturbed.state.numbers()
+    ours, theirs = (sorted(path.name for path in (f / "checkpoints").iterdir()) for f in (folder, whole))
+    assert ours == theirs
+
+
+STOPS: dict[str, list[When]] = {
+    "early": [at(2)],
+    "between two events": [at(7)],
+    "between two checkpoints": [at(12)],
+    "in an evaluation, and twice in another": [at(9), at(18), at(18)],
+    "after an evaluation": [after(9)],
+    "with a checkpoint, and with an event": [at(5), at(16)],
+    "in the last evaluation": [at(STEPS)],
+    "several between two checkpoints": [at(11), at(12), at(13)],
+    "after every step": STEPS * [soon],
+}
+
+
+@pytest.mark.parametrize(
+    ("faults", "keep"),
+    [
+        ((), 2),
+        ((13,), 1),
+        ((13, 14), 2),  # back to step 10, and then to the one before it
+        ((3,), 1),  # before the first checkpoint
+        ((6, 13, 14, 21), 2),
+    ],
+)
+def test_a_run_that_was_stopped_is_the_undisturbed_one(
+    tmp_path: Path, faults: tuple[int, ...], keep: int
+) -> None:
+    whole = made(tmp_path / "whole", faults=faults, keep=keep)
+    whole.fit()
+    assert len(events(tmp_path / "whole", "rollback")) == len(faults)
+    assert {event["index"] for event in events(tmp_path / "whole", "bad_sample")} == set(DAMAGED)
+    counts = {}
+    for name, stops in STOPS.items():
+        trainer, counts[name] = disturbed(tmp_path / name, stops, faults=faults, keep=keep)
+        check_same(tmp_path / name, trainer, tmp_path / "whole", whole)
+    assert sum(map(bool, counts.values())) >= len(STOPS) - 3
+    assert counts["after every step"] >= 12
+
+
+@pytest.mark.parametrize("faults", [(), (13, 14)])
+def test_a_run_that_was_killed_is_the_undisturbed_one(tmp_path: Path, faults: tuple[int, ...]) -> None:
+    """Between two checkpoints and two events, on the way to a fault, and just after it has gone back."""
+    whole = made(tmp_path / "whole", faults=faults)
+    whole.fit()
+    for killed_at in (4, 7, 12, 15, 17):
+        folder = tmp_path / str(killed_at)
+        trainer = made(folder, faults=faults)
+
+        def advance(step: int, killed_at: int = killed_at) -> None:
+            if step == killed_at:
+                raise KilledError
+
+        trainer.advance = advance
+        with pytest.raises(KilledError):
+            trainer.fit()
+        trainer = made(folder, faults=faults)
+        assert trainer.state.step < killed_at
+        trainer.fit()
+        check_same(folder, trainer, tmp_path / "whole", whole)
+
+
+def test_an_event_tells_of_the_steps_before_a_stop(tmp_path: Path) -> None:
+    """Their mean is that of the single steps, and so is the greatest value."""
+    single = made(tmp_path / "single", log_every=1)
+    single.fit()
+    disturbed(tmp_path / "run", [at(2), at(6), at(11)])
+    steps = events(tmp_path / "single", "train")
+    for event in events(tmp_path / "run", "train"):
+        window = steps[event["step"] - 8 : event["step"]]
+        sizes = [single.plan.step_size(one["step"] - 1) for one in window]
+        mean = sum(one["loss"] * size for one, size in zip(window, sizes, strict=True)) / sum(sizes)
+        assert event["loss"] == pytest.approx(mean, rel=1e-9)
+        assert event["grad_norm"] == window[-1]["grad_norm"]
+        for name in Loudest.names:
+            assert event[name] == max(one[name] for one in window)
+
+
+def test_going_back_takes_back_what_was_summed_up_since(tmp_path: Path) -> None:
+    """From the seventh step to the fifth: the event of step 8 tells of the steps 1 to 5 and of that one."""
+    trainer = made(tmp_path / "run", faults=(6,), total_steps=16)
+    trainer.fit()
+    single = made(tmp_path / "single", faults=(6,), total_steps=16, log_every=1)
+    single.fit()
+    losses = {e["step"]: e["loss"] for e in events(tmp_path / "single", "train") if e["loss"] is not None}
+    (event,) = (e for e in events(tmp_path / "run", "train") if e["step"] == 8)
+    made_steps = [1, 2, 3, 4, 5, 8]
+    sizes = [trainer.plan.step_size(step - 1) for step in made_steps]
+    mean = sum(losses[step] * size for step, size in zip(made_steps, sizes, strict=True)) / sum(sizes)
+    assert event["loss"] == pytest.approx(mean, rel=1e-9)
+
+
+def test_a_checkpoint_of_a_stop_is_none_to_go_back_to(tmp_path: Path) -> None:
+    trainer = made(tmp_path / "run", faults=(13,))
+    trainer.stop = Asked(lambda: trainer.state.step == 12)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    store = CheckpointStore(tmp_path / "run/checkpoints", keep=2)
+    assert [path.name for path in store.steps()] == [f"step_{step:08d}" for step in (9, 10, 12)]
+    assert [read_checkpoint(path).numbers["scheduled"] for path in store.steps()] == [9, 10, 10]
+    newest, _ = store.newest()
+    assert newest is not None
+    assert newest.name == "step_00000012"
+    assert store.before(13) == (10, tmp_path / "run/checkpoints/step_00000010")
+    assert store.before(13, avoid=[10]) == (9, tmp_path / "run/checkpoints/step_00000009")
+
+
+def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Path) -> None:
+    """Stopped in the evaluation of a step whose checkpoint was due, twice."""
+    how = {"eval_every": 10}
+    for _ in range(2):
+        trainer = made(tmp_path / "run", **how)
+        trainer.stop = Asked(lambda trainer=trainer: trainer.state.step == 10 and trainer.owes_evaluation)  # type: ignore[misc]
+        with pytest.raises(Preempted):
+            trainer.fit()
+        assert CheckpointStore(tmp_path / "run/checkpoints", keep=2).before(12) is not None
+        numbers = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").numbers
+        assert numbers["scheduled"] == 10
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not tell of the window, which begins there, nor why it was written: it may be gone back to."""
+    numbers = TrainState.numbers
+
+    def older(state: TrainState) -> dict[str, Any]:
+        return {key: value for key, value in numbers(state).items() if key not in ("unlogged", "scheduled")}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainState, "numbers", older)
+        trainer = made(tmp_path / "run")
+        trainer.stop = Asked(lambda: trainer.state.step == 6)
+        with pytest.raises(Preempted):
+            trainer.fit()
+    assert trainer.store.before(7) == (6, tmp_path / "run/checkpoints/step_00000006")
+    made(tmp_path / "run").fit()
+    single = made(tmp_path / "single", log_every=1)
+    single.fit()
+    (seventh, eighth) = (e for e in events(tmp_path / "single", "train") if e["step"] in (7, 8))
+    (event,) = (e for e in events(tmp_path / "run", "train") if e["step"] == 8)
+    sizes = [single.plan.step_size(step) for step in (6, 7)]
+    mean = (seventh["loss"] * sizes[0] + eighth["loss"] * sizes[1]) / sum(sizes)
+    assert event["loss"] == pytest.approx(mean, rel=1e-9)
