@@ -313,7 +313,7 @@ def test_a_gpu_s_steps_are_looked_at_two_later_or_when_there_is_a_reason() -> No
     def passed(step: int, loss: float) -> Passed:
         value = torch.tensor(loss)
         result = StepResult(value, 1, {}, value[None], value, value[None], ("a",), torch.tensor(0.0))
-        return Passed(step, 1, [1], result, [], torch.stack([value, value]))
+        return Passed(step, 1, [1], result, [], torch.stack([value, torch.ones(()), value]))
 
     guard._waiting.extend([passed(0, 1.0), passed(1, NAN)])
     assert not list(guard.faults(wait=False))

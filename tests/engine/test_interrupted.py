@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from dense_task import CPU, PerPixel, Squares, dense_trainer
+from dense_task import CPU, PerPixel, Squares, dense_trainer, scaled
 from helpers import comparable, events
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.preemption import Preempted, Stop
 from hornet_train.engine.recovery import forget_lost_best
 from hornet_train.engine.state import TrainState
+from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import SampleError
 from hornet_train.track.sinks import JsonlSink, rewind
@@ -48,8 +49,8 @@ class Faulty(PerPixel):
     faults: tuple[int, ...] = ()
     step: Callable[[], int] = int
 
-    def loss(self, model: Any, batch: Any, rng: Any) -> Tensor:
-        return super().loss(model, batch, rng) * (float("nan") if self.step() in self.faults else 1.0)
+    def loss(self, model: Any, batch: Any, rng: Any) -> Loss:
+        return scaled(super().loss(model, batch, rng), float("nan") if self.step() in self.faults else 1.0)
 
 
 class Loudest:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from dense_task import PerPixel, dense_trainer
+from dense_task import PerPixel, dense_trainer, scaled
 from helpers import events
 
 from hornet_train.engine import background
@@ -17,6 +17,7 @@ from hornet_train.engine import trainer as loop
 from hornet_train.engine.checkpoint import CheckpointStore, pointed, read_checkpoint
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.state import TensorGroups
+from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import CheckpointError
 from hornet_train.run.weights import find_weights
@@ -32,11 +33,11 @@ class Told(PerPixel):
     step: Callable[[], int] = int
     fault: int = -1
 
-    def loss(self, model: Any, batch: Any, rng: Any) -> torch.Tensor:
-        return super().loss(model, batch, rng) * (float("nan") if self.step() == self.fault else 1.0)
+    def loss(self, model: Any, batch: Any, rng: Any) -> Loss:
+        return scaled(super().loss(model, batch, rng), float("nan") if self.step() == self.fault else 1.0)
 
-    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
-        return {**super().metrics(sums), "pixel_accuracy": VALUES[self.step()]}
+    def _means(self, sums: Mapping[str, float]) -> dict[str, float]:
+        return {**super()._means(sums), "pixel_accuracy": VALUES[self.step()]}
 
 
 class Full(CheckpointStore):

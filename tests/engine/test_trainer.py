@@ -12,6 +12,7 @@ from dense_task import CPU, PerPixel, Squares, dense_trainer
 
 from hornet_train.data.loader import EvalLoader, Reading
 from hornet_train.engine.evaluate import evaluate
+from hornet_train.engine.task import Loss
 
 
 class KilledError(Exception):
@@ -70,7 +71,7 @@ def test_micro_batches_equal_one_batch(tmp_path: Path) -> None:
     """
 
     class Steady(PerPixel):
-        def loss(self, model: Any, batch: Any, _rng: Any) -> torch.Tensor:
+        def loss(self, model: Any, batch: Any, _rng: Any) -> Loss:
             class Zero:
                 def random(self) -> float:
                     return 0.0
