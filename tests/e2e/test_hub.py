@@ -10,8 +10,8 @@ from pathlib import Path
 
 import datasets
 import pytest
-from helpers import events, run
-from shards import dataset, pictures, write_parquet, write_tar
+from helpers import events, run, torchrun
+from shards import dataset, pictures, write_parquet, write_streams, write_tar
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -97,6 +97,33 @@ def test_a_streamed_run_goes_on_where_it_was_and_keeps_its_streams(tmp_path: Pat
     assert (again.returncode, again.stderr) == (0, "")
     assert [event["step"] for event in events(folder, "resumed")] == [3]
     assert [event["loss"] for event in events(folder, "train")] == expected
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_ranks_evaluate_streams_of_other_lengths(tmp_path: Path, shards: int) -> None:
+    """Of one shard to evaluate on the second rank has none; the training goes on after the evaluation."""
+    write_streams(tmp_path / "set", train=2, val=shards)
+    arguments = [
+        "model=hornet_pico_7x7",
+        "data=hub",
+        f"data.name={tmp_path}/set",
+        "data.streaming=true",
+        "data.shuffle_buffer=4",
+        "data.image_size=32",
+        "data.workers=1",
+        "batch_size=4",
+        "epochs=1",
+        "schedule.warmup=0it",
+        "optim.lr=1e-3",
+        "log.every=1it",
+        "eval.every=1it",
+        "eval.batch_size=3",
+        "dist.timeout_minutes=0.5",
+    ]
+    done = torchrun(2, "-m", "hornet_train", *arguments, f"run_dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    evaluations = [(event["step"], event["count"]) for event in events(tmp_path / "run", "eval")]
+    assert evaluations == [(step, 8 * shards) for step in (1, 2, 3, 4) for _ in ("model", "ema")]
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,24 @@ def test_a_set_on_two_processes(place: Place, tmp_path: Path) -> None:
     assert done.stdout.count("top-1  ") == 1
 
 
+def test_processes_that_find_other_sets_are_refused(place: Place, tmp_path: Path) -> None:
+    """A node that lacks a set: with suite=all it would do without it, and the others wait for it in vain."""
+    for rank, names in ((0, ("sketch", "imagenet-r")), (1, ("sketch",))):
+        (tmp_path / str(rank)).mkdir()
+        for name in names:
+            (tmp_path / str(rank) / name).symlink_to(place.root / name, target_is_directory=True)
+    script = tmp_path / "evaluate.py"
+    script.write_text(
+        "import os, sys\n"
+        "from hornet_train.cli.evaluate import main\n"
+        f"main([*sys.argv[1:], 'data.root={tmp_path}/' + os.environ['RANK']])\n"
+    )
+    done = torchrun(2, str(script), *place.call("suite=all", f"out={tmp_path}/two.json"))
+    assert done.returncode != 0
+    assert "evaluate.py: the processes see other sets, images or weights than each other" in done.stderr
+    assert not (tmp_path / "two.json").exists()
+
+
 def test_200_of_the_1000_of_a_larger_head(place: Place, tmp_path: Path, command: Command) -> None:
     """The class map comes first, the set's rows are of what it gives."""
     state = torch.load(place.root / "weights.pth", weights_only=True)["model"]

@@ -179,6 +179,18 @@ def test_any_timm_model_goes_through_the_same_loop(tmp_path: Path) -> None:
         assert result["loss"] == pytest.approx(event["loss"], rel=1e-3)  # bf16
 
 
+def test_batch_norm_gets_no_single_image_where_that_can_be_avoided(tmp_path: Path) -> None:
+    """Of 21 images a step of 12 leaves 9, in micro-batches of 4: 3, 3, 3 and not 4, 4, 1; the map is 1x1."""
+    norm = ["model=timm", "model.name=resnet10t", "data.train_count=21", "batch_size=12", "epochs=1"]
+    done = run("hornet-train", *TINY, *norm, "micro_batch_size=4", f"run_dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert [event["epoch"] for event in events(tmp_path / "run", "train")] == [0.5, 1.0]
+    refused = run("hornet-train", *TINY, *norm, "data.train_count=25", f"run_dir={tmp_path}/other")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("hornet-train: the last step of an epoch has 1 image, ")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_fault_of_one_rank_ends_all_with_its_reason(tmp_path: Path) -> None:
     """A node that lacks a file: no rank waits for one that has gone, and the reason is told."""
     script = tmp_path / "train.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 from helpers import TINY, comparable, events, run, torchrun
 from processes import final, ranks_of, started, told, undisturbed, wait_until
+from shards import write_streams
 
 pytestmark = pytest.mark.faults
 
@@ -95,6 +97,36 @@ def test_on_fewer_or_more_ranks_it_is_the_same_run(
     ours, whole = ([(e["step"], e["loss"]) for e in events(f, "train")] for f in (folder, alone))
     assert [step for step, _ in ours] == [step for step, _ in whole]
     assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in whole], rel=1e-3)
+
+
+def test_a_rank_without_anything_to_evaluate_waits_for_the_others(tmp_path: Path) -> None:
+    """hornet-eval of one streamed shard, for longer than a collective may take: here 8 seconds."""
+    write_streams(tmp_path / "set", train=1, val=1, size=16)
+    sized = [f"data.name={tmp_path}/set", "data.image_size=32", "data.workers=0", "data.streaming=true"]
+    few = ["batch_size=8", "epochs=1it", "schedule.warmup=0it", "optim.lr=1e-3", f"run_dir={tmp_path}/run"]
+    trained = run("hornet-train", "model=hornet_pico_7x7", "data=hub", *sized, *few)
+    assert trained.returncode == 0, trained.stderr
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\n"
+        "from datetime import timedelta\n"
+        "from torch.distributed.distributed_c10d import _set_pg_timeout\n"
+        "import hornet_train.run.evaluation as evaluation\n"
+        "import hornet_train.tasks.classification as tasks\n"
+        "evaluate, run = tasks.Classification.evaluate, evaluation.run_evaluation\n"
+        "def slow(*arguments):\n"
+        "    time.sleep(1.5)\n"
+        "    return evaluate(*arguments)\n"
+        "def impatient(*arguments, **more):\n"
+        "    _set_pg_timeout(timedelta(seconds=8))\n"
+        "    return run(*arguments, **more)\n"
+        "tasks.Classification.evaluate, evaluation.run_evaluation = slow, impatient\n"
+        "from hornet_train.cli.evaluate import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = [f"checkpoint={tmp_path}/run", "batch_size=2", "data.workers=1", f"out={tmp_path}/eval.json"]
+    done = torchrun(2, f"{tmp_path}/slow.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "eval.json").read_text())["count"] == 16
 
 
 def test_a_share_that_does_not_divide_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import BIN, TINY, comparable, events, run, torchrun
 from processes import final, ranks_of, started, told, undisturbed, wait_until
+from shards import write_streams
 
 from hornet_train.engine.checkpoint import pointed
 
@@ -99,6 +100,38 @@ def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
     again = run("hornet-train", *slow, f"run_dir={folder}")
     assert again.returncode == 0, again.stderr
     assert {event["count"] for event in events(folder, "eval")} == {1200}
+
+
+def test_ranks_leave_a_streamed_evaluation_together(tmp_path: Path) -> None:
+    """All to evaluate on is in one shard, so that the second rank, which is asked to stop, has none of it."""
+    write_streams(tmp_path / "set", train=2, val=1, size=200)
+    streamed = ["model=hornet_pico_7x7", "data=hub", f"data.name={tmp_path}/set", "data.streaming=true"]
+    streamed += ["data.image_size=32", "data.workers=1", "batch_size=4", "epochs=6it", "schedule.warmup=1it"]
+    streamed += ["optim.lr=1e-3", "log.every=1it", "eval.every=3it", "eval.batch_size=1"]
+    streamed += ["dist.timeout_minutes=0.5", f"run_dir={tmp_path}/run"]
+    (tmp_path / "slow.py").write_text(
+        "import sys, time, hornet_train.tasks.classification as tasks\n"
+        "evaluate = tasks.Classification.evaluate\n"
+        "def slow(*arguments):\n"
+        "    time.sleep(0.05)\n"
+        "    return evaluate(*arguments)\n"
+        "tasks.Classification.evaluate = slow\n"
+        "from hornet_train.cli.train import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    process = started("torchrun", "--standalone", "--nproc_per_node=2", f"{tmp_path}/slow.py", *streamed)
+    wait_until(process, told(tmp_path / "run", 3))
+    time.sleep(1)
+    os.kill(ranks_of(process)[1], signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert err.count("saved; the same command") == 1
+    assert f"exitcode  : {PREEMPTED}" in err
+    assert [event["step"] for event in events(tmp_path / "run", "preempted")] == [3]
+    assert not events(tmp_path / "run", "eval")
+    again = torchrun(2, "-m", "hornet_train", *streamed)
+    assert again.returncode == 0, again.stderr
+    evaluations = [(event["step"], event["count"]) for event in events(tmp_path / "run", "eval")]
+    assert evaluations == [(step, 200) for step in (3, 6) for _ in ("model", "ema")]
 
 
 def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:

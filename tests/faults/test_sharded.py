@@ -74,6 +74,13 @@ def test_each_goes_on_from_the_other(first: str, then: str, ddp: Path, tmp_path:
     assert 0 < events(folder, "resumed")[0]["step"] < 12
 
 
+def test_a_shorter_last_step_has_equally_many_micro_batches_on_every_rank(tmp_path: Path) -> None:
+    """Of 13 images a step of 8 leaves 2 and 3: in micro-batches of 2 one and, on the other rank, two."""
+    uneven = [*RUN, "data.train_count=13", "batch_size=8", "micro_batch_size=2", "dist.timeout_minutes=0.5"]
+    runs = [undisturbed(tmp_path / s, *uneven, f"dist={s}", processes=2) for s in ("ddp", "fsdp")]
+    close(*runs, "fp32")
+
+
 def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
     """Saved while the weights are gathered, in inference mode."""
     folder = tmp_path / "run"

@@ -52,6 +52,16 @@ def write_parquet(folder: Path, split: str, samples: list[tuple[bytes, int]], **
     return paths
 
 
+def write_streams(folder: Path, *, train: int, val: int, size: int = 8) -> None:
+    """Parquet shards of `size` pictures each, of both splits."""
+    folder.mkdir(parents=True)
+    samples = pictures(max(train, val) * size)
+    for split, count in (("train", train), ("validation", val)):
+        for k in range(count):
+            path = folder / f"{split}-{k:05d}-of-{count:05d}.parquet"
+            dataset(samples[k * size : (k + 1) * size]).to_parquet(path)
+
+
 def write_tar(path: Path, samples: list[tuple[bytes, int]], *, first: int = 0) -> Path:
     """Members <key>.jpg and <key>.cls, in one folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
