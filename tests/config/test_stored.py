@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from configs import compose_train
 
-from hornet_train.config.compose import compose_train
 from hornet_train.config.stored import differences
+from hornet_train.tasks.classification.schema import ClassificationConfig
 
 BASE = compose_train([]).tree
 
@@ -28,7 +29,7 @@ BASE = compose_train([]).tree
     ],
 )
 def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
-    assert differences(BASE, compose_train([neutral]).tree) == []
+    assert differences(BASE, compose_train([neutral]).tree, ClassificationConfig) == []
 
 
 @pytest.mark.parametrize(
@@ -44,4 +45,4 @@ def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
     ],
 )
 def test_what_a_run_computes_may_not(changed: str, told: str) -> None:
-    assert told in differences(BASE, compose_train([changed]).tree)
+    assert told in differences(BASE, compose_train([changed]).tree, ClassificationConfig)
