@@ -21,8 +21,8 @@ hornet-train [group=option ...] [key=value ...]
 
 Trains a model, HorNet first of all, and writes checkpoints, metrics and curves to a run folder.
 The same command on the same run_dir goes on where the last checkpoint stands.
-from=<run folder | step folder | config.yaml> repeats a run in a new run folder, with its config as the
-base in place of a recipe; groups and keys change it. What differs from then is said.
+from=<run folder | step folder | config.yaml> repeats a run in a new run folder: its config takes the
+place of a recipe, and groups and keys change it. Differences of code, versions and machine are reported.
 
 {groups}
 The default recipe also chooses augment=digits. With other data= the default is recipe=none, the
@@ -43,14 +43,14 @@ Examples:
   # your own class folders, root/train/<class>/ and root/val/<class>/
   hornet-train model=hornet_s_gf data=folder data.root=photos batch_size=256 optim.lr=5e-4 \\
       epochs=50 schedule.warmup=5ep
-  # fine-tune from a checkpoint; a head for other classes is made anew
+  # fine-tune from a checkpoint; the head is initialised anew where the classes are others
   hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos \\
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep
-  # go on with a run that was stopped, from where it stood
+  # resume a run that was stopped
   hornet-train run_dir=runs/mine
-  # look into a step that was skipped, with guard.dump=true; would fp32 have helped?
+  # repeat a step that was skipped and dumped (guard.dump=true), in fp32 this time
   hornet-train replay=runs/mine/dumps/step_00001234_rank0.safetensors precision=fp32
-  # once more what that run did, with another seed
+  # repeat a run with another seed
   hornet-train from=runs/mine seed=1
   # any other model of timm in the same loop
   hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 \\

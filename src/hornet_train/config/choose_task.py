@@ -80,7 +80,7 @@ def choose_task(
     try:
         schema = find(name)
     except ConfigError as error:
-        # a misspelt name: other faults are found with the default task, as far as no option is of another
+        # a misspelt name; the default task's schema finds more faults, if no option says that it is another
         return ChosenTask(default, find(default), True, tuple(error.faults), certain=len(said) == 1)
     return ChosenTask(name, schema, name in names, tuple(faults), certain=not faults)
 
@@ -92,7 +92,8 @@ def _said(given: Mapping[str, str], stored: StoredTask | None) -> Iterator[tuple
     if stored is not None:
         yield stored.given, stored.name
     for group in GROUPS_BY_TASK:
-        if group in given and (task := task_of(group, given[group])) is not None:
+        known = given.get(group) in options(group)  # `parse` has a message for an unknown option
+        if known and (task := task_of(group, given[group])) is not None:
             yield f"{group}={given[group]}", task
 
 
@@ -101,11 +102,11 @@ def _clash(first: tuple[str, str], other: tuple[str, str]) -> str:
     (given, task), (words, another) = first, other
     group = words.partition("=")[0]
     if given.startswith(f"{TASK}="):
-        told = f"{words} is for {another}, but {given} is given"
+        clash = f"{words} is for {another}, but {given} is given"
     else:
-        told = f"{given} is for {task}, {words} for {another}"
+        clash = f"{given} is for {task}, {words} for {another}"
     if group not in GROUPS_BY_TASK:  # a checkpoint or a run, which is for what it is for
-        return f"{told}: leave {TASK}= out"
+        return f"{clash}: leave {TASK}= out"
     of_that_task = [name for name in options(group) if task_of(group, name) == task]
     instead = f", or take one for {task}: {', '.join(of_that_task)}" if of_that_task else ""
-    return f"{told}: leave {group}= out{instead}"
+    return f"{clash}: leave {group}= out{instead}"

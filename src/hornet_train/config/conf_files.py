@@ -34,10 +34,8 @@ def task_of(group: str, option: str) -> str | None:
 
     Its first line says so, `# task: classification`; in a recipe the first after Hydra's `# @package`.
     """
-    file = conf_dir() / group / f"{option}.yaml"
-    if not file.is_file():
-        return None
-    lines = (line for line in file.read_text().splitlines() if not line.startswith("# @"))
+    text = (conf_dir() / group / f"{option}.yaml").read_text()
+    lines = (line for line in text.splitlines() if not line.startswith("# @"))
     found = _TASK.fullmatch(next(lines, ""))
     return found[1] if found else None
 

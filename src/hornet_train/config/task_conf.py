@@ -35,10 +35,13 @@ def conf_of_task(
     chosen = {group: str(parsed[group]) for group in groups if group in parsed and group != TASK}
     listed = conf_files.default_options(name)
     if task.built_in:
+        empty = []
         for group in (TASK, "evaluation"):
-            if group in listed:
+            if group in listed and task.name in conf_files.options(group):
                 chosen[group] = task.name
-        return read_conf(name, chosen, groups)
+            elif group in listed:  # no keys of its own
+                empty.append(group)
+        return read_conf(name, chosen, groups, left_out=empty)
     empty = [group for group in _BY_TASK if group in listed and group not in chosen]
     tree, options = read_conf(name, chosen, groups, left_out=empty)
     _fill_in(tree, task, empty)
@@ -50,8 +53,10 @@ def _fill_in(tree: DictConfig, task: ChosenTask, empty: Collection[str]) -> None
     given = task.schema.defaults
     if "data" in empty:  # what the loader of every task reads
         tree.data = yaml.safe_load((conf_files.conf_dir() / "data" / "_loader.yaml").read_text())
-    for group in dict.fromkeys([*empty, *given]):
-        if group in tree or group in given or group in ("data", "augment", TASK):
+    if "evaluation" in empty:
+        tree.merge_with(given.get("evaluation", {}))  # keys outside of groups
+    for group in (name for name in dict.fromkeys([*empty, *given]) if name != "evaluation"):
+        if group in empty or group in tree:  # hornet-eval has fewer groups than hornet-train
             tree[group] = OmegaConf.merge(tree.get(group, {}), given.get(group, {}))
     if TASK in empty:
         tree[TASK].name = task.name  # so that the run's config.yaml tells which task it was

@@ -24,8 +24,8 @@ class TaskSchema:
         rules: (config, keys that the command line sets, world size) -> a sentence for each rule across fields
             that is broken. What every task shares is checked beside it.
         eval_rules: the same for an evaluation config: (config, keys that the command line sets).
-        defaults: group -> what it holds, of a task that has no options in conf/: someone's own, in a Python
-            module or file.
+        defaults: group -> what it holds, of a task that has no options in conf/: a user's own, in a Python
+            module or file. `evaluation` has the keys that only its evaluations have.
     """
 
     name: str
