@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
+from configs import compose_eval, compose_train
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornet_train.config import data_schema, schema
-from hornet_train.config.bench_schema import StepBench
-from hornet_train.config.compose import (
-    EVALUATION_ONLY,
-    GROUPS,
-    compose_eval,
-    compose_train,
-    conf_dir,
-    options,
-)
+from hornet_train.config.compose_train import GROUPS
+from hornet_train.config.conf_files import options
 from hornet_train.config.duration import Duration
 from hornet_train.config.validate import accumulation
 from hornet_train.errors import ConfigError
+from hornet_train.tasks.classification.schema import ClassificationConfig, DigitsData, FolderData
 
+EVALUATION_ONLY = (
+    *("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_c"),
+    *("imagenet_real", "suite"),
+)
 WITH_ROOT = ("folder", "imagenet", "imagenet22k", "cifar10", "cifar100", "mnist", "fashion_mnist")
 NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT} | {"hub": ["data.name=/x"]}
 
@@ -48,45 +45,14 @@ def test_every_option_composes(group: str, option: str) -> None:
     composed = compose_train([f"{group}={option}", *more], world_size=2 if option == "fsdp" else 1)
     assert composed.choices[group] == option
     assert yaml.safe_load(composed.yaml()) == composed.tree
-    again = schema.Config(**{f.name: getattr(composed.config, f.name) for f in fields(schema.Config)})  # type: ignore[arg-type]
-    assert again == composed.config
-
-
-def leaves(kind: Any, prefix: str = "") -> Iterator[str]:
-    for field in fields(kind):
-        member = vars(schema).get(str(field.type), field.type)
-        if is_dataclass(member):
-            yield from leaves(member, f"{prefix}{field.name}.")
-        elif (args := get_args(member)) and get_args(args[0]) and is_dataclass(get_args(args[0])[0]):
-            for one in get_args(args[0]):
-                yield from leaves(one, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}"
-
-
-def test_every_field_is_set_in_conf_and_read_by_the_program() -> None:
-    """No key that does nothing: each field's name is read somewhere outside of the schema."""
-    source = "\n".join(
-        path.read_text()
-        for path in conf_dir().parent.glob("src/hornet_train/**/*.py")
-        if path.name not in ("schema.py", "bench_schema.py")
-    )
-    conf = "\n".join(path.read_text() for path in conf_dir().rglob("*.yaml"))
-    names = sorted(
-        {*leaves(schema.Config), *leaves(schema.EvalConfig), *leaves(schema.InfoConfig), *leaves(StepBench)}
-    )
-    assert "data.train_count" in names
-    assert "optim.lr" in names
-    for name in names:
-        leaf = name.rsplit(".", 1)[-1]
-        assert f".{leaf}" in source, f"{name} is never read"
-        assert f"{leaf}:" in conf, f"{name} is set nowhere in conf/"
+    values = {field.name: getattr(composed.config, field.name) for field in fields(ClassificationConfig)}
+    assert ClassificationConfig(**values) == composed.config
 
 
 def test_the_default_is_the_digits() -> None:
     composed = compose_train([])
     assert composed.choices["recipe"] == "digits"
-    assert isinstance(composed.config.data, data_schema.DigitsData)
+    assert isinstance(composed.config.data, DigitsData)
     assert composed.config.model.name == "hornet_pico_gf"
 
 
@@ -192,7 +158,7 @@ def test_forms_of_color_jitter(given: str, meant: tuple[float, ...] | None) -> N
 def test_paths_are_taken_as_they_are() -> None:
     path = "/data/ImageNet (2012), part=1"
     config = compose_train(["data=folder", f"data.root={path}", "run_dir=null"]).config
-    assert isinstance(config.data, data_schema.FolderData)
+    assert isinstance(config.data, FolderData)
     assert config.data.root == path
     home = compose_train(["run_dir=~/runs/a b"]).config.run_dir
     assert home == str(Path.home() / "runs/a b")
@@ -208,14 +174,14 @@ def test_an_evaluation_keeps_what_the_checkpoint_was_trained_with() -> None:
     kept = compose_eval(["checkpoint=x"], lambda _: trained).config
     assert (kept.model.name, kept.data.image_size, kept.precision) == ("hornet_small_gf", 48, "bf16")
     other = compose_eval(["checkpoint=x", "data=imagenet", "data.root=/y"], lambda _: trained).config
-    assert isinstance(other.data, data_schema.FolderData)
+    assert isinstance(other.data, FolderData)
     assert (other.data.image_size, other.data.mean) == (48, kept.data.mean)
     explicit = compose_eval(["checkpoint=x", "data.image_size=64"], lambda _: trained).config
     assert explicit.data.image_size == 64
     folder = compose_train(["data=imagenet", "data.root=/y", "data.workers=3"]).tree
     older = {**folder, "data": {k: v for k, v in folder["data"].items() if not k.endswith("_dir")}}
     data = compose_eval(["checkpoint=x"], lambda _: older).config.data
-    assert isinstance(data, data_schema.FolderData)
+    assert isinstance(data, FolderData)
     assert (data.root, data.classes, data.workers, data.val_dir) == ("/y", "imagenet_1k", 3, "val")
     with pytest.raises(ConfigError) as raised:
         compose_eval(["checkpoint=x", "model.drop_path=0.1"], lambda _: None)

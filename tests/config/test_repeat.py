@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from configs import compose_train
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hornet_train.config.compose import Composed, compose_train
-from hornet_train.config.repeat import literal, repeated
+from hornet_train.config.compose import Composed
+from hornet_train.config.repeat import escape_references, repeated
 from hornet_train.config.schema import Config
 from hornet_train.errors import ConfigError
 
@@ -105,9 +106,9 @@ def test_stored_text_refers_to_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @given(st.text(alphabet="\\${}a:.'\"[]?, \n"))
-def test_literal_is_what_omegaconf_resolves_to(text: str) -> None:
+def test_escaped_references_resolve_to_the_text(text: str) -> None:
     tree = OmegaConf.create({"a": None, "b": 1})
-    tree["a"] = literal({"x": [text], "y": text})
+    tree["a"] = escape_references({"x": [text], "y": text})
     assert OmegaConf.to_container(tree, resolve=True) == {"a": {"x": [text], "y": text}, "b": 1}
 
 

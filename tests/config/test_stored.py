@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
-from hornet_train.config.compose import compose_train
+import pytest
+import yaml
+from configs import compose_train
+
 from hornet_train.config.stored import differences
+from hornet_train.tasks.classification.schema import ClassificationConfig
 
 BASE = compose_train([]).tree
 
@@ -28,7 +33,7 @@ BASE = compose_train([]).tree
     ],
 )
 def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
-    assert differences(BASE, compose_train([neutral]).tree) == []
+    assert differences(BASE, compose_train([neutral]).tree, ClassificationConfig) == []
 
 
 @pytest.mark.parametrize(
@@ -44,4 +49,14 @@ def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
     ],
 )
 def test_what_a_run_computes_may_not(changed: str, told: str) -> None:
-    assert told in differences(BASE, compose_train([changed]).tree)
+    assert told in differences(BASE, compose_train([changed]).tree, ClassificationConfig)
+
+
+def test_a_run_of_an_earlier_version_is_the_same_run_today(tmp_path: Path) -> None:
+    """Its config.yaml is written byte for byte as then, and it can be repeated."""
+    old = Path(__file__).parents[1] / "old_run"
+    text = (old / "run/config.yaml").read_text()
+    now = compose_train(json.loads((old / "expected.json").read_text())["arguments"])
+    assert now.yaml() == text
+    assert differences(yaml.safe_load(text), now.tree, ClassificationConfig) == []
+    assert compose_train([f"from={old}/run", "run_dir=run"]).yaml() == text

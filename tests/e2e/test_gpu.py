@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from configs import compose_train
 from gpu import GPU, NEEDS_GPU
 from helpers import TINY, comparable, events, resolve, run
 from processes import final
 
-from hornet_train.config.compose import compose_train
 from hornet_train.run.build import build_run
 from hornet_train.track.files import read_json
 

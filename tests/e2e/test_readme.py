@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from configs import compose_eval, compose_train
 from helpers import BIN, ROOT, run
 from PIL import Image
 from timm.data import ImageNetInfo
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.cli.data import SUBCOMMANDS
-from hornet_train.config.compose import compose_eval, compose_train
 
 
 def commands_of(text: str) -> list[str]:

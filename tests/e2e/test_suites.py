@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from configs import compose_train
 from helpers import BIN, torchrun
 from PIL import Image
 
 import hornet_train.models  # noqa: F401 - registers
-from hornet_train.config.compose import compose_train
 from hornet_train.data.sources import imagenet_wnids
 from hornet_train.errors import ConfigError
 from hornet_train.images.decode import read_image

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import train_step
+from hornet_train.engine.task import Loss
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
@@ -22,8 +23,8 @@ from hornet_train.optim.optimizers import adamw
 class Classes:
     """Cross-entropy of plain logits."""
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Tensor], rng: Any) -> Tensor:  # noqa: ARG002
-        return F.cross_entropy(model(batch["image"]), batch["label"])
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor], rng: Any) -> Loss:  # noqa: ARG002
+        return Loss(F.cross_entropy(model(batch["image"]), batch["label"]))
 
 
 def batch(size: int, seed: int) -> dict[str, Tensor]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from configs import compose_train
 from pictures import PHOTO, tensor
 
-from hornet_train.config.compose import compose_train
-from hornet_train.config.overrides import options
+from hornet_train.config.conf_files import options
 from hornet_train.errors import ConfigError
 from hornet_train.images.policies import ColorJitter, RandomBlur, RandomGreyscale
 from hornet_train.images.policies.randaugment import RandAugment

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from configs import compose_train
 from helpers import TINY
 from processes import final
 from torch import Tensor
 
-from hornet_train.config.compose import compose_train
 from hornet_train.errors import ConfigError
 from hornet_train.run.process import set_up_process
 from hornet_train.tasks.classification.task import Classification

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from configs import compose_train
 from pictures import PHOTO
 
-from hornet_train.config.compose import compose_train
 from hornet_train.run import data
 
 ORDER = ("n03", "n01", "n02")  # as the published labels, not sorted

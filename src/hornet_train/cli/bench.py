@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_bench_questions
 from hornet_train.config.bench_schema import Bench, LimitBench, LoopBench, ScalingBench, StepBench
-from hornet_train.config.compose import compose_bench
+from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

@@ -38,9 +38,12 @@ def run(options: argparse.Namespace) -> None:
         UserError: the config or the data are at fault, or the picture cannot be written.
     """
     from hornet_train._timm import import_timm
-    from hornet_train.config.compose import compose_train
+    from hornet_train.config.compose_train import compose_train
+    from hornet_train.tasks.classification.schema import ClassificationConfig
+    from hornet_train.tasks.table import NAMES, find
 
-    config = compose_train(options.overrides).config
+    config = compose_train(options.overrides, find=find, names=NAMES).config
+    assert isinstance(config, ClassificationConfig)
     import_timm()
     from hornet_train.report.sheet import draw_sheet
     from hornet_train.run.show import shown_batch

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import joined, run_command
 from hornet_train.cli.help import answer_eval_questions
-from hornet_train.config.compose import compose_eval
+from hornet_train.config.compose_eval import compose_eval
 from hornet_train.errors import CheckpointError, ConfigError, DataError
+from hornet_train.tasks.classification.schema import ClassificationEval
+from hornet_train.tasks.table import NAMES, find
 
 if TYPE_CHECKING:
     from hornet_train.track.console import Console
@@ -27,8 +29,8 @@ def _evaluate(overrides: list[str]) -> None:
     from hornet_train.run.evaluation import build_evaluation, run_evaluation
     from hornet_train.track.console import ConsoleSink, NullConsole
 
-    composed = compose_eval(overrides, _known_of)
-    config = composed.config
+    config = compose_eval(overrides, _known_of, find=find, names=NAMES).config
+    assert isinstance(config, ClassificationEval)
     out = Path(config.out) if config.out else _beside(Path(config.checkpoint or ""))
     if out.is_dir() or not os.access(next(p for p in out.absolute().parents if p.exists()), os.W_OK):
         raise ConfigError([f"out={out} cannot be written: give the path of a file"])
@@ -76,7 +78,7 @@ def _evaluate(overrides: list[str]) -> None:
 
 def _known_of(checkpoint: str) -> dict[str, Any] | None:
     """What is known of how a checkpoint was trained: from its own config, or from its weights alone."""
-    from hornet_train.config.stored import kept_config, trained_with
+    from hornet_train.config.stored import config_in_folder, config_in_weights
     from hornet_train.engine.checkpoint import locate
 
     path = Path(checkpoint)
@@ -84,10 +86,10 @@ def _known_of(checkpoint: str) -> dict[str, Any] | None:
         saved = locate(path, groups=())[0]
         if "config.yaml" not in saved.texts:
             raise CheckpointError(f"{saved.folder} has no config.yaml: give one of its .safetensors instead")
-        return kept_config(saved.texts["config.yaml"], saved.folder)
-    kept = trained_with(path)
-    if kept is not None:
-        return kept
+        return config_in_folder(saved.texts["config.yaml"], saved.folder)
+    stored = config_in_weights(path)
+    if stored is not None:
+        return stored
     from hornet_train.models.variants import VARIANTS
     from hornet_train.models.weight_files import read_weights
     from hornet_train.models.weights import identify, nearest

@@ -1,30 +1,28 @@
-"""What the commands say of themselves: --help, --cfg job, --version."""
+"""The texts of --help, and the answers to --help, --cfg job and --version."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
-from hornet_train.config.compose import (
-    BENCH_GROUPS,
-    EVAL_GROUPS,
-    EVALUATION_ONLY,
-    GROUPS,
-    INFO_GROUPS,
-    compose_train,
-    to_yaml,
-)
-from hornet_train.config.overrides import conf_dir, options
+from hornet_train.cli.group_lines import group_lines
+from hornet_train.config.compose import to_yaml
+from hornet_train.config.compose_eval import EVAL_GROUPS
+from hornet_train.config.compose_info import BENCH_GROUPS, INFO_GROUPS
+from hornet_train.config.compose_train import GROUPS, compose_train
+from hornet_train.config.conf_files import conf_dir
 from hornet_train.redaction import redacted_tree
+from hornet_train.tasks.table import NAMES, find
 
 TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
 
 Trains a model, HorNet first of all, and writes checkpoints, metrics and curves to a run folder.
 The same command on the same run_dir goes on where the last checkpoint stands.
-from=<run folder | step folder | config.yaml> repeats a run in a new run folder, with its config as the
-base in place of a recipe; groups and keys change it. What differs from then is said.
+from=<run folder | step folder | config.yaml> repeats a run in a new run folder: its config takes the
+place of a recipe, and groups and keys change it. Differences of code, versions and machine are reported.
 
 {groups}
 The default recipe also chooses augment=digits. With other data= the default is recipe=none, the
@@ -45,14 +43,14 @@ Examples:
   # your own class folders, root/train/<class>/ and root/val/<class>/
   hornet-train model=hornet_s_gf data=folder data.root=photos batch_size=256 optim.lr=5e-4 \\
       epochs=50 schedule.warmup=5ep
-  # fine-tune from a checkpoint; a head for other classes is made anew
+  # fine-tune from a checkpoint; the head is initialised anew where the classes are others
   hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos \\
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep
-  # go on with a run that was stopped, from where it stood
+  # resume a run that was stopped
   hornet-train run_dir=runs/mine
-  # look into a step that was skipped, with guard.dump=true; would fp32 have helped?
+  # repeat a step that was skipped and dumped (guard.dump=true), in fp32 this time
   hornet-train replay=runs/mine/dumps/step_00001234_rank0.safetensors precision=fp32
-  # once more what that run did, with another seed
+  # repeat a run with another seed
   hornet-train from=runs/mine seed=1
   # any other model of timm in the same loop
   hornet-train model=timm model.name=resnet18 data=synthetic data.image_size=64 \\
@@ -180,39 +178,53 @@ def answer_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help, --cfg job or --version of hornet-train; the overrides where there is something to do."""
     asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
     if asked:
-        asked_of = [a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]
-        _say(to_yaml(redacted_tree(compose_train(asked_of).tree)))
+        overrides = [a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]
+        composed = compose_train(overrides, find=find, names=NAMES)
+        _say(to_yaml(redacted_tree(composed.tree)))
         return None
-    return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train.yaml")
+    return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train", training=True)
 
 
 def answer_eval_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help or --version of hornet-eval."""
-    return _answer(arguments, "hornet-eval", EVALUATE, EVAL_GROUPS, "eval.yaml")
+    more = [f"evaluation/{name}" for name in NAMES]
+    return _answer(arguments, "hornet-eval", EVALUATE, EVAL_GROUPS, "eval", *more)
 
 
 def answer_info_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help or --version of hornet-info."""
-    return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info.yaml")
+    return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info")
 
 
 def answer_bench_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help or --version of hornet-bench and of each bench."""
     name = arguments[0] if arguments else ""
     if (conf_dir() / f"bench_{name}.yaml").is_file():
-        text, file = ONE_BENCH.format(name=name), f"bench_{name}.yaml"
-        return _answer(arguments, "hornet-bench", text, BENCH_GROUPS, file)
-    return _answer(arguments or ["--help"], "hornet-bench", BENCH, BENCH_GROUPS, "bench_step.yaml")
+        return _answer(arguments, "hornet-bench", ONE_BENCH.format(name=name), BENCH_GROUPS, f"bench_{name}")
+    return _answer(arguments or ["--help"], "hornet-bench", BENCH, BENCH_GROUPS, "bench_step")
 
 
 def _answer(
-    arguments: list[str], command: str, text: str, groups: tuple[str, ...], file: str
+    arguments: list[str],
+    command: str,
+    text: str,
+    groups: tuple[str, ...],
+    *files: str,
+    training: bool = False,
 ) -> list[str] | None:
-    """Say what --help or --version ask for; give the arguments back where neither is among them."""
+    """Answer --help or --version; give the arguments back where neither is among them.
+
+    Args:
+        arguments: of the command line.
+        command: its name.
+        text: of --help, with places for the groups and the keys.
+        groups: of the command.
+        files: of conf/, without .yaml, whose keys are explained.
+        training: whether the command trains.
+    """
     if {"--help", "-h"} & set(arguments):
-        _say(
-            text.format(groups=_groups(groups, EVALUATION_ONLY if groups == GROUPS else ()), keys=_keys(file))
-        )
+        lines = group_lines(groups, find=find, names=NAMES, training=training)
+        _say(text.format(groups="\n".join(lines), keys="\n".join(_key_lines(files))))
     elif arguments == ["--version"]:
         _say(f"{command} {version('hornet-train')}\n")
     else:
@@ -226,32 +238,11 @@ def _say(text: str) -> None:
         sys.stdout.write(text)
 
 
-def _groups(groups: tuple[str, ...], refused: tuple[str, ...]) -> str:
-    """Each group with its options but for those that are refused, wrapped; the default in brackets."""
-    defaults = _defaults()
-    lines = ["Groups, group=option; the default in [brackets]:"]
-    for group in groups:
-        line = f"  {group:<9}"
-        for option in sorted(set(options(group)) - set(refused)):
-            name = f"[{option}]" if option == defaults[group] else option
-            if len(line) + len(name) > 100:
-                lines.append(line)
-                line = " " * 11
-            line += f" {name}"
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def _defaults() -> dict[str, str]:
-    """group -> option of train.yaml's defaults list."""
-    lines = (conf_dir() / "train.yaml").read_text().splitlines()
-    pairs = [line.strip("- ").split(": ") for line in lines if line.startswith("  - ") and ": " in line]
-    return {pair[0]: pair[1] for pair in pairs}
-
-
-def _keys(file: str) -> str:
-    """The keys outside of the groups, as the file itself explains them."""
-    lines = (conf_dir() / file).read_text().splitlines()
-    start = lines.index("") + 1
-    title = "Keys, key=value; those of groups as in model.name=hornet_tiny_gf:"
-    return "\n".join([title, *(f"  {line}" for line in lines[start:])])
+def _key_lines(files: Iterable[str]) -> Iterator[str]:
+    """The keys outside of the groups, as the files themselves explain them after their heads."""
+    yield "Keys, key=value; those of groups as in model.name=hornet_tiny_gf:"
+    for name in files:
+        file = conf_dir() / f"{name}.yaml"
+        lines = file.read_text().splitlines() if file.is_file() else []
+        head = lines.index("") + 1 if "" in lines else sum(line.startswith("#") for line in lines)
+        yield from (f"  {line}" for line in lines[head:])

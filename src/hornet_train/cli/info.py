@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_info_questions
-from hornet_train.config.compose import compose_info
+from hornet_train.config.compose_info import compose_info
 from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError
 

@@ -23,13 +23,14 @@ def main(arguments: list[str]) -> NoReturn:
 
 def _sweep(arguments: list[str]) -> None:
     from hornet_train.config.sweep import sweep
+    from hornet_train.tasks.table import NAMES, find
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError(
             "--multirun starts processes itself, and so not under torchrun: "
             "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8, say"
         )
-    ended = sweep(arguments, train_in_a_process)
+    ended = sweep(arguments, train_in_a_process, find=find, names=NAMES)
     failed = [job for job in ended if job.code]
     for job in failed:
         sys.stderr.write(f"hornet-train: ended with code {job.code}: {' '.join(job.overrides)}\n")

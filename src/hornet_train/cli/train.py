@@ -16,10 +16,13 @@ from hornet_train.cli.help import answer_questions
 from hornet_train.cli.replay import KEY, run_replay
 from hornet_train.cli.sweep import FLAGS
 from hornet_train.cli.sweep import main as run_sweep
-from hornet_train.config.compose import Composed, compose_train
+from hornet_train.config.compose import Composed
+from hornet_train.config.compose_train import compose_train
 from hornet_train.config.schema import Config
 from hornet_train.errors import ConfigError
 from hornet_train.redaction import redacted_tree
+from hornet_train.tasks.classification.schema import ClassificationConfig
+from hornet_train.tasks.table import NAMES, find
 
 if TYPE_CHECKING:
     from hornet_train.engine.distributed import World
@@ -45,7 +48,7 @@ def _train(overrides: list[str]) -> None:
     if any(text.startswith(KEY) for text in overrides):
         run_replay(overrides)
         return
-    composed = compose_train(overrides, world_size=launched_world_size())
+    composed = compose_train(overrides, find=find, names=NAMES, world_size=launched_world_size())
     if composed.config.run_dir is None and may_restart():
         raise ConfigError(
             ["run_dir is missing: with torchrun --max-restarts a run must find its folder again: run_dir=..."]
@@ -75,10 +78,11 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
     from hornet_train.track.console import ConsoleHandler, ConsoleSink, NullConsole, other_ranks_handler
 
     config = composed.config
+    assert isinstance(config, ClassificationConfig)
     with joined(config.dist, deterministic=config.deterministic) as world:
         folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
         tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is kept, and shown by W&B
-        world.on_main(lambda: check_run_folder(folder, tree, config.resume))
+        world.on_main(lambda: check_run_folder(folder, tree, config.resume, type(config)))
         run = build_run(config, tree, world=world, folder=folder)
         run.trainer.stop = stop
         warnings: list[str] = []
@@ -86,7 +90,7 @@ def _run(composed: Composed[Config], stop: Stop) -> None:
             images = run.images
             warnings = world.on_main(lambda: compared(repeats, images, world=world))
             run.notes.insert(0, f"repeating {repeats.file}")
-        note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume))
+        note = world.on_main(lambda: claim_run_folder(folder, tree, config.resume, type(config)))
         held: list[IO[str]] = []
         world.on_main(lambda: held.append(hold_run_folder(folder)))
         console: Console = NullConsole()

@@ -1,4 +1,4 @@
-"""What the benches take."""
+"""What the benches take: a group for each, typed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hornet_train.config.fields import Count, group
-from hornet_train.config.schema import Dist
+from hornet_train.config.key import Key
+from hornet_train.config.schema import Dist, FilePath
 
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
-Modes = Annotated[tuple[Literal["train", "inference"], ...], Field(min_length=1)]
-Layouts = Annotated[tuple[Literal["contiguous", "channels_last"], ...], Field(min_length=1)]
+SEVERAL = Key(comma_list=True)
+Names = Annotated[tuple[str, ...], Field(min_length=1), SEVERAL]
+Modes = Annotated[tuple[Literal["train", "inference"], ...], Field(min_length=1), SEVERAL]
+Layouts = Annotated[tuple[Literal["contiguous", "channels_last"], ...], Field(min_length=1), SEVERAL]
 Precision = Literal["fp32", "bf16", "fp16"]
-Sizes = Annotated[tuple[Count, ...], Field(min_length=2)]
+Sizes = Annotated[tuple[Count, ...], Field(min_length=2), SEVERAL]
 
 
 @group
@@ -26,12 +28,12 @@ class StepBench:
     batch_size: Count  # images
     image_size: Count  # pixels, square
     precision: Precision | None
-    rounds: Count  # calls of each that count
-    layouts: Layouts  # memory formats that are tried
-    compile: bool  # torch.compile is tried too
-    plain: bool  # also the HorNets among models in plain layers
-    out: str | None  # a JSON file
-    plot: str | None  # a PNG
+    rounds: Count  # timed calls of each
+    layouts: Layouts  # memory formats to try
+    compile: bool  # also try torch.compile
+    plain: bool  # also time the HorNets among models in plain layers
+    out: FilePath  # a JSON file
+    plot: FilePath  # a PNG
     dist: Dist
 
 
@@ -43,7 +45,7 @@ class OneModel:
     batch_size: Count  # images
     image_size: Count  # pixels, square
     precision: Precision | None
-    out: str | None  # a JSON file
+    out: FilePath  # a JSON file
     dist: Dist
 
 
@@ -51,13 +53,13 @@ class OneModel:
 class LoopBench(OneModel):
     """What the loop adds to a step."""
 
-    rounds: Count  # steps of each kind that count
-    checkpoints: Count  # that are written
+    rounds: Count  # timed steps of each kind
+    checkpoints: Count  # how many are written
 
 
 @group
 class ScalingBench(OneModel):
-    """How the time of a step grows; batch_size and image_size stand where they are not what grows."""
+    """How the time of a step grows. batch_size and image_size hold where they are not what grows."""
 
     modes: Modes
     batches: Sizes  # images
@@ -65,9 +67,9 @@ class ScalingBench(OneModel):
     orders: Sizes  # of one gnConv
     width: Count  # channels of that gnConv
     map_side: Count  # pixels of its map
-    processes: Count  # of one thread each, beside one process of as many; 1: none
-    rounds: Count  # calls of each that count
-    plot: str | None  # a PNG
+    processes: Count  # of one thread each, timed beside one process of as many threads; 1: not at all
+    rounds: Count  # timed calls of each
+    plot: FilePath  # a PNG
 
 
 @group

@@ -1,50 +1,43 @@
-"""A command line as keys and values: what each text may be, and which options there are."""
+"""A command line as keys and values: which text each key has, and what the text means."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from hornet_train.config.conf_files import options
+from hornet_train.config.key import keys_where
 from hornet_train.errors import did_you_mean
 
-PATHS = (
-    "data.root",
-    "data.name",
-    "data.val_labels",
-    "data.labels",
-    "run_dir",
-    "init_from",
-    "init_map",
-    "from",
-    "checkpoint",
-    "out",
-    "plot",
-)  # taken as they are typed
-LISTS = ("models", "peers", "modes", "layouts", "batches", "sides", "orders")  # a,b,c is a list here
+TASK = "task"  # its options are the tasks: those of conf/, and a user's own
+FROM = "from"  # the run to repeat; a path, and no key of a config
 
 
-def conf_dir() -> Path:
-    """The folder of the config groups: beside src/ in a checkout, inside the package when installed."""
-    package = Path(__file__).resolve().parents[1]
-    for place in (package / "conf", package.parents[1] / "conf"):
-        if (place / "train.yaml").is_file():
-            return place
-    raise FileNotFoundError(
-        f"conf/ is neither in {package} nor in {package.parents[1]}: a broken installation"
-    )
+def texts(overrides: list[str]) -> dict[str, str]:
+    """Key -> text, for what is of the form key=value; the last one counts."""
+    pairs = (text.partition("=") for text in overrides if not text.startswith("-"))
+    return {key.lstrip("+"): value for key, equals, value in pairs if equals}
 
 
-def options(group: str) -> list[str]:
-    """The names that `group=` takes."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
+def path_value(text: str) -> str | None:
+    """The text of a path as the path; None for null."""
+    return None if text == "null" else os.path.expanduser(text.strip("'\""))
 
 
-def parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
-    """Key -> value of the overrides that can be understood, and a fault for each that cannot."""
+def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[dict[str, Any], list[str]]:
+    """Key -> value of the overrides that can be understood, and a fault for each that cannot.
+
+    Args:
+        overrides: the command line.
+        groups: keys whose values are options of conf/.
+        schema: of the config; it says which keys are paths and which are lists.
+    """
+    paths = keys_where(schema, lambda key: key.path) | {FROM}
+    lists = keys_where(schema, lambda key: key.comma_list)
     parsed: dict[str, Any] = {}
     faults = []
     for text in overrides:
@@ -54,19 +47,21 @@ def parse(overrides: list[str], groups: tuple[str, ...]) -> tuple[dict[str, Any]
             faults.append(f"unknown flag {text}: keys are given as key=value (see --help)")
         elif not equals or not key.replace(".", "").replace("_", "").isalnum():
             faults.append(f"{text!r} is not of the form key=value")
+        elif key == TASK:
+            parsed[key] = value
         elif key in groups:
             known = options(key)
             if value in known:
                 parsed[key] = value
             else:
                 faults.append(f"{key}={value}: no such option of {key}; {did_you_mean(value, known)}")
-        elif key in LISTS and not value.startswith("["):
+        elif key in lists and not value.startswith("["):
             names = [name for name in value.split(",") if name]
             parsed[key] = [int(name) if name.isdecimal() else name for name in names]
-        elif key in PATHS and not value:
+        elif key in paths and not value:
             faults.append(f"{key}= is empty: give it a path, or leave it out")
-        elif key in PATHS and value != "null":
-            parsed[key] = os.path.expanduser(value.strip("'\""))  # the shell leaves key=~/x alone
+        elif key in paths:
+            parsed[key] = path_value(value)
         else:
             try:
                 parsed[key] = _value(text)

@@ -1,19 +1,18 @@
-"""The config, typed: a frozen dataclass for each group of conf/, every field with its unit.
+"""The config that every task shares: a frozen dataclass for each group of conf/, each field with its unit.
 
+A task declares subclasses of `Config` and `EvalConfig`, with its own `data`, `augment`, `task` and `recipe`.
 The defaults stand in conf/ and nowhere else. pydantic checks types and ranges and reports every fault.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from hornet_train.config.data_schema import Data
 from hornet_train.config.fields import (
     Count,
     Fraction,
-    Jitter,
     Length,
     Momentum,
     NotNegative,
@@ -22,74 +21,84 @@ from hornet_train.config.fields import (
     Share,
     group,
 )
-from hornet_train.errors import did_you_mean
+from hornet_train.config.key import Key
 
 Stage = Annotated[int, Field(ge=0, strict=True)]
+FilePath = Annotated[str | None, Key(path=True)]
+NeutralPath = Annotated[str | None, Key(path=True, neutral=True)]
 
 
 @group
 class Model:
-    """`name`: as timm knows it. `args`: more of its constructor's arguments."""
+    """The backbone, or another model of timm."""
 
-    name: str
-    drop_path: Fraction  # of the last block; the first has 0
+    name: Annotated[str, Key(names_option=True)]  # as timm knows it
+    drop_path: Annotated[  # rate of the last block; the first has 0
+        Fraction, Key(training_only=True, no_cost=True)
+    ]
     num_classes: Count | None  # null: as many as the data have
-    grad_checkpointing: (
-        bool | tuple[Stage, ...]
-    )  # recompute activations in the backward pass; of these stages
-    kernels: Literal[
-        "auto", "plain"
-    ]  # auto: passes of our own where they are faster; plain: torch's operators
-    channels_last: bool  # memory format of images and kernels
-    args: dict[str, Any]
+    grad_checkpointing: Annotated[  # recompute activations in the backward pass; true, or in these stages
+        bool | tuple[Stage, ...], Key(neutral=True, training_only=True, no_cost=True)
+    ]
+    kernels: Annotated[  # auto: our own kernels where they are faster; plain: torch's operators alone
+        Literal["auto", "plain"], Key(no_cost=True)
+    ]
+    channels_last: Annotated[bool, Key(no_cost=True)]  # memory format of images and kernels
+    args: Annotated[dict[str, Any], Key(free=True)]  # more arguments of the model's constructor
+
+
+@group
+class Data:
+    """What the loader of every task reads. A task adds where its samples are and their preprocessing."""
+
+    workers: Annotated[  # reading processes of each rank
+        int, Field(ge=0, le=256, strict=True), Key(neutral=True, how_read=True)
+    ]
+    prefetch: Annotated[Count, Key(neutral=True, how_read=True)]  # batches that each worker prepares ahead
+    drop_last: Annotated[  # leave out the shorter last step of an epoch
+        bool, Key(training_only=True, how_read=True)
+    ]
+    max_bad: Annotated[  # largest share of unreadable training samples; others are read in their place
+        Fraction, Key(neutral=True, training_only=True, how_read=True)
+    ]
+    on_bad: Annotated[  # what an evaluation does with an unreadable sample
+        Literal["error", "skip"], Key(neutral=True, how_read=True)
+    ]
+    source: Annotated[str, Key(names_option=True)]  # kind of storage
 
 
 @group
 class Augment:
-    """Of training images."""
-
-    scale: tuple[Share, Share]  # random resized crop: share of the area
-    ratio: tuple[Positive, Positive]  # and width / height
-    hflip: Fraction  # probability
-    policy: str | None  # rand-m9-mstd0.5-inc1, original, v0, 3a, augmix-m3-w3, ta_wide, three
-    color_jitter: Jitter | None  # after the policy; one number stands for the first three
-    color_jitter_prob: Fraction  # of the colour jitter
-    grayscale: Fraction  # probability
-    blur: Fraction  # probability of a Gaussian blur of 0.1 to 2 pixels
-    erase: Fraction  # probability of random erasing
-    mixup: NotNegative  # alpha of Beta(alpha, alpha); 0 for none
-    cutmix: NotNegative
-    mix_prob: Fraction  # share of the micro-batches that are mixed
-    switch_prob: Fraction  # of these, the share with CutMix where both are on
-    repeats: Count  # how often each image stands in a step (repeated augmentation)
-    start_size: Count | None  # pixels; image size of the first epoch, growing to data.image_size
-    grow_until: Length  # from the start of the run
-    size_step: Count  # pixels; sizes on the way are multiples of it
+    """Random changes of training samples; their keys are the task's own."""
 
 
 @group
 class Optim:
     """AdamW."""
 
-    lr: Positive  # peak, for the whole of batch_size
+    lr: Positive  # peak learning rate, for a step of batch_size images
     weight_decay: NotNegative
     betas: tuple[Momentum, Momentum]
     eps: Positive
-    clip_grad: Positive | None  # greatest norm of the gradient; null does not clip
-    layer_decay: Share | None  # rate's factor a layer towards the input
+    clip_grad: Positive | None  # largest norm of the gradient; null: no clipping
+    layer_decay: Share | None  # learning-rate multiplier per layer, towards the input
     implementation: Literal["auto", "fused", "foreach", "loop"]
 
 
 @group
 class CosineSchedule:
-    kind: Literal["cosine"]
+    """Linear warmup, then half a cosine down to min_lr."""
+
+    kind: Annotated[Literal["cosine"], Key(names_option=True)]
     warmup: Length
     min_lr: NotNegative
 
 
 @group
 class PolySchedule:
-    kind: Literal["poly"]
+    """Linear warmup, then a polynomial down to min_lr."""
+
+    kind: Annotated[Literal["poly"], Key(names_option=True)]
     warmup: Length
     min_lr: NotNegative
     power: Positive
@@ -97,7 +106,9 @@ class PolySchedule:
 
 @group
 class MultistepSchedule:
-    kind: Literal["multistep"]
+    """Linear warmup, then a constant rate that is multiplied by gamma at each milestone."""
+
+    kind: Annotated[Literal["multistep"], Key(names_option=True)]
     warmup: Length
     milestones: tuple[Length, ...]  # from the start of the run
     gamma: Positive
@@ -111,24 +122,28 @@ class Ema:
     """The averaged weights."""
 
     enabled: bool
-    decay: Momentum  # a step
+    decay: Momentum  # per step
     warmup: bool  # start with a small decay: min(decay, (1 + step) / (10 + step))
 
 
 @group
 class Dist:
-    strategy: Literal["ddp", "fsdp"]  # of a training with many processes: whole models, or spread over them
+    """Processes and devices."""
+
+    strategy: Literal["ddp", "fsdp"]  # of a training on several processes: a full model in each, or sharded
     device: Literal["auto", "cpu", "cuda"]
     backend: Literal["auto", "nccl", "gloo"]
-    threads: Count | None  # of each process on the CPU; null: torch's own choice
-    timeout_minutes: Positive  # without progress of any process; a collective may take one more
-    find_unused_parameters: bool  # DDP's; for models with weights that a step may not use
+    threads: Count | None  # CPU threads of each process; null: torch's own choice
+    timeout_minutes: Positive  # without progress of any process; a collective may take one minute more
+    find_unused_parameters: bool  # DDP's option, for models with weights that some steps do not use
 
 
 @group
 class Log:
-    every: Length  # a `train` event
-    gates: bool  # in `train` events the largest gating product of each stage, HorNet only
+    """Where the metrics go, and how often."""
+
+    every: Length  # between two `train` events
+    gates: bool  # `train` events also have the largest gating product of each stage; HorNet only
     wandb: bool
     wandb_project: str
     wandb_entity: str | None
@@ -137,43 +152,50 @@ class Log:
 
 
 @group
-class Classification:
-    name: Literal["classification"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)]
+class Task:
+    """The task, and settings of its loss."""
+
+    name: str  # as `task=` takes it
 
 
 @group
 class Recipe:
-    """Where the settings come from. Says, and does nothing."""
+    """Where the settings come from. It is shown and stored, and changes nothing."""
 
     name: str
     source: str
     command: str | None  # of the source
-    top1: float | None  # per cent, as published
+    published: dict[str, float]  # metric -> the published result; empty where there is none
     run_by_us: bool
 
 
 @group
 class Checkpoint:
+    """When to save."""
+
     every: Length
-    keep: Count  # the newest so many; besides these the best
-    max_minutes: Positive | None  # of training, after which to save and end with code 75; null: no limit
+    keep: Count  # how many of the newest are kept, besides the best
+    max_minutes: Positive | None  # of training, then save and end with exit code 75; null: no limit
 
 
 @group
 class Guard:
-    """Steps whose loss or gradient is not finite change nothing; here is what else they lead to."""
+    """A step whose loss or gradient is not finite never updates the weights. This is what else happens."""
 
-    max_skips: Count | None  # such steps in a row, after which the run goes back; null: never
-    spike: Annotated[float, Field(gt=1, strict=True)] | None  # times the mean loss, which also send it back
-    window: Length  # up to the failure, at most: what is left out afterwards
-    backoff: Share | None  # the learning rate's factor from then on; null: 1
-    max_rollbacks: Annotated[int, Field(ge=0, strict=True)]  # after which the next failure ends the run
-    dump: bool  # keep the micro-batches of such steps, for hornet-train replay=
+    max_skips: Count | None  # such steps in a row before the run goes back to a checkpoint; null: never
+    spike: (
+        Annotated[float, Field(gt=1, strict=True)] | None
+    )  # a loss so many times the mean also sends it back
+    window: Length  # the longest stretch before the failure that is left out after going back
+    backoff: Share | None  # the learning rate's factor after going back; null: 1
+    max_rollbacks: Annotated[int, Field(ge=0, strict=True)]  # a failure after so many of them ends the run
+    dump: bool  # save the micro-batches of such steps, for hornet-train replay=
 
 
 @group
 class Eval:
+    """Evaluation during training."""
+
     every: Length
     batch_size: Count | None  # images a rank forwards at once; null: as in training
 
@@ -182,82 +204,54 @@ class Eval:
 class Config:
     """A training run."""
 
-    run_dir: str | None  # null: runs/<date>_<model>_<data>
-    resume: Literal["auto", "force", "restart"]
+    run_dir: Annotated[FilePath, Key(neutral=True)]  # null: runs/<date>_<model>_<data>
+    resume: Annotated[Literal["auto", "force", "restart"], Key(neutral=True)]
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
     epochs: RunLength  # length of the run; a bare number is epochs
     batch_size: Count  # images of a step over all ranks
-    micro_batch_size: Count | None  # images a rank forwards at once, at most; null: its share of batch_size
+    micro_batch_size: Annotated[  # images a rank forwards at once, at most; null: its share of batch_size
+        Count | None, Key(neutral=True)
+    ]
     precision: Literal["fp32", "bf16", "fp16"]
-    compile: bool  # torch.compile the training step's model
+    compile: bool  # torch.compile the model of the training step
     deterministic: bool  # deterministic kernels only, for bit-equal runs on a GPU
-    init_from: str | None  # weights to start from: a run, a step folder, .safetensors or an official .pth
-    init_map: str | None  # which row of a 22K head each class takes: a .pth or .txt of indices
+    init_from: NeutralPath  # initial weights: a run, a step folder, .safetensors or an official .pth
+    init_map: NeutralPath  # which row of a 22K head each class takes: a .pth or .txt of indices
     model: Model
     data: Data
     augment: Augment
     optim: Optim
     schedule: Schedule
     ema: Ema
-    dist: Dist
-    log: Log
-    task: Classification
-    recipe: Recipe
-    checkpoint: Checkpoint
-    guard: Guard
-    eval: Eval
+    dist: Annotated[Dist, Key(neutral=True)]
+    log: Annotated[Log, Key(neutral=True)]
+    task: Task
+    recipe: Annotated[Recipe, Key(neutral=True)]
+    checkpoint: Annotated[Checkpoint, Key(neutral=True)]
+    guard: Annotated[Guard, Key(neutral=True)]
+    eval: Annotated[Eval, Key(neutral=True)]
 
 
 @group
 class InfoConfig:
-    """What is asked of a model."""
+    """What hornet-info is asked about a model."""
 
     image_size: Count | None  # pixels, square; null: what the model is made for
     num_classes: Count  # of its head, where model.num_classes is null
     model: Model
 
 
-EvaluationSet = Literal[
-    "imagenet",
-    "imagenet_real",
-    "imagenet_v2",
-    "imagenet_v2_threshold",
-    "imagenet_v2_top",
-    "imagenet_a",
-    "imagenet_r",
-    "imagenet_sketch",
-    "imagenet_c",
-]
-
-
-def _suite(value: object) -> object:
-    if value is None or value == "all":
-        return value
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not names:
-        raise ValueError("is neither all nor a list of evaluation sets, as in [imagenet,imagenet_a]")
-    for name in names:
-        if name not in get_args(EvaluationSet):
-            raise ValueError(
-                f"no evaluation set {name!r}; {did_you_mean(str(name), get_args(EvaluationSet))}"
-            )
-    return tuple(dict.fromkeys(names))  # each once
-
-
 @group
 class EvalConfig:
     """An evaluation of a checkpoint."""
 
-    checkpoint: str | None
-    weights: Literal["ema", "model"] | None  # null: those that made it the best, else the average
-    out: str | None  # null: eval.json beside the checkpoint
-    init_map: str | None  # which row of the checkpoint's head each class takes: a .pth or .txt of indices
-    suite: Annotated[
-        tuple[EvaluationSet, ...] | Literal["all"] | None, BeforeValidator(_suite)
-    ]  # sets below data.root; all: those that are there
+    checkpoint: FilePath
+    weights: Literal["ema", "model"] | None  # null: the best in training, else the averaged ones
+    out: FilePath  # null: eval.json beside the checkpoint
+    init_map: FilePath  # which row of the checkpoint's head each class takes: a .pth or .txt of indices
     batch_size: Count  # images a rank forwards at once
     precision: Literal["fp32", "bf16", "fp16"]
-    fuse: bool  # a HorNet's scales and norms folded into the layers beside them
+    fuse: bool  # fold a HorNet's scales and norms into the layers beside them
     model: Model
     data: Data
     dist: Dist

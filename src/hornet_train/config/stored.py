@@ -1,6 +1,6 @@
-"""Configs that were kept: of a run folder, in a step folder, in the header of a weights file.
+"""Stored configs: of a run folder, in a step folder, in the header of a weights file.
 
-Such a file may be anyone's. What it says is taken word for word: no alias, no ${reference}, no tag.
+Such a file may be anyone's, so its text is taken literally: no alias, no ${reference}, no tag is resolved.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from hornet_train.config.key import keys_where
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.redaction import redacted_tree
 from hornet_train.untrusted import (
@@ -27,39 +28,14 @@ from hornet_train.untrusted import (
 )
 
 Tree = dict[str, Any]
-HEADER = "hornet_train"  # key of the config in the metadata of our safetensors
-CLASSES = "classes"  # and in it, of the class names in label order
-
-# What may change between the starts of one run: where it writes and reads, how it speaks, how often it looks
-# and saves, and how the work is cut up (which moves the draws by micro-batch and the last bits, no more).
-NEUTRAL = (
-    "run_dir",
-    "resume",
-    "init_from",  # used once, at the very start
-    "init_map",
-    "micro_batch_size",
-    "data.root",
-    "data.train_dir",  # what the images are is kept and compared by itself
-    "data.val_dir",
-    "data.val_labels",
-    "data.workers",
-    "data.prefetch",
-    "data.max_bad",
-    "data.on_bad",
-    "dist",
-    "log",
-    "checkpoint",
-    "guard",
-    "eval",
-    "recipe",
-    "model.grad_checkpointing",
-)
+HEADER = "hornet_train"  # the config's key in the metadata of our safetensors files
+CLASSES = "classes"  # in that config, the key of the class names, in label order
 
 
 def header_text(tree: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """The config and the class names as they go into a weights file."""
-    kept = redacted_tree({key: tree[key] for key in ("model", "data", "task", "precision")})
-    return json.dumps({**kept, CLASSES: list(classes)})
+    """The part of a config that goes into a weights file, with the class names, as JSON."""
+    part = redacted_tree({key: tree[key] for key in ("model", "data", "task", "precision")})
+    return json.dumps({**part, CLASSES: list(classes)})
 
 
 def read_config(path: Path) -> Tree:
@@ -71,10 +47,8 @@ def read_config(path: Path) -> Tree:
     try:
         text = read_text(path, MAX_CONFIG)
     except (OSError, ValueError) as error:
-        told = (
-            error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        )
-        raise ConfigError([f"{path} cannot be read ({told})"]) from error
+        system = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError([f"{path} cannot be read ({system or ' '.join(str(error).split())})"]) from error
     return _parse(text, path)
 
 
@@ -84,17 +58,17 @@ def _parse(text: str, path: Path) -> Tree:
             raise Refused(f"it has {len(text):,} bytes, and {MAX_CONFIG:,} is the limit of its kind")
         tree = yaml.load(text, Loader=_Plain)
         check_depth(tree)
-    # damage can make a value of another type out of one, at which PyYAML raises all of these
+    # PyYAML raises all of these where damage has turned a value into one of another type
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise ConfigError([f"{path} cannot be read ({told})"]) from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ConfigError([f"{path} cannot be read ({reason})"]) from error
     if not isinstance(tree, dict):
         raise ConfigError([f"{path} holds no config"])
     return tree
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML as we write it: no tags that make objects, and no aliases, by which a few lines say millions."""
+    """YAML as we write it: no tags that make objects, no aliases, with which a few lines become millions."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -108,24 +82,24 @@ class _Plain(yaml.SafeLoader):
         return mapping
 
 
-def kept_config(text: str, folder: Path) -> Tree:
+def config_in_folder(text: str, folder: Path) -> Tree:
     """The training config of a step folder.
 
     Args:
         text: of its config.yaml.
-        folder: where that is from.
+        folder: the step folder, for messages.
 
     Raises:
-        ConfigError, CheckpointError: it is none.
+        ConfigError, CheckpointError: it is not the config of a training.
     """
     return _training_config(_parse(text, folder / "config.yaml"), folder)
 
 
-def trained_with(checkpoint: Path) -> Tree | None:
-    """The training config in the header of a file of weights; None where there is none (an official .pth).
+def config_in_weights(checkpoint: Path) -> Tree | None:
+    """The training config in the header of a weights file; None where it has none, as an official .pth.
 
     Raises:
-        CheckpointError: there is one and it cannot be read.
+        CheckpointError: there is one that cannot be read.
     """
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None
@@ -143,12 +117,12 @@ def trained_with(checkpoint: Path) -> Tree | None:
 def _training_config(tree: object, place: Path) -> Tree:
     if not isinstance(tree, dict) or not all(isinstance(tree.get(key), dict) for key in ("model", "data")):
         raise CheckpointError(f"{place} does not hold the config of a training")
-    kept = {key: value for key, value in tree.items() if key != CLASSES}
+    config = {key: value for key, value in tree.items() if key != CLASSES}
     try:
-        check_depth(kept)
+        check_depth(config)
     except Refused as error:
         raise CheckpointError(f"{place}: of the config in it, {error}") from error
-    if found := next(_references(kept), None):
+    if found := next(_references(config), None):
         raise CheckpointError(
             f"{place}: the config in it has a ${{reference}}, {found[:80]!r}, which could tell of this "
             "machine; a config is kept without any: ask who made it, or take the weights alone"
@@ -157,7 +131,7 @@ def _training_config(tree: object, place: Path) -> Tree:
 
 
 def _references(node: object) -> Iterator[str]:
-    """Texts that OmegaConf would resolve: ${oc.env:HF_TOKEN} would put a secret where an error tells it."""
+    """Texts that OmegaConf would resolve: ${oc.env:HF_TOKEN} would put a secret into an error message."""
     if isinstance(node, str) and "${" in node:
         yield node
     elif isinstance(node, Mapping | list | tuple):
@@ -165,21 +139,29 @@ def _references(node: object) -> Iterator[str]:
             yield from _references(below)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`key: old -> new` for every key that would make it another run. Secrets are none of it: a config is
-    kept without them, and a signature in a URL is another each day."""
-    return _differences(redacted_tree(old), redacted_tree(new), "")
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], schema: type) -> list[str]:
+    """`key: old -> new` for every key whose change makes it another run.
 
+    Secrets do not count: a config is stored without them, and a signature in a URL is another each day.
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> list[str]:
-    found = []
-    for name in dict.fromkeys((*old, *new)):
-        key = f"{prefix}{name}"
-        if key in NEUTRAL:
-            continue
-        before, after = old.get(name, "(none)"), new.get(name, "(none)")
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += _differences(before, after, f"{key}.")
-        elif before != after:
-            found.append(f"{key}: {before} -> {after}")
-    return found
+    Args:
+        old: a config as config.yaml holds it.
+        new: another.
+        schema: of both. Its neutral keys may differ: where a run writes and reads, what it reports, how often
+            it evaluates and saves, and how the work is cut up (which changes the random draws of a
+            micro-batch and the last bits, no more).
+    """
+    neutral = keys_where(schema, lambda key: key.neutral)
+
+    def compare(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
+        for name in dict.fromkeys((*old, *new)):
+            key = f"{prefix}{name}"
+            if key in neutral:
+                continue
+            before, after = old.get(name, "(none)"), new.get(name, "(none)")
+            if isinstance(before, Mapping) and isinstance(after, Mapping):
+                yield from compare(before, after, f"{key}.")
+            elif before != after:
+                yield f"{key}: {before} -> {after}"
+
+    return list(compare(redacted_tree(old), redacted_tree(new), ""))

@@ -1,11 +1,11 @@
-"""Hydra's multirun: a command line with several values of a key is several jobs, started by a launcher."""
+"""`--multirun`: several values of a key make several jobs, which one of Hydra's launchers starts."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from hornet_train.config.compose import FREE, compose_train
-from hornet_train.config.overrides import PATHS, conf_dir
+from hornet_train.config import conf_files
+from hornet_train.config.choose_task import ChosenTask
+from hornet_train.config.compose_train import GROUPS, compose_train, task_and_run
+from hornet_train.config.key import keys_where
+from hornet_train.config.overrides import FROM, TASK, texts
+from hornet_train.config.task_schema import Find
 from hornet_train.errors import ConfigError
 
 Job = Callable[[list[str]], int]  # the overrides of `hornet-train` -> its exit code
@@ -26,70 +30,90 @@ Job = Callable[[list[str]], int]  # the overrides of `hornet-train` -> its exit 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job of a sweep that has come to its end."""
+    """A job of a sweep that has ended: its overrides and its exit code."""
 
     overrides: list[str]
     code: int
 
 
-def sweep(arguments: list[str], job: Job) -> list[Ended]:
-    """Start `job` for each combination of the values that are given, by the launcher that is chosen.
+def sweep(arguments: list[str], job: Job, *, find: Find, names: Sequence[str]) -> list[Ended]:
+    """Start `job` for each combination of the given values, with the launcher that is chosen.
 
-    The run folder of a job is `<hydra.sweep.dir>/<its values of the keys that vary>`: the same again when the
-    command is given again with the same hydra.sweep.dir, and when Slurm queues the job again.
+    The run folder of a job is `<hydra.sweep.dir>/<its values of the keys that vary>`. It is the same again
+    when the command is repeated with the same hydra.sweep.dir, and when Slurm queues the job again.
 
     Args:
         arguments: overrides of hornet-train, some with several values, and Hydra's (`hydra/launcher=`).
         job: a function at the top of its module: launchers send it to other machines by its name.
+        find: the schema of the task of a name.
+        names: of this program's tasks.
 
     Raises:
-        ConfigError: any job's config is at fault; none was started. Or the launcher is not to be had.
+        ConfigError: the config of any job is at fault, and none was started; or there is no such launcher.
     """
     of_hydra = [text for text in arguments if text.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    of_jobs = [_as_hydra_reads(text) for text in arguments if text not in of_hydra]
+    of_jobs = [text for text in arguments if text not in of_hydra]
+    task = _task_of_first_job(of_jobs, find, names)
+    not_hydras = [] if task.built_in else [text for text in of_jobs if text.startswith(f"{TASK}=")]
+    of_jobs = [_as_hydra_reads(text, task) for text in of_jobs if text not in not_hydras]
     _check_launcher(of_hydra)
     try:
         overrides = OverridesParser.create().parse_overrides(of_jobs)
-        _check_jobs(overrides)
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir()), job_name="hornet-train"):
+        _check_jobs(overrides, lambda job: compose_train([*job, *not_hydras], find=find, names=names))
+        folder = str(conf_files.conf_dir())
+        with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="hornet-train"):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             settings = [*_settings(of_hydra, overrides), *of_hydra]
-            returned = hydra.multirun("train", _Task(job), [*of_jobs, *settings])
+            returned = hydra.multirun("train", _HydraTask(job, not_hydras), [*of_jobs, *settings])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([" ".join(str(error).split())]) from error
     return [Ended(list(one.overrides), one.return_value) for batch in returned for one in batch]
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What Hydra calls in a job's process. The config that it composed is left aside: `job` has our rules."""
+class _HydraTask:
+    """What Hydra calls in the process of a job.
+
+    The config that Hydra has composed is not used: `job` composes its own, by our rules.
+
+    Attributes:
+        job: what to do.
+        more: overrides of each job that Hydra cannot read.
+    """
 
     job: Job
+    more: Sequence[str]
 
     def __call__(self, _config: object) -> int:
         hydra = HydraConfig.get()
-        overrides = list(hydra.overrides.task)
+        overrides = [*hydra.overrides.task, *self.more]
         if not any(text.startswith("run_dir=") for text in overrides):
             overrides.append(f"run_dir={hydra.runtime.output_dir}")
         return self.job(overrides)
 
 
-def _as_hydra_reads(text: str) -> str:
-    """A free mapping's key may be new to Hydra, and a path may have what its grammar does not take."""
+def _task_of_first_job(overrides: Iterable[str], find: Find, names: Sequence[str]) -> ChosenTask:
+    """The task by the first value of each key; a job of another task is composed as such all the same."""
+    given = {key: value.partition(",")[0] for key, value in texts(list(overrides)).items()}
+    return task_and_run(given, find=find, names=names)[0]
+
+
+def _as_hydra_reads(text: str, task: ChosenTask) -> str:
+    """The override in a form that Hydra accepts: it refuses keys that it does not know, and some paths."""
     key, _, value = text.partition("=")
-    if any(key.startswith(f"{free}.") for free in FREE):
-        return f"++{text}"
-    if key in PATHS and value not in ("", "null") and not set("'\",") & set(value):
-        return f"{key}='{value}'"
-    return text
+    schema = task.schema.train
+    is_path = key in keys_where(schema, lambda key: key.path) | {FROM}
+    if is_path and value not in ("", "null") and not set("'\",") & set(value):
+        text = f"{key}='{value}'"
+    free = tuple(f"{one}." for one in keys_where(schema, lambda key: key.free))
+    unknown_to_hydra = task.name != conf_files.default_options()[TASK] and key not in GROUPS
+    return f"++{text}" if key.startswith(free) or unknown_to_hydra else text
 
 
 def _settings(of_hydra: Iterable[str], overrides: Iterable[Override]) -> list[str]:
-    """What Hydra is told unless the command line does: names of folders, and to write nothing itself."""
-    varies = {
-        one.get_key_element().lstrip("+~"): one.is_sweep_override() for one in overrides
-    }  # the last counts
+    """Hydra's settings that the command line does not give: folders, and to write nothing itself."""
+    varies = {one.get_key_element().lstrip("+~"): one.is_sweep_override() for one in overrides}
     fixed = ",".join(key for key, several in varies.items() if not several)
     settings = {
         "hydra.sweep.dir": time.strftime("runs/sweep_%Y-%m-%d_%H-%M-%S"),
@@ -108,7 +132,7 @@ def _settings(of_hydra: Iterable[str], overrides: Iterable[Override]) -> list[st
 
 
 def _check_launcher(of_hydra: Iterable[str]) -> None:
-    """Raises ConfigError where a launcher of submitit is asked for and cannot work here."""
+    """Raises ConfigError where a launcher of submitit is chosen that cannot work here."""
     for text in of_hydra:
         if not text.startswith("hydra/launcher=submitit"):
             continue
@@ -126,8 +150,8 @@ def _has_plugin() -> bool:
     return any((Path(place) / "hydra_submitit_launcher").is_dir() for place in places or ())
 
 
-def _check_jobs(overrides: list[Override]) -> None:
-    """Raises ConfigError where any job's config is at fault, with the job that shows it first."""
+def _check_jobs(overrides: list[Override], compose: Callable[[list[str]], object]) -> None:
+    """Raises ConfigError where the config of any job is at fault, and says which job that is."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
@@ -137,8 +161,8 @@ def _check_jobs(overrides: list[Override]) -> None:
     varied = [one.get_key_element() for one in overrides if one.is_sweep_override()]
     for job in jobs:
         try:
-            compose_train(job)
+            compose(job)
         except ConfigError as error:
             values = " ".join(text for text in job if text.partition("=")[0] in varied)
-            told = f" (of the job {values})" if values else ""
-            raise ConfigError([f"{fault}{told}" for fault in error.faults]) from error
+            which = f" (of the job {values})" if values else ""
+            raise ConfigError([f"{fault}{which}" for fault in error.faults]) from error

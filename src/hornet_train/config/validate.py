@@ -1,4 +1,4 @@
-"""What a config must hold: types and ranges from the schema, and rules across fields. All faults at once."""
+"""What a config must fulfil: types and ranges from the schema, and the rules that every task shares."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from hornet_train.config import data_schema, schema
 from hornet_train.config.bench_schema import Bench
-from hornet_train.config.schema import Config, EvalConfig, InfoConfig
+from hornet_train.config.key import keys_where
+from hornet_train.config.schema import Config, EvalConfig, InfoConfig, MultistepSchedule
 from hornet_train.errors import did_you_mean
 
 T = TypeVar("T", bound=Config | EvalConfig | InfoConfig | Bench)
 
 
 def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, str]]:
-    """The tree as a typed config, or None and a sentence for each key with a fault of type or range."""
+    """The tree as a typed config; or None, and for each key of a wrong type or range a sentence."""
     try:
         return TypeAdapter(kind).validate_python(tree), {}
     except ValidationError as error:
         details = error.errors(include_url=False)
-        inner = {detail["loc"][:-1] for detail in details}  # a list is wrong because of what is in it
+        inner = {detail["loc"][:-1] for detail in details}  # a list is at fault only because of an element
         return None, {
             _key(tree, detail["loc"]): _sentence(tree, detail)
             for detail in details
@@ -33,8 +33,8 @@ def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, s
 
 
 def plain(config: Config | EvalConfig | InfoConfig | Bench) -> dict[str, Any]:
-    """A config as the mapping that config.yaml holds: each value written in one way, however it was given."""
-    tree: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    """A config as the mapping that config.yaml holds, where each value is written in one way only."""
+    tree: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json", by_alias=True)
     return tree
 
 
@@ -59,7 +59,7 @@ def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
 
 
 def _key(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
-    """The dotted key of pydantic's location, which also has the tags of unions, as no mapping does."""
+    """The dotted key of pydantic's location, without the tags of unions, which are no keys of the tree."""
     key, node = [], tree
     for part in location[:-1]:
         if isinstance(node, Mapping) and part in node:
@@ -101,13 +101,12 @@ def accumulation(batch_size: int, micro_batch_size: int | None, world_size: int)
     return micro, share // micro
 
 
-def rules(config: Config, world_size: int) -> Iterator[str]:
-    """A sentence for each rule across fields that a training config breaks."""
+def shared_rules(config: Config, world_size: int) -> Iterator[str]:
+    """A sentence for each rule across the fields that every task has, where a training config breaks it."""
     try:
         accumulation(config.batch_size, config.micro_batch_size, world_size)
     except ValueError as error:
         yield str(error)
-    yield from data_rules(config.data)
     if config.epochs.unit == "%":
         yield f"epochs={config.epochs}: the length of a run is given in epochs (300) or steps (1500it)"
     elif config.epochs.value <= 0:
@@ -117,23 +116,6 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
         yield f"schedule.warmup={warmup} is longer than the run, epochs={config.epochs}"
     if config.schedule.kind != "multistep" and config.schedule.min_lr > config.optim.lr:
         yield f"schedule.min_lr={config.schedule.min_lr} is above the peak, optim.lr={config.optim.lr}"
-    for name in ("scale", "ratio"):
-        low, high = getattr(config.augment, name)
-        if low > high:
-            yield f"augment.{name}=[{low},{high}]: the smaller value comes first"
-    if config.augment.color_jitter is None and config.augment.color_jitter_prob != 1:
-        yield (
-            f"augment.color_jitter_prob={config.augment.color_jitter_prob}, but there is no colour jitter: "
-            "augment.color_jitter=0.4, say"
-        )
-    if isinstance(config.data, data_schema.HubData) and config.data.streaming:
-        if not config.data.drop_last:
-            yield "data.drop_last=false: streams end at different images, so the tail of an epoch is left out"
-        if config.augment.repeats > 1:
-            yield f"augment.repeats={config.augment.repeats} needs random access: data.streaming=false"
-    start = config.augment.start_size
-    if start is not None and start > config.data.image_size:
-        yield f"augment.start_size={start} is above data.image_size={config.data.image_size}: images grow"
     if config.dist.device == "cpu" and config.dist.backend == "nccl":
         yield "dist.backend=nccl needs GPUs, and dist.device=cpu has none: dist.backend=gloo"
     if config.dist.strategy == "fsdp":
@@ -141,37 +123,14 @@ def rules(config: Config, world_size: int) -> Iterator[str]:
             yield "dist=fsdp needs several processes: torchrun --nproc_per_node=2 -m hornet_train ..."
         if config.precision == "fp16":
             yield "precision=fp16 with dist=fsdp: take bf16, which needs no loss scale"
-    if isinstance(config.schedule, schema.MultistepSchedule):
+    if isinstance(config.schedule, MultistepSchedule):
         for one, other in pairwise(config.schedule.milestones):
             if one.unit == other.unit and one.value >= other.value:
                 yield f"schedule.milestones: {one} comes before {other}, in rising order"
-    if isinstance(config.data, data_schema.EVALUATION_DATA):
+    if keys_where(type(config.data), lambda key: key.evaluation_only):
         yield (
             f"data={config.data.source} is for evaluation only: hornet-eval checkpoint=<run folder> "
             f"data={config.data.source} data.root=<its folder>"
         )
-    if isinstance(config.data, data_schema.FolderData) and not config.data.val and config.data.val_labels:
-        yield f"data.val_labels={config.data.val_labels} labels images that data.val=false leaves alone"
     if config.init_map is not None and config.init_from is None:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
-
-
-def data_rules(data: data_schema.Data) -> Iterator[str]:
-    """A sentence for each rule that a data group breaks, in training and evaluation alike."""
-    if isinstance(data, data_schema.TorchvisionData) and data.root is None:
-        yield f"data.root is missing: data.root=<the folder with the files of {data.name}>"
-    if isinstance(data, data_schema.FolderData):
-        if data.root is None:
-            yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
-        if data.val_labels is not None and data.classes != "imagenet_1k":
-            yield f"data.val_labels={data.val_labels} is for ImageNet's val folder: data=imagenet"
-    if isinstance(data, data_schema.HubData):
-        if data.name is None:
-            yield "data.name is missing: data.name=<id of a hub data set, or a local folder or pattern>"
-        if data.val_split == data.train_split:
-            yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
-    if isinstance(data, data_schema.EVALUATION_DATA) and data.root is None:
-        what = "that holds the sets' folders" if isinstance(data, data_schema.SuiteData) else "of the set"
-        yield f"data.root is missing: data.root=<the folder {what}>"
-    if min(data.std) <= 0:
-        yield f"data.std={list(data.std)}: a standard deviation is above 0"

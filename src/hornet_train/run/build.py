@@ -50,6 +50,7 @@ from hornet_train.run.loading import eval_data, train_data, train_transform
 from hornet_train.run.micro_batches import check_micro_batches
 from hornet_train.run.process import keep_compiled_code
 from hornet_train.run.weights import identity_of, start_from
+from hornet_train.tasks.classification.schema import ClassificationConfig
 from hornet_train.tasks.classification.task import Classification
 
 
@@ -71,7 +72,7 @@ class Run:
     images: Mapping[str, Any]
 
 
-def build_run(config: Config, tree: Mapping[str, Any], *, world: World, folder: Path) -> Run:
+def build_run(config: ClassificationConfig, tree: Mapping[str, Any], *, world: World, folder: Path) -> Run:
     """Build everything and take over the newest checkpoint, if any. Sinks are added by the caller.
 
     Raises:
@@ -133,7 +134,7 @@ class _Parts:
     notes: list[str]
 
 
-def _build_parts(config: Config, world: World, place: Path | None) -> _Parts:
+def _build_parts(config: ClassificationConfig, world: World, place: Path | None) -> _Parts:
     """Data, task, plan and state, the latter from the checkpoint at `place` where there is one."""
     sources = build_sources(config.data)
     assert sources.train is not None

@@ -7,15 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hornet_train.config.data_schema import (
-    EVALUATION_DATA,
-    Data,
-    FolderData,
-    HubData,
-    SyntheticData,
-    TorchvisionData,
-)
-from hornet_train.config.schema import Config, Model
+from hornet_train.config.schema import Model
 from hornet_train.data.sources import (
     DigitsSource,
     FlatSource,
@@ -34,6 +26,15 @@ from hornet_train.data.sources.shards import Shards
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.images.normalize import Normalize
 from hornet_train.tasks.classification.mixing import Mixer
+from hornet_train.tasks.classification.schema import (
+    EVALUATION_DATA,
+    ClassificationConfig,
+    Data,
+    FolderData,
+    HubData,
+    SyntheticData,
+    TorchvisionData,
+)
 from hornet_train.tasks.classification.task import Classification, ModelSpec
 
 
@@ -180,7 +181,9 @@ def check_classes(sources: Sources) -> None:
         )
 
 
-def build_task(model: Model, data: Data, num_classes: int, config: Config | None = None) -> Classification:
+def build_task(
+    model: Model, data: Data, num_classes: int, config: ClassificationConfig | None = None
+) -> Classification:
     """The classification task; without a training config, one that only evaluates.
 
     Raises:

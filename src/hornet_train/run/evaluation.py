@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from hornet_train.config.schema import EvalConfig
 from hornet_train.data.loader import EvalData, Reading
 from hornet_train.data.sources import imagenet_wnids
 from hornet_train.engine.distributed import World
@@ -20,6 +19,7 @@ from hornet_train.run.facts import filter_notes, measured
 from hornet_train.run.loading import eval_data
 from hornet_train.run.suites import build_suites
 from hornet_train.run.weights import Weights, classifier_name, find_weights, head_rows, load
+from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.suites import Suite
 from hornet_train.tasks.classification.task import Classification
 
@@ -65,7 +65,7 @@ class Evaluation:
         return [self.weights.step, self.weights.name, *parts]
 
 
-def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
+def build_evaluation(config: ClassificationEval, *, world: World) -> Evaluation:
     """Model with its weights, and the held-out images.
 
     Raises:
@@ -96,7 +96,11 @@ def build_evaluation(config: EvalConfig, *, world: World) -> Evaluation:
 
 
 def run_evaluation(
-    job: Evaluation, config: EvalConfig, *, world: World, done: Callable[[str, dict[str, float]], None]
+    job: Evaluation,
+    config: ClassificationEval,
+    *,
+    world: World,
+    done: Callable[[str, dict[str, float]], None],
 ) -> list[dict[str, dict[str, float]]]:
     """The metrics of each part of each set; `done` hears of each part as it ends, on every rank."""
     results = []
@@ -117,7 +121,7 @@ def run_evaluation(
 
 
 def _model_for(
-    config: EvalConfig, weights: Weights, suites: Sequence[Suite], chosen: Tensor | None
+    config: ClassificationEval, weights: Weights, suites: Sequence[Suite], chosen: Tensor | None
 ) -> tuple[Classification, nn.Module]:
     """The model, with as many outputs as the weights tell classes apart, and its task.
 

@@ -7,17 +7,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hornet_train.config.schema import Config
 from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
 from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
 from hornet_train.run.data import Sources, samples_of
+from hornet_train.tasks.classification.schema import ClassificationConfig
+
+_METRICS = {"top1": "top-1"}  # as a person writes them
 
 
 def facts(
-    config: Config, sources: Sources, trainer: Trainer, folder: Path, cost: Complexity
+    config: ClassificationConfig, sources: Sources, trainer: Trainer, folder: Path, cost: Complexity
 ) -> dict[str, str | list[str]]:
     """Name -> value, in the order they are shown; `cost` is the model's."""
     assert sources.train is not None
@@ -30,7 +32,9 @@ def facts(
     pieces = -(-config.batch_size // (plan.micro_batch_size * world.size))
     warmup = config.schedule.warmup
     recipe = config.recipe
-    published = f"; published top-1 {recipe.top1}" if recipe.top1 is not None else ""
+    published = "".join(
+        f"; published {_METRICS.get(name, name)} {value}" for name, value in recipe.published.items()
+    )
     threads = f", {_many(torch.get_num_threads(), 'thread')} each" if world.device.type == "cpu" else ""
     spread = ", the model spread over them (FSDP2)" if config.dist.strategy == "fsdp" else ""
     return {

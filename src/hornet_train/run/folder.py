@@ -37,8 +37,10 @@ def default_run_dir(composed: Composed[Config]) -> Path:
 Resume = Literal["auto", "force", "restart"]
 
 
-def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> None:
+def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, schema: type[Config]) -> None:
     """Make sure that a run can be written to a folder; changes nothing.
+
+    `schema`: of the config in `tree`.
 
     Raises:
         ConfigError: it is no folder, cannot be written, or holds a run with another config.
@@ -64,7 +66,7 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> N
                 [f"run_dir={folder} has checkpoints but no config.yaml: choose another run_dir"]
             )
         return
-    changed = differences(read_config(kept), tree)
+    changed = differences(read_config(kept), tree, schema)
     if changed and resume == "auto":
         lines = "".join(f"\n    {line}" for line in changed)
         raise ConfigError(
@@ -76,8 +78,12 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> N
         )
 
 
-def claim_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> str | None:
+def claim_run_folder(
+    folder: Path, tree: Mapping[str, Any], resume: Resume, schema: type[Config]
+) -> str | None:
     """Make the run folder, after `check_run_folder`; with `restart`, move an earlier run out of the way.
+
+    `schema`: of the config in `tree`.
 
     Returns:
         What was done, or is different, as a sentence; None for nothing.
@@ -93,7 +99,7 @@ def claim_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume) -> s
             aside = next(place for place in numbered if not place.exists())
             whole.rename(aside)
             note = f"the run that was in {folder} is now in {aside}"
-        elif kept.exists() and (changed := differences(read_config(kept), tree)):
+        elif kept.exists() and (changed := differences(read_config(kept), tree, schema)):
             note = f"going on with another config: {'; '.join(changed)}"
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hornet_train.config.data_schema import Data, HubData
-from hornet_train.config.schema import Augment, Config
 from hornet_train.data.loader import EvalData, EvalLoader, Reading, TrainData, TrainLoader
 from hornet_train.data.order import EpochPlan, Plan
 from hornet_train.data.sources import Source
@@ -15,6 +13,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
+from hornet_train.tasks.classification.schema import Augment, ClassificationConfig, Data, HubData
 from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
 
 Opening = Callable[[TrainTransform], TrainData]
@@ -64,7 +63,9 @@ def eval_data(source: Source | Shards, data: Data, reading: Reading) -> EvalData
     return EvalLoader(EvalSamples(source, transform), reading, on_bad=data.on_bad)
 
 
-def train_data(source: Source | Shards, config: Config, world: World, micro: int) -> tuple[Plan, Opening]:
+def train_data(
+    source: Source | Shards, config: ClassificationConfig, world: World, micro: int
+) -> tuple[Plan, Opening]:
     """How a run's images make steps, and what gives their batches once the transform is known.
 
     Args:

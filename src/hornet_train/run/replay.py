@@ -6,18 +6,19 @@ from pathlib import Path
 
 from torch import nn
 
-from hornet_train.config.compose import compose_replay
-from hornet_train.config.schema import Config
-from hornet_train.config.stored import CLASSES, HEADER, kept_config
+from hornet_train.config.compose_train import compose_replay
+from hornet_train.config.stored import CLASSES, HEADER, config_in_folder
 from hornet_train.engine.dump import Dump
 from hornet_train.engine.state import load_strictly
 from hornet_train.errors import CheckpointError
 from hornet_train.run.data import build_task
+from hornet_train.tasks.classification.schema import ClassificationConfig
 from hornet_train.tasks.classification.task import Classification
+from hornet_train.tasks.table import NAMES, find
 from hornet_train.untrusted import parse_json
 
 
-def replay_config(dump: Dump, file: Path, overrides: list[str]) -> Config:
+def replay_config(dump: Dump, file: Path, overrides: list[str]) -> ClassificationConfig:
     """The config of the run that kept a step, but for what the command line says.
 
     Raises:
@@ -25,11 +26,15 @@ def replay_config(dump: Dump, file: Path, overrides: list[str]) -> Config:
     """
     if "config.yaml" not in dump.texts:
         raise CheckpointError(f"{file} holds no config")
-    tree = kept_config(dump.texts["config.yaml"], file)
-    return compose_replay(tree, file, overrides, world_size=dump.numbers.world_size).config
+    tree = config_in_folder(dump.texts["config.yaml"], file)
+    composed = compose_replay(
+        tree, file, overrides, find=find, names=NAMES, world_size=dump.numbers.world_size
+    )
+    assert isinstance(composed.config, ClassificationConfig)
+    return composed.config
 
 
-def build_replay(config: Config, dump: Dump, file: Path) -> tuple[Classification, nn.Module]:
+def build_replay(config: ClassificationConfig, dump: Dump, file: Path) -> tuple[Classification, nn.Module]:
     """The task, and the model with the weights of the step.
 
     Raises:

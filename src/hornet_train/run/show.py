@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hornet_train.config.schema import Config
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.loader import Reading, TrainLoader
 from hornet_train.data.order import EpochPlan
@@ -17,6 +16,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.run.data import build_sources, build_task, check_classes
 from hornet_train.run.loading import train_transform
 from hornet_train.tasks.classification.samples import TrainSamples
+from hornet_train.tasks.classification.schema import ClassificationConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Shown:
     bad: list[BadSample]
 
 
-def shown_batch(config: Config, *, images: int, epoch: int) -> Shown:
+def shown_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Shown:
     """The first micro-batch of an epoch, with the draws that a run of that batch size has there.
 
     Raises:

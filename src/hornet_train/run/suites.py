@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from hornet_train.config.data_schema import RealData, SetData, SuiteData
-from hornet_train.config.schema import EvalConfig, EvaluationSet
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.errors import DataError
 from hornet_train.run.data import build_sources
+from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
+from hornet_train.tasks.classification.schema import ClassificationEval, RealData, SetData, SuiteData
 from hornet_train.tasks.classification.suites import Suite, find_set, open_set, usual_places
 
 
 def build_suites(
-    config: EvalConfig, classes: Sequence[str] | None
+    config: ClassificationEval, classes: Sequence[str] | None
 ) -> tuple[list[Suite], list[EvaluationSet]]:
     """The sets to evaluate on, and with suite=all those that are in no usual place.
 

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from hornet_train.data.sources import FlatSource, FolderSource, Source, check_wnids, imagenet_wnids
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
 from hornet_train.tasks.classification.suites.corruptions import open_corruptions
 from hornet_train.tasks.classification.suites.folders import whole_set
 from hornet_train.tasks.classification.suites.metadata import rows_of, subset_wnids
 from hornet_train.tasks.classification.suites.real import RealSource
 from hornet_train.tasks.classification.suites.suite import Suite
 
-ImageNetSet = Literal[
-    "imagenet",
-    "imagenet_real",
-    "imagenet_v2",
-    "imagenet_v2_threshold",
-    "imagenet_v2_top",
-    "imagenet_a",
-    "imagenet_r",
-    "imagenet_sketch",
-    "imagenet_c",
-]
-
 _VAL = ("imagenet/val", "imagenet-1k/val", "ILSVRC2012/val", "ILSVRC/Data/CLS-LOC/val", "ImageNet/val")
-_PLACES: dict[ImageNetSet, tuple[str, ...]] = {  # as the archives unpack, or as people name them
+_PLACES: dict[EvaluationSet, tuple[str, ...]] = {  # as the archives unpack, or as people name them
     "imagenet": _VAL,
     "imagenet_real": _VAL,
     "imagenet_v2": ("imagenetv2-matched-frequency-format-val", "imagenet-v2", "imagenet_v2"),
@@ -46,17 +34,17 @@ _VAL_LABELS = (
 )
 
 
-def usual_places(name: ImageNetSet) -> tuple[str, ...]:
+def usual_places(name: EvaluationSet) -> tuple[str, ...]:
     """The folders, below the one that holds all sets, where a set is looked for."""
     return _PLACES[name]
 
 
-def find_set(root: Path, name: ImageNetSet) -> Path | None:
+def find_set(root: Path, name: EvaluationSet) -> Path | None:
     """The folder of a set below `root`, None where it is in no usual place."""
     return next((root / place for place in usual_places(name) if (root / place).is_dir()), None)
 
 
-def open_set(name: ImageNetSet, folder: Path, labels: Path | None = None) -> Suite:
+def open_set(name: EvaluationSet, folder: Path, labels: Path | None = None) -> Suite:
     """The set in a folder.
 
     Args:

@@ -1,0 +1,73 @@
+"""The groups of conf/ with their options, as --help lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from hornet_train.config.choose_task import GROUPS_BY_TASK
+from hornet_train.config.conf_files import default_options, options, own_settings, task_of
+from hornet_train.config.key import walk
+from hornet_train.config.task_schema import Find
+
+_WIDTH = 100
+
+
+def group_lines(groups: Sequence[str], *, find: Find, names: Sequence[str], training: bool) -> list[str]:
+    """A line or more for each group; the default option stands in [brackets].
+
+    Where there are several tasks, options that belong to one are listed by task.
+
+    Args:
+        groups: those that a command takes.
+        find: the schema of the task of a name.
+        names: of the tasks.
+        training: leave out the options that only an evaluation takes.
+    """
+    defaults = default_options()
+    refused = _evaluation_only(find, names) if training else frozenset()
+    lines = ["Groups, group=option; the default in [brackets]:"]
+    for group in groups:
+        title = f"  {group:<9}"
+        shown = [option for option in options(group) if option not in refused or group != "data"]
+        for label, part in _by_task(group, shown, names):
+            words = [f"[{one}]" if one == defaults[group] else one for one in part]
+            lines += _wrapped([*label, *words], title)
+            title = " " * len(title)
+    if len(names) > 1:
+        lines.append("Tasks; the chosen options say which one it is, else task= does:")
+        lines += [f"  {name:<15} {find(name).about}" for name in names]
+    return lines
+
+
+def _by_task(group: str, shown: Sequence[str], names: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """(label, options) of each part of a group; a single part without a label where the tasks share it."""
+    of = {option: task_of(group, option) for option in shown}
+    if len(names) < 2 or group not in GROUPS_BY_TASK or not any(of.values()):
+        yield [], list(shown)
+        return
+    for task in (None, *names):
+        if part := [option for option in shown if of[option] == task]:
+            yield [f"{task}:" if task else "any task:"], part
+
+
+def _wrapped(words: Sequence[str], title: str) -> list[str]:
+    """The words in lines of the terminal's width, the first after a title."""
+    lines = [title]
+    for word in words:
+        if len(lines[-1]) + len(word) > _WIDTH:
+            lines.append(" " * len(title))
+        lines[-1] += f" {word}"
+    return lines
+
+
+def _evaluation_only(find: Find, names: Sequence[str]) -> frozenset[str]:
+    """The options of `data` that hornet-train refuses."""
+    sources = {
+        source
+        for name in names
+        for _, properties, field in walk(find(name).train)
+        if properties.evaluation_only
+        for source in get_args(field.annotation)
+    }
+    return frozenset(name for name in options("data") if own_settings("data", name).get("source") in sources)

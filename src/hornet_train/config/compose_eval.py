@@ -1,0 +1,124 @@
+"""The config of `hornet-eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hornet_train.config.choose_task import ChosenTask, choose_task, stored_task
+from hornet_train.config.compose import Composed, Tree, checked, libraries_faults, training_only
+from hornet_train.config.conf_files import default_options, options, own_settings
+from hornet_train.config.key import keys_where, walk
+from hornet_train.config.overrides import TASK, parse, path_value, texts
+from hornet_train.config.repeat import nearest_option
+from hornet_train.config.schema import EvalConfig
+from hornet_train.config.task_conf import conf_of_task
+from hornet_train.config.task_schema import Find
+from hornet_train.errors import ConfigError
+from hornet_train.redaction import MARK
+
+EVAL_GROUPS = ("model", "data", "dist")
+
+
+def compose_eval(
+    overrides: list[str],
+    stored: Callable[[str], Tree | None],
+    *,
+    find: Find,
+    names: Sequence[str],
+) -> Composed[EvalConfig]:
+    """The config of `hornet-eval <overrides>`.
+
+    What the checkpoint was trained with comes first: its model and its data, and its preprocessing also
+    where other data are chosen. Group choices replace these, and single keys replace both.
+
+    Args:
+        overrides: the command line.
+        stored: gives what is known of a checkpoint's training: a training config; or, where the weights alone
+            are known, the parts of one that they tell, with `unlike` for why they tell no model; None for
+            nothing.
+        find: the schema of the task of a name.
+        names: of this program's tasks.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    given = texts(overrides)
+    checkpoint = path_value(given.get("checkpoint", "null")) or None
+    trained = (stored(checkpoint) if checkpoint is not None else None) or {}
+    task = choose_task(given, find=find, names=names, stored=stored_task(f"checkpoint={checkpoint}", trained))
+    parsed, faults = parse(overrides, EVAL_GROUPS, task.schema.evaluate)
+    parsed.pop(TASK, None)
+    faults += [*task.faults, *_select_data(parsed, task)]
+    faults += _missing(checkpoint, parsed, trained)
+    training = keys_where(task.schema.evaluate, lambda key: key.training_only)
+    faults += [f"{key} is read in training only" for key in parsed if key in training]
+    same_data = "data" not in parsed and "source" in trained.get("data", {})
+    if same_data and (option := _option_of(trained["data"], task)) is not None:
+        parsed["data"] = option  # for keys that are younger than the checkpoint
+    is_default = task.name == default_options()[TASK]
+    if not task.certain or not ("data" in parsed or is_default or not task.built_in):
+        raise ConfigError(
+            faults or [f"{checkpoint}: data.source={trained['data']['source']} is not known here"]
+        )
+    with libraries_faults(faults):
+        tree, chosen = conf_of_task("eval", task, parsed, EVAL_GROUPS)
+        _take_over(tree, trained, task, model="model" not in parsed, data=same_data)
+
+    def check(config: EvalConfig) -> Iterable[str]:
+        yield from task.schema.eval_rules(config, parsed)
+        yield from training_only(config.dist)
+        for name, value in vars(config.data).items():
+            if isinstance(value, str) and MARK in value:
+                yield f"data.{name}={value} is kept without its secrets: give data.{name}= as it was"
+
+    composed = checked(task.schema.evaluate, tree, parsed, options=chosen, faults=faults, check=check)
+    return replace(composed, task=task.name)
+
+
+def _select_data(parsed: dict[str, Any], task: ChosenTask) -> Iterable[str]:
+    """Choose the option of `data` that a key such as `suite` selects; a fault where `data=` is given too."""
+    for key, properties, _ in walk(task.schema.evaluate):
+        if properties.selects_data is None or parsed.get(key) is None:
+            continue
+        if "data" in parsed:
+            yield f"data={parsed['data']} and {key}= exclude each other: {key}= finds its own data"
+        parsed["data"] = properties.selects_data
+
+
+def _missing(checkpoint: str | None, parsed: Mapping[str, Any], trained: Mapping[str, Any]) -> Iterable[str]:
+    """A sentence for each thing that neither the command line nor the checkpoint says."""
+    if checkpoint is None:
+        yield "checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>"
+        return
+    if "model" not in parsed and not trained.get("model"):
+        unlike = f" ({trained['unlike']})" if "unlike" in trained else ""
+        yield f"model is missing, and {checkpoint} does not tell{unlike}: model=hornet_t_gf, say"
+    if "data" not in parsed and "source" not in trained.get("data", {}):
+        yield f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say"
+
+
+def _option_of(data: Tree, task: ChosenTask) -> str | None:
+    """The option of `data` with the keys that a checkpoint's data have; None where there is none."""
+    names = options("data", task=task.schema.name)
+    if data["source"] in names:
+        return str(data["source"])
+    return nearest_option(data, "source", {name: own_settings("data", name) for name in names})
+
+
+def _take_over(
+    tree: DictConfig, trained: Mapping[str, Any], task: ChosenTask, *, model: bool, data: bool
+) -> None:
+    """Put what a checkpoint was trained with into a tree: model, data, preprocessing and precision."""
+    if model:
+        tree.model = OmegaConf.merge(tree.model, trained.get("model", {}))
+    if data:
+        tree.data = OmegaConf.merge(tree.data, trained["data"])
+    for key in task.schema.preprocessing:
+        group, _, name = key.partition(".")
+        if name in trained.get(group, {}):
+            tree[group][name] = trained[group][name]
+    tree.precision = trained.get("precision", tree.precision)

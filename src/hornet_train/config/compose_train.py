@@ -1,0 +1,176 @@
+"""The config of `hornet-train`: of a new training, of one that repeats a run (`from=`), of `replay=`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hornet_train.config.choose_task import ChosenTask, choose_task, stored_task
+from hornet_train.config.compose import Composed, Tree, checked, libraries_faults, resolved
+from hornet_train.config.conf_files import default_options, options, own_settings
+from hornet_train.config.key import keys_where
+from hornet_train.config.overrides import FROM, TASK, parse, path_value, texts
+from hornet_train.config.repeat import (
+    Repeated,
+    escape_references,
+    merge_stored,
+    nearest_option,
+    repeated,
+)
+from hornet_train.config.schema import Config
+from hornet_train.config.task_conf import conf_of_task, own_groups
+from hornet_train.config.task_schema import Find, Given
+from hornet_train.config.validate import shared_rules
+from hornet_train.errors import ConfigError
+
+GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", TASK, "recipe")
+
+
+def compose_train(
+    overrides: list[str], *, find: Find, names: Sequence[str], world_size: int = 1
+) -> Composed[Config]:
+    """The config of `hornet-train <overrides>`.
+
+    Without `recipe=`, the default recipe (the digits) holds for as long as the data are the digits; other
+    data then start from recipe=none, the settings that the published trainings have in common. With `from=`
+    neither counts: the base is the config of the run that it names.
+
+    Args:
+        overrides: the command line.
+        find: the schema of the task of a name.
+        names: of this program's tasks.
+        world_size: processes of the training.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    task, run, faults_of_run = task_and_run(texts(overrides), find=find, names=names)
+    parsed, faults = parse(overrides, GROUPS, task.schema.train)
+    parsed.pop(FROM, None)
+    faults += [*task.faults, *faults_of_run]
+    if faults_of_run or not task.certain:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    check = _rules(task, parsed, world_size)
+    if run is not None:
+        return _compose_repeated(run, task, parsed, faults, check)
+    default = default_options()
+    if (parsed.get("data", default["data"]), task.name) != (default["data"], default[TASK]):
+        parsed.setdefault("recipe", "none")
+    with libraries_faults(faults):
+        tree, chosen = conf_of_task("train", task, parsed, GROUPS)
+    return replace(
+        checked(task.schema.train, tree, parsed, options=chosen, faults=faults, check=check), task=task.name
+    )
+
+
+def compose_replay(
+    tree: Tree, file: Path, overrides: list[str], *, find: Find, names: Sequence[str], world_size: int
+) -> Composed[Config]:
+    """The config of `hornet-train replay=<file> <overrides>`.
+
+    Args:
+        tree: the config of the run that wrote the step to the file.
+        file: is named in messages.
+        overrides: without `replay=`.
+        find: the schema of the task of a name.
+        names: of this program's tasks.
+        world_size: of that run.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    task = choose_task(texts(overrides), find=find, names=names, stored=stored_task(f"replay={file}", tree))
+    parsed, faults = parse(overrides, GROUPS, task.schema.train)
+    faults += task.faults
+    if not task.certain:
+        raise ConfigError(faults)
+    return _compose_repeated(Repeated(file, tree), task, parsed, faults, _rules(task, {}, world_size))
+
+
+def task_and_run(
+    given: Mapping[str, str], *, find: Find, names: Sequence[str]
+) -> tuple[ChosenTask, Repeated | None, Sequence[str]]:
+    """The task of a command line, the run that `from=` names, and the faults where that cannot be read."""
+    run, faults = None, tuple[str, ...]()
+    if path := path_value(given.get(FROM, "null")):  # `from=` without a path: `parse` has a message for it
+        try:
+            run = repeated(path)
+        except ConfigError as error:
+            faults = error.faults
+    stored = stored_task(f"{FROM}={path}", run.tree) if run is not None else None
+    return choose_task(given, find=find, names=names, stored=stored), run, faults
+
+
+def _rules(task: ChosenTask, given: Given, world_size: int) -> Callable[[Config], Iterable[str]]:
+    """The rules that every task shares, and the task's own."""
+
+    def check(config: Config) -> Iterable[str]:
+        yield from shared_rules(config, world_size)
+        yield from task.schema.rules(config, given, world_size)
+
+    return check
+
+
+def _compose_repeated(
+    run: Repeated,
+    task: ChosenTask,
+    parsed: Mapping[str, Any],
+    faults: list[str],
+    check: Callable[[Config], Iterable[str]],
+) -> Composed[Config]:
+    """The config of a run, except for the groups and keys of the command line."""
+    schema = task.schema.train
+    if "recipe" in parsed:
+        faults.append("recipe= and from= exclude each other: each is a whole training")
+    replaced = [group for group in GROUPS if group in parsed and (group != TASK or task.built_in)]
+    chosen, unknown = _nearest_options(run, task, replaced)
+    if unknown:
+        raise ConfigError(list(dict.fromkeys([*faults, *unknown])))
+    with libraries_faults(faults):
+        tree, options_of = conf_of_task("train", task, {**chosen, **parsed, "recipe": "none"}, GROUPS)
+        defaults = resolved(tree)
+    try:
+        stored, missing = merge_stored(defaults, run, replaced, keys_where(schema, lambda key: key.free))
+    except ConfigError as error:
+        raise ConfigError(list(dict.fromkeys([*faults, *error.faults]))) from error
+    for name, part in stored.items():
+        tree[name] = escape_references(part)
+
+    def check_all(config: Config) -> Iterable[str]:
+        yield from check(config)
+        if config.run_dir is not None and run.holds(config.run_dir):
+            yield f"run_dir={config.run_dir} is the run that from= repeats: choose another, or leave it out"
+
+    composed = checked(schema, tree, parsed, options=options_of, faults=faults, check=check_all)
+    how_read = keys_where(schema, lambda key: key.how_read)
+    own_images = any(key == "data" or (key.startswith("data.") and key not in how_read) for key in parsed)
+    notes = [f"{run.file} does not have {', '.join(missing)}: defaults are taken"] if missing else []
+    return replace(composed, task=task.name, repeats=replace(run, own_images=own_images, notes=notes))
+
+
+def _nearest_options(
+    run: Repeated, task: ChosenTask, replaced: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Group -> the option that comes nearest to what a run has in it, and a fault where there is none.
+
+    Of the groups in which one key names the option, except for those that the command line replaces.
+    """
+    names_option = dict(key.split(".") for key in keys_where(task.schema.train, lambda key: key.names_option))
+    found, faults = {}, []
+    for group in GROUPS:
+        if group not in names_option or group in replaced or group in own_groups(task):
+            continue
+        settings = {option: own_settings(group, option) for option in options(group, task=task.schema.name)}
+        part = run.tree.get(group)
+        stored = part if isinstance(part, dict) else {}
+        option = nearest_option(stored, names_option[group], settings)
+        if option is None and group == "model":  # a name that only timm knows; any option has the same keys
+            option = "timm"
+        if option is not None:
+            found[group] = option
+        else:
+            kind = names_option[group]
+            faults.append(f"{run.file}: {group}.{kind}={stored.get(kind)} is not known to this program")
+    return found, faults

@@ -1,0 +1,21 @@
+"""Configs as the commands compose them, of this program's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hornet_train.config import compose_eval as of_eval
+from hornet_train.config import compose_train as of_train
+from hornet_train.config.compose import Composed
+from hornet_train.tasks.table import NAMES, find
+
+
+def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Any]:
+    """As `hornet-train <overrides>`."""
+    return of_train.compose_train(overrides, find=find, names=NAMES, world_size=world_size)
+
+
+def compose_eval(overrides: list[str], stored: Callable[[str], dict[str, Any] | None]) -> Composed[Any]:
+    """As `hornet-eval <overrides>`; `stored` gives what is known of a checkpoint's training."""
+    return of_eval.compose_eval(overrides, stored, find=find, names=NAMES)
