@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch
 
 
 @dataclass(frozen=True)

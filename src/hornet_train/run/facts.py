@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from hornet_train.config.schema import Config
-from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
 from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
 from hornet_train.run.data import Sources, samples_of
+from hornet_train.tasks.classification.sources import FolderSource
 
 
 def facts(
