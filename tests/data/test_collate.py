@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from hornet_train.data.collate import Slots, stacked
-from hornet_train.data.loader import EvalLoader, Reading
+from hornet_train.data.collate import Slots, collated
+from hornet_train.data.loader import EvalLoader, LoaderSettings
 from hornet_train.data.order import Address
+from hornet_train.data.sources.source import Fields
 
 
 class Numbered:
-    """Image i is full of i."""
+    """Image i is full of i; storage and samples in one."""
+
+    ragged = ()
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -23,16 +26,25 @@ class Numbered:
     def __len__(self) -> int:
         return self.length
 
-    def read(self, image: int) -> tuple[Tensor, int]:
-        return torch.from_numpy(np.full((6, 5, 3), image, dtype=np.uint8)).permute(2, 0, 1), image
+    def read(self, index: int) -> Fields:
+        return {"number": index}
 
-    def make(self, address: Address, image: Tensor, target: int) -> dict[str, Any]:  # noqa: ARG002
-        return {"image": image, "label": target, "mask": torch.full((2, 2), target)}
+    def decode(self, fields: Fields) -> tuple[Tensor, int]:
+        number = fields["number"]
+        return torch.from_numpy(np.full((6, 5, 3), number, dtype=np.uint8)).permute(2, 0, 1), number
+
+    def nbytes(self, decoded: tuple[Tensor, int]) -> int:
+        return decoded[0].nbytes
+
+    def make(self, address: Address, decoded: tuple[Tensor, int]) -> dict[str, Any]:  # noqa: ARG002
+        image, number = decoded
+        return {"image": image, "label": number, "mask": torch.full((2, 2), number)}
 
 
 @pytest.mark.parametrize(("workers", "prefetch"), [(0, 2), (1, 1), (2, 2), (3, 1)])
 def test_kept_batches_stay_what_they_were(workers: int, prefetch: int) -> None:
-    loader = EvalLoader(Numbered(200), Reading(torch.device("cpu"), workers, prefetch))
+    numbered = Numbered(200)
+    loader = EvalLoader(numbered, numbered, LoaderSettings(torch.device("cpu"), workers, prefetch))
     kept = list(loader.batches(0, 1, 6))  # every slot has been written to many times
     images = torch.cat([loaded.batch["image"] for loaded in kept])
     assert torch.equal(images[:, 0, 0, 0].long(), torch.arange(200))
@@ -53,8 +65,8 @@ def test_a_slot_is_taken_again_after_its_turn_and_grows() -> None:
 def test_only_images_of_bytes_are_put_into_slots() -> None:
     slots = Slots(2)
     image = torch.zeros(4, 5, 3, dtype=torch.uint8).permute(2, 0, 1)
-    batch = stacked([{"image": image, "depth": image.float(), "label": 3}] * 2, slots)
+    batch, _ = collated([{"image": image, "depth": image.float(), "label": 3}] * 2, slots=slots)
     assert list(batch) == ["image", "depth", "label"]
     assert [name for name in batch if slots.holds(batch[name])] == ["image"]
     with pytest.raises(RuntimeError):
-        stacked([{"image": image}, {"image": image[:, 1:]}], slots)
+        collated([{"image": image}, {"image": image[:, 1:]}], slots=slots)

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from skimage import data
 
-from hornet_train.data.loader import Reading, TrainLoader
+from hornet_train.data.loader import LoaderSettings, TrainLoader
 from hornet_train.data.order import EpochPlan
-from hornet_train.data.sources import FolderSource
 from hornet_train.images.policies import parse_policy
 from hornet_train.tasks.classification.samples import TrainSamples
+from hornet_train.tasks.classification.sources import FolderSource
 from hornet_train.tasks.classification.transforms import TrainTransform
 
 
@@ -32,10 +32,11 @@ def test_no_worker_grows_over_epochs(tmp_path: Path) -> None:
         picture.crop((4 * i, 30, 4 * i + 150, 130)).save(path)
     policy = parse_policy("rand-m9-mstd0.5-inc1", (124, 116, 104), "bicubic")
     transform = TrainTransform(64, policies=(policy,), erase_prob=0.25)
-    samples = TrainSamples(FolderSource(tmp_path, "train"), transform, seed=0)
+    source = FolderSource(tmp_path, "train")
+    samples = TrainSamples(transform, seed=0)
     plan = EpochPlan(48, 16, 16, 0, 1, 0, drop_last=True)
     epochs = 90
-    loader = TrainLoader(samples, plan, Reading(torch.device("cpu"), workers=1))
+    loader = TrainLoader(source, samples, plan, LoaderSettings(torch.device("cpu"), workers=1))
     sizes = []
     others = set(multiprocessing.active_children())  # of earlier tests, if they are not collected yet
     for step, _ in enumerate(loader.batches(0, epochs * plan.steps_per_epoch)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornet_train.data.address import SampleDraws, batch_rng, device_seed, epoch_order, sample_rng
-from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
+from hornet_train.data.collate import OnBad
+from hornet_train.data.loader import EvalLoader, LoaderSettings, TrainLoader
 from hornet_train.data.order import SPARES, Address, EpochPlan, evaluation_shard, micro_batches, spares_of
+from hornet_train.data.sources.source import Fields
 from hornet_train.errors import SampleError
 
 PLAN = EpochPlan(samples=50, batch_size=16, micro_batch_size=4, rank=0, world_size=1, seed=3, drop_last=False)
@@ -176,7 +179,8 @@ def test_an_evaluation_counts_each_sample_once(samples: int, world: int, batch: 
 
 
 def test_an_evaluation_knows_how_many_batches_each_rank_has() -> None:
-    data = EvalLoader(Drawn(), reading())
+    drawn = Drawn()
+    data = EvalLoader(drawn, drawn, LoaderSettings(torch.device("cpu")))
     for world, batch in ((1, 8), (3, 8), (4, 3), (60, 1)):
         for rank in range(world):
             batches = len(list(data.batches(rank, world, batch)))
@@ -184,7 +188,9 @@ def test_an_evaluation_knows_how_many_batches_each_rank_has() -> None:
 
 
 class Drawn:
-    """Samples that tell their address and one draw from it; some may be damaged."""
+    """Storage and samples in one: each tells its address and one draw from it; some may be damaged."""
+
+    ragged = ()
 
     def __init__(self, damaged: tuple[int, ...] = ()) -> None:
         self.damaged = damaged
@@ -193,24 +199,38 @@ class Drawn:
     def __len__(self) -> int:
         return 50
 
-    def read(self, image: int) -> tuple[torch.Tensor, int]:
-        if image in self.damaged:
-            raise SampleError(f"photos/{image}.jpg", "it is damaged", "remove it")
-        return torch.zeros(3, 1, 1, dtype=torch.uint8), image
+    def read(self, index: int) -> Fields:
+        return {"number": index}
 
-    def make(self, address: Address, image: torch.Tensor, target: int) -> dict[str, torch.Tensor | float]:  # noqa: ARG002
-        self.seen.append((address.epoch, target))
+    def decode(self, fields: Fields) -> int:
+        number: int = fields["number"]
+        if number in self.damaged:
+            raise SampleError(f"photos/{number}.jpg", "it is damaged", "remove it")
+        return number
+
+    def nbytes(self, decoded: Any) -> int:  # noqa: ARG002
+        return 3
+
+    def make(self, address: Address, decoded: Any) -> dict[str, torch.Tensor | float]:
+        self.seen.append((address.epoch, decoded))
         draw = sample_rng(3, address.epoch, address.index, address.repeat).random()
-        return {"at": torch.tensor([address.epoch, address.index, target]), "draw": draw}
+        return {"at": torch.tensor([address.epoch, address.index, decoded]), "draw": draw}
 
 
-def reading(workers: int = 0) -> Reading:
-    return Reading(torch.device("cpu"), workers)
+CPU = torch.device("cpu")
+
+
+def train_loader(drawn: Drawn, plan: EpochPlan, workers: int = 0) -> TrainLoader:
+    return TrainLoader(drawn, drawn, plan, LoaderSettings(CPU, workers))
+
+
+def eval_loader(drawn: Drawn, workers: int = 0, *, on_bad: OnBad = "error") -> EvalLoader:
+    return EvalLoader(drawn, drawn, LoaderSettings(CPU, workers), on_bad=on_bad)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(workers: int) -> None:
-    loaders = [TrainLoader(Drawn(damaged=(7, 30)), PLAN, reading(w)) for w in (0, workers)]
+    loaders = [train_loader(Drawn(damaged=(7, 30)), PLAN, w) for w in (0, workers)]
     batches = [list(loader.batches(0, 5)) for loader in loaders]
     assert len(batches[0]) == 4 + 4 + 4 + 1 + 4
     for one, other in zip(*batches, strict=True):
@@ -220,9 +240,9 @@ def test_workers_change_nothing(workers: int) -> None:
 
 def test_a_resumed_loader_reads_nothing_of_what_came_before() -> None:
     whole, rest = Drawn(), Drawn()
-    batches = [loaded.batch for loaded in TrainLoader(whole, PLAN, reading()).batches(0, 6)]
+    batches = [loaded.batch for loaded in train_loader(whole, PLAN).batches(0, 6)]
     before = sum(len(PLAN.micro_sizes(step)) for step in range(3))
-    resumed = [loaded.batch for loaded in TrainLoader(rest, PLAN, reading()).batches(3, 6)]
+    resumed = [loaded.batch for loaded in train_loader(rest, PLAN).batches(3, 6)]
     torch.testing.assert_close(resumed, batches[before:], rtol=0, atol=0)
     assert rest.seen == whole.seen[48:]
 
@@ -230,12 +250,12 @@ def test_a_resumed_loader_reads_nothing_of_what_came_before() -> None:
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_what_stands_in_for_a_damaged_sample_is_of_its_step_on_any_number_of_ranks(world: int) -> None:
     damaged = (3, 13, 31)
-    alone = list(TrainLoader(Drawn(damaged), replace(PLAN, drop_last=True), reading()).batches(0, 3))
+    alone = list(train_loader(Drawn(damaged), replace(PLAN, drop_last=True)).batches(0, 3))
     together: dict[int, list[list[int]]] = {}
     for rank in range(world):
         plan = replace(PLAN, rank=rank, world_size=world, drop_last=True)
         for step in range(3):
-            for loaded in TrainLoader(Drawn(damaged), plan, reading()).batches(step, step + 1):
+            for loaded in train_loader(Drawn(damaged), plan).batches(step, step + 1):
                 together.setdefault(step, []).extend(loaded.batch["at"].tolist())
     assert [row for step in range(3) for row in together[step]] == [
         row for loaded in alone for row in loaded.batch["at"].tolist()
@@ -253,15 +273,15 @@ def test_what_stands_in_for_a_damaged_sample_is_of_its_step_on_any_number_of_ran
 def test_a_step_of_damaged_samples_is_told_without_a_traceback(workers: int) -> None:
     everything = Drawn(damaged=tuple(range(50)))
     with pytest.raises(SampleError, match=r"^photos/\d+.jpg: it is damaged; remove it$"):
-        list(TrainLoader(everything, PLAN, reading(workers)).batches(0, 1))
+        list(train_loader(everything, PLAN, workers).batches(0, 1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_evaluation_stops_at_a_damaged_sample_or_skips_it(workers: int) -> None:
-    stops = EvalLoader(Drawn(damaged=(13, 14)), reading(workers))
+    stops = eval_loader(Drawn(damaged=(13, 14)), workers)
     with pytest.raises(SampleError, match=r"^photos/13.jpg: it is damaged; remove it$"):
         list(stops.batches(0, 1, 8))
-    skips = EvalLoader(Drawn(damaged=(13, 14)), reading(workers), on_bad="skip")
+    skips = eval_loader(Drawn(damaged=(13, 14)), workers, on_bad="skip")
     loaded = [one for rank in range(2) for one in skips.batches(rank, 2, 1)]
     assert sorted(bad.where for one in loaded for bad in one.bad) == ["photos/13.jpg", "photos/14.jpg"]
     seen = [index for one in loaded if one.batch for index in one.batch["at"][:, 1].tolist()]
@@ -275,7 +295,7 @@ def test_a_rank_without_samples_does_not_stumble_over_a_damaged_one() -> None:
     assert plan.step_size(2) == 2
     idle = next(rank for rank in range(4) if not sum(replace(plan, rank=rank).micro_sizes(2)))
     first = replace(plan, rank=idle).addresses(2)[0][0].index
-    (loaded,) = TrainLoader(Drawn(damaged=(first,)), replace(plan, rank=idle), reading()).batches(2, 3)
+    (loaded,) = train_loader(Drawn(damaged=(first,)), replace(plan, rank=idle)).batches(2, 3)
     assert len(loaded.batch["at"]) == 2
     assert loaded.bad[0].index == first
 
@@ -286,31 +306,31 @@ def test_repeated_augmentation_shows_each_image_several_times_in_a_step_otherwis
         addresses = addresses_of(plan, step)
         assert Counter(Counter(a.index for a in addresses).values()) == {3: 5}
         assert {a.repeat for a in addresses} == {0, 1, 2}
-    draws = torch.cat([one.batch["draw"] for one in TrainLoader(Drawn(), plan, reading()).batches(0, 3)])
+    draws = torch.cat([one.batch["draw"] for one in train_loader(Drawn(), plan).batches(0, 3)])
     assert len(set(draws.tolist())) == 45
     assert plan.steps_per_epoch == replace(plan, repeats=1).steps_per_epoch
 
 
 def test_images_stay_channels_last_through_workers() -> None:
     class Pictures(Drawn):
-        def read(self, image: int) -> tuple[torch.Tensor, int]:
-            pixels = np.random.default_rng(image).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-            return torch.from_numpy(pixels).permute(2, 0, 1), image
+        def decode(self, fields: Fields) -> torch.Tensor:
+            pixels = np.random.default_rng(fields["number"]).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+            return torch.from_numpy(pixels).permute(2, 0, 1)
 
-        def make(self, address: Address, image: torch.Tensor, target: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
-            return {"image": image}
+        def make(self, address: Address, decoded: Any) -> dict[str, torch.Tensor | float]:  # noqa: ARG002
+            return {"image": decoded}
 
     for workers in (0, 2):
-        batch = next(TrainLoader(Pictures(), PLAN, reading(workers)).batches(0, 1)).batch["image"]
+        batch = next(train_loader(Pictures(), PLAN, workers).batches(0, 1)).batch["image"]
         assert batch.shape == (4, 3, 5, 7)
         assert batch.is_contiguous(memory_format=torch.channels_last)
         first = addresses_of(PLAN, 0)[0].index
-        assert torch.equal(batch[0], Pictures().read(first)[0])
+        assert torch.equal(batch[0], Pictures().decode({"number": first}))
 
 
 def test_making_a_loader_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    next(TrainLoader(Drawn(), PLAN, reading()).batches(0, 1))
+    next(train_loader(Drawn(), PLAN).batches(0, 1))
     assert torch.equal(torch.rand(3), expected)

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hornet_train.data.loader import Reading
-from hornet_train.data.sources.shards import Encoded
+from hornet_train.data.loader import LoaderSettings
+from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
 WHOLE = TrainTransform(4, scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.5)
@@ -40,17 +41,25 @@ class Numbered:
     fingerprint: str = ""
     starts: list[tuple[int, int]] = field(default_factory=list)
 
-    def read(self, shard: int, start: int) -> Iterator[Encoded]:
+    def read(self, shard: int, start: int) -> Iterator[Fields]:
         self.starts.append((shard, start))
         first = sum(self.lengths[:shard])
         for at in range(start, self.lengths[shard] - self.short):
             index = first + at
             data = b"damaged" if index in self.damaged else png(index)
-            yield Encoded(data, index % 2, f"shard {shard}, sample {at}")
+            yield {"image": Encoded(data, f"shard {shard}, sample {at}"), "label": index % 2}
 
 
-def reading(workers: int) -> Reading:
-    return Reading(torch.device("cpu"), workers)
+EVALUATED = EvalSamples(EvalTransform(4, 1.0))
+
+
+def settings_of(workers: int) -> LoaderSettings:
+    return LoaderSettings(torch.device("cpu"), workers)
+
+
+def train_loader(shards: Numbered, plan: StreamPlan, workers: int, *, block: int) -> StreamTrainLoader:
+    samples = TrainSamples(WHOLE, plan.seed)
+    return StreamTrainLoader(shards, samples, plan, settings_of(workers), block=block)
 
 
 def numbers(images: torch.Tensor) -> list[int]:
@@ -60,7 +69,7 @@ def numbers(images: torch.Tensor) -> list[int]:
 def trained(
     shards: Numbered, plan: StreamPlan, first: int, total: int, *, workers: int = 0, block: int = 5
 ) -> list[list[int]]:
-    loader = StreamTrainLoader(shards, WHOLE, plan, reading(workers), block=block)
+    loader = train_loader(shards, plan, workers, block=block)
     return [numbers(loaded.batch["image"]) for loaded in loader.batches(first, total)]
 
 
@@ -144,7 +153,7 @@ def test_damaged_samples_are_replaced_by_others_of_their_batch(workers: int) -> 
     damaged = (3, 17)
     shards = Numbered((10, 10, 10, 10), damaged)
     plan = StreamPlan(shards.lengths, 5, 5, 0, 1, max(workers, 1), seed=3)
-    loader = StreamTrainLoader(shards, WHOLE, plan, reading(workers), block=6)
+    loader = train_loader(shards, plan, workers, block=6)
     loaded = list(loader.batches(0, plan.steps_per_epoch))
     assert {bad.index for one in loaded for bad in one.bad} <= set(damaged)
     hit = [one for one in loaded if one.bad]
@@ -158,14 +167,14 @@ def test_damaged_samples_are_replaced_by_others_of_their_batch(workers: int) -> 
     everything = Numbered((10, 10), tuple(range(20)))
     plan = StreamPlan(everything.lengths, 5, 5, 0, 1, max(workers, 1), seed=3)
     with pytest.raises(DataError, match=r"^shard \d, sample \d: cannot be decoded"):
-        list(StreamTrainLoader(everything, WHOLE, plan, reading(workers), block=6).batches(0, 1))
+        list(train_loader(everything, plan, workers, block=6).batches(0, 1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_shard_that_shrank_is_told_without_a_traceback(workers: int) -> None:
     shards = Numbered((10, 10), short=3)
     plan = StreamPlan(shards.lengths, 5, 5, 0, 1, max(workers, 1), seed=3)
-    loader = StreamTrainLoader(shards, WHOLE, plan, reading(workers), block=20)
+    loader = train_loader(shards, plan, workers, block=20)
     with pytest.raises(DataError, match=r"^shard \d of 2 ends after 7 of 10 samples .*written anew"):
         list(loader.batches(0, plan.steps_per_epoch))
 
@@ -177,7 +186,7 @@ def test_a_shard_that_shrank_is_told_without_a_traceback(workers: int) -> None:
 )
 @settings(deadline=None, max_examples=40)
 def test_an_evaluation_reads_each_sample_once(world: int, batch: int, lengths: list[int]) -> None:
-    loader = StreamEvalLoader(Numbered(tuple(lengths)), EvalTransform(4, 1.0), reading(0))
+    loader = StreamEvalLoader(Numbered(tuple(lengths)), EVALUATED, settings_of(0))
     batches = [list(loader.batches(rank, world, batch)) for rank in range(world)]
     assert [loader.batch_count(rank, world, batch) for rank in range(world)] == [*map(len, batches)]
     found = [n for of_rank in batches for loaded in of_rank for n in numbers(loaded.batch["image"])]
@@ -186,7 +195,7 @@ def test_an_evaluation_reads_each_sample_once(world: int, batch: int, lengths: l
 
 
 def test_workers_make_batches_of_their_own() -> None:
-    loader = StreamEvalLoader(Numbered((5, 4, 7, 2, 1)), EvalTransform(4, 1.0), reading(2))
+    loader = StreamEvalLoader(Numbered((5, 4, 7, 2, 1)), EVALUATED, settings_of(2))
     counts = [loader.batch_count(rank, 2, 3) for rank in range(2)]
     assert counts == [len(list(loader.batches(rank, 2, 3))) for rank in range(2)] == [2 + 2, 3 + 1]
 
@@ -194,8 +203,8 @@ def test_workers_make_batches_of_their_own() -> None:
 def test_an_evaluation_stops_at_a_damaged_sample_or_skips_it() -> None:
     shards = Numbered((4, 4), (5,))
     with pytest.raises(DataError, match=r"^shard 1, sample 1: "):
-        list(StreamEvalLoader(shards, EvalTransform(4, 1.0), reading(2)).batches(0, 1, 3))
-    skips = StreamEvalLoader(shards, EvalTransform(4, 1.0), reading(2), on_bad="skip")
+        list(StreamEvalLoader(shards, EVALUATED, settings_of(2)).batches(0, 1, 3))
+    skips = StreamEvalLoader(shards, EVALUATED, settings_of(2), on_bad="skip")
     loaded = list(skips.batches(0, 1, 1))
     assert [bad.index for one in loaded for bad in one.bad] == [5]
     assert sorted(n for one in loaded if one.batch for n in numbers(one.batch["image"])) == [
@@ -215,16 +224,16 @@ def test_flips_are_drawn_by_address() -> None:
     pictures = [Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)) for _ in range(12)]
 
     class Random(Numbered):
-        def read(self, shard: int, start: int) -> Iterator[Encoded]:
+        def read(self, shard: int, start: int) -> Iterator[Fields]:
             for at in range(start, self.lengths[shard]):
                 file = io.BytesIO()
                 pictures[sum(self.lengths[:shard]) + at].save(file, "PNG")
-                yield Encoded(file.getvalue(), sum(self.lengths[:shard]) + at, "")
+                yield {"image": Encoded(file.getvalue(), ""), "label": sum(self.lengths[:shard]) + at}
 
     found: list[dict[int, bytes]] = []
     for micro in (1, 3):
         plan = StreamPlan((6, 6), 3, micro, 0, 1, 2, seed=4)
-        loader = StreamTrainLoader(Random((6, 6)), WHOLE, plan, reading(0), block=4)
+        loader = train_loader(Random((6, 6)), plan, 0, block=4)
         batches = [loaded.batch for loaded in loader.batches(0, plan.steps_per_epoch)]
         found.append(
             {

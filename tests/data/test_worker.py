@@ -113,10 +113,10 @@ class One(Dataset):
         return index
 
 loader.set_up_worker = signalled
-reading = loader.Reading(torch.device("cpu"), workers=1)
-collate = lambda items: loader.Loaded({"x": torch.tensor(items)}, [])
+settings = loader.LoaderSettings(torch.device("cpu"), workers=1)
+collate = lambda items: loader.CollatedBatch({"x": torch.tensor(items)}, {}, [])
 what = {"dataset": One(), "collate_fn": collate}
-print([batch.batch["x"].item() for batch in reading.batches(lambda _: what)])
+print([batch.batch["x"].item() for batch in loader.load_batches(settings, lambda _: what)])
 """
 
 

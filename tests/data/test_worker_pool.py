@@ -8,24 +8,25 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from hornet_train.data import worker_pool as readers
+from hornet_train.data import worker_pool
 from hornet_train.data.address import sample_rng
-from hornet_train.data.loader import EvalLoader, Loaded, Reading, TrainLoader
+from hornet_train.data.loader import EvalLoader, Loaded, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
-from hornet_train.data.sources.shards import Encoded
+from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
 from hornet_train.errors import DataError, SampleError
+from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
 PLAN = EpochPlan(31, 8, 3, rank=0, world_size=1, seed=4, drop_last=False)
-READING = Reading(torch.device("cpu"), workers=2)
+SETTINGS = LoaderSettings(torch.device("cpu"), workers=2)
 
 
 @pytest.fixture(autouse=True)
@@ -56,22 +57,36 @@ class Deadly:
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures that tell their address and a draw from it; sample 6 is damaged."""
+    """Storage and samples in one: each tells its address and a draw from it; sample 6 is damaged."""
 
     deaths: Deadly
 
     def __len__(self) -> int:
         return 31
 
-    def read(self, image: int) -> tuple[torch.Tensor, int]:
-        self.deaths.kill(image)
-        if image == 6:
-            raise SampleError("6.jpg", "it is damaged")
-        return torch.full((16, 16, 3), image, dtype=torch.uint8).permute(2, 0, 1), image
+    ragged: ClassVar[tuple[str, ...]] = ("rows",)
 
-    def make(self, address: Address, image: torch.Tensor, target: int) -> dict[str, Any]:
+    def read(self, index: int) -> Fields:
+        self.deaths.kill(index)
+        if index == 6:
+            raise SampleError("6.jpg", "it is damaged")
+        return {"number": index}
+
+    def decode(self, fields: Fields) -> int:
+        number: int = fields["number"]
+        return number
+
+    def nbytes(self, decoded: int) -> int:  # noqa: ARG002
+        return 768
+
+    def make(self, address: Address, decoded: int) -> dict[str, Any]:
         draw = sample_rng(3, address.epoch, address.index, address.repeat).random()
-        return {"image": image, "at": torch.tensor([address.epoch, address.index, target]), "draw": draw}
+        return {
+            "image": torch.full((16, 16, 3), decoded, dtype=torch.uint8).permute(2, 0, 1),
+            "at": torch.tensor([address.epoch, address.index, decoded]),
+            "draw": draw,
+            "rows": torch.full((decoded, 2), decoded),
+        }
 
 
 @dataclass(frozen=True)
@@ -83,12 +98,16 @@ class Shards:
     classes: tuple[str, ...] = ("a", "b")
     fingerprint: str = ""
 
-    def read(self, shard: int, start: int) -> Iterator[Encoded]:
+    def read(self, shard: int, start: int) -> Iterator[Fields]:
         for at in range(start, self.lengths[shard]):
             self.deaths.kill(100 * shard + at)
             file = io.BytesIO()
             Image.new("RGB", (6, 6), (shard, at, 7)).save(file, "PNG")
-            yield Encoded(file.getvalue(), at % 2, f"{shard}, {at}")
+            yield {"image": Encoded(file.getvalue(), f"{shard}, {at}"), "label": at % 2}
+
+
+def train_loader(samples: Samples) -> TrainLoader:
+    return TrainLoader(samples, samples, PLAN, SETTINGS)
 
 
 def same(one: list[Loaded], other: list[Loaded]) -> None:
@@ -102,7 +121,7 @@ def test_training_goes_on_with_the_batch_that_was_not_delivered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def batches(deaths: Deadly) -> list[Loaded]:
-        return list(TrainLoader(Samples(deaths), PLAN, READING).batches(1, 7))
+        return list(train_loader(Samples(deaths)).batches(1, 7))
 
     same(batches(Deadly(tmp_path, (3, 20))), batches(Deadly(None)))
     assert {path.name for path in tmp_path.iterdir()} == {"3", "20"}  # a worker each
@@ -114,7 +133,7 @@ def test_a_stream_goes_on_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     plan = StreamPlan((12,) * 4, 8, 4, rank=0, world_size=1, workers=2, seed=1)
 
     def batches(deaths: Deadly) -> list[Loaded]:
-        loader = StreamTrainLoader(Shards(deaths), transform, plan, READING, block=5)
+        loader = StreamTrainLoader(Shards(deaths), TrainSamples(transform, 1), plan, SETTINGS, block=5)
         return list(loader.batches(1, 2 * plan.steps_per_epoch))
 
     same(batches(Deadly(tmp_path, (7, 207))), batches(Deadly(None)))
@@ -123,7 +142,7 @@ def test_a_stream_goes_on_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 def test_an_evaluation_still_sees_each_sample_once(tmp_path: Path) -> None:
     def batches(deaths: Deadly) -> list[Loaded]:
-        return list(EvalLoader(Samples(deaths), READING, on_bad="skip").batches(0, 1, 4))
+        return list(EvalLoader(Samples(deaths), Samples(deaths), SETTINGS, on_bad="skip").batches(0, 1, 4))
 
     disturbed = batches(Deadly(tmp_path, (9,)))
     same(disturbed, batches(Deadly(None)))
@@ -133,14 +152,14 @@ def test_an_evaluation_still_sees_each_sample_once(tmp_path: Path) -> None:
 
 def test_a_streamed_evaluation_cannot_and_says_so(tmp_path: Path) -> None:
     shards = Shards(Deadly(tmp_path, (203,)))
-    loader = StreamEvalLoader(shards, EvalTransform(4, 1.0), READING)
+    loader = StreamEvalLoader(shards, EvalSamples(EvalTransform(4, 1.0)), SETTINGS)
     with pytest.raises(DataError, match=r"killed by SIGKILL.*, and shards are read in one go: fewer"):
         list(loader.batches(0, 1, 4))
 
 
 def test_who_always_dies_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "MOST_DEATHS", 1)
-    loader = TrainLoader(Samples(Deadly(tmp_path, (3,), always=True)), PLAN, READING)
+    monkeypatch.setattr(worker_pool, "MOST_DEATHS", 1)
+    loader = train_loader(Samples(Deadly(tmp_path, (3,), always=True)))
     with pytest.raises(DataError, match="2 times in a row: fewer") as raised:
         list(loader.batches(0, 4))
     assert raised.value.of_one_rank
@@ -148,8 +167,8 @@ def test_who_always_dies_ends_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_an_error_of_the_code_is_no_death() -> None:
     class Wrong(Samples):
-        def read(self, image: int) -> tuple[torch.Tensor, int]:
-            raise RuntimeError(f"a bug at {image}")
+        def read(self, index: int) -> Fields:
+            raise RuntimeError(f"a bug at {index}")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(TrainLoader(Wrong(Deadly(None)), PLAN, READING).batches(0, 4))
+        list(train_loader(Wrong(Deadly(None))).batches(0, 4))

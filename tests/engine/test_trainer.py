@@ -10,7 +10,7 @@ import pytest
 import torch
 from dense_task import CPU, PerPixel, Squares, dense_trainer
 
-from hornet_train.data.loader import EvalLoader, Reading
+from hornet_train.data.loader import EvalLoader, LoaderSettings
 from hornet_train.engine.evaluate import evaluate, in_lockstep
 from hornet_train.engine.task import Loss
 
@@ -127,7 +127,8 @@ def test_an_evaluation_does_not_depend_on_its_batches(batch_size: int) -> None:
     torch.manual_seed(1)
     task = PerPixel()
     model = task.build_model()
-    data = EvalLoader(Squares(7, seed=6), Reading(CPU.device))
+    squares = Squares(7, seed=6)
+    data = EvalLoader(squares, squares, LoaderSettings(CPU.device))
     one = evaluate(task, {"a": model, "b": model}, data.batches(0, 1, 7), world=CPU, precision="fp32")["b"]
     other = evaluate(task, {"a": model}, data.batches(0, 1, batch_size), world=CPU, precision="fp32")["a"]
     assert other == pytest.approx(one, rel=1e-5)
@@ -137,7 +138,8 @@ def test_an_evaluation_does_not_depend_on_its_batches(batch_size: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 4, 6])
 def test_ranks_meet_equally_often_however_many_batches_each_has(count: int) -> None:
     events: list[object] = []
-    data = EvalLoader(Squares(count, seed=6), Reading(CPU.device))
+    squares = Squares(count, seed=6)
+    data = EvalLoader(squares, squares, LoaderSettings(CPU.device))
     for loaded in in_lockstep(data.batches(0, 1, 1), 4, lambda: events.append("meet")):
         events.append(len(loaded.batch["image"]))  # noqa: PERF401 - the meetings come in between
     assert events == ["meet", 1] * min(count, 4) + [1] * (count - 4) + ["meet"] * (4 - count)

@@ -22,8 +22,7 @@ from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, wait_for
 
 from hornet_train.data.address import epoch_order
-from hornet_train.data.sources import FolderSource, imagenet_wnids
-from hornet_train.data.sources.open_shards import open_shards
+from hornet_train.tasks.classification.sources import FolderSource, imagenet_wnids, open_shards
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -60,7 +59,7 @@ def expected(photos: Path) -> list[tuple[bytes, int]]:
     """Bytes and label of every sample in the order of seed 0."""
     source = FolderSource(photos, "train")
     order = epoch_order(0, 0, len(source))
-    return [(Path(source.locate(i)).read_bytes(), source.read(i)[1]) for i in order.tolist()]
+    return [(Path(source.locate(i)).read_bytes(), source.read(i)["label"]) for i in order.tolist()]
 
 
 def test_parquet_is_what_datasets_reads(pack: Command, photos: Path, tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_loose_images_are_packed_by_their_labels_file(command: Command, photos: 
     assert "val: not packed: 1 file: named .txt" in out
     shards = open_shards(str(tmp_path / "out"), "val")
     assert shards.classes == imagenet_wnids()
-    read = {(one.data, one.label) for shard in range(2) for one in shards.read(shard, 0)}
+    read = {(one["image"].data, one["label"]) for shard in range(2) for one in shards.read(shard, 0)}
     assert read == {(file.read_bytes(), 100 * i) for i, file in enumerate(files)}
 
 

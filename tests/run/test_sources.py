@@ -30,7 +30,7 @@ def test_the_22k_order_is_that_of_both_splits(
         if source is None:
             assert not training
             continue
-        assert not isinstance(source, data.Shards)
-        assert {Path(source.locate(i)).stem: source.read(i)[1] for i in range(3)} == {
+        assert not isinstance(source, data.LabelledShards)
+        assert {Path(source.locate(i)).stem: source.read(i)["label"] for i in range(3)} == {
             wnid: label for label, wnid in enumerate(ORDER)
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from hornet_train.data.address import sample_rng
-from hornet_train.data.collate import Batch
-from hornet_train.data.loader import EvalLoader, Reading, TrainLoader
+from hornet_train.data.batch import Batch, stacked
+from hornet_train.data.loader import EvalLoader, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
+from hornet_train.data.sources.source import Fields
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
@@ -36,23 +37,32 @@ CPU = World(rank=0, size=1, device=torch.device("cpu"))
 
 @dataclass(frozen=True)
 class Squares:
-    """A bright square on noise; the label of each pixel is whether it lies inside."""
+    """A bright square on noise; the label of each pixel is whether it lies inside. Storage and samples in
+    one."""
 
+    ragged: ClassVar[tuple[str, ...]] = ()
     count: int
     seed: int
 
     def __len__(self) -> int:
         return self.count
 
-    def read(self, image: int) -> tuple[Tensor, Tensor]:
-        rng = sample_rng(self.seed, 0, image)
+    def read(self, index: int) -> Fields:
+        return {"number": index}
+
+    def decode(self, fields: Fields) -> tuple[Tensor, Tensor]:
+        rng = sample_rng(self.seed, 0, fields["number"])
         pixels = torch.from_numpy(rng.standard_normal((3, 16, 16)).astype(np.float32))
         label = torch.zeros(16, 16, dtype=torch.int64)
         top, left, size = (int(rng.integers(0, 9)) for _ in range(3))
         label[top : top + size, left : left + size] = 1
         return pixels, label
 
-    def make(self, address: Address, image: Tensor, target: Tensor) -> dict[str, Any]:
+    def nbytes(self, decoded: tuple[Tensor, Tensor]) -> int:
+        return sum(tensor.nbytes for tensor in decoded)
+
+    def make(self, address: Address, decoded: tuple[Tensor, Tensor]) -> dict[str, Any]:
+        image, target = decoded
         noise = sample_rng(
             self.seed, address.epoch, address.index
         ).standard_normal()  # an augmentation: brightness
@@ -77,15 +87,17 @@ class PerPixel:
 
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:
         strength = 1.0 + 0.1 * rng.random()  # a draw by batch on the host
-        return Loss(F.cross_entropy(model(strength * batch["image"]).float(), batch["label"]))
+        logits = model(strength * stacked(batch, "image")).float()
+        return Loss(F.cross_entropy(logits, stacked(batch, "label")))
 
     def tally(self, device: torch.device) -> SumTally:
         return SumTally("loss", "right", measure=self._sums, metrics=self._means, device=device)
 
     def _sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor | int]:
-        logits = model(batch["image"]).float()
-        loss = F.cross_entropy(logits, batch["label"], reduction="none").mean(dim=(1, 2)).sum()
-        right = (logits.argmax(1) == batch["label"]).float().mean(dim=(1, 2)).sum()
+        logits = model(stacked(batch, "image")).float()
+        labels = stacked(batch, "label")
+        loss = F.cross_entropy(logits, labels, reduction="none").mean(dim=(1, 2)).sum()
+        right = (logits.argmax(1) == labels).float().mean(dim=(1, 2)).sum()
         return {"count": len(logits), "loss": loss, "right": right}
 
     def _means(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -127,13 +139,14 @@ def dense_trainer(
         saved = read_checkpoint(newest)
         state.restore(saved.tensors, saved.numbers)
     folder.mkdir(exist_ok=True)
+    training, held_out = Squares(22, seed=5), Squares(7, seed=6)
     return Trainer(
         task=task,
         state=state,
         network=world.wrap(model),
         plan=plan,
-        train_data=TrainLoader(Squares(22, seed=5), plan, Reading(world.device, workers)),
-        eval_data=EvalLoader(Squares(7, seed=6), Reading(world.device)),
+        train_data=TrainLoader(training, training, plan, LoaderSettings(world.device, workers)),
+        eval_data=EvalLoader(held_out, held_out, LoaderSettings(world.device)),
         schedule=cosine(peak=2e-2, total=total_steps, warmup=1),
         settings=Settings(
             seed=5,

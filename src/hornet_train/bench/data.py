@@ -22,9 +22,10 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-from hornet_train.data.loader import EvalLoader, Loaded, Reading, TrainLoader
+from hornet_train.data.batch import stacked
+from hornet_train.data.loader import EvalLoader, Loaded, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
-from hornet_train.data.sources import FolderSource, Source
+from hornet_train.data.sources.source import Fields, Source
 from hornet_train.data.worker import SampleReader, set_up_worker
 from hornet_train.errors import DataError
 from hornet_train.images.normalize import Normalize
@@ -32,6 +33,7 @@ from hornet_train.images.policies import parse_policy
 from hornet_train.images.policies.randaugment import MEAN_PIXEL
 from hornet_train.tasks.classification.mixing import erase
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
+from hornet_train.tasks.classification.sources import FolderSource
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
 RECIPE = "rand-m9-mstd0.5-inc1"
@@ -129,13 +131,12 @@ class _First:
 
     def __init__(self, source: FolderSource) -> None:
         self.source = source
-        self.classes = source.classes
         self.fingerprint = source.fingerprint
 
     def __len__(self) -> int:
         return min(len(self.source), _FILES)
 
-    def read(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> Fields:
         return self.source.read(index)
 
     def locate(self, index: int) -> str:
@@ -157,8 +158,8 @@ def _of_one_process(source: Source, chosen: list[int], rounds: int) -> list[Rati
     Within a round, too, the three take turns.
     """
     files = {index: Path(source.locate(index)).read_bytes() for index in chosen}
-    train = SampleReader(TrainSamples(source, train_transform(), _SEED))
-    evaluation = SampleReader(EvalSamples(source, EvalTransform(SIZE)))
+    train = SampleReader(source, TrainSamples(train_transform(), _SEED))
+    evaluation = SampleReader(source, EvalSamples(EvalTransform(SIZE)))
     work: dict[str, Callable[[int, list[int]], object]] = {
         "decode": lambda _, batch: [simplejpeg.decode_jpeg(files[i], "RGB").shape for i in batch],
         "train": lambda epoch, batch: train.__getitems__([Address(epoch, i) for i in batch]),
@@ -213,17 +214,17 @@ def _images_per_second(batches: Iterator[Tensor]) -> float:
 
 def _ours(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
     """Normalised batches, with random erasing in training."""
-    reading, normalize = Reading(_CPU, workers), Normalize()
+    settings, normalize = LoaderSettings(_CPU, workers), Normalize()
     loaded: Iterator[Loaded]
     if training:
-        samples = TrainSamples(source, train_transform(), _SEED)
+        samples = TrainSamples(train_transform(), _SEED)
         plan = EpochPlan(len(source), BATCH, BATCH, 0, 1, _SEED, drop_last=True)
-        loaded = TrainLoader(samples, plan, reading).batches(0, plan.steps_per_epoch)
+        loaded = TrainLoader(source, samples, plan, settings).batches(0, plan.steps_per_epoch)
     else:
-        loaded = EvalLoader(EvalSamples(source, EvalTransform(SIZE)), reading).batches(0, 1, BATCH)
+        loaded = EvalLoader(source, EvalSamples(EvalTransform(SIZE)), settings).batches(0, 1, BATCH)
     for one in loaded:
-        images = normalize(one.batch["image"])
-        yield erase(images, one.batch["erase"]) if training else images
+        images = normalize(stacked(one.batch, "image"))
+        yield erase(images, stacked(one.batch, "erase")) if training else images
 
 
 def _timms(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
@@ -255,16 +256,11 @@ class _Repeated:
 
     source: Source
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.source.classes
-
     def __len__(self) -> int:
         return _LONG
 
-    def read(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.source.read(index % len(self.source))
-        return image, int(label)
+    def read(self, index: int) -> Fields:
+        return self.source.read(index % len(self.source))
 
     def locate(self, index: int) -> str:
         return self.source.locate(index % len(self.source))
@@ -275,7 +271,7 @@ class _Repeated:
 
 
 def _first_batches(source: Source, workers: int, rounds: int) -> Ratio:
-    samples = TrainSamples(_Repeated(source), train_transform(), _SEED)
+    repeated, samples = _Repeated(source), TrainSamples(train_transform(), _SEED)
     plan = EpochPlan(_LONG, BATCH, BATCH, 0, 1, _SEED, drop_last=True)
     begins = {"start": 0, "resumed": plan.steps_per_epoch * 9 // 10}
     taken: dict[str, list[float]] = {name: [] for name in begins}
@@ -283,7 +279,9 @@ def _first_batches(source: Source, workers: int, rounds: int) -> Ratio:
         for name in sorted(begins, reverse=bool(round_ % 2)):
             step = begins[name] + plan.steps_per_epoch * (round_ + 1)  # an epoch whose order is not known yet
             begin = time.perf_counter()
-            loader = TrainLoader(samples, plan, Reading(_CPU, workers)).batches(step, step + 1)
+            loader = TrainLoader(repeated, samples, plan, LoaderSettings(_CPU, workers)).batches(
+                step, step + 1
+            )
             for _ in islice(loader, 1):
                 taken[name].append((time.perf_counter() - begin) * 1e3)
     return _ratio(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hornet_train.bench.timing import ratio, wait_for
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch, stacked
 from hornet_train.data.loader import Loaded
 from hornet_train.data.order import EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore
@@ -155,7 +155,7 @@ def _trainer(
     images = torch.randint(
         256, (batch_size, image_size, image_size, 3), dtype=torch.uint8, device=world.device
     )
-    batch = {
+    batch: Batch = {
         "image": images.permute(0, 3, 1, 2),
         "label": torch.randint(_CLASSES, (batch_size,), device=world.device),
     }
@@ -201,8 +201,8 @@ def _bare(trainer: Trainer, precision: PrecisionName) -> Callable[[], object]:
     state, task = trainer.state, trainer.task
     assert isinstance(task, Classification)
     loaded = next(trainer.train_data.batches(0, 1))
-    labels = loaded.batch["label"]
-    images = task.normalize(loaded.batch["image"])
+    labels = stacked(loaded.batch, "label")
+    images = task.normalize(stacked(loaded.batch, "image"))
     if task.model.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
 

@@ -1,15 +1,20 @@
-"""Samples to a batch: the workers' side of a loader's way to the main process."""
+"""Samples to a batch: the workers' side of a batch's way to the main process."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, get_worker_info
 
-Batch = dict[str, Tensor]
+from hornet_train.data.batch import Batch, Block, Layout, pinned, views
+from hornet_train.data.worker import BadSample, Item
+from hornet_train.errors import SampleError
+
+OnBad = Literal["error", "skip"]
 
 
 @dataclass
@@ -28,16 +33,16 @@ class Slots:
     _rings: dict[str, list[Tensor]] = field(default_factory=dict)
     _turns: dict[str, int] = field(default_factory=dict)
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The next slot, as uint8 of a shape."""
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Tensor:
+        """The next slot, as a tensor of a shape and type."""
         turn, ring = self._turns.get(name, 0), self._rings.setdefault(name, [])
         self._turns[name] = (turn + 1) % self.count
-        size = torch.Size(shape).numel()
+        size = torch.Size(shape).numel() * dtype.itemsize
         if turn == len(ring):
             ring.append(torch.empty(0, dtype=torch.uint8))
         if ring[turn].numel() < size:
             ring[turn] = torch.empty(size, dtype=torch.uint8).share_memory_()
-        return ring[turn][:size].view(shape)
+        return ring[turn][:size].view(dtype).view(shape)
 
     def holds(self, value: Tensor) -> bool:
         """Whether a tensor is in one of the slots."""
@@ -45,21 +50,97 @@ class Slots:
         return any(slot.data_ptr() == start for ring in self._rings.values() for slot in ring)
 
 
-def stacked(items: list[dict[str, Any]], slots: Slots | None = None) -> Batch:
-    """default_collate, but that images stay channels-last in memory: (B, 3, H, W) over (B, H, W, 3).
+@dataclass(frozen=True)
+class CollatedBatch:
+    """A batch on its way from a worker to the device.
+
+    Attributes:
+        tensors: one tensor a field; a ragged field's are one block.
+        layouts: of each ragged field, where the samples' tensors lie in the block.
+        bad: see `Loaded`.
+        in_slots: names of the fields whose memory the worker will write to again.
+    """
+
+    tensors: Batch
+    layouts: dict[str, list[Layout]]
+    bad: list[BadSample]
+    in_slots: frozenset[str] = frozenset()
+
+    def pin_memory(self) -> CollatedBatch:
+        """As DataLoader asks of types that it does not know; a copy, out of the slots."""
+        return CollatedBatch(pinned(self.tensors), self.layouts, self.bad)
+
+    def batch(self) -> Batch:
+        """The fields as a task gets them."""
+        return {
+            name: views(value, self.layouts[name])
+            if name in self.layouts and isinstance(value, Tensor)
+            else value
+            for name, value in self.tensors.items()
+        }
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Samples to a batch. The first that could not be read is raised in the main process, or left out.
+
+    Attributes:
+        ragged: names of the fields whose tensors are of unequal shapes.
+        on_bad: whether a sample that could not be read and has no spare is an error or is left out.
+        slots: of a worker that may use them; None for memory of their own.
+    """
+
+    ragged: Collection[str]
+    on_bad: OnBad
+    slots: Slots | None = None
+
+    def __call__(self, items: Sequence[Item]) -> CollatedBatch | SampleError:
+        """The batch, or the error, which is a value as `SampleReader` has it."""
+        bad = [one for _, some in items for one in some]
+        good = []
+        for item, _ in items:
+            if not isinstance(item, SampleError):
+                good.append(item)
+            elif self.on_bad == "error":
+                return item
+        if not good:
+            return CollatedBatch({}, {}, bad)
+        slots = None if get_worker_info() is None else self.slots
+        tensors, layouts = collated(good, self.ragged, slots)
+        shared = frozenset(name for name in tensors if slots is not None and slots.holds(tensors[name]))
+        return CollatedBatch(dict(tensors), layouts, bad, shared)
+
+
+def collated(
+    items: Sequence[dict[str, Any]], ragged: Collection[str] = (), slots: Slots | None = None
+) -> tuple[dict[str, Tensor], dict[str, list[Layout]]]:
+    """One tensor a field, and the layouts of the ragged ones.
+
+    As default_collate, but that images stay channels-last in memory: (B, 3, H, W) over (B, H, W, 3).
 
     Args:
-        items: samples of the same names and shapes.
-        slots: where uint8 images go, if not into memory of their own.
+        items: samples of the same names, and but for `ragged` of the same shapes.
+        ragged: fields that become blocks.
+        slots: where uint8 images and blocks go, if not into memory of their own.
     """
-    images: Batch = {}
+    tensors: dict[str, Tensor] = {}
+    layouts: dict[str, list[Layout]] = {}
     for name, value in items[0].items():
-        if not (isinstance(value, Tensor) and value.dim() == 3 and value.permute(1, 2, 0).is_contiguous()):
-            continue
-        pixels = [item[name].permute(1, 2, 0) for item in items]
-        shape = (len(items), *pixels[0].shape)
-        into = None if slots is None or value.dtype != torch.uint8 else slots.take(name, shape)
-        images[name] = torch.stack(pixels, out=into).permute(0, 3, 1, 2)
-    rest = [{name: value for name, value in item.items() if name not in images} for item in items]
-    others: Batch = default_collate(rest) if rest[0] else {}
-    return {name: images[name] if name in images else others[name] for name in items[0]}
+        if name in ragged:
+            block = Block.of([item[name] for item in items], _memory(name, slots))
+            tensors[name], layouts[name] = block.flat, block.layouts
+        elif isinstance(value, Tensor) and value.dim() == 3 and value.permute(1, 2, 0).is_contiguous():
+            pixels = [item[name].permute(1, 2, 0) for item in items]
+            shape = (len(items), *pixels[0].shape)
+            into = None if slots is None or value.dtype != torch.uint8 else slots.take(name, shape)
+            tensors[name] = torch.stack(pixels, out=into).permute(0, 3, 1, 2)
+    rest = [{name: value for name, value in item.items() if name not in tensors} for item in items]
+    others: dict[str, Tensor] = default_collate(rest) if rest[0] else {}
+    return {name: tensors[name] if name in tensors else others[name] for name in items[0]}, layouts
+
+
+def _memory(name: str, slots: Slots | None) -> Any:
+    """What gives a block its memory."""
+    if slots is None:
+        return lambda elements, dtype: torch.empty(elements, dtype=dtype)
+    return lambda elements, dtype: slots.take(name, (elements,), dtype)

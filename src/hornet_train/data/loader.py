@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader, Sampler, get_worker_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
 
-from hornet_train.data.collate import Batch, Slots, stacked
+from hornet_train.data.batch import Batch, record_stream, to_device
+from hornet_train.data.collate import Collate, CollatedBatch, OnBad, Slots
 from hornet_train.data.order import Address, EpochPlan, evaluation_shard
-from hornet_train.data.worker import BadSample, Item, SampleReader, Samples, set_up_worker
-from hornet_train.data.worker_pool import Delivery
-from hornet_train.errors import DataError, SampleError
-
-OnBad = Literal["error", "skip"]
+from hornet_train.data.sources.source import Source
+from hornet_train.data.worker import BadSample, SampleReader, Samples, set_up_worker
+from hornet_train.data.worker_pool import RestartingLoader
+from hornet_train.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -26,52 +27,15 @@ class Loaded:
     Attributes:
         batch: on the device; empty where none of an evaluation's samples could be read.
         bad: in training others stand in for these, in evaluation they are missing.
-        lent: names of those in the batch whose memory its worker will write to again.
     """
 
     batch: Batch
     bad: list[BadSample]
-    lent: frozenset[str] = frozenset()
-
-    def pin_memory(self) -> Loaded:
-        """As DataLoader asks of types that it does not know."""
-        return Loaded({name: value.pin_memory() for name, value in self.batch.items()}, self.bad)
-
-
-class _Batches(Sampler[list[Address]]):
-    def __init__(self, batches: Iterable[list[Address]]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[Address]]:
-        return iter(self.batches)
 
 
 @dataclass(frozen=True)
-class _Collate:
-    """Samples to a batch. The first that could not be read is raised in the main process, or left out."""
-
-    on_bad: OnBad
-    slots: Slots
-
-    def __call__(self, items: list[Item]) -> Any:
-        bad = [one for _, some in items for one in some]
-        good = []
-        for item, _ in items:
-            if not isinstance(item, SampleError):
-                good.append(item)
-            elif self.on_bad == "error":
-                return item
-        if not good:
-            return Loaded({}, bad)
-        if get_worker_info() is None:
-            return Loaded(stacked(good), bad)
-        batch = stacked(good, self.slots)
-        return Loaded(batch, bad, frozenset(name for name in batch if self.slots.holds(batch[name])))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How batches come about.
+class LoaderSettings:
+    """Who loads batches, and where they go.
 
     Attributes:
         device: where they go. For CUDA the next one is copied on a stream of its own while the present one
@@ -84,38 +48,40 @@ class Reading:
     workers: int = 0
     prefetch: int = 2
 
-    def batches(
-        self, what: Callable[[int], Mapping[str, Any]], *, resumable: bool = True
-    ) -> Iterator[Loaded]:
-        """What a DataLoader gives, in order, on the device. Where one of its workers dies, others go on.
+    def slots(self) -> Slots:
+        """Shared memory for the batches of a map-style data set, whose workers take turns."""
+        return Slots(self.prefetch + 1)
 
-        Args:
-            what: arguments of a DataLoader that gives everything from a batch on, counted from 0.
-            resumable: whether `what` can be asked for anything but 0.
 
-        Raises:
-            DataError: a sample could not be read, and nothing may stand in for it, or workers die again and
-                again; told by one rank.
-        """
+def load_batches(
+    settings: LoaderSettings, arguments: Callable[[int], Mapping[str, Any]], *, resumable: bool = True
+) -> Iterator[Loaded]:
+    """The batches of a DataLoader, in order, on the device. When one of its workers dies, others go on.
 
-        def begin(batch: int) -> DataLoader[Any]:
-            return DataLoader(
-                num_workers=self.workers,
-                prefetch_factor=self.prefetch if self.workers else None,
-                pin_memory=self.device.type == "cuda",
-                worker_init_fn=set_up_worker,
-                generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
-                **what(batch),
-            )
+    Args:
+        arguments: of a DataLoader that gives everything from a batch on, counted from 0; it gives
+            `CollatedBatch`, or a DataError to be raised here.
+        resumable: whether `arguments` can be asked for any batch but 0.
 
-        batches = map(_raise_error, Delivery(begin, resumable=resumable))
-        if self.device.type == "cuda":
-            return _copied_ahead(batches, self.device)
-        return _owned(batches, self.workers * (self.prefetch + 1))
+    Raises:
+        DataError: a sample could not be read, and nothing may stand in for it, or workers die again and
+            again; on one rank alone.
+    """
 
-    def collate(self, on_bad: OnBad) -> _Collate:
-        """What makes batches of a map-style data set's samples, each of whose workers has its turn."""
-        return _Collate(on_bad, Slots(self.prefetch + 1))
+    def begin(batch: int) -> DataLoader[Any]:
+        return DataLoader(
+            num_workers=settings.workers,
+            prefetch_factor=settings.prefetch if settings.workers else None,
+            pin_memory=settings.device.type == "cuda",
+            worker_init_fn=set_up_worker,
+            generator=torch.Generator(),  # its own, so that making a loader leaves the global one alone
+            **arguments(batch),
+        )
+
+    batches = map(_raise_error, RestartingLoader(begin, resumable=resumable))
+    if settings.device.type == "cuda":
+        return _copied_ahead(batches, settings.device)
+    return _out_of_slots(batches, settings.workers * (settings.prefetch + 1))
 
 
 class TrainData(Protocol):
@@ -149,100 +115,125 @@ class EvalData(Protocol):
 
 
 class TrainLoader:
-    """One rank's micro-batches of a plan. What cannot be read is replaced by a spare of its address."""
+    """One rank's micro-batches of a plan. A damaged sample is replaced by a spare of its address."""
 
-    def __init__(self, samples: Samples, plan: EpochPlan, reading: Reading) -> None:
+    def __init__(self, source: Source, samples: Samples, plan: EpochPlan, settings: LoaderSettings) -> None:
+        self.source = source
         self.samples = samples
         self.plan = plan
-        self.reading = reading
+        self.settings = settings
 
     def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
         """See `TrainData`."""
-        return self.reading.batches(
+        return load_batches(
+            self.settings,
             lambda batch: {
-                "dataset": SampleReader(self.samples),
-                "batch_sampler": _Batches(self.plan.stream(first_step, total_steps, skip=batch)),
-                "collate_fn": self.reading.collate("error"),
-            }
+                "dataset": SampleReader(self.source, self.samples),
+                "batch_sampler": _Addresses(self.plan.stream(first_step, total_steps, skip=batch)),
+                "collate_fn": Collate(self.samples.ragged, "error", self.settings.slots()),
+            },
         )
 
 
 class EvalLoader:
     """One rank's share of every sample, each exactly once over all ranks."""
 
-    def __init__(self, samples: Samples, reading: Reading, *, on_bad: OnBad = "error") -> None:
+    def __init__(
+        self, source: Source, samples: Samples, settings: LoaderSettings, *, on_bad: OnBad = "error"
+    ) -> None:
         """`on_bad`: whether a sample that cannot be read ends the evaluation or is left out of it."""
+        self.source = source
         self.samples = samples
-        self.reading = reading
+        self.settings = settings
         self.on_bad = on_bad
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.source)
 
     def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
         """See `EvalData`."""
 
-        def what(batch: int) -> Mapping[str, Any]:
-            shard = evaluation_shard(len(self.samples), rank, world_size, batch_size)
+        def arguments(batch: int) -> Mapping[str, Any]:
+            shard = evaluation_shard(len(self.source), rank, world_size, batch_size)
             return {
-                "dataset": SampleReader(self.samples),
-                "batch_sampler": _Batches(islice(shard, batch, None)),
-                "collate_fn": self.reading.collate(self.on_bad),
+                "dataset": SampleReader(self.source, self.samples),
+                "batch_sampler": _Addresses(islice(shard, batch, None)),
+                "collate_fn": Collate(self.samples.ragged, self.on_bad, self.settings.slots()),
             }
 
-        return self.reading.batches(what)
+        return load_batches(self.settings, arguments)
 
     def batch_count(self, rank: int, world_size: int, batch_size: int) -> int:
         """See `EvalData`."""
-        return -(-len(range(rank, len(self.samples), world_size)) // batch_size)
+        return -(-len(range(rank, len(self.source), world_size)) // batch_size)
 
 
-def _raise_error(loaded: Loaded | DataError) -> Loaded:
-    if isinstance(loaded, DataError):
-        raise loaded
-    return loaded
+class _Addresses(Sampler[list[Address]]):
+    """The addresses of each batch, as DataLoader asks for them."""
+
+    def __init__(self, batches: Iterable[list[Address]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[Address]]:
+        return iter(self.batches)
 
 
-def _owned(batches: Iterator[Loaded], slots: int) -> Iterator[Loaded]:
-    """Copies of what is lent. For CUDA, pinning is the copy.
+def _raise_error(collated: CollatedBatch | DataError) -> CollatedBatch:
+    if isinstance(collated, DataError):
+        raise collated
+    return collated
+
+
+def _out_of_slots(batches: Iterator[CollatedBatch], slots: int) -> Iterator[Loaded]:
+    """Batches in memory of their own: copies of what workers will write to again. (For CUDA, pinning copies.)
 
     Args:
-        slots: of all workers, for one name; those in use stay mapped, others are let go.
+        slots: of all workers, for one field; those in use stay mapped, others are let go.
     """
     mapped: dict[int, torch.UntypedStorage] = {}
-    for loaded in batches:
-        batch = dict(loaded.batch)
-        for name in loaded.lent:
-            storage = batch[name].untyped_storage()
+    for collated in batches:
+        tensors = dict(collated.tensors)
+        for name in collated.in_slots:
+            tensor = tensors[name]
+            assert isinstance(tensor, Tensor)
+            storage = tensor.untyped_storage()
             mapped.pop(storage.data_ptr(), None)
             mapped[storage.data_ptr()] = storage  # the newest last
-            while len(mapped) > slots * len(loaded.lent):
+            while len(mapped) > slots * len(collated.in_slots):
                 del mapped[next(iter(mapped))]
-            # numpy's memory, see `mixing`
-            batch[name] = torch.from_numpy(batch[name].numpy().copy(order="K"))
-        yield Loaded(batch, loaded.bad)
+            tensors[name] = _copied(tensor)
+        yield Loaded(replace(collated, tensors=tensors).batch(), collated.bad)
 
 
-def _copied_ahead(batches: Iterator[Loaded], device: torch.device) -> Iterator[Loaded]:
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy in numpy's memory, which a new batch gets again where another was freed."""
+    if tensor.dtype == torch.uint8:
+        return torch.from_numpy(tensor.numpy().copy(order="K"))
+    if not tensor.numel():
+        return tensor.clone()
+    content = tensor.view(torch.uint8)  # a block; numpy lacks some of torch's types
+    return torch.from_numpy(content.numpy().copy()).view(tensor.dtype)
+
+
+def _copied_ahead(batches: Iterator[CollatedBatch], device: torch.device) -> Iterator[Loaded]:
     """Each batch on the device, the copy of the next one overlapping the work on the present one."""
     stream = torch.cuda.Stream(device)
     ready: Loaded | None = None
     failed: DataError | None = None
     while True:
         try:
-            loaded = next(batches, None)
+            collated = next(batches, None)
         except DataError as error:  # after the batch before it
-            loaded, failed = None, error
-        if loaded is None:
+            collated, failed = None, error
+        if collated is None:
             break
         with torch.cuda.stream(stream):
-            coming = {name: value.to(device, non_blocking=True) for name, value in loaded.batch.items()}
+            coming = to_device(collated.tensors, device, non_blocking=True)
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)
-        for value in coming.values():
-            value.record_stream(torch.cuda.current_stream(device))
-        ready = replace(loaded, batch=coming)
+        record_stream(coming, torch.cuda.current_stream(device))
+        ready = Loaded(replace(collated, tensors=coming).batch(), collated.bad)
     if ready is not None:
         yield ready
     if failed is not None:

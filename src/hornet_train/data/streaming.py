@@ -1,9 +1,9 @@
 """Streaming: shards read from their beginning to their end, for data that are too far away for random access.
 
-An epoch permutes the shards and deals them out whole to the streams, one for each worker of each rank. A
+An epoch permutes the shards and deals them out to the streams, one stream for each worker of each rank. A
 stream reads its shards one after the other and shuffles within blocks of samples that it holds in memory. All
-of that is a function of (seed, epoch, stream), so a run goes on anywhere without a state of its own; but
-other than with random access, which images meet in a step depends on the numbers of ranks and workers.
+of that is a function of (seed, epoch, stream), so a run goes on anywhere without a state of its own. Unlike
+with random access, which samples meet in a step depends on the numbers of ranks and workers.
 """
 
 from __future__ import annotations
@@ -17,19 +17,15 @@ from math import gcd
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hornet_train.data.address import block_order, epoch_order, sample_rng, spare_rng
-from hornet_train.data.collate import stacked
-from hornet_train.data.loader import Loaded, OnBad, Reading
-from hornet_train.data.order import spares_of
-from hornet_train.data.sources.shards import Encoded, Shards
-from hornet_train.data.worker import BadSample, grouped
-from hornet_train.errors import DataError, SampleError
-from hornet_train.images.decode import decode
-from hornet_train.tasks.classification.samples import Sample
-from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
+from hornet_train.data.address import block_order, epoch_order, spare_rng
+from hornet_train.data.collate import Collate, CollatedBatch, OnBad
+from hornet_train.data.loader import Loaded, LoaderSettings, load_batches
+from hornet_train.data.order import Address, spares_of
+from hornet_train.data.sources.source import Encoded, Fields, Shards
+from hornet_train.data.worker import Samples, make_samples
+from hornet_train.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -126,42 +122,39 @@ class StreamPlan:
         return [int(shard) for shard in dealt[self.rank * self.workers + worker :: self.streams]]
 
 
-class _Stream(IterableDataset[Loaded | DataError], ABC):
-    """Hands errors over as values: raised in a worker, one would arrive wrapped in a traceback."""
+class _Stream(IterableDataset[CollatedBatch | DataError], ABC):
+    """Batches of shards. Errors are values: raised in a worker, one would arrive wrapped in a traceback."""
 
-    def __iter__(self) -> Iterator[Loaded | DataError]:
+    def __iter__(self) -> Iterator[CollatedBatch | DataError]:
         info = get_worker_info()
         try:
-            yield from self.loaded(info.id if info else 0, info.num_workers if info else 1)
+            yield from self.batches(info.id if info else 0, info.num_workers if info else 1)
         except DataError as error:
             yield error
 
     @abstractmethod
-    def loaded(self, worker: int, workers: int) -> Iterator[Loaded]:
-        """What one worker gives; raises DataError."""
+    def batches(self, worker: int, workers: int) -> Iterator[CollatedBatch | DataError]:
+        """The batches of one worker; raises DataError."""
 
 
 class _TrainStream(_Stream):
     """This rank's micro-batches from one on, each in the worker whose turn it is."""
 
     def __init__(
-        self,
-        shards: Shards,
-        transform: TrainTransform,
-        plan: StreamPlan,
-        block: int,
-        micro_batches: range,
+        self, shards: Shards, samples: Samples, plan: StreamPlan, block: int, micro_batches: range
     ) -> None:
+        """`micro_batches`: which of the run's."""
         self.shards = shards
-        self.transform = transform
+        self.samples = samples
         self.plan = plan
         self.block = block
-        self.micro_batches = micro_batches  # of the run
+        self.micro_batches = micro_batches
+        self.collate = Collate(samples.ragged, "error")
 
-    def loaded(self, worker: int, workers: int) -> Iterator[Loaded]:
+    def batches(self, worker: int, workers: int) -> Iterator[CollatedBatch | DataError]:
         plan = self.plan
         per_epoch = plan.steps_per_epoch * plan.micro_per_step
-        present, lanes = -1, dict[int, Iterator[tuple[int, Encoded]]]()
+        present, lanes = -1, dict[int, Iterator[tuple[int, Fields]]]()
         for micro_batch in self.micro_batches[worker::workers]:
             epoch, position = divmod(micro_batch, per_epoch)
             turn, lane = divmod(position, plan.workers)  # not `worker`: a resume begins anywhere
@@ -169,12 +162,13 @@ class _TrainStream(_Stream):
                 present, lanes = epoch, {}
             if lane not in lanes:
                 lanes[lane] = self._shuffled(epoch, lane, turn * plan.micro_batch_size)
-            items = list(islice(lanes[lane], plan.micro_batch_size))
+            stored = dict(islice(lanes[lane], plan.micro_batch_size))
             step, micro = divmod(micro_batch, plan.micro_per_step)
-            yield self._loaded(items, epoch, step, micro)
+            addresses = self._addresses(list(stored), epoch, step, micro)
+            yield self.collate(make_samples(self.samples, addresses, stored.__getitem__))
 
-    def _shuffled(self, epoch: int, lane: int, start: int) -> Iterator[tuple[int, Encoded]]:
-        """(index in the data set, sample) of a worker's epoch from its `start`-th on."""
+    def _shuffled(self, epoch: int, lane: int, start: int) -> Iterator[tuple[int, Fields]]:
+        """(index in the data set, fields) of a worker's epoch from its `start`-th sample on."""
         shards = self.plan.shards(epoch, lane)
         stream = self.plan.rank * self.plan.workers + lane
         block, skipped = divmod(start, self.block)
@@ -185,46 +179,18 @@ class _TrainStream(_Stream):
                 yield items[at]
             block, skipped = block + 1, 0
 
-    def _loaded(self, items: list[tuple[int, Encoded]], epoch: int, step: int, micro: int) -> Loaded:
-        """A batch; others of its samples, chosen by address, stand in for what cannot be decoded.
-
-        Raises:
-            SampleError: none of these can.
-        """
+    def _addresses(self, indices: list[int], epoch: int, step: int, micro: int) -> list[Address]:
+        """Of a micro-batch's samples; others of the same micro-batch are the spares of each."""
         plan = self.plan
-        bad: list[BadSample] = []
-        spares = spares_of(np.arange(len(items)), spare_rng(plan.seed, step, plan.rank, micro))
-
-        def decoded() -> Iterator[tuple[int, int, int, Tensor]]:
-            """Index in the data set of the sample, of the image for it, label, image."""
-            for place, ((index, _), others) in enumerate(zip(items, spares, strict=True)):
-                first: SampleError | None = None
-                for candidate in (place, *others):
-                    image, encoded = items[candidate]
-                    try:
-                        yield index, image, encoded.label, decode(encoded.data, encoded.where)
-                        break
-                    except SampleError as error:
-                        first = first or error
-                        bad.append(BadSample(image, error.where, error.reason))
-                else:
-                    assert first is not None
-                    raise first
-
-        samples: list[Sample] = []
-        for group in grouped(decoded(), lambda one: one[3].nbytes):
-            for index, found, label, whole in group:
-                pixels, erase = self.transform(whole, sample_rng(plan.seed, epoch, index), epoch)
-                samples.append({"image": pixels, "label": label, "erase": erase, "index": found})
-        return Loaded(stacked(samples), bad)
+        spares = spares_of(np.arange(len(indices)), spare_rng(plan.seed, step, plan.rank, micro))
+        return [
+            Address(epoch, index, spares=tuple(indices[place] for place in others))
+            for index, others in zip(indices, spares, strict=True)
+        ]
 
 
-def _bytes(decoded: tuple[int, int, Tensor]) -> int:
-    return decoded[2].nbytes
-
-
-def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[int, Encoded]]:
-    """(index in the data set, sample) of the chosen shards one after the other, from the `start`-th on.
+def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[int, Fields]]:
+    """(index in the data set, fields) of the chosen shards one after the other, from the `start`-th on.
 
     Raises:
         DataError: a shard holds fewer samples than it said.
@@ -236,9 +202,9 @@ def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[i
             start -= length
             continue
         at, last = start, ""
-        for encoded in islice(shards.read(shard, start), length - start):
-            yield origins[shard] + at, encoded
-            at, last = at + 1, f" (with {encoded.where})"
+        for fields in islice(shards.read(shard, start), length - start):
+            yield origins[shard] + at, fields
+            at, last = at + 1, _where(fields)
         if at != length:
             error = DataError(
                 f"shard {shard + 1} of {len(origins) - 1} ends after {at:,} of {length:,} samples{last}: it "
@@ -249,17 +215,23 @@ def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[i
         start = 0
 
 
+def _where(fields: Fields) -> str:
+    """Where the first file among the fields lies, in brackets; nothing without one."""
+    files = (value for value in fields.values() if isinstance(value, Encoded))
+    return next((f" (with {file.where})" for file in files), "")
+
+
 class StreamTrainLoader:
     """One rank's micro-batches of a stream plan."""
 
     def __init__(
-        self, shards: Shards, transform: TrainTransform, plan: StreamPlan, reading: Reading, *, block: int
+        self, shards: Shards, samples: Samples, plan: StreamPlan, settings: LoaderSettings, *, block: int
     ) -> None:
         """`block`: samples that each worker holds, encoded, and shuffles; at least 1."""
         self.shards = shards
-        self.transform = transform
+        self.samples = samples
         self.plan = plan
-        self.reading = reading
+        self.settings = settings
         self.block = block
 
     def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
@@ -270,12 +242,12 @@ class StreamTrainLoader:
         each = self.plan.micro_per_step
         micro_batches = range(first_step * each, total_steps * each)
 
-        def what(batch: int) -> Mapping[str, Any]:
+        def arguments(batch: int) -> Mapping[str, Any]:
             rest = micro_batches[batch:]
-            data = _TrainStream(self.shards, self.transform, self.plan, self.block, rest)
-            return {"dataset": data, "batch_size": None, "collate_fn": _as_it_is}
+            data = _TrainStream(self.shards, self.samples, self.plan, self.block, rest)
+            return {"dataset": data, "batch_size": None, "collate_fn": _unchanged}
 
-        return self.reading.batches(what)
+        return load_batches(self.settings, arguments)
 
 
 def _evaluated_by(stream: int, streams: int, shards: Shards) -> list[int]:
@@ -284,51 +256,36 @@ def _evaluated_by(stream: int, streams: int, shards: Shards) -> list[int]:
 
 
 class _EvalStream(_Stream):
+    """One rank's batches, of the shards that each of its workers reads."""
+
     def __init__(
-        self, shards: Shards, transform: EvalTransform, ranks: tuple[int, int], batch_size: int, on_bad: OnBad
+        self, shards: Shards, samples: Samples, ranks: tuple[int, int], batch_size: int, on_bad: OnBad
     ) -> None:
+        """`ranks`: this rank, and how many there are."""
         self.shards = shards
-        self.transform = transform
+        self.samples = samples
         self.rank, self.world_size = ranks
         self.batch_size = batch_size
-        self.on_bad = on_bad
+        self.collate = Collate(samples.ragged, on_bad)
 
-    def loaded(self, worker: int, workers: int) -> Iterator[Loaded]:
+    def batches(self, worker: int, workers: int) -> Iterator[CollatedBatch | DataError]:
         stream, streams = self.rank * workers + worker, self.world_size * workers
         samples = _in_order(self.shards, _evaluated_by(stream, streams, self.shards), 0)
-        while items := list(islice(samples, self.batch_size)):
-            bad: list[BadSample] = []
-            good: list[Sample] = [
-                {"image": self.transform(image), "label": label}
-                for group in grouped(self._decoded(items, bad), _bytes)
-                for _, label, image in group
-            ]
-            yield Loaded(stacked(good) if good else {}, bad)
-
-    def _decoded(
-        self, items: list[tuple[int, Encoded]], bad: list[BadSample]
-    ) -> Iterator[tuple[int, int, Tensor]]:
-        """Index in the data set, label, image; what may be left out goes to `bad`."""
-        for index, encoded in items:
-            try:
-                image = decode(encoded.data, encoded.where)
-            except SampleError as error:
-                if self.on_bad == "error":
-                    raise
-                bad.append(BadSample(index, error.where, error.reason))
-            else:
-                yield index, encoded.label, image
+        while stored := dict(islice(samples, self.batch_size)):
+            addresses = [Address(0, index) for index in stored]
+            yield self.collate(make_samples(self.samples, addresses, stored.__getitem__))
 
 
 class StreamEvalLoader:
     """One rank's share of every sample: whole shards, so shares may differ in length."""
 
     def __init__(
-        self, shards: Shards, transform: EvalTransform, reading: Reading, *, on_bad: OnBad = "error"
+        self, shards: Shards, samples: Samples, settings: LoaderSettings, *, on_bad: OnBad = "error"
     ) -> None:
+        """`on_bad`: whether a sample that cannot be read ends the evaluation or is left out of it."""
         self.shards = shards
-        self.transform = transform
-        self.reading = reading
+        self.samples = samples
+        self.settings = settings
         self.on_bad = on_bad
 
     def __len__(self) -> int:
@@ -336,13 +293,13 @@ class StreamEvalLoader:
 
     def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
         """See `EvalData`; raises DataError where a shard is not what it was."""
-        data = _EvalStream(self.shards, self.transform, (rank, world_size), batch_size, self.on_bad)
-        how = {"dataset": data, "batch_size": None, "collate_fn": _as_it_is}
-        return self.reading.batches(lambda _batch: how, resumable=False)
+        data = _EvalStream(self.shards, self.samples, (rank, world_size), batch_size, self.on_bad)
+        arguments = {"dataset": data, "batch_size": None, "collate_fn": _unchanged}
+        return load_batches(self.settings, lambda _batch: arguments, resumable=False)
 
     def batch_count(self, rank: int, world_size: int, batch_size: int) -> int:
         """See `EvalData`. Each worker ends its share with a batch of its own, which may be smaller."""
-        workers = max(1, self.reading.workers)
+        workers = max(1, self.settings.workers)
         shares = (
             _evaluated_by(rank * workers + worker, world_size * workers, self.shards)
             for worker in range(workers)
@@ -351,5 +308,6 @@ class StreamEvalLoader:
         return sum(-(-length // batch_size) for length in lengths)
 
 
-def _as_it_is(loaded: Any) -> Any:
-    return loaded
+def _unchanged(batch: Any) -> Any:
+    """What DataLoader makes of a stream's batch; its own default would copy the tensors."""
+    return batch

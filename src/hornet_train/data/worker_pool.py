@@ -1,4 +1,4 @@
-"""Reading processes that may die, mostly because memory ran out: others go on from the same batch."""
+"""Worker processes that may die, mostly because memory ran out: new ones go on from the same batch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch.utils.data import DataLoader
 from hornet_train.data.worker import signals_held
 from hornet_train.errors import DataError
 
-MOST_DEATHS = 5  # one after the other, each before `FEW` batches came
-FEW = 1000
+MOST_DEATHS = 5  # in a row, fewer than `FEW_BATCHES` apart
+FEW_BATCHES = 1000
 _log = logging.getLogger("hornet_train")
 
 
-class Delivery(Iterator[Any]):
-    """What a DataLoader gives. Where one of its workers dies, a new one is begun where the old one ended.
+class RestartingLoader(Iterator[Any]):
+    """The batches of a DataLoader. When one of its workers dies, a new DataLoader goes on where it ended.
 
     Args:
-        begin: makes a loader of everything from a batch on, counted from 0.
-        resumable: whether it can begin anywhere but at 0.
+        begin: makes a DataLoader of everything from a batch on, counted from 0.
+        resumable: whether `begin` can be asked for any batch but 0.
     """
 
     def __init__(self, begin: Callable[[int], DataLoader[Any]], *, resumable: bool) -> None:
@@ -55,11 +55,11 @@ class Delivery(Iterator[Any]):
                 self._given += 1
                 return batch
             self._count(dead)
-            del self._batches  # ends the workers that are left
+            del self._batches  # ends the other workers
             self._batches = self._started()
 
     def _started(self) -> Iterator[Any]:
-        """A loader from the batch that is next, its workers at work."""
+        """A DataLoader that begins with the next batch, its workers started."""
         before = set(multiprocessing.active_children())
         main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGCHLD)
@@ -67,7 +67,7 @@ class Delivery(Iterator[Any]):
             batches = iter(self._begin(self._given))
         if main:
             # torch's handler raises when a worker dies, in the middle of whatever runs: an update of the
-            # weights, say. Without it the next batch tells.
+            # weights, say. Without it the error comes with the next batch.
             signal.signal(signal.SIGCHLD, handler)
         self._workers = [child for child in multiprocessing.active_children() if child not in before]
         return batches
@@ -82,16 +82,16 @@ class Delivery(Iterator[Any]):
 
     def _count(self, dead: list[BaseProcess]) -> None:
         """Warn, or raise DataError where it does not help to go on."""
-        if self._given - self._newest_death >= FEW:
+        if self._given - self._newest_death >= FEW_BATCHES:
             self._deaths = 0
         self._deaths += 1
         self._newest_death = self._given
-        told = f"a reading process ({dead[0].pid}) {_ending(dead[0].exitcode)}"
+        death = f"a reading process ({dead[0].pid}) {_ending(dead[0].exitcode)}"
         if self._resumable and self._deaths <= MOST_DEATHS:
-            _log.warning("%s; others read on from the same batch", told)
+            _log.warning("%s; others read on from the same batch", death)
             return
         often = f"{self._deaths} times in a row" if self._resumable else "and shards are read in one go"
-        fault = DataError(f"{told}, {often}: fewer data.workers or a smaller data.prefetch need less memory")
+        fault = DataError(f"{death}, {often}: fewer data.workers or a smaller data.prefetch need less memory")
         fault.of_one_rank = True
         raise fault
 

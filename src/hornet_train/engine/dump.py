@@ -16,7 +16,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch, from_named_tensors, named_tensors
 from hornet_train.errors import CheckpointError
 from hornet_train.track.files import write_through
 from hornet_train.untrusted import check_header, open_plain, parse_json
@@ -69,7 +69,7 @@ def write_dump(
         return None
     tensors = {f"model.{name}": value for name, value in model.items()}
     for micro, batch in zip(numbers.micros, batches, strict=True):
-        tensors |= {f"batch.{micro}.{name}": value for name, value in batch.items()}
+        tensors |= {f"batch.{micro}.{name}": value for name, value in named_tensors(batch).items()}
     stored = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
     path = folder / f"step_{numbers.step + 1:08d}_rank{numbers.rank}.safetensors"
     try:
@@ -99,7 +99,9 @@ def read_dump(path: Path) -> Dump:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         batches = [
-            {n.removeprefix(f"batch.{m}."): t for n, t in tensors.items() if n.startswith(f"batch.{m}.")}
+            from_named_tensors(
+                {n.removeprefix(f"batch.{m}."): t for n, t in tensors.items() if n.startswith(f"batch.{m}.")}
+            )
             for m in numbers.micros
         ]
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:

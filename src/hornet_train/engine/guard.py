@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch, only
 from hornet_train.engine.state import Record
 from hornet_train.engine.step import StepResult
 
@@ -110,7 +110,7 @@ class Guard:
         """What is to be kept of a batch until its step was looked at: which samples, or everything."""
         if self.settings.dump:
             return batch
-        return {"index": batch["index"]} if "index" in batch else {}
+        return only(batch, ("index",))
 
     def add(self, step: int, images: int, sizes: list[int], result: StepResult, batches: list[Batch]) -> None:
         """Take down a step; its numbers are on their way to the host. See `Passed`."""

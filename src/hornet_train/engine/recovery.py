@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hornet_train.data.batch import stacked
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.dump import StepNumbers, kept_of, write_dump
@@ -50,7 +51,9 @@ class Recovery:
         """
         result = fault.passed.result
         bad = (~result.micro_losses.isfinite()).tolist()
-        indices = [batch["index"].tolist() if "index" in batch else None for batch in fault.passed.batches]
+        indices = [
+            stacked(batch, "index").tolist() if "index" in batch else None for batch in fault.passed.batches
+        ]
         everywhere = self.world.gather((bad, indices))
         ranks = [rank for rank, (flags, _) in enumerate(everywhere) if any(flags)]
         if self.guard.settings.dump and fault.kind in ("loss", "gradient"):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.data.address import batch_rng, device_seed
+from hornet_train.data.batch import size, to_device
 from hornet_train.engine.dump import Dump
 from hornet_train.engine.guard import norm_by_stage
 from hornet_train.engine.precision import PrecisionName, autocast
@@ -49,8 +50,8 @@ def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -
     numbers, findings = dump.numbers, []
     model.train()
     for micro, batch in zip(numbers.micros, dump.batches, strict=True):
-        there = {name: value.to(device) for name, value in batch.items()}
-        finding = Finding(micro, len(next(iter(batch.values()))))
+        there = to_device(batch, device)
+        finding = Finding(micro, size(batch))
         torch.manual_seed(device_seed(numbers.seed, numbers.step, numbers.rank, micro))
         rng = batch_rng(numbers.seed, numbers.step, numbers.rank, micro)
         model.zero_grad(set_to_none=True)

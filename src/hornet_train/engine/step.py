@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from hornet_train.data.address import batch_rng, device_seed
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import is_sharded, synchronise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
 from hornet_train.track.metrics import Sums
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
 
 

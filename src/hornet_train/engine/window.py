@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch
 from hornet_train.data.loader import Loaded
 from hornet_train.data.worker import BadSample
 from hornet_train.engine.distributed import World

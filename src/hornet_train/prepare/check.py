@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from hornet_train.data.sources.classes import check_same_classes, imagenet_wnids
-from hornet_train.data.sources.flat import FlatSource
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
 from hornet_train.prepare.decoding import DamagedList, decode_all
@@ -16,6 +14,7 @@ from hornet_train.prepare.examine import Tally
 from hornet_train.prepare.known import Known, recognise, unknown_wnids
 from hornet_train.prepare.layout import SplitLayout, list_root, some
 from hornet_train.prepare.names import near_duplicates
+from hornet_train.tasks.classification.sources import FlatSource, check_same_classes, imagenet_wnids
 
 MAX_DAMAGED = 0.001  # of a split's images; training stops at this share too (data.max_bad)
 _SHOWN = 5

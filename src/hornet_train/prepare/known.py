@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hornet_train.data.sources.classes import imagenet_22k_wnids, timm_file, timm_list
 from hornet_train.data.sources.listing import preview
+from hornet_train.tasks.classification.sources.wnids import imagenet_22k_wnids, timm_file, timm_list
 
 _WNID = re.compile(r"n\d{8}")
 _1K, _W21 = "imagenet_synsets.txt", "imagenet21k_miil_w21_synsets.txt"

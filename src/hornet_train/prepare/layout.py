@@ -1,6 +1,6 @@
 """What lies under a data set's root: a listing that tells what is wrong instead of refusing it.
 
-`hornet_train.data.sources.FolderSource` takes images by the same rules and refuses what has faults.
+`FolderSource` (`tasks/classification/sources`) takes images by the same rules and refuses what has faults.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hornet_train.data.sources.flat import FlatSource
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.data.sources.packed import PackedPaths
-from hornet_train.data.sources.tree import EXTENSIONS
+from hornet_train.data.sources.tree import IMAGE_EXTENSIONS
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources import FlatSource
 
 _LABEL_FILES = (".txt", ".csv")
 
@@ -166,7 +166,7 @@ def _images(split: SplitLayout, class_name: str) -> list[bytes]:
 def _sort_file(name: str, split: SplitLayout, images: list[str]) -> None:
     if name.startswith("."):
         split.ignored["hidden (names that start with a dot)"] += 1
-    elif name.lower().endswith(EXTENSIONS):
+    elif name.lower().endswith(IMAGE_EXTENSIONS):
         images.append(name)
     else:
         split.ignored[f"named {os.path.splitext(name)[1].lower() or 'without an extension'}"] += 1

@@ -11,8 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from hornet_train.data.address import epoch_order
-from hornet_train.data.sources.classes import imagenet_wnids
-from hornet_train.data.sources.flat import FlatSource
 from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import ConfigError, DataError, SampleError
@@ -23,6 +21,7 @@ from hornet_train.prepare.formats import EXTENSIONS, Format
 from hornet_train.prepare.layout import SplitLayout, list_split
 from hornet_train.prepare.shards import Encoding, Shard, measure
 from hornet_train.prepare.store import Store
+from hornet_train.tasks.classification.sources import FlatSource, imagenet_wnids
 
 _PROBED = 256  # images whose bytes tell the mean, for the number of shards
 _AT_ONCE = 16

@@ -18,7 +18,7 @@ from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
-from hornet_train.data.loader import Reading, TrainData
+from hornet_train.data.loader import LoaderSettings, TrainData
 from hornet_train.data.order import Plan
 from hornet_train.data.streaming import StreamPlan
 from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoint
@@ -94,7 +94,7 @@ def build_run(config: ClassificationConfig, tree: Mapping[str, Any], *, world: W
     network = torch.compile(parts.state.model) if config.compile else parts.state.model
     assert isinstance(network, nn.Module)
 
-    reading = Reading(world.device, config.data.workers, config.data.prefetch)
+    loading = LoaderSettings(world.device, config.data.workers, config.data.prefetch)
     val = parts.sources.val
     trainer = Trainer(
         task=parts.task,
@@ -104,7 +104,7 @@ def build_run(config: ClassificationConfig, tree: Mapping[str, Any], *, world: W
         else world.wrap(network, find_unused_parameters=config.dist.find_unused_parameters),
         plan=parts.plan,
         train_data=parts.train_data,
-        eval_data=eval_data(val, config.data, reading) if val is not None else None,
+        eval_data=eval_data(val, config.data, loading) if val is not None else None,
         schedule=parts.schedule,
         settings=parts.settings,
         store=store,

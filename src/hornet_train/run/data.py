@@ -8,21 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.config.schema import Model
-from hornet_train.data.sources import (
-    DigitsSource,
-    FlatSource,
-    FolderSource,
-    HubSource,
-    Source,
-    SyntheticSource,
-    TorchvisionSource,
-    check_same_classes,
-    check_wnids,
-    imagenet_22k_wnids,
-    imagenet_wnids,
-)
-from hornet_train.data.sources.open_shards import open_shards
-from hornet_train.data.sources.shards import Shards
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.images.normalize import Normalize
 from hornet_train.tasks.classification.mixing import Mixer
@@ -35,6 +20,21 @@ from hornet_train.tasks.classification.schema import (
     SyntheticData,
     TorchvisionData,
 )
+from hornet_train.tasks.classification.sources import (
+    DigitsSource,
+    FlatSource,
+    FolderSource,
+    HubSource,
+    LabelledImages,
+    LabelledShards,
+    SyntheticSource,
+    TorchvisionSource,
+    check_same_classes,
+    check_wnids,
+    imagenet_22k_wnids,
+    imagenet_wnids,
+    open_shards,
+)
 from hornet_train.tasks.classification.task import Classification, ModelSpec
 
 
@@ -45,8 +45,8 @@ class Sources:
     `dealt`: by what number of what shards are dealt out, on which the order of a stream's images depends.
     """
 
-    train: Source | Shards | None
-    val: Source | Shards | None
+    train: LabelledImages | LabelledShards | None
+    val: LabelledImages | LabelledShards | None
     dealt: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -87,9 +87,9 @@ def _brief(part: Any) -> str:
     return f"{len(part):,} classes" if isinstance(part, list) else str(part or "none")
 
 
-def samples_of(source: Source | Shards) -> int:
+def samples_of(source: LabelledImages | LabelledShards) -> int:
     """How many samples there are."""
-    return sum(source.lengths) if isinstance(source, Shards) else len(source)
+    return sum(source.lengths) if isinstance(source, LabelledShards) else len(source)
 
 
 def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] | None = None) -> Sources:
@@ -106,7 +106,7 @@ def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] |
     assert not isinstance(data, EVALUATION_DATA), "these have builders/suites"
     if isinstance(data, FolderData):
         assert data.root is not None
-        train: Source | None = FolderSource(data.root, data.train_dir) if training else None
+        train: LabelledImages | None = FolderSource(data.root, data.train_dir) if training else None
         val = _held_out(data) if data.val or not training else None
         if train is not None and val is not None:
             check_same_classes(train.classes, val.classes)
@@ -139,7 +139,7 @@ def build_sources(data: Data, *, training: bool = True, classes: Sequence[str] |
     return Sources(DigitsSource("train") if training else None, DigitsSource("val"))
 
 
-def _held_out(data: FolderData) -> Source:
+def _held_out(data: FolderData) -> LabelledImages:
     """The val folder: class folders, or loose images with a labels file."""
     assert data.root is not None
     if data.val_labels is None:
@@ -148,7 +148,7 @@ def _held_out(data: FolderData) -> Source:
 
 
 def _hub_sources(data: HubData, training: bool, classes: Sequence[str] | None) -> Sources:
-    def source(split: str, classes: Sequence[str] | None) -> Source | Shards:
+    def source(split: str, classes: Sequence[str] | None) -> LabelledImages | LabelledShards:
         assert data.name is not None
         opened = open_shards if data.streaming else HubSource
         return opened(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from hornet_train.data.loader import EvalData, Reading
-from hornet_train.data.sources import imagenet_wnids
+from hornet_train.data.loader import EvalData, LoaderSettings
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate, in_lockstep
 from hornet_train.errors import DataError
@@ -20,6 +19,7 @@ from hornet_train.run.loading import eval_data
 from hornet_train.run.suites import build_suites
 from hornet_train.run.weights import Weights, classifier_name, find_weights, head_rows, load
 from hornet_train.tasks.classification.schema import ClassificationEval
+from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.suites import Suite
 from hornet_train.tasks.classification.task import Classification
 
@@ -81,12 +81,12 @@ def build_evaluation(config: ClassificationEval, *, world: World) -> Evaluation:
     notes = [*weights.notes, *load(model, weights, rows=chosen)]
     measured(model, config.model.name, config.data.image_size)
     notes += filter_notes(model, config.data.image_size)
-    reading = Reading(world.device, config.data.workers, config.data.prefetch)
+    settings = LoaderSettings(world.device, config.data.workers, config.data.prefetch)
     sets = []
     for suite in suites:
         rows = suite.rows if len(suite.classes) != task.model.num_classes else None
         notes += [*suite.notes, *_renamed(weights.classes, suite, chosen, rows)]
-        data = {name: eval_data(source, config.data, reading) for name, source in suite.parts.items()}
+        data = {name: eval_data(source, config.data, settings) for name, source in suite.parts.items()}
         on_device = rows.to(world.device) if rows is not None else None
         sets.append(MeasuredSet(suite, replace(task, rows=on_device), data))
     model = model.to(world.device)

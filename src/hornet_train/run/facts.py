@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
 from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
 from hornet_train.run.data import Sources, samples_of
 from hornet_train.tasks.classification.schema import ClassificationConfig
+from hornet_train.tasks.classification.sources import FolderSource
 
 _METRICS = {"top1": "top-1"}  # as a person writes them
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hornet_train.data.loader import EvalData, EvalLoader, Reading, TrainData, TrainLoader
+from hornet_train.data.loader import EvalData, EvalLoader, LoaderSettings, TrainData, TrainLoader
 from hornet_train.data.order import EpochPlan, Plan
-from hornet_train.data.sources import Source
-from hornet_train.data.sources.shards import Shards
 from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
 from hornet_train.tasks.classification.schema import Augment, ClassificationConfig, Data, HubData
+from hornet_train.tasks.classification.sources import LabelledImages, LabelledShards
 from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
 
 Opening = Callable[[TrainTransform], TrainData]
@@ -55,16 +54,16 @@ def _policies(data: Data, augment: Augment) -> Iterator[Policy]:
         yield RandomBlur(augment.blur)
 
 
-def eval_data(source: Source | Shards, data: Data, reading: Reading) -> EvalData:
+def eval_data(source: LabelledImages | LabelledShards, data: Data, settings: LoaderSettings) -> EvalData:
     """What an evaluation reads."""
-    transform = EvalTransform(data.image_size, data.crop_pct, data.interpolation)
-    if isinstance(source, Shards):
-        return StreamEvalLoader(source, transform, reading, on_bad=data.on_bad)
-    return EvalLoader(EvalSamples(source, transform), reading, on_bad=data.on_bad)
+    samples = EvalSamples(EvalTransform(data.image_size, data.crop_pct, data.interpolation))
+    if isinstance(source, LabelledShards):
+        return StreamEvalLoader(source, samples, settings, on_bad=data.on_bad)
+    return EvalLoader(source, samples, settings, on_bad=data.on_bad)
 
 
 def train_data(
-    source: Source | Shards, config: ClassificationConfig, world: World, micro: int
+    source: LabelledImages | LabelledShards, config: ClassificationConfig, world: World, micro: int
 ) -> tuple[Plan, Opening]:
     """How a run's images make steps, and what gives their batches once the transform is known.
 
@@ -74,14 +73,14 @@ def train_data(
     Raises:
         DataError: shards that cannot be dealt out evenly to the ranks and their workers.
     """
-    reading = Reading(world.device, config.data.workers, config.data.prefetch)
+    settings = LoaderSettings(world.device, config.data.workers, config.data.prefetch)
 
-    def ready(how: TrainTransform) -> TrainTransform:
-        if reading.workers:
-            how.warm_up()
-        return how
+    def samples(transform: TrainTransform) -> TrainSamples:
+        if settings.workers:
+            transform.warm_up()
+        return TrainSamples(transform, config.seed)
 
-    if isinstance(source, Shards):
+    if isinstance(source, LabelledShards):
         assert isinstance(config.data, HubData)
         block = config.data.shuffle_buffer
         stream = StreamPlan(
@@ -93,7 +92,9 @@ def train_data(
             workers=max(1, config.data.workers),
             seed=config.seed,
         )
-        return stream, lambda how: StreamTrainLoader(source, ready(how), stream, reading, block=block)
+        return stream, lambda transform: StreamTrainLoader(
+            source, samples(transform), stream, settings, block=block
+        )
     plan = EpochPlan(
         samples=len(source),
         batch_size=config.batch_size,
@@ -104,4 +105,4 @@ def train_data(
         drop_last=config.data.drop_last,
         repeats=config.augment.repeats,
     )
-    return plan, lambda how: TrainLoader(TrainSamples(source, ready(how), config.seed), plan, reading)
+    return plan, lambda transform: TrainLoader(source, samples(transform), plan, settings)

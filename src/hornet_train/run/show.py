@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from hornet_train.data.address import batch_rng, device_seed
-from hornet_train.data.loader import Reading, TrainLoader
+from hornet_train.data.loader import LoaderSettings, TrainLoader
 from hornet_train.data.order import EpochPlan
-from hornet_train.data.sources.shards import Shards
 from hornet_train.data.worker import BadSample
 from hornet_train.errors import ConfigError
 from hornet_train.run.data import build_sources, build_task, check_classes
 from hornet_train.run.loading import train_transform
 from hornet_train.tasks.classification.samples import TrainSamples
 from hornet_train.tasks.classification.schema import ClassificationConfig
+from hornet_train.tasks.classification.sources import LabelledShards
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def shown_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Sho
     """
     sources = build_sources(config.data)
     assert sources.train is not None
-    if isinstance(sources.train, Shards):
+    if isinstance(sources.train, LabelledShards):
         raise ConfigError("data.streaming=true: what is shown is read at random: data.streaming=false")
     check_classes(sources)
     size = min(images, len(sources.train))
@@ -64,10 +64,10 @@ def shown_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Sho
     else:
         total = per_epoch
     grow = config.augment.grow_until.steps(steps_per_epoch=per_epoch, total_steps=total) / per_epoch
-    samples = TrainSamples(sources.train, train_transform(config.data, config.augment, grow), config.seed)
+    samples = TrainSamples(train_transform(config.data, config.augment, grow), config.seed)
     step = epoch * per_epoch
-    reading = Reading(torch.device("cpu"), config.data.workers, config.data.prefetch)
-    loaded = next(TrainLoader(samples, plan, reading).batches(step, step + 1))
+    settings = LoaderSettings(torch.device("cpu"), config.data.workers, config.data.prefetch)
+    loaded = next(TrainLoader(sources.train, samples, plan, settings).batches(step, step + 1))
     task = build_task(config.model, config.data, len(sources.classes), config)
     torch.manual_seed(device_seed(config.seed, step, 0, 0))
     mixed, targets = task.prepared(loaded.batch, batch_rng(config.seed, step, 0, 0))

@@ -14,15 +14,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hornet_train.data.sources import FolderSource, cache, listing
+from hornet_train.data.sources import cache, files
+from hornet_train.data.sources.files import FileTree
 from hornet_train.data.sources.tree import scan
+
+PNG = (".png",)
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HORNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_SETTLED_NS", 0)
-    monkeypatch.setattr(listing, "scan_cached", lambda folder: cache.scan_cached(folder, cached_from=1))
+    monkeypatch.setattr(
+        files, "scan_cached", lambda folder, which: cache.scan_cached(folder, which, cached_from=1)
+    )
 
 
 @pytest.fixture
@@ -35,9 +40,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def places(root: Path) -> list[tuple[str, int]]:
-    source = FolderSource(root, "train")
-    names = [os.path.relpath(source.locate(index), root / "train") for index in range(len(source))]
-    return [(name, source.read(index)[1]) for index, name in enumerate(names)]
+    tree = FileTree(root / "train", PNG)
+    names = [os.path.relpath(tree.locate(index), root / "train") for index in range(len(tree))]
+    return [(name, tree.tree.name(index)[0]) for index, name in enumerate(names)]
 
 
 def test_a_kept_scan_is_used_until_a_file_comes_goes_or_moves(
@@ -45,9 +50,9 @@ def test_a_kept_scan_is_used_until_a_file_comes_goes_or_moves(
 ) -> None:
     scans: list[Path] = []
 
-    def counted(folder: Path) -> object:
+    def counted(folder: Path, extensions: tuple[str, ...]) -> object:
         scans.append(folder)
-        return scan(folder)
+        return scan(folder, extensions)
 
     monkeypatch.setattr(cache, "scan", counted)
     train = root / "train"
@@ -95,12 +100,12 @@ def test_a_folder_that_changes_while_it_is_scanned_is_not_kept(
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_map_what_is_kept(root: Path, method: str) -> None:
-    source = FolderSource(root, "train")
-    assert isinstance(source._tree.names, np.memmap)
+    source = FileTree(root / "train", PNG)
+    assert isinstance(source.tree.names, np.memmap)
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         assert list(pool.map(source.locate, range(4))) == [source.locate(index) for index in range(4)]
-        assert list(pool.map(source._label, range(4))) == [0, 0, 1, 1]
+        assert list(pool.map(source.read, range(4))) == [source.read(index) for index in range(4)]
     assert len(pickle.dumps(source)) < 2000
 
 
@@ -111,9 +116,9 @@ def test_twenty_thousand_files_take_a_hundred_bytes_each_at_most(tmp_path: Path)
         folder.mkdir(parents=True)
         for i in range(200):
             os.mknod(folder / f"n{k:08d}_{i}.JPEG")
-    scan(tmp_path / "train")  # imports and pools
+    scan(tmp_path / "train", (".jpeg",))  # imports and pools
     tracemalloc.start()
-    tree = scan(tmp_path / "train")
+    tree = scan(tmp_path / "train", (".jpeg",))
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(tree) == 20_000

@@ -26,6 +26,7 @@ from hornet_train.untrusted import open_own
 
 CACHED_FROM = 50_000  # files; fewer are listed again in less time than it takes to wonder
 
+_VERSION = 2  # of what is kept of a tree; what an older version kept is scanned again
 _ARRAYS = ("names", "ends", "first", "begin")
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system in use
 _log = logging.getLogger("hornet_train")
@@ -58,13 +59,15 @@ def locked(place: Path) -> Iterator[bool]:
         yield True
 
 
-def scan_cached(folder: Path, *, cached_from: int = CACHED_FROM) -> tuple[Tree, Path | None]:
+def scan_cached(
+    folder: Path, extensions: tuple[str, ...], *, cached_from: int = CACHED_FROM
+) -> tuple[Tree, Path | None]:
     """The tree of a folder, from the cache where that still holds.
 
     Of several processes on one machine one scans and the others wait for it.
 
     Args:
-        folder: holds the class folders.
+        folder, extensions: see `scan`.
         cached_from: files from which on a scan is kept.
 
     Returns:
@@ -73,15 +76,15 @@ def scan_cached(folder: Path, *, cached_from: int = CACHED_FROM) -> tuple[Tree, 
     Raises:
         OSError: `folder` cannot be listed.
     """
-    place = place_of("scans", os.fsencode(os.path.realpath(folder)))
+    place = place_of("scans", os.fsencode(os.path.realpath(folder)) + repr(extensions).encode())
     with locked(place) as writable:
         if not writable:
-            return scan(folder), None
+            return scan(folder, extensions), None
         if (kept := load(place)) is not None and _holds(kept, folder):
             return kept, place
         begin = time.time_ns()
-        tree = scan(folder)
-        newest = max(max(times) for times in tree.folders.values())
+        tree = scan(folder, extensions)
+        newest = max(max(times) for times in tree.stamps.values())
         if len(tree) < cached_from or tree.faults or newest > begin - _SETTLED_NS:
             return tree, None
         try:
@@ -94,19 +97,22 @@ def scan_cached(folder: Path, *, cached_from: int = CACHED_FROM) -> tuple[Tree, 
 
 
 def load(place: Path) -> Tree | None:
-    """A kept tree, its arrays as maps of their files; None where there is none, or not a whole one."""
+    """A kept tree, its arrays mapped from their files; None where there is none that is complete and of this
+    version."""
     try:
         facts = json.loads((place / "tree.json").read_text(encoding="utf-8"))
+        if facts["version"] != _VERSION:
+            return None
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        folders = {name: (int(a), int(b)) for name, (a, b) in facts["folders"].items()}
-        return Tree(tuple(facts["classes"]), **arrays, ignored=facts["ignored"], folders=folders)
+        stamps = {name: (int(a), int(b)) for name, (a, b) in facts["stamps"].items()}
+        return Tree(tuple(facts["folders"]), **arrays, ignored=facts["ignored"], stamps=stamps)
     except (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError):  # absent or damaged
         return None
 
 
 def _holds(tree: Tree, folder: Path) -> bool:
     try:
-        return all(stamp(folder / name) == times for name, times in tree.folders.items())
+        return all(stamp(folder / name) == times for name, times in tree.stamps.items())
     except OSError:  # a folder has gone
         return False
 
@@ -119,7 +125,12 @@ def _keep(tree: Tree, place: Path) -> None:
     for name in _ARRAYS:
         array: np.ndarray[Any, Any] = getattr(tree, name)
         np.save(beside / f"{name}.npy", array)
-    facts = {"classes": tree.classes, "ignored": tree.ignored, "folders": tree.folders}
+    facts = {
+        "version": _VERSION,
+        "folders": tree.folders,
+        "ignored": tree.ignored,
+        "stamps": tree.stamps,
+    }
     (beside / "tree.json").write_text(json.dumps(facts), encoding="utf-8")
     if place.exists():
         shutil.rmtree(place)

@@ -1,9 +1,8 @@
-"""Which columns of a table hold the images and the labels, and what the labels mean."""
+"""Columns of a table: chosen by their types or by name, and looked up in tables and record batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,78 +10,77 @@ import numpy as np
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError, did_you_mean
 
-Labels = np.ndarray[Any, np.dtype[np.int64]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+IsKind = Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Names of columns; `json.label` is the field `label` of column `json`.
-
-    Attributes:
-        names: class names in label order; None for labels that are plain numbers.
-    """
-
-    image: str
-    label: str
-    names: tuple[str, ...] | None
-
-
-def find_columns(
-    features: Mapping[str, Any], where: str, *, image: str | None = None, label: str | None = None
-) -> Columns:
-    """The image column and the label column, by their types or as named.
-
-    An image column is one of `datasets`' Image type, or else one of {bytes, path}, or else one of binary
-    values; a label column one of ClassLabel type, or else one of integers.
+def flat_features(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Features by the names of columns and, as `column.field`, of the fields of struct columns.
 
     Args:
         features: `datasets.Features`.
-        where: the data set, for messages.
-        image: its name, where types leave it open (`data.image_column`).
-        label: likewise (`data.label_column`).
-
-    Raises:
-        DataError: there is none, or several, or the named one is not there or of another type.
     """
-    import datasets
-
     flat = dict(features)
     for name, feature in features.items():
-        if isinstance(feature, dict) and not _is_encoded(feature):
+        if isinstance(feature, dict) and not is_bytes_and_path(feature):
             flat |= {f"{name}.{field}": kind for field, kind in feature.items()}
-
-    def is_label(kind: Any) -> bool:
-        return isinstance(kind, datasets.ClassLabel)
-
-    def is_integer(kind: Any) -> bool:
-        return isinstance(kind, datasets.Value) and "int" in kind.dtype
-
-    def is_image(kind: Any) -> bool:
-        return isinstance(kind, datasets.Image)
-
-    def is_binary(kind: Any) -> bool:
-        return isinstance(kind, datasets.Value) and kind.dtype in ("binary", "large_binary")
-
-    images = _choose(flat, where, "image", image, (is_image, _is_encoded, is_binary))
-    labels = _choose(flat, where, "label", label, (is_label, is_integer))
-    names = tuple(flat[labels].names) if is_label(flat[labels]) else None
-    return Columns(images, labels, names)
+    return flat
 
 
-def _is_encoded(feature: Any) -> bool:
+def is_image(feature: Any) -> bool:
+    """Whether a feature is of the Image type of `datasets`."""
+    import datasets
+
+    return isinstance(feature, datasets.Image)
+
+
+def is_bytes_and_path(feature: Any) -> bool:
+    """Whether a feature is a struct {bytes, path}, as `datasets` stores files."""
     return isinstance(feature, dict) and {"bytes", "path"} == set(feature)
 
 
-def _choose(
-    flat: Mapping[str, Any], where: str, what: str, named: str | None, kinds: Sequence[Callable[[Any], bool]]
+def is_binary(feature: Any) -> bool:
+    """Whether a feature is of binary values."""
+    import datasets
+
+    return isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
+
+
+def is_integer(feature: Any) -> bool:
+    """Whether a feature is of integers."""
+    import datasets
+
+    return isinstance(feature, datasets.Value) and "int" in feature.dtype
+
+
+def choose_column(
+    flat: Mapping[str, Any],
+    where: str,
+    *,
+    what: str,
+    wanted: str,
+    named: str | None,
+    kinds: Sequence[IsKind],
 ) -> str:
+    """The one column of the first of several kinds that any column is of, or the one that is named.
+
+    Args:
+        flat: see `flat_features`.
+        where: the data set, for messages.
+        what: what the column holds; `data.<what>_column` is the config's key for its name.
+        wanted: the same in the plural, for a message.
+        named: its name, where types leave it open.
+        kinds: in the order of preference.
+
+    Raises:
+        DataError: there is none, or several, or the named one is not there or of another kind.
+    """
     if named is not None:
         if named not in flat:
             raise DataError(
                 f"data.{what}_column={named}: {where} has no such column; {did_you_mean(named, flat)}"
             )
         if not any(kind(flat[named]) for kind in kinds):
-            wanted = "images" if what == "image" else "class labels or integers"
             raise DataError(f"data.{what}_column={named}: {where} holds {flat[named]} there, not {wanted}")
         return named
     for kind in kinds:
@@ -100,41 +98,27 @@ def _choose(
     )
 
 
-def class_names(
-    labels: Labels, where: str, *, names: Sequence[str] | None, given: Sequence[str] | None
-) -> tuple[str, ...]:
-    """The classes that labels are of: `names`, or `given`, or the numbers 0 to the largest label.
+def column_chunks(table: Any, name: str) -> list[Any]:
+    """The chunks of a column of an arrow table, or of a field of a struct column."""
+    column, _, field = name.partition(".")
+    if name in table.column_names:
+        column, field = name, ""
+    chunks = table.column(column).chunks
+    return [chunk.field(field) for chunk in chunks] if field else chunks
 
-    Args:
-        labels: int64 (samples,), or the distinct ones of these.
-        where: the data set, for messages.
-        names: as stored with the labels.
-        given: those of the training split, where none are stored.
 
-    Raises:
-        DataError: a label is negative (as of a split whose labels are withheld) or beyond the names, or
-            plain numbers leave some between 0 and the largest out.
-    """
-    distinct = np.unique(labels)
-    if not len(distinct):
-        raise DataError(f"{where} has no samples; choose another split, or fetch it again")
-    low, high = int(distinct[0]), int(distinct[-1])
-    if low < 0:
-        raise DataError(
-            f"{where} has samples labelled {low}: their labels are withheld; choose another split"
-        )
-    known = names if names is not None else given
-    if known is not None:
-        if high >= len(known):
-            raise DataError(
-                f"{where} has a sample labelled {high}, but there are {len(known)} classes, from 0 on; "
-                "mend the labels, or the class names that are stored with them"
-            )
-        return tuple(known)
-    if len(distinct) != high + 1:
-        absent = preview([str(k) for k in np.setdiff1d(np.arange(len(distinct) + 1), distinct)[:6]])
-        raise DataError(
-            f"{where} has labels from 0 to {high}, but none is {absent}: labels are 0, 1, ... without a gap; "
-            "number them so, or name the classes (a ClassLabel column, or an index.json beside the shards)"
-        )
-    return tuple(str(label) for label in range(high + 1))
+def column_of(rows: Any, name: str) -> Any:
+    """A column of a table or record batch, or a field of a struct column: an array or chunked array."""
+    import pyarrow.compute
+
+    if name in rows.schema.names:
+        return rows.column(name)
+    column, _, field = name.partition(".")
+    return pyarrow.compute.struct_field(rows.column(column), field)
+
+
+def is_struct(values: Any) -> bool:
+    """Whether an array's values are structs."""
+    import pyarrow
+
+    return bool(pyarrow.types.is_struct(values.type))

@@ -1,231 +1,105 @@
-"""Parquet, arrow and tar files, by path or URL: which of them are those of a split."""
+"""Files read one by one: a list of them, or all those of a tree of folders."""
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from hornet_train.data.sources.hub_errors import hub_told, shard_told
-from hornet_train.data.sources.index import check_numbered
+from hornet_train.data.sources.cache import load, scan_cached
+from hornet_train.data.sources.packed import PackedPaths
+from hornet_train.data.sources.source import Encoded
+from hornet_train.data.sources.tree import Tree
 from hornet_train.errors import DataError
-from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
-
-Format = Literal["parquet", "arrow", "webdataset"]
-
-_FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
-_HELD_OUT = ("validation", "val", "valid", "dev")  # spellings of one split
-_PROTOCOLS = (
-    "hf",
-    "http",
-    "https",
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "az",
-    "abfs",
-    "abfss",
-    "sftp",
-    "file",
-    "memory",
-)
-_KNOWN = ("train", *_HELD_OUT, "test")
+from hornet_train.images.decode import read_bytes
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files of one split, in the order of their samples.
+def read_file(path: str) -> Encoded:
+    """The content of one file.
+
+    Raises:
+        SampleError: it cannot be read; the message names it.
+    """
+    return Encoded(read_bytes(path), path)
+
+
+class FileList:
+    """Files of one folder by their paths in it, in a given order.
 
     Attributes:
-        paths: local paths or URLs.
-        split: the split's name as the files spell it.
-        saved: the folder that `save_to_disk` wrote them to; None for other files.
+        paths: of the files, relative to the folder.
     """
 
-    format: Format
-    paths: tuple[str, ...]
-    split: str
-    saved: Path | None = None
+    def __init__(self, folder: Path, paths: Iterable[bytes]) -> None:
+        self._folder = folder
+        self.paths = PackedPaths(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The paths."""
+        return (self.paths[index] for index in range(len(self)))
+
+    def locate(self, index: int) -> str:
+        """The path of a file."""
+        return os.path.join(self._folder, os.fsdecode(self.paths[index]))
+
+    def read(self, index: int) -> Encoded:
+        """The content of a file; see `read_file`."""
+        return read_file(self.locate(index))
 
 
-def format_of(paths: Iterable[str], where: str) -> Format:
-    """The one format of all files. Raises DataError where there are several, or none that we read."""
-    suffixes = sorted({os.path.splitext(path)[1].lower() for path in paths})
-    if len(suffixes) == 1 and suffixes[0] in _FORMATS:
-        return _FORMATS[suffixes[0]]
-    raise DataError(
-        f"{where}: its files are {', '.join(suffix or 'without a suffix' for suffix in suffixes)}; one kind "
-        f"of {', '.join(_FORMATS)} is read: give a pattern, as in data.name='<folder>/*.parquet'"
-    )
+class FileTree:
+    """The files below the folders in a folder. A large tree is kept in the cache folder and mapped from it.
 
-
-def is_local(name: str, config_name: str | None = None, revision: str | None = None) -> bool:
-    """Whether `data.name` means files, of this machine or by URL, rather than a data set of the hub.
-
-    Raises:
-        DataError: it does, and a config or a revision is asked for, which these do not have.
+    Attributes:
+        folder: the one that was scanned.
+        tree: its files, folder by folder.
     """
-    if is_url(name):
-        _check_protocol(name)
-    expanded = os.path.expanduser(name)
-    local = (
-        is_url(name)
-        or os.path.exists(expanded)
-        or glob.has_magic(name)
-        or name.startswith(("/", ".", "~"))
-        or name.count("/") > 1
-        or os.path.splitext(name)[1] in _FORMATS
-    )
-    for key, value in (("config", config_name), ("revision", revision)):
-        if local and value is not None:
-            what = "a URL" if is_url(name) else "local"
-            raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is {what}: null")
-    return local
 
+    def __init__(self, folder: Path, extensions: tuple[str, ...]) -> None:
+        """List the files.
 
-def _check_protocol(url: str) -> None:
-    """Raises DataError for a URL that is not simply a place. fsspec also knows some that unpack archives, run
-    commands, follow references, or go through one another (`::`), and a checkpoint may name what it likes."""
-    protocol = url.partition("://")[0]
-    if protocol not in _PROTOCOLS or "::" in url:
-        known = ", ".join(_PROTOCOLS)
-        raise DataError(f"data.name={url} cannot be read: it takes {known} and no `::`, not {protocol}")
+        Args:
+            folder: holds the folders.
+            extensions: of the files to take, in lower case, each with its dot; case does not matter.
 
+        Raises:
+            DataError: the folder itself cannot be listed; what is wrong below it stands in `tree.faults`.
+        """
+        try:
+            tree, kept = scan_cached(folder, extensions)
+        except OSError as error:
+            raise DataError(
+                f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+            ) from error
+        self.folder = folder
+        self.tree = tree
+        self._kept = kept
+        self._files = len(tree)
 
-def is_url(name: str) -> bool:
-    return "://" in name
+    def __len__(self) -> int:
+        return self._files
 
+    def locate(self, index: int) -> str:
+        """The path of a file."""
+        top, name = self.tree.name(index)
+        return os.fsdecode(os.path.join(os.fsencode(self.folder / self.tree.folders[top]), name))
 
-def find_files(name: str, split: str) -> Files:
-    """The files of a split in a folder, or among those that a pattern matches.
+    def read(self, index: int) -> Encoded:
+        """The content of a file; see `read_file`."""
+        return read_file(self.locate(index))
 
-    A file belongs to the split that a folder on its path is called (`train/0.parquet`) or that its own name
-    begins with (`train-00000-of-00009.parquet`); where no file tells a split, all are those of `train`.
-    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` tells its own.
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker gets the name of a tree in the cache and not its content, so that all map one file."""
+        return {**self.__dict__, "tree": None if self._kept else self.tree}
 
-    Args:
-        name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`; or a URL of such, as far as
-            fsspec lists what is there (`hf://datasets/<owner>/<name>/data/*.parquet`).
-        split: a name such as `train`.
-
-    Raises:
-        DataError: there are none, some are missing, or they are of several formats.
-    """
-    given = os.path.expanduser(name)
-    if is_url(name):
-        base, below = _listed(name)
-    elif os.path.isdir(given):
-        if (saved := _saved(Path(given), split)) is not None:
-            return saved
-        base, below = given, glob.glob("**", root_dir=given, recursive=True)
-    elif os.path.exists(given):
-        base, file = os.path.split(given)
-        below = [file]
-    elif glob.has_magic(given):
-        base, pattern = _fixed_part(given)
-        below = glob.glob(pattern, root_dir=base or None, recursive=True)
-    else:
-        raise DataError(
-            f"data.name={name} does not exist; give a folder, a pattern or the id of a hub data set"
-        )
-    found = sorted(path for path in below if os.path.splitext(path)[1].lower() in _FORMATS)
-    if not found:
-        raise DataError(
-            f"data.name={name} has no {', '.join(_FORMATS)} files; data=folder reads class folders"
-        )
-    spelling, chosen = _of_split(found, split)
-    if not chosen:
-        told = sorted({known for known in _KNOWN if any(_tells(path, known) for path in found)}) or ["train"]
-        raise DataError(
-            f"data.name={name} has no files of split {split!r} (a folder {split}/ or names that begin with "
-            f"{split}); there are files of: {', '.join(told)}"
-        )
-    where = f"data.name={name}, split {split}"
-    paths = tuple(os.path.join(base, path) for path in chosen)
-    if not is_url(name):
-        check_numbered(paths)
-    return Files(format_of(chosen, where), paths, spelling)
-
-
-def _listed(url: str) -> tuple[str, list[str]]:
-    """(a URL, paths of files below it) of a far file, folder or pattern.
-
-    Raises:
-        DataError: there is none, or it cannot be reached.
-    """
-    import fsspec
-
-    try:
-        filesystem, place = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:  # no such protocol, or one that needs another package
-        raise DataError(f"data.name={url} cannot be read: {error}") from error
-    with hub_told(url) if url.startswith("hf://") else shard_told(url):
-        if glob.has_magic(place):
-            base, places = _fixed_part(place)[0], filesystem.glob(place)
-        elif filesystem.isfile(place):
-            base, places = os.path.dirname(place), [place]
-        else:
-            base, places = place.rstrip("/"), filesystem.find(place)
-    if not places:
-        raise DataError(f"data.name={url}: there are no such files")
-    return filesystem.unstrip_protocol(base), [path.removeprefix(base).lstrip("/") for path in places]
-
-
-def _saved(folder: Path, split: str) -> Files | None:
-    """What `save_to_disk` wrote: one split, or a folder for each."""
-    try:
-        if (folder / "dataset_dict.json").is_file():
-            splits = list(map(str, parse_json(read_within(folder / "dataset_dict.json", MB))["splits"]))
-            spelling = next((s for s in _spellings(split) if s in splits), None)
-            if spelling is None:
-                raise DataError(f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}")
-            return _saved_split(folder / spelling, spelling)
-        if (folder / "state.json").is_file():
-            named = parse_json(read_within(folder / "state.json", MAX_JSON)).get("_split") or "train"
-            if named not in _spellings(split):
-                raise DataError(
-                    f"data.name={folder} is of split {named!r} only, not {split!r}: save a DatasetDict of "
-                    "both, or train with data.val_split=null"
-                )
-            return _saved_split(folder, named)
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise DataError(f"data.name={folder}: what save_to_disk wrote is damaged ({error})") from error
-    return None
-
-
-def _saved_split(folder: Path, split: str) -> Files:
-    files = parse_json(read_within(folder / "state.json", MAX_JSON))["_data_files"]
-    names = [str(file["filename"]) for file in files]
-    if away := [name for name in names if os.path.basename(name) != name or name in ("", "..")]:
-        raise DataError(f"{folder / 'state.json'} names {away[0]!r}, which is no file beside it")
-    return Files("arrow", tuple(str(folder / name) for name in names), split, folder)
-
-
-def _spellings(split: str) -> tuple[str, ...]:
-    """The split's own name first."""
-    return (split, *(s for s in _HELD_OUT if s != split)) if split in _HELD_OUT else (split,)
-
-
-def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
-    for spelling in _spellings(split):
-        if chosen := [path for path in paths if _tells(path, spelling)]:
-            return spelling, chosen
-    untold = not any(_tells(path, known) for path in paths for known in _KNOWN)
-    return split, paths if untold and split == "train" else []
-
-
-def _tells(path: str, split: str) -> bool:
-    *folders, name = Path(path).parts
-    return split in folders or re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", name) is not None
-
-
-def _fixed_part(pattern: str) -> tuple[str, str]:
-    """(folder, what to match in it): split before the first part that has a wildcard."""
-    parts = Path(pattern).parts
-    first = next(k for k, part in enumerate(parts) if glob.has_magic(part))
-    return os.path.join(*parts[:first]) if first else "", os.path.join(*parts[first:])
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._kept is not None:
+            tree: Tree | None = load(self._kept)
+            if tree is None or len(tree) != self._files:
+                raise DataError(f"{self._kept}: the scan kept there is another by now; start again")
+            self.tree = tree

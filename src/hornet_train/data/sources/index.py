@@ -1,4 +1,4 @@
-"""What is told of shards beside them: `<split>.index.json`, and the numbers in their names."""
+"""What is known of shards without opening them: `<split>.index.json`, and the numbers in their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hornet_train.data.sources.hub_errors import shard_told
+from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
 from hornet_train.untrusted import MAX_JSON, parse_json
@@ -21,16 +21,16 @@ class ShardIndex:
 
     Attributes:
         place: the index.json, for messages.
-        classes: class names in label order.
+        names: the list of names that was asked for, such as those of the classes.
         samples: of each shard, by its path as given to `read_index`.
     """
 
     place: str
-    classes: tuple[str, ...]
+    names: tuple[str, ...]
     samples: Mapping[str, int]
 
     def check(self, paths: Sequence[str], lengths: Sequence[int]) -> None:
-        """Raises DataError where shards do not hold the numbers of samples that the index tells."""
+        """Raises DataError where shards do not hold the numbers of samples that the index says."""
         _refuse(
             self.place,
             [
@@ -42,11 +42,11 @@ class ShardIndex:
 
     def check_total(self, paths: Sequence[str], total: int) -> None:
         """The same where only the sum is known."""
-        if set(paths) <= set(self.samples) and total != (told := sum(self.samples[path] for path in paths)):
-            _refuse(self.place, [f"the shards hold {total:,} samples, not {told:,}"])
+        if set(paths) <= set(self.samples) and total != (stated := sum(self.samples[path] for path in paths)):
+            _refuse(self.place, [f"the shards hold {total:,} samples, not {stated:,}"])
 
 
-def read_index(paths: Sequence[str], split: str) -> ShardIndex | None:
+def read_index(paths: Sequence[str], split: str, key: str) -> ShardIndex | None:
     """The `<split>.index.json` in the shards' folders, held against the files there and their sizes.
 
     A shard that is there but not among `paths` was left out by choice; one that is not there is missing.
@@ -54,32 +54,31 @@ def read_index(paths: Sequence[str], split: str) -> ShardIndex | None:
     Args:
         paths: of the shards, local or URLs.
         split: as the files spell it.
+        key: under which the index keeps the list of names, such as "classes".
 
     Returns:
         None where no folder has one.
 
     Raises:
-        DataError: an index cannot be understood, does not fit its files, or another has other classes.
+        DataError: an index cannot be understood, does not fit its files, or another has other names.
     """
     found: ShardIndex | None = None
     by_folder: dict[str, list[str]] = {}
     for path in paths:
         by_folder.setdefault(os.path.dirname(path), []).append(path)
     for inside in by_folder.values():
-        with shard_told(inside[0]):
-            one = _read_index(inside, split)
+        with file_errors(inside[0]):
+            one = _read_index(inside, split, key)
         if one is None:
             continue
-        if found is not None and found.classes != one.classes:
-            raise DataError(
-                f"{found.place} and {one.place} tell different classes; read one folder at a time"
-            )
+        if found is not None and found.names != one.names:
+            raise DataError(f"{found.place} and {one.place} tell different {key}; read one folder at a time")
         samples = {**(found.samples if found else {}), **one.samples}
-        found = ShardIndex(found.place if found else one.place, one.classes, samples)
+        found = ShardIndex(found.place if found else one.place, one.names, samples)
     return found
 
 
-def _read_index(paths: Sequence[str], split: str) -> ShardIndex | None:
+def _read_index(paths: Sequence[str], split: str, key: str) -> ShardIndex | None:
     """The index of one folder's shards."""
     import fsspec
 
@@ -92,31 +91,33 @@ def _read_index(paths: Sequence[str], split: str) -> ShardIndex | None:
         content = opened.read(MAX_JSON + 1)  # a server may go on for ever
     try:
         index: dict[str, Any] = parse_json(content)
-        classes = tuple(map(str, index["classes"]))
-        told = {str(shard["file"]): (int(shard["samples"]), int(shard["bytes"])) for shard in index["shards"]}
+        listed = tuple(map(str, index[key]))
+        stated = {
+            str(shard["file"]): (int(shard["samples"]), int(shard["bytes"])) for shard in index["shards"]
+        }
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise DataError(
             f"{place}: not an index of shards ({error!r}); remove it, or write the shards with "
             "hornet-data pack"
         ) from error
-    if away := [name for name in told if os.path.basename(name) != name]:
+    if away := [name for name in stated if os.path.basename(name) != name]:
         raise DataError(f"{place}: names {away[0]!r}, which is no file beside it; remove it")
     names = [os.path.basename(path) for path in paths]
     faults = [
         f"{name} is missing"
-        for name in told
+        for name in stated
         if name not in names and not filesystem.exists(os.path.join(folder, name))
     ]
-    faults += [f"{name} is not in it" for name in names if name not in told]
-    listed = [name for name in names if name in told]
-    sizes = filesystem.sizes([os.path.join(folder, name) for name in listed])
+    faults += [f"{name} is not in it" for name in names if name not in stated]
+    known = [name for name in names if name in stated]
+    sizes = filesystem.sizes([os.path.join(folder, name) for name in known])
     faults += [
-        f"{name} has {size:,} bytes, not {told[name][1]:,}"
-        for name, size in zip(listed, sizes, strict=True)
-        if size is not None and size != told[name][1]  # None: a server that does not say
+        f"{name} has {size:,} bytes, not {stated[name][1]:,}"
+        for name, size in zip(known, sizes, strict=True)
+        if size is not None and size != stated[name][1]  # None: a server that does not say
     ]
     _refuse(place, faults)
-    return ShardIndex(place, classes, {path: told[name][0] for path, name in zip(paths, names, strict=True)})
+    return ShardIndex(place, listed, {path: stated[name][0] for path, name in zip(paths, names, strict=True)})
 
 
 def _refuse(place: str, faults: Sequence[str]) -> None:

@@ -1,60 +1,67 @@
-"""A source of labelled images and a transform, as samples with addresses."""
+"""From the stored fields of a labelled image to a sample for training or evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
 from hornet_train.data.address import SampleDraws
 from hornet_train.data.order import Address
-from hornet_train.data.sources import Source
+from hornet_train.data.sources.source import Fields
+from hornet_train.data.worker import decoded_image
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
+Label = int | Tensor
+Decoded = tuple[Tensor, Label]  # uint8 (3, H, W) RGB, and the label as it is stored
 Sample = dict[str, Tensor | int]
 
 
 @dataclass(frozen=True)
-class TrainSamples:
+class _LabelledSamples:
+    """Stored labelled images decoded; see `Samples`."""
+
+    ragged: ClassVar[Collection[str]] = frozenset()
+
+    def decode(self, fields: Fields) -> Decoded:
+        """See `Samples`."""
+        return decoded_image(fields[IMAGE]), fields[LABEL]
+
+    def nbytes(self, decoded: Decoded) -> int:
+        """See `Samples`."""
+        return decoded[0].nbytes
+
+
+@dataclass(frozen=True)
+class TrainSamples(_LabelledSamples):
     """Augmented by draws from (seed, epoch, index, repeat).
 
     A sample: `image` uint8 (3, S, S), `label` int, `erase` int64 (4,): top, left, height, width of the box
     that random erasing fills on the device; zeros for none.
     """
 
-    source: Source
     transform: TrainTransform
     seed: int
     _draws: SampleDraws = field(default_factory=SampleDraws, init=False, repr=False, compare=False)
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, image: int) -> tuple[Tensor, int | Tensor]:
+    def make(self, address: Address, decoded: Decoded) -> Sample:
         """See `Samples`."""
-        return self.source.read(image)
-
-    def make(self, address: Address, image: Tensor, target: int | Tensor) -> Sample:
-        """See `Samples`."""
+        image, label = decoded
         rng = self._draws.at(self.seed, address.epoch, address.index, address.repeat)
         pixels, erase = self.transform(image, rng, address.epoch)
-        return {"image": pixels, "label": target, "erase": erase}
+        return {"image": pixels, "label": label, "erase": erase}
 
 
 @dataclass(frozen=True)
-class EvalSamples:
+class EvalSamples(_LabelledSamples):
     """A sample: `image` uint8 (3, S, S), `label` int. The same in every epoch."""
 
-    source: Source
     transform: EvalTransform
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, image: int) -> tuple[Tensor, int | Tensor]:
+    def make(self, address: Address, decoded: Decoded) -> Sample:  # noqa: ARG002 - nothing is drawn
         """See `Samples`."""
-        return self.source.read(image)
-
-    def make(self, address: Address, image: Tensor, target: int | Tensor) -> Sample:  # noqa: ARG002
-        """See `Samples`; nothing is drawn."""
-        return {"image": self.transform(image), "label": target}
+        image, label = decoded
+        return {"image": self.transform(image), "label": label}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hornet_train.data.collate import Batch
+from hornet_train.data.batch import Batch, stacked
 from hornet_train.engine.tally import SumTally
 from hornet_train.engine.task import Goal, Loss
 from hornet_train.errors import ConfigError, did_you_mean
@@ -143,8 +143,8 @@ class Classification:
         """
         images = self._images(batch)
         if self.erasing:
-            images = erase(images, batch["erase"])
-        return self.mixer(images, batch["label"], rng)
+            images = erase(images, stacked(batch, "erase"))
+        return self.mixer(images, stacked(batch, "label"), rng)
 
     def tally(self, device: torch.device) -> SumTally:
         """Of `loss` (mean), `top1` and `top5` (per cent)."""
@@ -155,7 +155,7 @@ class Classification:
 
         The loss of an image is -log of the probability of its label, or of its labels together.
         """
-        logits, labels = model(self._images(batch)).float(), batch["label"]
+        logits, labels = model(self._images(batch)).float(), stacked(batch, "label")
         if self.rows is not None:
             logits = logits.index_select(1, self.rows.to(logits.device))
         if labels.ndim == 1:
@@ -166,7 +166,7 @@ class Classification:
         return {"count": len(labels), "loss": loss, **topk_correct(logits, labels, (1, 5))}
 
     def _images(self, batch: Batch) -> Tensor:
-        images = self.normalize(batch["image"])
+        images = self.normalize(stacked(batch, "image"))
         wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=wanted)  # they come channels-last
 

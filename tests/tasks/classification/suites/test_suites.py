@@ -10,11 +10,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from labelled import labelled
 from PIL import Image
 
-from hornet_train.data.sources import imagenet_wnids
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
+from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.suites import (
     corruption_errors,
     find_set,
@@ -47,7 +48,7 @@ def test_v2_is_labelled_by_the_number_of_its_folders(tmp_path: Path) -> None:
     assert suite.classes == WNIDS
     assert suite.rows is None
     for label in (2, 10, 999):
-        image, told = source.read(label)
+        image, told = labelled(source, label)
         assert told == label
         assert 32 * int(image[0, 0, 0]) + int(image[1, 0, 0]) // 3 == label
     (tmp_path / "v2/17/x.png").unlink()
@@ -92,7 +93,7 @@ def test_real_pairs_images_with_lists_by_their_numbers(tmp_path: Path, nested: b
     source = suite.parts[""]
     assert (len(source), suite.left_out, suite.rows) == (3, 2, None)
     assert suite.notes == ("2 images without a label are left out",)
-    told = {round(int(source.read(i)[0][0, 0, 0]) / 20): source.read(i)[1] for i in range(3)}
+    told = {round(int(labelled(source, i)[0][0, 0, 0]) / 20): labelled(source, i)[1] for i in range(3)}
     assert {number: torch.as_tensor(label).tolist() for number, label in told.items()} == {
         1: [4, -1, -1],
         3: [1, 999, -1],
@@ -135,7 +136,7 @@ def test_corruptions_are_found_and_must_be_whole(tmp_path: Path, monkeypatch: py
             _class_folders(kind / corruption / severity, few)
     suite = open_set("imagenet_c", tmp_path)
     assert list(suite.parts) == [f"{name}/{s}" for name in [*c.ALEXNET, "saturate"] for s in "12345"]
-    assert [suite.parts["shot_noise/5"].read(i)[1] for i in range(3)] == [0, 1, 2]
+    assert [labelled(suite.parts["shot_noise/5"], i)[1] for i in range(3)] == [0, 1, 2]
     (tmp_path / "fog/2" / few[1] / "x.png").unlink()
     (tmp_path / "fog/2" / few[1]).rmdir()
     with pytest.raises(DataError, match=rf"fog/2: not the 3 class folders .* 1 missing \({few[1]}\)"):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hornet_train.data.sources import FolderSource, imagenet_wnids
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources import FolderSource, imagenet_wnids
 from hornet_train.tasks.classification.suites.folders import folder_fault
 from hornet_train.tasks.classification.suites.suite import Suite
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hornet_train.data.sources import FlatSource, FolderSource, Source, check_wnids, imagenet_wnids
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
+from hornet_train.tasks.classification.sources import (
+    FlatSource,
+    FolderSource,
+    LabelledImages,
+    check_wnids,
+    imagenet_wnids,
+)
 from hornet_train.tasks.classification.suites.corruptions import open_corruptions
 from hornet_train.tasks.classification.suites.folders import whole_set
 from hornet_train.tasks.classification.suites.metadata import rows_of, subset_wnids
@@ -62,8 +68,8 @@ def open_set(name: EvaluationSet, folder: Path, labels: Path | None = None) -> S
             return Suite(name, wnids, {"": source}, notes=notes)
         case "imagenet_real":
             real = RealSource(folder / "val" if (folder / "val").is_dir() else folder, labels)
-            told = (f"{real.left_out:,} images without a label are left out",) if real.left_out else ()
-            return Suite(name, wnids, {"": real}, left_out=real.left_out, notes=told)
+            notes = (f"{real.left_out:,} images without a label are left out",) if real.left_out else ()
+            return Suite(name, wnids, {"": real}, left_out=real.left_out, notes=notes)
         case "imagenet_v2" | "imagenet_v2_threshold" | "imagenet_v2_top":
             numbers = [str(label) for label in range(len(wnids))]  # sorted as text, 10 would come before 2
             return Suite(name, wnids, {"": whole_set(folder, numbers, "ImageNet-V2")})
@@ -77,7 +83,7 @@ def open_set(name: EvaluationSet, folder: Path, labels: Path | None = None) -> S
             return open_corruptions(folder)
 
 
-def _validation(folder: Path) -> tuple[Source, tuple[str, ...]]:
+def _validation(folder: Path) -> tuple[LabelledImages, tuple[str, ...]]:
     """ImageNet's validation images, in class folders or loose with a labels file about; and which file."""
     if any(folder.glob("n*/")):
         folders = FolderSource(folder.parent, folder.name)

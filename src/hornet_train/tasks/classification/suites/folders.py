@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hornet_train.data.sources import FolderSource
 from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources import FolderSource
 
 
 def whole_set(folder: Path, names: Sequence[str], what: str) -> FolderSource:

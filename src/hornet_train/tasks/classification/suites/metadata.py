@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hornet_train.data.sources import imagenet_wnids
-from hornet_train.data.sources.classes import timm_list
+from hornet_train.tasks.classification.sources.wnids import imagenet_wnids, timm_list
 
 
 def subset_wnids(name: Literal["imagenet_a", "imagenet_r"]) -> tuple[str, ...]:

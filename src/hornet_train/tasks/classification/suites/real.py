@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from hornet_train.data.sources import imagenet_wnids
+from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview
-from hornet_train.data.sources.packed import PackedPaths
-from hornet_train.data.sources.source import sha256_of
+from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.errors import DataError
-from hornet_train.images.decode import read_image
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
+from hornet_train.tasks.classification.sources.wnids import imagenet_wnids
 from hornet_train.tasks.classification.suites.metadata import published_real_labels
 from hornet_train.untrusted import MAX_LABELS, parse_json, read_within
 
@@ -61,25 +60,24 @@ class RealSource:
         if not taken:
             raise DataError(f"data.labels={labels}: no image has a label; give ReaL's real.json")
         self.left_out = len(lists) - len(taken)
-        self._folder = folder
-        self._paths = PackedPaths(paths[i] for i in taken)
+        self._files = FileList(folder, (paths[i] for i in taken))
         self._labels = np.full((len(taken), max(map(len, lists))), -1, dtype=np.int64)
         for row, i in zip(self._labels, taken, strict=True):
             given = sorted(set(lists[i - 1]))
             row[: len(given)] = given
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
-    def read(self, index: int) -> tuple[Tensor, Tensor]:
-        return read_image(self.locate(index)), torch.from_numpy(self._labels[index].copy())
+    def read(self, index: int) -> Fields:
+        return {IMAGE: self._files.read(index), LABEL: torch.from_numpy(self._labels[index].copy())}
 
     def locate(self, index: int) -> str:
-        return os.path.join(self._folder, os.fsdecode(self._paths[index]))
+        return self._files.locate(index)
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of(self._paths.block(), self._labels)
+        return sha256_of(self._files.paths.block(), self._labels)
 
 
 def _read(path: Path, classes: int) -> list[list[int]]:

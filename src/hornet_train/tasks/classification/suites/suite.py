@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hornet_train.data.sources import Source
-from hornet_train.data.sources.shards import Shards
+from hornet_train.tasks.classification.sources import LabelledImages, LabelledShards
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Suite:
 
     name: str
     classes: tuple[str, ...]
-    parts: Mapping[str, Source | Shards]
+    parts: Mapping[str, LabelledImages | LabelledShards]
     rows: Tensor | None = None
     left_out: int = 0
     notes: tuple[str, ...] = ()

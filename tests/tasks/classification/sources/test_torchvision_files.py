@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from labelled import labelled
 from torchvision import datasets
 
-from hornet_train.data.sources import TorchvisionSource
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources import TorchvisionSource
 
 Command = Callable[..., tuple[int, str, str]]
 RNG = np.random.default_rng(0)
@@ -51,7 +52,7 @@ def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(train), len(val)) == (50, 10)
     assert train.classes == tuple("abcdefghij")
     pixels, labels = written["data_batch_3"]
-    image, label = train.read(24)
+    image, label = labelled(train, 24)
     assert torch.equal(image, torch.from_numpy(pixels[4]))
     assert label == labels[4]
     assert train.fingerprint != val.fingerprint
@@ -72,7 +73,7 @@ def test_fashion_mnist_trains_and_a_missing_file_is_told(tmp_path: Path, command
         images = RNG.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         write_idx(raw / f"{split}-images-idx3-ubyte", images)
         write_idx(raw / f"{split}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8))
-    image, label = TorchvisionSource("fashion_mnist", tmp_path, "val").read(3)
+    image, label = labelled(TorchvisionSource("fashion_mnist", tmp_path, "val"), 3)
     assert torch.equal(image, torch.from_numpy(images[3]).expand(3, 28, 28))
     assert label == 3
     code, out, err = command("hornet-train", *run)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from hornet_train.data.sources.source import Split, sha256_of
+from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, Split
 
 
 class DigitsSource:
@@ -41,9 +41,9 @@ class DigitsSource:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def read(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> Fields:
         image = torch.from_numpy(self._images[index]).expand(3, 8, 8).contiguous()
-        return image, int(self._labels[index])
+        return {IMAGE: image, LABEL: int(self._labels[index])}
 
     def locate(self, index: int) -> str:
         return f"scikit-learn's digit {int(self._members[index])}"

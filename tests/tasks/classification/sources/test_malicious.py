@@ -14,15 +14,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from labelled import labelled
 from shards import dataset, pictures
 
-from hornet_train.data.sources.hub import HubSource
-from hornet_train.data.sources.open_shards import open_shards
-from hornet_train.data.sources.tars import scanned
-from hornet_train.data.sources.val_labels import read_val_labels
 from hornet_train.errors import DataError, SampleError
 from hornet_train.images.decode import read_image
 from hornet_train.prepare.layout import list_split
+from hornet_train.tasks.classification.sources import HubSource, open_shards
+from hornet_train.tasks.classification.sources.labelled_tars import scan_labelled
+from hornet_train.tasks.classification.sources.val_labels import read_val_labels
 from hornet_train.tasks.classification.suites.real import RealSource
 
 END = bytes(1024)
@@ -54,11 +54,11 @@ def pax(**records: bytes) -> bytes:
     return head("././@PaxHeader", len(told), tarfile.XHDTYPE) + padded(told)
 
 
-def labelled(name: str, label: bytes) -> bytes:
+def sample(name: str, label: bytes) -> bytes:
     return head("a.jpg", 3) + padded(b"abc") + head(name, len(label)) + padded(label)
 
 
-GOOD = labelled("a.cls", b"0")
+GOOD = sample("a.cls", b"0")
 HOLES = pax(GNU__sparse__major=b"1", GNU__sparse__minor=b"0", GNU__sparse__realsize=b"9" * 12)
 LONG = head("././@LongLink", 2**21, tarfile.GNUTYPE_LONGNAME) + b"a/" * 2**20
 LINK = head("a.jpg", 0, tarfile.SYMTYPE)
@@ -70,9 +70,9 @@ TARS = {
     "a long name": (LONG + GOOD, "is to have 2,097,152 bytes"),
     "holes that are none": (HOLES + GOOD, "is damaged"),
     "a link for an image": (LINK + head("a.cls", 1) + padded(b"0"), "has no image"),
-    "a deep label": (labelled("a.json", b"[" * 9 * 10**5), "not a label"),
-    "a large label": (labelled("a.cls", b"0" * 2 * 10**6), "are no label"),
-    "a label of digits": (labelled("a.cls", b"9" * 30), "from 0 on"),
+    "a deep label": (sample("a.json", b"[" * 9 * 10**5), "not a label"),
+    "a large label": (sample("a.cls", b"0" * 2 * 10**6), "are no label"),
+    "a label of digits": (sample("a.cls", b"9" * 30), "from 0 on"),
 }
 
 
@@ -81,7 +81,7 @@ def test_a_tar_is_refused_in_words(tmp_path: Path, name: str) -> None:
     data, told = TARS[name]
     (tmp_path / "train.tar").write_bytes(data + END)
     with pytest.raises(DataError, match=told):
-        scanned([str(tmp_path / "train.tar")])
+        scan_labelled([str(tmp_path / "train.tar")])
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK])
@@ -90,7 +90,7 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path, kind: bytes) -> None:
     path.write_bytes(head("x", 6 * 2**30, kind))
     os.truncate(path, 7 * 2**30)  # a hole: it takes no space on the disk
     with pytest.raises(DataError, match="is to have 6,442,450,944 bytes"):
-        scanned([str(path)])
+        scan_labelled([str(path)])
 
 
 def test_names_in_a_tar_lead_nowhere(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_row_names_no_file_outside_of_the_data(tmp_path: Path) -> None:
     for index in range(4):
         with pytest.raises(SampleError, match="names a file outside of the data set"):
             source.read(index)
-    assert source.read(4)[0].ndim == 3
+    assert labelled(source, 4)[0].ndim == 3
 
 
 def test_lists_of_files_name_no_others(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_type_of_arrow_is_not_unpickled(tmp_path: Path) -> None:
         out.write_table(table)
     for name in ("train.parquet", "train.arrow"):
         shards = open_shards(str(tmp_path / "set" / name), "train")
-        assert next(iter(shards.read(0, 0))).data == b"x"
+        assert next(iter(shards.read(0, 0)))["image"].data == b"x"
     assert not bait.exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -16,13 +16,14 @@ import torch
 from huggingface_hub import constants
 from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, write_tar
 
-from hornet_train.data.loader import Reading
-from hornet_train.data.sources import HubSource, tars
-from hornet_train.data.sources.files import find_files
-from hornet_train.data.sources.open_shards import open_shards
-from hornet_train.data.sources.shards import Shards
+from hornet_train.data.loader import LoaderSettings
+from hornet_train.data.sources import tar_index
+from hornet_train.data.sources.source import Fields
+from hornet_train.data.sources.split_files import find_files
 from hornet_train.data.streaming import StreamEvalLoader
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.samples import EvalSamples
+from hornet_train.tasks.classification.sources import HubSource, LabelledShards, open_shards
 from hornet_train.tasks.classification.transforms import EvalTransform
 
 SAMPLES = pictures()
@@ -43,23 +44,28 @@ def far() -> Iterator[str]:
     filesystem.rm("/set", recursive=True)
 
 
-def parquet(folder: Path) -> Shards:
+def pairs(samples: Iterable[Fields]) -> list[tuple[bytes, int]]:
+    """(image file, label) of each sample."""
+    return [(fields["image"].data, fields["label"]) for fields in samples]
+
+
+def parquet(folder: Path) -> LabelledShards:
     write_parquet(folder, "train", SAMPLES)
     return open_shards(str(folder), "train")
 
 
-def parquet_numbers(folder: Path) -> Shards:
+def parquet_numbers(folder: Path) -> LabelledShards:
     write_parquet(folder, "train", SAMPLES, named=False, path=False)
     write_index(folder, "train", {"train-00000-of-00002.parquet": 6, "train-00001-of-00002.parquet": 6})
     return open_shards(str(folder), "train")
 
 
-def saved(folder: Path) -> Shards:
+def saved(folder: Path) -> LabelledShards:
     datasets.DatasetDict(train=dataset(SAMPLES)).save_to_disk(str(folder), num_shards={"train": 2})
     return open_shards(str(folder), "train")
 
 
-def arrow_file(folder: Path) -> Shards:
+def arrow_file(folder: Path) -> LabelledShards:
     folder.mkdir()
     table = dataset(SAMPLES).data.table
     for k in range(2):
@@ -68,7 +74,7 @@ def arrow_file(folder: Path) -> Shards:
     return open_shards(str(folder), "train")
 
 
-def tar(folder: Path) -> Shards:
+def tar(folder: Path) -> LabelledShards:
     for k in range(2):
         write_tar(folder / f"train-{k}.tar", SAMPLES[6 * k : 6 * k + 6], first=6 * k)
     write_index(folder, "train", {"train-0.tar": 6, "train-1.tar": 6})
@@ -80,16 +86,16 @@ FORMATS = [parquet, parquet_numbers, saved, arrow_file, tar]
 
 @pytest.mark.parametrize("write", FORMATS)
 def test_every_format_gives_the_same_samples_from_any_on(
-    tmp_path: Path, write: Callable[[Path], Shards]
+    tmp_path: Path, write: Callable[[Path], LabelledShards]
 ) -> None:
     shards = pickle.loads(pickle.dumps(write(tmp_path / "set")))
     assert shards.lengths == (6, 6)
     assert shards.classes == CLASSES
     for shard in range(2):
         for start in range(7):
-            read = [(sample.data, sample.label) for sample in shards.read(shard, start)]
+            read = pairs(shards.read(shard, start))
             assert read == SAMPLES[6 * shard + start : 6 * shard + 6]
-    assert "train" in next(shards.read(0, 0)).where
+    assert "train" in next(shards.read(0, 0))["image"].where
 
 
 def test_what_lies_before_the_start_is_not_read(tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_what_lies_before_the_start_is_not_read(tmp_path: Path) -> None:
     begin = min(group.column(k).file_offset or 4 for k in range(group.num_columns))
     content[begin : begin + group.total_byte_size] = bytes(group.total_byte_size)
     path.write_bytes(content)
-    assert [sample.label for sample in shards.read(0, 3)] == [label for _, label in SAMPLES[3:6]]
+    assert [label for _, label in pairs(shards.read(0, 3))] == [label for _, label in SAMPLES[3:6]]
     with pytest.raises(DataError, match=r"00000-of-00002\.parquet: cannot be read") as caught:
         list(shards.read(0, 0))
     assert caught.value.of_one_rank
@@ -113,11 +119,11 @@ def test_far_parquet_and_far_tars_with_an_index(tmp_path: Path, far: str) -> Non
     filesystem.put(str(tmp_path / "set"), "/set", recursive=True)
     near = open_shards(str(tmp_path / "set"), "train")
     tables = open_shards(f"{far}/val-*.parquet", "validation")
-    assert [(s.data, s.label) for k in range(2) for s in tables.read(k, 0)] == SAMPLES
+    assert [pair for k in range(2) for pair in pairs(tables.read(k, 0))] == SAMPLES
     shards = open_shards(f"{far}/*.tar", "train")
     assert (shards.lengths, shards.classes) == (near.lengths, near.classes)
     for start in (0, 2):
-        read = [(sample.data, sample.label) for sample in shards.read(1, start)]
+        read = pairs(shards.read(1, start))
         assert read == SAMPLES[6 + start :]
     filesystem.pipe("/set/train-1.tar", filesystem.cat("/set/train-1.tar")[:-512])
     with pytest.raises(DataError, match=r"train-1\.tar has [\d,]+ bytes, not"):
@@ -210,9 +216,9 @@ def test_tars_are_scanned_once_and_again_when_they_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = tar(tmp_path / "set")
-    scan = tars._scan
+    scan = tar_index._samples_of
     scanned: list[str] = []
-    monkeypatch.setattr(tars, "_scan", lambda path: scanned.append(path) or scan(path))
+    monkeypatch.setattr(tar_index, "_samples_of", lambda path, rule: scanned.append(path) or scan(path, rule))
     again = open_shards(str(tmp_path / "set"), "train")
     assert (scanned, again.fingerprint) == ([], first.fingerprint)
     write_tar(tmp_path / "set" / "train-1.tar", SAMPLES[6:11], first=6)
@@ -239,7 +245,7 @@ def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
         add(file, "b.txt", b"a caption")
         add(file, "b.cls", b"0\n")
     shards = open_shards(str(tmp_path), "train")
-    assert [(s.data, s.label) for s in shards.read(0, 0)] == [(b"png", 1), (b"jpeg", 0)]
+    assert pairs(shards.read(0, 0)) == [(b"png", 1), (b"jpeg", 0)]
     assert shards.classes == ("0", "1")
 
 
@@ -271,19 +277,22 @@ def test_labels_within_json_are_read_from_tars_and_tables(tmp_path: Path) -> Non
             add(file, f"{i}.jpg", encoded)
             add(file, f"{i}.json", f'{{"label": {label}, "width": 9}}'.encode())
     source = HubSource(str(tmp_path), "train", label_column="json.label")
-    assert [source.read(i)[1] for i in range(12)] == [label for _, label in SAMPLES]
+    assert [source.read(i)["label"] for i in range(12)] == [label for _, label in SAMPLES]
     rows = [{"label": label, "width": 9} for _, label in SAMPLES]
     table = pa.table({"json": rows, "jpg": [encoded for encoded, _ in SAMPLES]})
     pq.write_table(table, tmp_path / "train.parquet")
     shards = open_shards(str(tmp_path / "*.parquet"), "train", label_column="json.label")
-    assert [(s.data, s.label) for s in shards.read(0, 0)] == SAMPLES
+    assert pairs(shards.read(0, 0)) == SAMPLES
 
 
 def test_rows_without_an_image(tmp_path: Path) -> None:
     images = [{"bytes": b"x", "path": "a.jpg"}, None, {"bytes": None, "path": "b.jpg"}]
     pq.write_table(pa.table({"image": images, "label": [0, 1, 0]}), tmp_path / "train.parquet")
     samples = open_shards(str(tmp_path), "train").read(0, 0)
-    assert [next(samples).data, next(samples).data] == [b"x", b""]  # the second is bad when it is decoded
+    assert [next(samples)["image"].data, next(samples)["image"].data] == [
+        b"x",
+        b"",
+    ]  # the second is bad when it is decoded
     with pytest.raises(DataError, match=r"row 2: holds the path b\.jpg .*data\.streaming=false") as caught:
         next(samples)
     assert caught.value.of_one_rank
@@ -347,7 +356,7 @@ def test_a_hub_data_set_is_streamed_from_its_files(tmp_path: Path, monkeypatch: 
 def test_shards_feed_the_stream_loaders(tmp_path: Path, workers: int) -> None:
     shards = parquet(tmp_path)
     loader = StreamEvalLoader(
-        shards, EvalTransform(32, 1.0, "bicubic"), Reading(torch.device("cpu"), workers=workers)
+        shards, EvalSamples(EvalTransform(32, 1.0, "bicubic")), LoaderSettings(torch.device("cpu"), workers)
     )
     labels = [label for loaded in loader.batches(0, 1, 4) for label in loaded.batch["label"].tolist()]
     assert sorted(labels) == sorted(label for _, label in SAMPLES)

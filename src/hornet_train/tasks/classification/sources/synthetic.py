@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from hornet_train.data.sources.source import sha256_of
+from hornet_train.data.sources.source import Fields, sha256_of
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -45,7 +45,7 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self._count
 
-    def read(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> Fields:
         label = index % len(self.classes)
         rng = np.random.default_rng((self._seed, index))
         turn = label * _GOLDEN % 1.0  # neighbours in label are far apart in angle and hue
@@ -58,7 +58,7 @@ class SyntheticSource:
         hue = np.cos(2 * np.pi * (turn + np.arange(3) / 3)).astype(np.float32)[:, None, None]
         noise = rng.integers(-24, 25, size=(3, self._size, self._size), dtype=np.int16)
         pixels = 128 + 40 * hue + 56 * hue * wave + noise  # within 8..248
-        return torch.from_numpy(pixels.astype(np.uint8)), label
+        return {IMAGE: torch.from_numpy(pixels.astype(np.uint8)), LABEL: label}
 
     def locate(self, index: int) -> str:
         return f"synthetic sample {index} of seed {self._seed}"

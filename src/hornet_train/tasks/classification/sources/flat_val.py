@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
+from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview
-from hornet_train.data.sources.packed import PackedPaths
-from hornet_train.data.sources.source import sha256_of
-from hornet_train.data.sources.tree import EXTENSIONS
-from hornet_train.data.sources.val_labels import read_val_labels
+from hornet_train.data.sources.source import Fields, sha256_of
+from hornet_train.data.sources.tree import IMAGE_EXTENSIONS
 from hornet_train.errors import DataError
-from hornet_train.images.decode import read_image
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
+from hornet_train.tasks.classification.sources.val_labels import read_val_labels
 
 
 class FlatSource:
@@ -59,14 +58,13 @@ class FlatSource:
                 f"{place} has {len(images):,} images, data.val_labels={file} {len(known):,} labels: "
                 f"{'; '.join(faults)}; fetch what is missing or give the labels file of these images"
             )
-        self._folder = place
-        self._paths = PackedPaths(map(os.fsencode, images))
+        self._files = FileList(place, map(os.fsencode, images))
         self._labels = np.asarray([known[stem] for stem in stems], dtype=np.int32)
 
     @property
     def paths(self) -> Iterator[bytes]:
         """Of the images, relative to the folder."""
-        return (self._paths[index] for index in range(len(self)))
+        return iter(self._files)
 
     @property
     def labels(self) -> list[int]:
@@ -74,17 +72,17 @@ class FlatSource:
         return labels
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
-    def read(self, index: int) -> tuple[Tensor, int]:
-        return read_image(self.locate(index)), int(self._labels[index])
+    def read(self, index: int) -> Fields:
+        return {IMAGE: self._files.read(index), LABEL: int(self._labels[index])}
 
     def locate(self, index: int) -> str:
-        return os.path.join(self._folder, os.fsdecode(self._paths[index]))
+        return self._files.locate(index)
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of(self._paths.block(), self._labels, repr(self.classes).encode())
+        return sha256_of(self._files.paths.block(), self._labels, repr(self.classes).encode())
 
 
 def _images(folder: Path) -> list[str]:
@@ -94,7 +92,7 @@ def _images(folder: Path) -> list[str]:
         names = os.listdir(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-    images = sorted(n for n in names if not n.startswith(".") and n.lower().endswith(EXTENSIONS))
+    images = sorted(n for n in names if not n.startswith(".") and n.lower().endswith(IMAGE_EXTENSIONS))
     if not images:
         raise DataError(
             f"{folder} holds no loose images; where they lie in class folders, leave data.val_labels out"

@@ -18,11 +18,11 @@ _KAGGLE = "imageid,predictionstring"
 def read_val_labels(path: Path, wnids: Sequence[str]) -> dict[str, int]:
     """Read a labels file.
 
-    It has one of these forms, told apart by the first line:
+    It has one of these forms, recognised by the first line:
       - `name label` or `name,label`, where the label is a wnid or its position in `wnids`;
       - Kaggle's LOC_val_solution.csv: `ImageId,PredictionString`, the latter beginning with a wnid;
       - the development kit's ILSVRC2012_validation_ground_truth.txt: line i has the ILSVRC2012_ID, from 1, of
-        ILSVRC2012_val_<i>. These ids are in no order of wnids: meta.mat beside the file tells them.
+        ILSVRC2012_val_<i>. These ids are in no order of wnids; meta.mat beside the file says what they are.
 
     Args:
         path: the file.

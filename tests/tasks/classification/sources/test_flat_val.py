@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from labelled import labelled
 from PIL import Image
 
-from hornet_train.data.sources import FlatSource, check_same_classes, imagenet_wnids
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources import FlatSource, check_same_classes, imagenet_wnids
 
 WNIDS = imagenet_wnids()
 LABELS = [65, 970, 0, 999, 65]  # of image 1, 2, ...
@@ -69,8 +70,8 @@ def _devkit(at: Path) -> Path:
 @pytest.mark.parametrize("write", [_caffe, _wnids, _kaggle, _devkit])
 def test_every_form_gives_the_same_labels(val: Path, tmp_path: Path, write: Callable[[Path], Path]) -> None:
     source = FlatSource(val, write(tmp_path / "labels.txt"), WNIDS)
-    assert [source.read(i)[1] for i in range(len(source))] == LABELS
-    assert [int(source.read(i)[0][0, 0, 0]) // 39 for i in range(5)] == [1, 2, 3, 4, 5]
+    assert [labelled(source, i)[1] for i in range(len(source))] == LABELS
+    assert [int(labelled(source, i)[0][0, 0, 0]) // 39 for i in range(5)] == [1, 2, 3, 4, 5]
     assert source.locate(1) == str(val / "ILSVRC2012_val_00000002.JPEG")
     check_same_classes(WNIDS, source.classes)
     other = tmp_path / "other.txt"

@@ -1,4 +1,4 @@
-"""What the classes of a data set must be."""
+"""ImageNet's classes by their WordNet ids, from the lists that timm carries."""
 
 from __future__ import annotations
 
@@ -12,26 +12,6 @@ from hornet_train.errors import DataError
 
 # ImageNet-1K classes that winter21's 10,450 lack and the published 22K label set has at its end
 _APPENDED = (152, 165, 166, 167, 175, 241, 262, 268, 850)
-
-
-def check_same_classes(train: Sequence[str], val: Sequence[str]) -> None:
-    """Refuse splits whose labels would not mean the same classes.
-
-    Raises:
-        DataError: names the classes that only one of the two has.
-    """
-    faults = []
-    if unknown := sorted(set(val) - set(train)):
-        faults.append(f"{len(unknown)} in val but not in train ({preview(unknown)})")
-    if missing := sorted(set(train) - set(val)):
-        faults.append(f"{len(missing)} in train but not in val ({preview(missing)})")
-    if not faults and tuple(train) != tuple(val):
-        faults.append("the same classes in another order")
-    if faults:
-        raise DataError(
-            f"the classes of train ({len(train)}) and val ({len(val)}) differ: {'; '.join(faults)}; "
-            "both splits need the same classes"
-        )
 
 
 def imagenet_wnids() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hugging Face hub, told with what to do about it."""
+"""What goes wrong with files and with the Hugging Face hub, as DataErrors that say what to do about it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LIBRARIES = ("datasets", "huggingface_hub", "fsspec")
 
 
 @contextmanager
-def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
-    """Run calls of `datasets` without its messages and progress bars, and tell its errors in our words.
+def hub_errors(name: str, *, revision: str | None = None) -> Iterator[bool]:
+    """Run calls of `datasets` without its messages and progress bars, and turn its errors into DataErrors.
 
     For these calls only: a ValueError of our own in here would pass for a user's mistake.
 
@@ -35,7 +35,7 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
 
     before = {library: logging.getLogger(library).level for library in _LIBRARIES}
     for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # an error is told here, once
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # an error is reported here, once
     shown = not datasets.utils.are_progress_bars_disabled()
     datasets.utils.disable_progress_bars()  # "resolving" and "loading", at every start
     try:
@@ -61,8 +61,8 @@ def hub_told(name: str, *, revision: str | None = None) -> Iterator[bool]:
 
 
 @contextmanager
-def shard_told(path: str, *, of_one_rank: bool = False) -> Iterator[None]:
-    """Tell what goes wrong while one file is read.
+def file_errors(path: str, *, of_one_rank: bool = False) -> Iterator[None]:
+    """Turn what goes wrong while one file is read into a DataError.
 
     Args:
         path: the file's path or URL.
@@ -135,8 +135,8 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         )
     refusals = [cause for cause in causes if isinstance(cause, HfHubHTTPError)]
     if refusals and refusals[-1].response.status_code in (401, 403):
-        told = _one_line(refusals[-1])
-        return f": the hub refuses access ({told}); `hf auth login` or set HF_TOKEN, see {page}"
+        answer = _one_line(refusals[-1])
+        return f": the hub refuses access ({answer}); `hf auth login` or set HF_TOKEN, see {page}"
     if not among(ConnectionError, HfHubHTTPError, httpx.HTTPError):
         return f": {_first_cause(error)}"
     return (

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from hornet_train.data.sources.source import Split, TorchvisionName, sha256_of
+from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, Split
+
+TorchvisionName = Literal["cifar10", "cifar100", "mnist", "fashion_mnist"]
 
 _EXPECTED = {  # what the readers open, below the root
     "cifar10": "cifar-10-batches-py/ with data_batch_1..5, test_batch and batches.meta "
@@ -63,11 +65,12 @@ class TorchvisionSource:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def read(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> Fields:
         pixels = self._pixels[index]
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), int(self._labels[index])
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        return {IMAGE: image, LABEL: int(self._labels[index])}
 
     def locate(self, index: int) -> str:
         return f"{self._where} {index}"

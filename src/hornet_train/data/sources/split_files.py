@@ -1,0 +1,233 @@
+"""Parquet, arrow and tar files, by path or URL: which of them are those of a split."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hornet_train.data.sources.errors import file_errors, hub_errors
+from hornet_train.data.sources.index import check_numbered
+from hornet_train.errors import DataError
+from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
+
+Format = Literal["parquet", "arrow", "webdataset"]
+
+_FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
+_HELD_OUT = ("validation", "val", "valid", "dev")  # spellings of one split
+_PROTOCOLS = (
+    "hf",
+    "http",
+    "https",
+    "s3",
+    "s3a",
+    "gs",
+    "gcs",
+    "az",
+    "abfs",
+    "abfss",
+    "sftp",
+    "file",
+    "memory",
+)
+_KNOWN = ("train", *_HELD_OUT, "test")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one split, in the order of their samples.
+
+    Attributes:
+        paths: local paths or URLs.
+        split: the split's name as the files spell it.
+        saved: the folder that `save_to_disk` wrote them to; None for other files.
+    """
+
+    format: Format
+    paths: tuple[str, ...]
+    split: str
+    saved: Path | None = None
+
+
+def format_of(paths: Iterable[str], where: str) -> Format:
+    """The one format of all files. Raises DataError where there are several, or none that we read."""
+    suffixes = sorted({os.path.splitext(path)[1].lower() for path in paths})
+    if len(suffixes) == 1 and suffixes[0] in _FORMATS:
+        return _FORMATS[suffixes[0]]
+    raise DataError(
+        f"{where}: its files are {', '.join(suffix or 'without a suffix' for suffix in suffixes)}; one kind "
+        f"of {', '.join(_FORMATS)} is read: give a pattern, as in data.name='<folder>/*.parquet'"
+    )
+
+
+def is_local(name: str, config_name: str | None = None, revision: str | None = None) -> bool:
+    """Whether `data.name` means files, of this machine or by URL, rather than a data set of the hub.
+
+    Raises:
+        DataError: it does, and a config or a revision is asked for, which these do not have.
+    """
+    if is_url(name):
+        _check_protocol(name)
+    expanded = os.path.expanduser(name)
+    local = (
+        is_url(name)
+        or os.path.exists(expanded)
+        or glob.has_magic(name)
+        or name.startswith(("/", ".", "~"))
+        or name.count("/") > 1
+        or os.path.splitext(name)[1] in _FORMATS
+    )
+    for key, value in (("config", config_name), ("revision", revision)):
+        if local and value is not None:
+            what = "a URL" if is_url(name) else "local"
+            raise DataError(f"data.{key}={value} is of hub data sets, but data.name={name} is {what}: null")
+    return local
+
+
+def _check_protocol(url: str) -> None:
+    """Raises DataError for a URL that is not simply a place. fsspec also knows some that unpack archives, run
+    commands, follow references, or go through one another (`::`), and a checkpoint may name what it likes."""
+    protocol = url.partition("://")[0]
+    if protocol not in _PROTOCOLS or "::" in url:
+        known = ", ".join(_PROTOCOLS)
+        raise DataError(f"data.name={url} cannot be read: it takes {known} and no `::`, not {protocol}")
+
+
+def is_url(name: str) -> bool:
+    return "://" in name
+
+
+def find_files(name: str, split: str) -> Files:
+    """The files of a split in a folder, or among those that a pattern matches.
+
+    A file belongs to the split that a folder on its path is called (`train/0.parquet`) or that its own name
+    begins with (`train-00000-of-00009.parquet`); where no file tells a split, all are those of `train`.
+    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` tells its own.
+
+    Args:
+        name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`; or a URL of such, as far as
+            fsspec lists what is there (`hf://datasets/<owner>/<name>/data/*.parquet`).
+        split: a name such as `train`.
+
+    Raises:
+        DataError: there are none, some are missing, or they are of several formats.
+    """
+    given = os.path.expanduser(name)
+    if is_url(name):
+        base, below = _listed(name)
+    elif os.path.isdir(given):
+        if (saved := _saved(Path(given), split)) is not None:
+            return saved
+        base, below = given, glob.glob("**", root_dir=given, recursive=True)
+    elif os.path.exists(given):
+        base, file = os.path.split(given)
+        below = [file]
+    elif glob.has_magic(given):
+        base, pattern = _fixed_part(given)
+        below = glob.glob(pattern, root_dir=base or None, recursive=True)
+    else:
+        raise DataError(
+            f"data.name={name} does not exist; give a folder, a pattern or the id of a hub data set"
+        )
+    found = sorted(path for path in below if os.path.splitext(path)[1].lower() in _FORMATS)
+    if not found:
+        raise DataError(
+            f"data.name={name} has no {', '.join(_FORMATS)} files; data=folder reads class folders"
+        )
+    spelling, chosen = _of_split(found, split)
+    if not chosen:
+        present = sorted({known for known in _KNOWN if any(_tells(path, known) for path in found)}) or [
+            "train"
+        ]
+        raise DataError(
+            f"data.name={name} has no files of split {split!r} (a folder {split}/ or names that begin with "
+            f"{split}); there are files of: {', '.join(present)}"
+        )
+    where = f"data.name={name}, split {split}"
+    paths = tuple(os.path.join(base, path) for path in chosen)
+    if not is_url(name):
+        check_numbered(paths)
+    return Files(format_of(chosen, where), paths, spelling)
+
+
+def _listed(url: str) -> tuple[str, list[str]]:
+    """(a URL, paths of files below it) of a far file, folder or pattern.
+
+    Raises:
+        DataError: there is none, or it cannot be reached.
+    """
+    import fsspec
+
+    try:
+        filesystem, place = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:  # no such protocol, or one that needs another package
+        raise DataError(f"data.name={url} cannot be read: {error}") from error
+    with hub_errors(url) if url.startswith("hf://") else file_errors(url):
+        if glob.has_magic(place):
+            base, places = _fixed_part(place)[0], filesystem.glob(place)
+        elif filesystem.isfile(place):
+            base, places = os.path.dirname(place), [place]
+        else:
+            base, places = place.rstrip("/"), filesystem.find(place)
+    if not places:
+        raise DataError(f"data.name={url}: there are no such files")
+    return filesystem.unstrip_protocol(base), [path.removeprefix(base).lstrip("/") for path in places]
+
+
+def _saved(folder: Path, split: str) -> Files | None:
+    """What `save_to_disk` wrote: one split, or a folder for each."""
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            splits = list(map(str, parse_json(read_within(folder / "dataset_dict.json", MB))["splits"]))
+            spelling = next((s for s in _spellings(split) if s in splits), None)
+            if spelling is None:
+                raise DataError(f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}")
+            return _saved_split(folder / spelling, spelling)
+        if (folder / "state.json").is_file():
+            named = parse_json(read_within(folder / "state.json", MAX_JSON)).get("_split") or "train"
+            if named not in _spellings(split):
+                raise DataError(
+                    f"data.name={folder} is of split {named!r} only, not {split!r}: save a DatasetDict of "
+                    "both, or train with data.val_split=null"
+                )
+            return _saved_split(folder, named)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise DataError(f"data.name={folder}: what save_to_disk wrote is damaged ({error})") from error
+    return None
+
+
+def _saved_split(folder: Path, split: str) -> Files:
+    files = parse_json(read_within(folder / "state.json", MAX_JSON))["_data_files"]
+    names = [str(file["filename"]) for file in files]
+    if away := [name for name in names if os.path.basename(name) != name or name in ("", "..")]:
+        raise DataError(f"{folder / 'state.json'} names {away[0]!r}, which is no file beside it")
+    return Files("arrow", tuple(str(folder / name) for name in names), split, folder)
+
+
+def _spellings(split: str) -> tuple[str, ...]:
+    """The split's own name first."""
+    return (split, *(s for s in _HELD_OUT if s != split)) if split in _HELD_OUT else (split,)
+
+
+def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
+    for spelling in _spellings(split):
+        if chosen := [path for path in paths if _tells(path, spelling)]:
+            return spelling, chosen
+    unnamed = not any(_tells(path, known) for path in paths for known in _KNOWN)
+    return split, paths if unnamed and split == "train" else []
+
+
+def _tells(path: str, split: str) -> bool:
+    *folders, name = Path(path).parts
+    return split in folders or re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", name) is not None
+
+
+def _fixed_part(pattern: str) -> tuple[str, str]:
+    """(folder, what to match in it): split before the first part that has a wildcard."""
+    parts = Path(pattern).parts
+    first = next(k for k, part in enumerate(parts) if glob.has_magic(part))
+    return os.path.join(*parts[:first]) if first else "", os.path.join(*parts[first:])

@@ -1,0 +1,137 @@
+"""Images in class folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+
+from hornet_train.data.sources.files import FileTree
+from hornet_train.data.sources.listing import check_folder, names_in, preview
+from hornet_train.data.sources.source import Fields, sha256_of
+from hornet_train.data.sources.tree import IMAGE_EXTENSIONS, Tree
+from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
+
+
+class FolderSource:
+    """Images in class folders: `root/<split>/<class>/**/<name>.{jpg,jpeg,png,webp}`, torchvision's layout.
+
+    Labels are the positions of the class names in sorted order, or in `classes` where given. Names are taken
+    in sorted order; those that start with a dot are passed over (`._x.jpg`, `.ipynb_checkpoints`).
+
+    Attributes:
+        classes: class names in label order.
+        ignored: files inside class folders that were not taken because their names are not those of images.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], split: str, classes: Sequence[str] | None = None
+    ) -> None:
+        """List the images.
+
+        Args:
+            root: the folder that holds `train` and `val` (`data.root`).
+            split: the name of the folder in it.
+            classes: the class names in label order, as of the training split. A class without a folder then
+                has no samples here; a folder that is not in `classes` is a fault.
+
+        Raises:
+            DataError: no such root or split, folders without images, or classes not in `classes`: all at
+                once.
+        """
+        folder = _find(Path(root).expanduser(), split)
+        self._files = FileTree(folder, IMAGE_EXTENSIONS)
+        tree = self._files.tree
+        names = tree.folders if classes is None else tuple(classes)
+        if faults := _faults(folder, tree, names):
+            listed = "\n".join(f"  - {fault}" for fault in faults)
+            raise DataError(
+                f"{folder}: {faults[0]}" if len(faults) == 1 else f"{folder}: {len(faults)} faults\n{listed}"
+            )
+        self.ignored = tree.ignored
+        self._arrange(names)
+
+    def _arrange(self, classes: tuple[str, ...]) -> None:
+        """Number the samples by class, in the order of `classes`."""
+        tree = self._files.tree
+        places = {name: place for place, name in enumerate(tree.folders)}
+        self.classes = classes
+        self._places = [places.get(name, -1) for name in classes]  # of each label's folder in the tree
+        sizes = np.append(np.diff(tree.first), 0)[self._places]  # the appended 0 is -1's
+        self._first = np.append(0, np.cumsum(sizes))  # samples before each label
+
+    def in_order(self, classes: Sequence[str]) -> FolderSource:
+        """The same images with the same classes in another order of the labels."""
+        if sorted(classes) != sorted(self.classes):
+            raise ValueError("an order of other classes")
+        other = copy(self)
+        other._arrange(tuple(classes))
+        return other
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def read(self, index: int) -> Fields:
+        label = self._label(index)
+        return {IMAGE: self._files.read(self._file(index, label)), LABEL: label}
+
+    def locate(self, index: int) -> str:
+        return self._files.locate(self._file(index, self._label(index)))
+
+    def _label(self, index: int) -> int:
+        return int(np.searchsorted(self._first, index, side="right")) - 1
+
+    def _file(self, index: int, label: int) -> int:
+        """The place in the tree of a sample's file."""
+        return int(self._files.tree.first[self._places[label]]) + index - int(self._first[label])
+
+    @property
+    def fingerprint(self) -> str:
+        tree = self._files.tree
+        return sha256_of(tree.names, tree.ends, self._first, repr((tree.folders, self.classes)).encode())
+
+
+def _find(root: Path, split: str) -> Path:
+    check_folder(root, "set data.root= to the folder that holds train/ and val/", "data.root=")
+    folder = root / split
+    if not folder.is_dir():
+        present = sorted(names_in(root, folders=True))
+        holds = f"there are: {preview(present)}" if present else "it holds no folders"
+        raise DataError(f"data.root={root} has no folder {split}/; {holds}")
+    return folder
+
+
+def _faults(folder: Path, tree: Tree, classes: tuple[str, ...]) -> list[str]:
+    """Why the files below a split's folder are not images in these classes' folders, each with its remedy."""
+    found, faults = tree.folders, list(tree.faults)
+    if not found:
+        loose = sum(name.lower().endswith(IMAGE_EXTENSIONS) for name in names_in(folder, folders=False))
+        lying = f" ({loose} images lie in it directly)" if loose else ""
+        faults.append(
+            f"it has no class folders{lying}; sort the images into one folder a class, or for ImageNet's "
+            "flat val folder name its labels: data.val_labels=<file>"
+        )
+    if unknown := sorted(set(found) - set(classes)):
+        faults.append(
+            f"{_count(unknown, 'class folder')} not among the {len(classes)} classes; remove or rename"
+        )
+    wanted = set(classes)
+    empty = [
+        name
+        for name, first, end in zip(found, tree.first, tree.first[1:], strict=False)
+        if first == end and name in wanted
+    ]
+    if empty:
+        extensions = ", ".join(extension[1:] for extension in IMAGE_EXTENSIONS)
+        faults.append(f"{_count(empty, 'class folder')} without an image ({extensions}); fill or remove")
+    if found and not len(tree):
+        faults.append("it has no images at all; is the archive unpacked?")
+    return faults
+
+
+def _count(names: Sequence[str], noun: str) -> str:
+    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''} ({preview(names)})"

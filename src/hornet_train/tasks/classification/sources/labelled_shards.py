@@ -1,0 +1,130 @@
+"""The shards of a data set of labelled images, found on this machine, at a URL or on the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hornet_train.data.sources.errors import file_errors
+from hornet_train.data.sources.hub import files_on_hub
+from hornet_train.data.sources.index import read_index
+from hornet_train.data.sources.source import Fields, sha256_of
+from hornet_train.data.sources.split_files import find_files, is_local, is_url
+from hornet_train.data.sources.table_shards import ArrowShards, ParquetShards, TableShards
+from hornet_train.errors import DataError
+from hornet_train.tasks.classification.sources.class_names import class_names
+from hornet_train.tasks.classification.sources.label_columns import find_columns
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, LabelledShards
+from hornet_train.tasks.classification.sources.labelled_tars import LabelledTars
+
+
+def open_shards(
+    name: str,
+    split: str,
+    *,
+    config_name: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    revision: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> LabelledShards:
+    """The shards of one split; arguments as those of `HubSource`.
+
+    Of shards that are far away, footers are read, and of tars the `<split>.index.json` beside them.
+
+    Raises:
+        DataError: they cannot be had, or are not of labelled images.
+    """
+    features = None
+    if is_local(name, config_name, revision):
+        files = find_files(name, split)
+    else:
+        files, features = files_on_hub(name, split, config_name, revision)
+    if files.format == "webdataset":
+        if image_column or label_column:
+            raise DataError(
+                "data.image_column and data.label_column name columns of tables; in tars, suffixes tell "
+                "the images, and labels are .cls or .json members: leave them out"
+            )
+        return LabelledTars(files.paths, files.split, classes=classes)
+    if files.format == "arrow" and is_url(files.paths[0]):
+        raise DataError(
+            f"data.name={name}: its files are .arrow, which are streamed from this machine only: fetch them, "
+            "or data.streaming=false"
+        )
+    return LabelledTables(
+        ParquetShards if files.format == "parquet" else ArrowShards,
+        files.paths,
+        files.split,
+        image_column=image_column,
+        label_column=label_column,
+        classes=classes,
+        features=features,
+    )
+
+
+class LabelledTables(LabelledShards):
+    """Parquet or arrow files with a column of images and one of labels.
+
+    Attributes:
+        fingerprint: of the shards' names, sizes and lengths, and the class names.
+    """
+
+    def __init__(
+        self,
+        kind: type[TableShards],
+        paths: Sequence[str],
+        split: str,
+        *,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        classes: Sequence[str] | None = None,
+        features: Any = None,
+    ) -> None:
+        """Count rows, find columns.
+
+        Args:
+            kind: of the files.
+            paths: of the shards, in order.
+            split: for messages and the name of the index.json.
+            image_column: where types do not tell it.
+            label_column: likewise.
+            classes: of the training split, for labels that are stored as plain numbers without names.
+            features: `datasets.Features`, where known better than from the first shard.
+
+        Raises:
+            DataError: a shard cannot be read or is unlike the first or the index.json, or columns or labels
+                are not as needed.
+        """
+        index = read_index(paths, split, "classes")
+        self._tables = kind(paths)
+        self.lengths = self._tables.lengths
+        if index is not None:
+            index.check(self._tables.paths, self.lengths)
+        where = f"split {split} ({os.path.basename(paths[0])}, ...)"
+        columns = find_columns(
+            features or self._tables.features, where, image=image_column, label=label_column
+        )
+        self._tables.choose(files={IMAGE: columns.image}, numbers={LABEL: columns.label})
+        names = columns.names
+        if names is None and index is not None:
+            names = index.names
+        if names is None:
+            names = class_names(self._tables.distinct(LABEL), where, names=None, given=classes)
+        self.classes = tuple(names)
+        files = [os.path.basename(path) for path in self._tables.paths]
+        described = (files, self._tables.sizes, self.lengths, self.classes, columns)
+        self.fingerprint = sha256_of(repr(described).encode())
+
+    def read(self, shard: int, start: int) -> Iterator[Fields]:
+        """See `LabelledShards`."""
+        for row, fields in enumerate(self._tables.read(shard, start), start):
+            label = fields[LABEL]
+            if label is None or not 0 <= label < len(self.classes):
+                with file_errors(self._tables.paths[shard], of_one_rank=True):
+                    raise DataError(
+                        f"{self._tables.describe(shard, row)}: label {label} is not one of the "
+                        f"{len(self.classes)} classes, from 0 on"
+                    )
+            yield fields
