@@ -11,8 +11,8 @@ from hornet_train.config.schema import Config
 from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
-from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
+from hornet_train.models.structure import resizes_filters
 from hornet_train.run.data import Sources, samples_of
 
 
@@ -64,7 +64,7 @@ def measured(model: nn.Module, name: str, image_size: int, key: str = "data.imag
 
 def filter_notes(model: nn.Module, image_size: int) -> list[str]:
     """A sentence where images of a size cost more than they need to."""
-    if not isinstance(model, HorNet) or not model.resizes_filters(image_size):
+    if not resizes_filters(model, image_size):
         return []
     return [
         f"the global filters are stored for other images than {image_size} x {image_size} and resized in "
