@@ -13,7 +13,7 @@ from gpu import GPU, NEEDS_GPU
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import full, shard, whole
-from hornet_train.run.build import blocks_of
+from hornet_train.models.structure import blocks_of
 
 pytestmark = NEEDS_GPU
 

@@ -8,7 +8,7 @@ import torch
 from hornet_train.models.fusing import fuse_block_
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.hornet import HorNet
-from hornet_train.models.layers import use_kernels
+from hornet_train.models.kernels.dispatch import use_kernels
 
 
 def randomised(**options):
@@ -83,7 +83,7 @@ def test_a_fused_filter_computes_its_matrices_once(monkeypatch):
     x = torch.randn(1, 3, 32, 32)
     expected = model(x)
     model.fuse()
-    monkeypatch.setattr("hornet_train.models.global_filter.fourier_matrices", None)
+    monkeypatch.setattr("hornet_train.models.kernels.fourier.fourier_matrices", None)
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
     traced = torch.fx.symbolic_trace(model)  # which has the FFT
     torch.testing.assert_close(traced(x), expected, rtol=1e-4, atol=1e-5)
@@ -95,7 +95,7 @@ def test_a_fused_model_of_plain_kernels_or_another_precision_has_no_matrices(mon
     model, x = randomised(mixers="gf").float(), torch.randn(1, 3, 32, 32)
     expected = model(x)
     model.fuse()
-    monkeypatch.setattr("hornet_train.models.global_filter._filtered", None)
+    monkeypatch.setattr("hornet_train.models.kernels.fourier._filtered", None)
     with pytest.raises(TypeError):
         model(x)
     use_kernels(model, "plain")

@@ -12,7 +12,8 @@ from naive import naive_filter, naive_gnconv, naive_norm
 from torch import Tensor, nn
 
 from hornet_train.models import GlobalLocalFilter, GnConv
-from hornet_train.models.global_filter import filter_by_matrices, filter_globally
+from hornet_train.models.global_filter import filter_globally
+from hornet_train.models.kernels.fourier import filter_by_matrices
 from hornet_train.models.layers import LayerNorm
 
 few = settings(max_examples=25, deadline=None, derandomize=True)

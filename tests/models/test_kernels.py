@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-from hornet_train.models.global_filter import filter_by_matrices, filter_globally
+from hornet_train.models.global_filter import filter_globally
 from hornet_train.models.hornet import HorNet
 from hornet_train.models.kernels import depthwise as kernels
-from hornet_train.models.layers import DepthwiseConv2d, use_kernels
+from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.models.kernels.fourier import filter_by_matrices
+from hornet_train.models.layers import DepthwiseConv2d
 
 pytestmark = pytest.mark.skipif(not kernels.AVAILABLE, reason="torch's OpenMP library is another one here")
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 5e-3}

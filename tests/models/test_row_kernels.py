@@ -13,7 +13,7 @@ from hornet_train.models.block import Block
 from hornet_train.models.gnconv import GnConv
 from hornet_train.models.hornet import HorNet
 from hornet_train.models.kernels import gating, mlp, openmp, projection, rows, rowwise
-from hornet_train.models.layers import use_kernels
+from hornet_train.models.kernels.dispatch import use_kernels
 
 pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
@@ -225,7 +225,7 @@ def test_torch_finds_nothing_wrong_with_the_operators():
         (gating.gating, (p, gates, residual, factor, gamma, chain, torch.float32)),
         (
             gating.gating_gradient,
-            (*detached((p, gates, factor, gamma)), detached(chain), torch.float32, above),
+            (*detached((p, gates)), None, *detached((factor, gamma)), detached(chain), torch.float32, above),
         ),
     ):
         found = torch.library.opcheck(operator, arguments)
@@ -305,7 +305,9 @@ def test_a_model_has_the_gradients_of_plain_layers(options, monkeypatch):
     network, x = model(**options), torch.randn(3, 3, 32, 32)
     called = []
     operator = mlp.mlp
-    monkeypatch.setattr("hornet_train.models.block.kernels.mlp", lambda *a: called.append(1) or operator(*a))
+    monkeypatch.setattr(
+        "hornet_train.models.kernels.dispatch.mlp.mlp", lambda *a: called.append(1) or operator(*a)
+    )
     fast, lower = gradients(network, x), gradients(network, x, lower=True)
     assert len(called) == 6
     use_kernels(network, "plain")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hornet_train.bench.timing import ratio, take_turns, wait_for
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
-from hornet_train.models import HorNet
+from hornet_train.models.structure import fuse
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 from hornet_train.run.process import keep_compiled_code
@@ -170,8 +170,8 @@ def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[],
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     model = contender.build().to(case.device).to(memory_format=layout)
     images = images_of(case).contiguous(memory_format=layout)
-    if case.mode == "inference" and isinstance(model, HorNet):
-        model.fuse(case.image_size)
+    if case.mode == "inference":
+        fuse(model, case.image_size)
     if setting.compiled:
         keep_compiled_code()
     network: Any = torch.compile(model) if setting.compiled else model

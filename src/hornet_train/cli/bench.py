@@ -162,9 +162,9 @@ def _limit(overrides: list[str]) -> None:
     from hornet_train.bench.contenders import contender
     from hornet_train.bench.limit import kept_for_backward, limit
     from hornet_train.bench.step import Case, Setting, images_of, prepared
-    from hornet_train.models import HorNet
     from hornet_train.models.complexity import count
     from hornet_train.models.kernels.rows import product_dtype
+    from hornet_train.models.structure import backbone_of, set_grad_checkpointing
 
     config = compose_bench(LimitBench, "limit", overrides).config
     _check_files(config.out)
@@ -182,8 +182,8 @@ def _limit(overrides: list[str]) -> None:
         found = limit(step, macs=macs, dtype=dtype, device=world.device)
         model = one.build().to(world.device).to(memory_format=torch.channels_last)
         kept = {"all activations": kept_for_backward(model, images_of(case), precision)}
-        if isinstance(model, HorNet):
-            model.set_grad_checkpointing()
+        if backbone_of(model) is not None:
+            set_grad_checkpointing(model, True, config.model)
             kept["every block recomputed"] = kept_for_backward(model, images_of(case), precision)
     rows = [
         *((f"kept for the backward pass, {name}", f"{size / 1e9:.2f} GB", "") for name, size in kept.items()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_info_questions
@@ -53,7 +53,7 @@ def _family(config: InfoConfig) -> Table:
 def _one(config: InfoConfig) -> Table:
     import torch
 
-    from hornet_train.models import HorNet
+    from hornet_train.models.structure import image_size_of
     from hornet_train.report.models import stage_table
     from hornet_train.run.facts import measured
     from hornet_train.tasks.classification.task import ModelSpec
@@ -63,9 +63,8 @@ def _one(config: InfoConfig) -> Table:
         raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])
     with torch.device("meta"):
         model = ModelSpec(given.name, given.num_classes or config.num_classes, args=given.args).build()
-    cfg: Any = model.pretrained_cfg
-    made_for = max(model.img_size) if isinstance(model, HorNet) else cfg["input_size"][-1]
-    size: int = config.image_size or made_for
+    made_for = image_size_of(model) or (224, 224)  # timm's own default
+    size = config.image_size or max(made_for)
     measured(model, given.name, size, "image_size")
     return stage_table(model, given.name, size)
 

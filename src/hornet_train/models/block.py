@@ -11,18 +11,17 @@ from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 from torch.utils.checkpoint import checkpoint
 
-from hornet_train.models.gnconv import GnConv
-from hornet_train.models.kernels import mlp as kernels
-from hornet_train.models.layers import HasPlainPath, LayerNorm, affine, lower_precision, served_by_rows
+from hornet_train.models.kernels import EPS, dispatch
+from hornet_train.models.layers import LayerNorm
 
 MLP_RATIO = 4  # width of the MLP over that of the block
 
 
-class Block(nn.Module, HasPlainPath):
+class Block(nn.Module, dispatch.HasKernels):
     """x += DropPath(gamma1 * gnConv(LN(x)));  x += DropPath(gamma2 * W2 GELU(W1 LN(x))).
 
-    On a CPU each line runs as few operators over rows of pixels (`hornet_train.models.kernels`) where its
-    layers are as they were made; layers that are watched, replaced or traced run one by one.
+    On a CPU each branch runs as few operators over rows of pixels (`hornet_train.models.kernels`); layers
+    that have hooks, were replaced or are traced run one by one.
 
     Args:
         dim: C.
@@ -51,7 +50,7 @@ class Block(nn.Module, HasPlainPath):
         self.gamma2: nn.Parameter | None = nn.Parameter(gamma.clone()) if scaled else None
         self.norm1 = LayerNorm(dim, device=device, dtype=dtype)
         self.gnconv = gnconv
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6, device=device, dtype=dtype)
+        self.norm2 = nn.LayerNorm(dim, eps=EPS, device=device, dtype=dtype)
         self.pwconv1 = nn.Linear(dim, MLP_RATIO * dim, device=device, dtype=dtype)
         self.act = nn.GELU()
         self.pwconv2 = nn.Linear(MLP_RATIO * dim, dim, device=device, dtype=dtype)
@@ -59,54 +58,36 @@ class Block(nn.Module, HasPlainPath):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in and out: (B, C, H, W)."""
-        return self.add_mlp(self.add_gnconv(x_BCHW))
+        if not is_scripting():  # TorchScript compiles nothing under a false `if`
+            fast_BCHW = dispatch.block(self, x_BCHW)
+            if fast_BCHW is not None:
+                return fast_BCHW
+        x_BCHW = self.add(x_BCHW, self.gnconv(self.norm1(x_BCHW)), self.gamma1)
+        return self.add(x_BCHW, self.mlp(x_BCHW), self.gamma2)
 
-    def add_gnconv(self, x_BCHW: Tensor) -> Tensor:
-        """The first residual branch. Shape in and out: (B, C, H, W)."""
-        if not is_scripting():  # noqa: SIM102 - as in GnConv
-            if (
-                not self.plain
-                and isinstance(self.gnconv, GnConv)
-                and self.gnconv.runs_by_rows(x_BCHW, self.norm1)
-            ):
-                return self.gnconv.add_by_rows(x_BCHW, self.norm1, self.gamma1, self.drop_factor(x_BCHW))
-        return self.add_branch(x_BCHW, self.gnconv(self.norm1(x_BCHW)), self.gamma1)
-
-    def add_mlp(self, x_BCHW: Tensor) -> Tensor:
-        """The second. Shape in and out: (B, C, H, W)."""
-        if not is_scripting():
-            layers = (self.norm2, self.pwconv1, self.act, self.pwconv2)
-            served = kernels.serves(self.pwconv1.out_features) and served_by_rows(x_BCHW, *layers)
-            if served and not self.plain:
-                parameters = (
-                    *(*affine(self.norm2, x_BCHW), self.pwconv1.weight, self.pwconv1.bias),
-                    *(self.pwconv2.weight, self.pwconv2.bias),
-                )
-                factor_B, keep = self.drop_factor(x_BCHW), torch.is_grad_enabled()
-                lower = lower_precision(x_BCHW)
-                out: Tensor = kernels.mlp(x_BCHW, factor_B, self.gamma2, *parameters, lower, keep)[0]
-                return out
+    def mlp(self, x_BCHW: Tensor) -> Tensor:
+        """W2 GELU(W1 LN(x)) of each pixel. Shape in and out: (B, C, H, W)."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
-        mlp_BHWC = self.pwconv2(self.act(self.pwconv1(self.norm2(x_BHWC))))
-        return self.add_branch(x_BCHW, mlp_BHWC.permute(0, 3, 1, 2), self.gamma2)
+        y_BHWC: Tensor = self.pwconv2(self.act(self.pwconv1(self.norm2(x_BHWC))))
+        return y_BHWC.permute(0, 3, 1, 2)
 
-    @torch.jit.unused
-    def drop_factor(self, x_BCHW: Tensor) -> Tensor | None:
-        """What drop path multiplies each image's branch with, (B,); None where that is 1."""
-        if not self.training or isinstance(self.drop_path, nn.Identity):
-            return None
-        factor_B111: Tensor = self.drop_path(torch.ones(x_BCHW.shape[0], 1, 1, 1, device=x_BCHW.device))
-        return factor_B111.flatten()
-
-    def add_branch(self, x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None) -> Tensor:
+    def add(self, x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None) -> Tensor:
         """x + DropPath(gamma * branch), in one pass over the map: a factor for each sample and channel."""
         if gamma_C is None:
-            dropped: Tensor = self.drop_path(branch_BCHW)
-            return x_BCHW + dropped
+            dropped_BCHW: Tensor = self.drop_path(branch_BCHW)
+            return x_BCHW + dropped_BCHW
         factor_BC11 = gamma_C.view(1, -1, 1, 1)
         if self.training:
             factor_BC11 = self.drop_path(factor_BC11.expand(x_BCHW.shape[0], -1, -1, -1))
         return torch.addcmul(x_BCHW, branch_BCHW, factor_BC11)
+
+    @torch.jit.unused
+    def drop_factor(self, x_BCHW: Tensor) -> Tensor | None:
+        """The number by which drop path multiplies each image's branch, (B,); None where that is 1."""
+        if not self.training or isinstance(self.drop_path, nn.Identity):
+            return None
+        factor_B111: Tensor = self.drop_path(torch.ones(x_BCHW.shape[0], 1, 1, 1, device=x_BCHW.device))
+        return factor_B111.flatten()
 
 
 class Stage(nn.Sequential):
@@ -122,7 +103,7 @@ class Stage(nn.Sequential):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in and out: (B, C, H, W)."""
-        if not is_scripting():  # noqa: SIM102 - as in GnConv
+        if not is_scripting():  # noqa: SIM102 - TorchScript compiles all of an `and`
             if self.grad_checkpointing:
                 for block in self:
                     x_BCHW = checkpoint(block, x_BCHW, use_reentrant=False)

@@ -11,7 +11,7 @@ from torch import nn
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.init import init_layer_
 from hornet_train.models.layer_ids import group_matcher, layer_id, num_layer_ids
-from hornet_train.models.options import image_size, require_pool, whole
+from hornet_train.models.options import image_size, require_pool, whole_number
 
 
 class TimmContract(nn.Module):
@@ -84,7 +84,7 @@ class TimmContract(nn.Module):
         """
         if global_pool is not None:
             self.global_pool = require_pool(global_pool)
-        self.num_classes = whole("num_classes", num_classes, 0)
+        self.num_classes = whole_number("num_classes", num_classes, 0)
         self.head: nn.Module = nn.Identity()
         if num_classes > 0:
             like = next(self.parameters())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.global_filter import resize_filter
+from hornet_train.models.spectrum import resize_filter
 
 STEM = "downsample_layers.0.0.weight"
 _BACKBONE = "backbone."

@@ -1,6 +1,7 @@
 """Recursive gated convolution (gnConv), the operator of HorNet (arXiv 2207.14284, section 3).
 
-Layout suffixes: `x_BCHW` is batch, channels, height, width.
+Layout suffixes: `x_BCHW` is batch, channels, height, width; p has c_0 channels, the gates have
+S = c_0 + .. + c_{n-1}, the running product x has c_k at order k.
 """
 
 from __future__ import annotations
@@ -11,18 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from hornet_train.models.global_filter import GlobalLocalFilter
-from hornet_train.models.kernels import gating, projection
-from hornet_train.models.layers import (
-    DepthwiseConv2d,
-    HasPlainPath,
-    PointwiseConv2d,
-    affine,
-    lower_precision,
-    served_by_rows,
-)
+from hornet_train.models.kernels import dispatch
+from hornet_train.models.layers import DepthwiseConv2d, PointwiseConv2d
 from hornet_train.models.mixers import Mixer, build_mixer
-from hornet_train.models.options import whole
+from hornet_train.models.options import whole_number
 
 
 def branch_widths(dim: int, order: int) -> tuple[int, ...]:
@@ -31,7 +24,7 @@ def branch_widths(dim: int, order: int) -> tuple[int, ...]:
     Raises:
         ValueError: `order` below 1, or a width that cannot be halved order - 1 times.
     """
-    dim, order = whole("gnConv's width", dim), whole("gnConv's order", order)
+    dim, order = whole_number("gnConv's width", dim), whole_number("gnConv's order", order)
     step = 2 ** (order - 1)
     if dim < step or dim % step:
         nearest = max(step, (dim + step // 2) // step * step)
@@ -42,7 +35,7 @@ def branch_widths(dim: int, order: int) -> tuple[int, ...]:
     return tuple(dim // 2 ** (order - 1 - k) for k in range(order))
 
 
-class GnConv(nn.Module, HasPlainPath):
+class GnConv(nn.Module, dispatch.HasKernels):
     """gnConv of order n: self-modulation between n branches of growing width, at the cost of a convolution.
 
     Under float16 autocast the gating runs in float32: a product of n + 1 activations leaves float16's range
@@ -76,7 +69,7 @@ class GnConv(nn.Module, HasPlainPath):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        out_dim = whole("out_dim", dim if out_dim is None else out_dim)
+        out_dim = whole_number("out_dim", dim if out_dim is None else out_dim)
         if not isinstance(scale, int | float) or not math.isfinite(scale):
             raise ValueError(f"scale is a finite number, not {scale!r}")
         self.widths = branch_widths(dim, order)
@@ -92,84 +85,35 @@ class GnConv(nn.Module, HasPlainPath):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Recursive gating, eqs. (3.2)-(3.4). Shape in: (B, C, H, W); out: (B, out_dim, H, W)."""
-        # eq. (3.2): p_0 first, then q_0 .. q_{n-1} in ascending width
-        p, q = self.proj_in(x_BCHW).split((self.widths[0], self.total_width), dim=1)
-        gates = self.scaled_mixer(q)
-        # TorchScript compiles both sides of an `and`, but nothing under a false `if`
-        if not is_scripting():
-            if self._gates_by_rows(q) and gating.fits(p, gates, self.total_width):
-                return self._gate_by_rows(p, gates)
-            if self._autocast_to_half(p):
-                with torch.autocast(p.device.type, enabled=False):
-                    return self.gate(p.float(), gates.float())
-        return self.gate(p, gates)
+        # eq. (3.2): p_0 | q_0 .. q_{n-1}, in ascending width
+        p_BCHW, q_BSHW = self.proj_in(x_BCHW).split((self.widths[0], self.total_width), dim=1)
+        gates_BSHW = self.scaled_mixer(q_BSHW)  # f(q_k) / alpha of eq. (3.3), for every order at once
+        if not is_scripting():  # TorchScript compiles nothing under a false `if`
+            fast_BCHW = dispatch.gate(self, p_BCHW, gates_BSHW)
+            if fast_BCHW is not None:
+                return fast_BCHW
+        return self.gate(p_BCHW, gates_BSHW)
 
-    def scaled_mixer(self, q: Tensor) -> Tensor:
-        """f(q_k) / alpha of eq. (3.3), for every order at once. Shape in and out: (B, S, H, W)."""
-        if not is_scripting():  # noqa: SIM102
+    def gate(self, p_BCHW: Tensor, gates_BSHW: Tensor) -> Tensor:
+        """Eqs. (3.3), (3.4) and the last projection. Shapes: p (B, c_0, H, W), gates (B, S, H, W)."""
+        gates = gates_BSHW.split(self.widths, dim=1)
+        x_BCHW = p_BCHW * gates[0]  # p_1; g_0 is the identity
+        for k, widen in enumerate(self.pws):  # g_k: c_{k-1} -> c_k channels
+            x_BCHW = widen(x_BCHW) * gates[k + 1]  # p_{k+1} = f(q_k) g_k(p_k) / alpha
+        y_BCHW: Tensor = self.proj_out(x_BCHW)
+        return y_BCHW
+
+    def scaled_mixer(self, q_BSHW: Tensor) -> Tensor:
+        """f(q) / alpha; a depthwise convolution takes 1 / alpha into its weights, which spares a pass.
+
+        Shape in and out: (B, S, H, W).
+        """
+        if not is_scripting():  # noqa: SIM102 - TorchScript compiles all of an `and`
             if isinstance(self.dwconv, DepthwiseConv2d):
-                scaled: Tensor = self.dwconv(q, self.scale)
-                return scaled
-        out: Tensor = self.dwconv(q) * self.scale
-        return out
-
-    def gate(self, p: Tensor, gates: Tensor) -> Tensor:
-        """Everything after f: p_0 (B, c_0, H, W) and all gates (B, S, H, W) to (B, out_dim, H, W)."""
-        branches = gates.split(self.widths, dim=1)
-        x = p * branches[0]  # eq. (3.3) with g_0 = identity
-        for k, widen in enumerate(self.pws):  # g_k of eq. (3.4): c_{k-1} -> c_k
-            x = widen(x) * branches[k + 1]
-        out: Tensor = self.proj_out(x)
-        return out
-
-    @torch.jit.unused
-    def runs_by_rows(self, x_BCHW: Tensor, norm: nn.Module) -> bool:
-        """Whether `add_by_rows` can do what a norm and this module do: on a CPU, layers as they were made."""
-        watched = self._forward_hooks or self._forward_pre_hooks
-        watched = watched or self._backward_hooks or self._backward_pre_hooks
-        return (
-            type(self) is GnConv
-            and not watched
-            and type(self.dwconv) in (DepthwiseConv2d, GlobalLocalFilter)  # whose gates are known to fit
-            and served_by_rows(x_BCHW, norm, self.proj_in)
-            and self._gates_by_rows(x_BCHW)
-        )
-
-    @torch.jit.unused
-    def add_by_rows(
-        self, x_BCHW: Tensor, norm: nn.Module, gamma_C: Tensor | None, factor_B: Tensor | None
-    ) -> Tensor:
-        """x + factor * gamma * gnConv(norm(x)), in three operators. Shape in and out: (B, C, H, W)."""
-        projection_in = self.proj_in.weight, self.proj_in.bias
-        pq = projection.project(x_BCHW, *affine(norm, x_BCHW), *projection_in, lower_precision(x_BCHW))
-        p, q = pq.split((self.widths[0], self.total_width), dim=1)
-        return self._gate_by_rows(p, self.scaled_mixer(q), x_BCHW, factor_B, gamma_C)
-
-    @torch.jit.unused
-    def _gates_by_rows(self, q: Tensor) -> bool:
-        served = gating.serves(self.widths[0]) and served_by_rows(q, *self.pws, self.proj_out)
-        return served and not self.plain
-
-    @torch.jit.unused
-    def _gate_by_rows(
-        self,
-        p: Tensor,
-        gates: Tensor,
-        residual_BCHW: Tensor | None = None,
-        factor_B: Tensor | None = None,
-        gamma_C: Tensor | None = None,
-    ) -> Tensor:
-        """`gate` as one operator, and what a block adds to it."""
-        parameters = [one for layer in (*self.pws, self.proj_out) for one in (layer.weight, layer.bias)]
-        lower = lower_precision(p)
-        out: Tensor = gating.gating(p, gates, residual_BCHW, factor_B, gamma_C, parameters, lower)
-        return out
-
-    def _autocast_to_half(self, p: Tensor) -> bool:
-        """Whether autocast made p float16. A proxy of symbolic tracing has no dtype yet: no."""
-        return (
-            isinstance(p, Tensor) and p.dtype == torch.float16 and self.proj_out.weight.dtype != torch.float16
-        )
+                scaled_BSHW: Tensor = self.dwconv(q_BSHW, self.scale)
+                return scaled_BSHW
+        gates_BSHW: Tensor = self.dwconv(q_BSHW) * self.scale
+        return gates_BSHW
 
     def extra_repr(self) -> str:
         out = self.proj_out.out_channels

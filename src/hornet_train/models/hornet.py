@@ -17,15 +17,15 @@ from hornet_train.models.init import init_layer_
 from hornet_train.models.layers import LayerNorm
 from hornet_train.models.mixers import Mixer
 from hornet_train.models.options import (
-    blocks_of,
-    grid_of,
+    checked_depths,
     image_size,
     one_a_stage,
     pool,
     probability,
     require_size,
-    whole,
+    whole_number,
 )
+from hornet_train.models.spectrum import grid_of
 from hornet_train.models.stages import build_downsamplers, build_stages
 
 torch.fx.wrap("require_size")  # one node for symbolic tracing, which cannot follow its comparison
@@ -91,11 +91,11 @@ class HorNet(TimmContract):
         super().__init__()
         if not isinstance(isotropic, bool):
             raise ValueError(f"isotropic is true or false, not {isotropic!r}")
-        self.depths = blocks_of(depths)
+        self.depths = checked_depths(depths)
         self.in_chans, dim, stem_stride = (
-            whole("in_chans", in_chans),
-            whole("dim", dim),
-            whole("stem_stride", stem_stride),
+            whole_number("in_chans", in_chans),
+            whole_number("dim", dim),
+            whole_number("stem_stride", stem_stride),
         )
         self.drop_rate, self.head_init_scale = probability("drop_rate", drop_rate), head_init_scale
         self.isotropic, self.output_norms = isotropic, output_norms

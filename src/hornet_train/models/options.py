@@ -14,7 +14,7 @@ class UnknownPoolError(ValueError, AssertionError):
     """An unknown global_pool: our ValueError, and the AssertionError that timm's tests expect of a model."""
 
 
-def whole(name: str, value: object, least: int = 1) -> int:
+def whole_number(name: str, value: object, least: int = 1) -> int:
     """A whole number from `least` on, also of numpy's kinds; a ValueError that names it for anything else."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -32,12 +32,12 @@ def probability(name: str, value: float) -> float:
     return value
 
 
-def blocks_of(depths: Iterable[int]) -> tuple[int, ...]:
+def checked_depths(depths: Iterable[int]) -> tuple[int, ...]:
     """The blocks of each stage. Raises ValueError where there is no stage, or one without a block."""
     if not isinstance(depths, Iterable):
         raise ValueError(f"depths is a list, one entry a stage, not {depths!r}")
-    blocks = tuple(whole("each of depths", depth) for depth in depths)
-    whole("the number of stages", len(blocks))
+    blocks = tuple(whole_number("each of depths", depth) for depth in depths)
+    whole_number("the number of stages", len(blocks))
     return blocks
 
 
@@ -94,13 +94,7 @@ def image_size(given: int | Sequence[int], stride: int) -> tuple[int, int]:
     sides = list(given) if isinstance(given, Sequence) else [given] * 2
     if len(sides) != 2:
         raise ValueError(f"img_size is one number, or (height, width), not {given!r}")
-    height, width = (whole("img_size", side) for side in sides)
+    height, width = (whole_number("img_size", side) for side in sides)
     if min(height, width) < stride:
         raise ValueError(f"img_size={given} is smaller than the model's stride, {stride}")
     return height, width
-
-
-def grid_of(image: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The frequency grid (h, w) of a global filter: that of the real FFT of an image's map at a stride."""
-    height, width = (size // stride for size in image)
-    return height, width // 2 + 1

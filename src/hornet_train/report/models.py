@@ -14,8 +14,8 @@ from hornet_train.models.block import Block, Stage
 from hornet_train.models.complexity import Complexity, count, gnconv_bound
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.gnconv import GnConv
-from hornet_train.models.hornet import HorNet
 from hornet_train.models.published import PUBLISHED, Published
+from hornet_train.models.structure import backbone_of
 from hornet_train.models.variants import VARIANTS
 
 NONE = "-"
@@ -61,17 +61,20 @@ def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
     """
     cost = count(model, image_size, in_chans=getattr(model, "in_chans", 3))
     title = f"{name} at {image_size} x {image_size}"
-    if not isinstance(model, HorNet):
+    backbone = backbone_of(model)
+    if backbone is None or backbone is not model:
         columns = ("parameters", "GMACs")
         return Table(title, columns, [(f"{cost.parameters:,}", _giga(cost.macs))], [])
     rows = []
-    for index, (downsample, stage) in enumerate(zip(model.downsample_layers, model.stages, strict=True)):
+    for index, (downsample, stage) in enumerate(
+        zip(backbone.downsample_layers, backbone.stages, strict=True)
+    ):
         if list(downsample.parameters()):
             what = "downsampling" if index else "stem"
             rows.append(_cells(part=what, **_size_and_cost(f"downsample_layers.{index}", downsample, cost)))
         assert isinstance(stage, Stage)
         rows.append(_cells(part=f"stage {index}", **_stage_cells(f"stages.{index}", stage, cost)))
-    head = nn.ModuleList([model.norm, model.head])
+    head = nn.ModuleList([backbone.norm, backbone.head])
     rows.append(_cells(part="norm, head", parameters=_count(head), GMACs=_giga(cost.macs_of("head"))))
     rows.append(_cells(part="all", parameters=f"{cost.parameters:,}", GMACs=_giga(cost.macs)))
     notes = [
@@ -83,8 +86,8 @@ def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
             "gnConv: those of one block's gnConv a pixel, gating products too; bound: the paper's "
             "C (2 K^2 + 11 C / 3 + 2), which is for K x K mixers."
         )
-    if model.resizes_filters(image_size):
-        made_for = " x ".join(map(str, model.img_size))
+    if backbone.resizes_filters(image_size):
+        made_for = " x ".join(map(str, backbone.img_size))
         notes.append(
             f"The global filters are stored for {made_for} pixels and resized in every forward here."
         )

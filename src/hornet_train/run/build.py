@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import group_parameters
 from torch import nn
 
 from hornet_train.config.compose import to_yaml
@@ -30,7 +29,7 @@ from hornet_train.engine.sharding import is_sharded, shard
 from hornet_train.engine.state import Record, TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
-from hornet_train.models import HorNet
+from hornet_train.models import structure
 from hornet_train.models.complexity import Complexity
 from hornet_train.models.monitor import GateMonitor
 from hornet_train.optim import schedules
@@ -190,7 +189,7 @@ def _state(model: nn.Module, config: Config, world: World) -> TrainState:
     twin = deepcopy(model) if config.ema.enabled else None
     if config.dist.strategy == "fsdp":
         for sharded in filter(None, (model, twin)):
-            shard(sharded, blocks_of(sharded), config.precision)
+            shard(sharded, structure.blocks_of(sharded), config.precision)
     return TrainState(
         model=model,
         optimizer=_optimizer(model, config),
@@ -199,25 +198,6 @@ def _state(model: nn.Module, config: Config, world: World) -> TrainState:
         if twin is not None
         else None,
     )
-
-
-def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The parts that a model repeats: a HorNet's blocks; of another model what its lists hold."""
-    if isinstance(model, HorNet):
-        return [block for stage in model.stages for block in stage.children()]
-    found: list[nn.Module] = []
-
-    def look(module: nn.Module) -> None:
-        children = list(module.children())
-        alike = isinstance(module, (nn.Sequential, nn.ModuleList)) and len({type(c) for c in children}) == 1
-        for child in children:
-            if alike and len(children) > 1 and next(child.parameters(), None) is not None:
-                found.append(child)
-            else:
-                look(child)
-
-    look(model)
-    return found
 
 
 def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:
@@ -318,7 +298,7 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     groups = parameter_groups(
         model.named_parameters(),
         weight_decay=given.weight_decay,
-        exempt=getattr(model, "no_weight_decay", set)(),  # optional in timm's contract
+        exempt=structure.no_weight_decay(model),
         layer_decay=given.layer_decay,
         layer_ids=_layer_ids(model) if given.layer_decay is not None else None,
     )
@@ -328,21 +308,14 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 def _gate_monitor(model: nn.Module, config: Config) -> GateMonitor:
     """Raises ConfigError where there are no gating products to watch."""
     try:
-        if isinstance(model, HorNet):
-            return GateMonitor(model)
-        raise ValueError("it is no HorNet")
+        return structure.gate_monitor(model)
     except ValueError as error:
         raise ConfigError([f"log.gates=true cannot watch {config.model.name}: {error}"]) from error
 
 
-def _layer_ids(model: Any) -> dict[str, int]:
-    """The published ids for HorNet, timm's groups for its other models."""
-    if isinstance(model, HorNet):
-        return {name: model.layer_id(name) for name, _ in model.named_parameters()}
+def _layer_ids(model: nn.Module) -> dict[str, int]:
+    """Raises ConfigError where the model has no order of layers."""
     try:
-        matcher = model.group_matcher(coarse=False)
-    except AttributeError:
-        name = type(model).__name__
-        raise ConfigError([f"optim.layer_decay: {name} does not tell its layers; set it to null"]) from None
-    ids: dict[str, int] = group_parameters(model, matcher, reverse=True)
-    return ids
+        return structure.layer_ids(model)
+    except ValueError as error:
+        raise ConfigError([f"optim.layer_decay: {error}; set it to null"]) from error

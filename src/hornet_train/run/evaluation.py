@@ -12,7 +12,7 @@ from hornet_train.data.loader import EvalData, LoaderSettings
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluate import evaluate, in_lockstep
 from hornet_train.errors import DataError
-from hornet_train.models import HorNet
+from hornet_train.models.structure import fuse
 from hornet_train.run.data import build_task, samples_of
 from hornet_train.run.facts import filter_notes, measured
 from hornet_train.run.loading import eval_data
@@ -90,8 +90,8 @@ def build_evaluation(config: ClassificationEval, *, world: World) -> Evaluation:
         on_device = rows.to(world.device) if rows is not None else None
         sets.append(MeasuredSet(suite, replace(task, rows=on_device), data))
     model = model.to(world.device)
-    if config.fuse and isinstance(model, HorNet):
-        model.fuse(config.data.image_size)
+    if config.fuse:
+        fuse(model, config.data.image_size)
     return Evaluation(sets, not_found, model, weights, list(dict.fromkeys(notes)))
 
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError
-from hornet_train.models import HorNet
 from hornet_train.models.complexity import Complexity, count
+from hornet_train.models.structure import resizes_filters
 from hornet_train.run.data import Sources, samples_of
 from hornet_train.tasks.classification.schema import ClassificationConfig
 from hornet_train.tasks.classification.sources import FolderSource
@@ -68,7 +68,7 @@ def measured(model: nn.Module, name: str, image_size: int, key: str = "data.imag
 
 def filter_notes(model: nn.Module, image_size: int) -> list[str]:
     """A sentence where images of a size cost more than they need to."""
-    if not isinstance(model, HorNet) or not model.resizes_filters(image_size):
+    if not resizes_filters(model, image_size):
         return []
     return [
         f"the global filters are stored for other images than {image_size} x {image_size} and resized in "

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
+from hornet_train.models.kernels.arguments import Filter, FilterGradient
 
 TAPS = (5, 7, 9, 11)  # torch has good 3x3 passes
 AVAILABLE = openmp.available()
@@ -43,17 +44,17 @@ def _side_by_side(x_BCHW: Tensor) -> Tensor:
     return x_BCHW if x_BCHW.stride(1) == 1 else x_BCHW.contiguous(memory_format=torch.channels_last)
 
 
-def _places(x_BCHW: Tensor) -> tuple[int, int, int, int]:
-    """Address, and bytes from one image, row and pixel to the next."""
+def _distances(x_BCHW: Tensor) -> tuple[int, int, int]:
+    """Bytes from one image, row and pixel to the next."""
     size = x_BCHW.element_size()
     by_image, _, by_row, by_pixel = x_BCHW.stride()
-    return x_BCHW.data_ptr(), by_image * size, by_row * size, by_pixel * size
+    return by_image * size, by_row * size, by_pixel * size
 
 
 @torch.library.custom_op("hornet::depthwise", mutates_args=(), device_types="cpu")
 def depthwise(x_BCHW: Tensor, weight_C1KK: Tensor, bias_C: Tensor | None) -> Tensor:
     """Shape in and out: (B, C, H, W), float32 or bfloat16; out is channels_last."""
-    from hornet_train.models.kernels.loops import filter_loop, scratch_bytes
+    from hornet_train.models.kernels.depthwise_loops import filter_loop, scratch_bytes
 
     images, channels, height, width = x_BCHW.shape
     taps = weight_C1KK.shape[2]
@@ -61,37 +62,62 @@ def depthwise(x_BCHW: Tensor, weight_C1KK: Tensor, bias_C: Tensor | None) -> Ten
     out_BCHW = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
     kernel_KKC = weight_C1KK.detach()[:, 0].permute(1, 2, 0).to(torch.float32).contiguous()
     bias_C = torch.zeros(channels) if bias_C is None else bias_C.detach().to(torch.float32).contiguous()
-    openmp.run(
-        filter_loop(taps, x_BCHW.dtype == torch.bfloat16),
-        (
-            *_places(x_BCHW),
-            *_places(out_BCHW),
-            *(kernel_KKC.data_ptr(), bias_C.data_ptr()),
-            *(images, height, width, channels),
-        ),
-        scratch_bytes(taps, width),
+    memory = openmp.scratch(scratch_bytes(taps, width))
+    x_image, x_row, x_pixel = _distances(x_BCHW)
+    out_image, out_row, out_pixel = _distances(out_BCHW)
+    arguments = Filter(
+        x=x_BCHW.data_ptr(),
+        x_image=x_image,
+        x_row=x_row,
+        x_pixel=x_pixel,
+        out=out_BCHW.data_ptr(),
+        out_image=out_image,
+        out_row=out_row,
+        out_pixel=out_pixel,
+        kernel=kernel_KKC.data_ptr(),
+        bias=bias_C.data_ptr(),
+        images=images,
+        height=height,
+        width=width,
+        channels=channels,
+        scratch_bytes=scratch_bytes(taps, width),
+        scratch=memory.ctypes.data,
     )
+    openmp.run(filter_loop(taps, x_BCHW.dtype == torch.bfloat16), arguments)
     return out_BCHW
 
 
 @torch.library.custom_op("hornet::depthwise_gradient", mutates_args=(), device_types="cpu")
 def depthwise_gradient(x_BCHW: Tensor, gradient_BCHW: Tensor, taps: int) -> tuple[Tensor, Tensor]:
     """The gradients of weight (C, 1, K, K) and bias (C), in float32; both inputs of one dtype."""
-    from hornet_train.models.kernels.loops import gradient_loop, scratch_bytes
+    from hornet_train.models.kernels.depthwise_loops import gradient_loop, scratch_bytes
 
     images, channels, height, width = x_BCHW.shape
     x_BCHW, gradient_BCHW = _side_by_side(x_BCHW), _side_by_side(gradient_BCHW)
     groups = min(images, _GROUPS)
     partial = torch.empty(groups, taps * taps + 1, channels, dtype=torch.float32)
-    openmp.run(
-        gradient_loop(taps, x_BCHW.dtype == torch.bfloat16),
-        (
-            *_places(x_BCHW),
-            *_places(gradient_BCHW),
-            *(partial.data_ptr(), groups, images, height, width, channels),
-        ),
-        scratch_bytes(taps, width),
+    memory = openmp.scratch(scratch_bytes(taps, width))
+    x_image, x_row, x_pixel = _distances(x_BCHW)
+    gradient_image, gradient_row, gradient_pixel = _distances(gradient_BCHW)
+    arguments = FilterGradient(
+        x=x_BCHW.data_ptr(),
+        x_image=x_image,
+        x_row=x_row,
+        x_pixel=x_pixel,
+        gradient=gradient_BCHW.data_ptr(),
+        gradient_image=gradient_image,
+        gradient_row=gradient_row,
+        gradient_pixel=gradient_pixel,
+        totals=partial.data_ptr(),
+        groups=groups,
+        images=images,
+        height=height,
+        width=width,
+        channels=channels,
+        scratch_bytes=scratch_bytes(taps, width),
+        scratch=memory.ctypes.data,
     )
+    openmp.run(gradient_loop(taps, x_BCHW.dtype == torch.bfloat16), arguments)
     total = partial.sum(0)
     weight_C1KK = total[:-1].t().reshape(channels, 1, taps, taps).contiguous()
     return weight_C1KK, total[-1].clone()

@@ -13,7 +13,7 @@ W_out and b_out. The second derivative goes through torch's own operators.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +33,53 @@ from hornet_train.models.kernels.rows import (
     pieces,
     product_dtype,
     rows_of,
+    schema_of,
     unscale_,
     vector,
     without_autocast,
 )
+
+
+class Gating(NamedTuple):
+    """What it is computed from.
+
+    Attributes:
+        p_BCHW, gates_BSHW: of eq. (3.2), the gates scaled; float32 or bfloat16.
+        residual_BDHW: what the branch is added to; None for nothing.
+        factor_B: of each image's branch; None for 1.
+        gamma: layer scale, (D,); None for 1.
+        parameters: W.
+    """
+
+    p_BCHW: Tensor
+    gates_BSHW: Tensor
+    residual_BDHW: Tensor | None
+    factor_B: Tensor | None
+    gamma: Tensor | None
+    parameters: Sequence[Tensor]
+
+    @property
+    def dtype_out(self) -> torch.dtype:
+        """That of y: the gates', or with a residual its own or W_out's, the wider of these.
+
+        A sum in bfloat16 would lose branches that layer scale has made small.
+        """
+        if self.residual_BDHW is None:
+            return self.gates_BSHW.dtype
+        return torch.promote_types(self.residual_BDHW.dtype, self.parameters[-1].dtype)
+
+    def check(self, added_to_BDHW: Tensor | None) -> None:
+        """Raises ValueError before a loop reads or writes past the end of a map."""
+        p_BCHW, gates_BSHW = self.p_BCHW, self.gates_BSHW
+        width = p_BCHW.shape[1] + sum(len(bias) for bias in self.parameters[1:-2:2])
+        if not fits(p_BCHW, gates_BSHW, width):
+            raise ValueError(
+                f"the gates of p {tuple(p_BCHW.shape)} are {tuple(gates_BSHW.shape)} in {gates_BSHW.dtype}: "
+                f"{width} channels of the same extent are expected, in float32 or bfloat16"
+            )
+        expected = (p_BCHW.shape[0], len(self.parameters[-1]), *p_BCHW.shape[2:])
+        if added_to_BDHW is not None and added_to_BDHW.shape != expected:
+            raise ValueError(f"what gating is added to is {tuple(added_to_BDHW.shape)}, not {expected}")
 
 
 class _Chain:
@@ -88,50 +131,22 @@ def fits(p_BCHW: Tensor, gates_BSHW: Tensor, width: int) -> bool:
     return gates_BSHW.shape == expected and gates_BSHW.dtype in DTYPES and p_BCHW.dtype in DTYPES
 
 
-def _check(
-    p_BCHW: Tensor, gates_BSHW: Tensor, residual_BDHW: Tensor | None, parameters: Sequence[Tensor]
-) -> None:
-    """Raises ValueError before a loop reads or writes past the end of a map."""
-    width = p_BCHW.shape[1] + sum(len(bias) for bias in parameters[1:-2:2])
-    if not fits(p_BCHW, gates_BSHW, width):
-        raise ValueError(
-            f"the gates of p {tuple(p_BCHW.shape)} are {tuple(gates_BSHW.shape)} in {gates_BSHW.dtype}: "
-            f"{width} channels of the same extent are expected, in float32 or bfloat16"
-        )
-    expected = (p_BCHW.shape[0], len(parameters[-1]), *p_BCHW.shape[2:])
-    if residual_BDHW is not None and residual_BDHW.shape != expected:
-        raise ValueError(f"what gating is added to is {tuple(residual_BDHW.shape)}, not {expected}")
-
-
-def _dtype_out(gates_BSHW: Tensor, residual_BDHW: Tensor | None, out_bias: Tensor) -> torch.dtype:
-    if residual_BDHW is None:
-        return gates_BSHW.dtype
-    return torch.promote_types(residual_BDHW.dtype, out_bias.dtype)
-
-
-@torch.library.custom_op("hornet::gating", mutates_args=(), device_types="cpu")
-def gating(
-    p_BCHW: Tensor,
-    gates_BSHW: Tensor,
-    residual_BDHW: Tensor | None,
-    factor_B: Tensor | None,
-    gamma: Tensor | None,
-    parameters: Sequence[Tensor],
-    lower: torch.dtype,
-) -> Tensor:
-    """y, channels_last, in the dtype of the gates, with a residual in its own or W_out's, the wider: a sum in
-    bfloat16 would lose branches that layer scale has made small.
+@torch.library.custom_op(
+    "hornet::gating",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({schema_of(Gating)}, ScalarType lower) -> Tensor",
+)
+def gating(*arguments: Any) -> Tensor:
+    """y (B, D, H, W), channels_last.
 
     Args:
-        p_BCHW, gates_BSHW: of eq. (3.2), scaled; float32 or bfloat16.
-        factor_B: of each image's branch; None for 1.
-        gamma: layer scale; None for 1.
-        parameters: W.
-        lower: the dtype that products have outside of here.
+        arguments: those of Gating, then `lower`, the dtype that products have outside of here.
     """
-    _check(p_BCHW, gates_BSHW, residual_BDHW, parameters)
-    dtype = _dtype_out(gates_BSHW, residual_BDHW, parameters[-1])
-    out_BDHW = like_map(p_BCHW, len(parameters[-1]), dtype)
+    inputs, lower = Gating(*arguments[:-1]), arguments[-1]
+    inputs.check(inputs.residual_BDHW)
+    p_BCHW, gates_BSHW, residual_BDHW, factor_B, gamma, parameters = inputs
+    out_BDHW = like_map(p_BCHW, len(parameters[-1]), inputs.dtype_out)
     p_NC, gates_NS, out_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(out_BDHW)
     residual_ND = None if residual_BDHW is None else rows_of(residual_BDHW)
     factor_N1, buffers = factor_of_rows(factor_B, p_BCHW), Buffers(len(p_NC), product_dtype(lower))
@@ -150,18 +165,21 @@ def gating(
     return out_BDHW
 
 
-@torch.library.custom_op("hornet::gating_gradient", mutates_args=(), device_types="cpu")
-def gating_gradient(
-    p_BCHW: Tensor,
-    gates_BSHW: Tensor,
-    factor_B: Tensor | None,
-    gamma: Tensor | None,
-    parameters: Sequence[Tensor],
-    lower: torch.dtype,
-    gradient_BDHW: Tensor,
-) -> list[Tensor]:
-    """Of p, the gates, gamma (empty where it is None) and all of W."""
-    _check(p_BCHW, gates_BSHW, gradient_BDHW, parameters)
+@torch.library.custom_op(
+    "hornet::gating_gradient",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({schema_of(Gating)}, ScalarType lower, Tensor gradient_BDHW) -> Tensor[]",
+)
+def gating_gradient(*arguments: Any) -> list[Tensor]:
+    """The gradients of p, the gates, gamma (empty where it is None) and all of W.
+
+    Args:
+        arguments: those of Gating, whose residual is not read, then `lower` and the gradient of y.
+    """
+    inputs, (lower, gradient_BDHW) = Gating(*arguments[:-2]), arguments[-2:]
+    inputs.check(gradient_BDHW)
+    p_BCHW, gates_BSHW, _, factor_B, gamma, parameters = inputs
     for_p_BCHW = like_map(p_BCHW, p_BCHW.shape[1], p_BCHW.dtype)
     for_gates_BSHW = like_map(gates_BSHW, gates_BSHW.shape[1], gates_BSHW.dtype)
     p_NC, gates_NS, gradient_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(gradient_BDHW)
@@ -172,11 +190,11 @@ def gating_gradient(
     with without_autocast():
         for rows in pieces(len(p_NC)):
             gates, for_gates = (one[rows].split(chain.widths, dim=1) for one in (gates_NS, for_gates_NS))
-            factors, inputs = chain.run(p_NC[rows], gates)
+            factors, products = chain.run(p_NC[rows], gates)
             above = buffers.load_scaled(branch, gradient_ND[rows], factor_N1, rows)
             sums.add(len(parameters) - 1, above.sum(0, dtype=torch.float32))
             for k in reversed(range(len(gates))):
-                sums.add_product(2 * k, above, inputs[k])
+                sums.add_product(2 * k, above, products[k])
                 for_x = torch.mm(above, chain.weights[k], out=back[k][: len(above)])
                 above = for_x if k else for_p_NC[rows]
                 gated = factors[k], chain.biases[k], gates[k]
@@ -188,42 +206,22 @@ def gating_gradient(
 
 
 @gating.register_fake
-def _(
-    p_BCHW: Tensor,
-    gates_BSHW: Tensor,
-    residual_BDHW: Tensor | None,
-    _factor_B: Tensor | None,
-    _gamma: Tensor | None,
-    parameters: Sequence[Tensor],
-    _lower: torch.dtype,
-) -> Tensor:
-    return like_map(p_BCHW, parameters[-1].shape[0], _dtype_out(gates_BSHW, residual_BDHW, parameters[-1]))
+def _(*arguments: Any) -> Tensor:
+    inputs = Gating(*arguments[:-1])
+    return like_map(inputs.p_BCHW, inputs.parameters[-1].shape[0], inputs.dtype_out)
 
 
 @gating_gradient.register_fake
-def _(
-    p_BCHW: Tensor,
-    gates_BSHW: Tensor,
-    _factor_B: Tensor | None,
-    gamma: Tensor | None,
-    parameters: Sequence[Tensor],
-    _lower: torch.dtype,
-    _gradient_BDHW: Tensor,
-) -> list[Tensor]:
+def _(*arguments: Any) -> list[Tensor]:
+    p_BCHW, gates_BSHW, _, _, gamma, parameters = Gating(*arguments[:-2])
     maps = (like_map(one, one.shape[1], one.dtype) for one in (p_BCHW, gates_BSHW))
     for_gamma = p_BCHW.new_empty(0, dtype=torch.float32) if gamma is None else gamma.new_empty(gamma.shape)
     return [*maps, for_gamma, *(one.new_empty(one.shape) for one in parameters)]
 
 
-def _plain(
-    p_BCHW: Tensor,
-    gates_BSHW: Tensor,
-    residual_BDHW: Tensor | None,
-    factor_B: Tensor | None,
-    gamma: Tensor | None,
-    *parameters: Tensor,
-    lower: torch.dtype,
-) -> Tensor:
+def _plain(inputs: Gating, lower: torch.dtype) -> Tensor:
+    """y by torch's operators."""
+    p_BCHW, gates_BSHW, residual_BDHW, factor_B, gamma, parameters = inputs
     *widening, out_weight, out_bias = (one.to(lower) for one in parameters)
     widths = [p_BCHW.shape[1], *(len(bias) for bias in widening[1::2])]
     p_BHWC, gates_BHWS = (one.permute(0, 2, 3, 1).to(lower) for one in (p_BCHW, gates_BSHW))
@@ -236,8 +234,7 @@ def _plain(
         y_BDHW = y_BDHW * gamma.view(1, -1, 1, 1)
     if factor_B is not None:
         y_BDHW = y_BDHW * factor_B.view(-1, 1, 1, 1)
-    dtype = _dtype_out(gates_BSHW, residual_BDHW, parameters[-1])
-    return (y_BDHW if residual_BDHW is None else residual_BDHW + y_BDHW).to(dtype)
+    return (y_BDHW if residual_BDHW is None else residual_BDHW + y_BDHW).to(inputs.dtype_out)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
@@ -248,17 +245,18 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Any, ...]:
     p_BCHW, gates_BSHW, factor_B, gamma, *parameters = ctx.saved_tensors
-    for_residual = None if ctx.residual_dtype is None else gradient_BDHW.to(ctx.residual_dtype)
-    if torch.is_grad_enabled():  # wanted twice
-        inputs = (p_BCHW, gates_BSHW, None, factor_B, gamma, *parameters)
-        needed = (*ctx.needs_input_grad[:2], False, False, ctx.needs_input_grad[4], *ctx.needs_input_grad[5])
-        for_p, for_gates, _, _, for_gamma, *others = gradients_again(
-            lambda: _plain(*inputs, lower=ctx.lower), inputs, needed, gradient_BDHW.to(gates_BSHW.dtype)
+    inputs = Gating(p_BCHW, gates_BSHW, None, factor_B, gamma, parameters)  # y is linear in the residual
+    if torch.is_grad_enabled():  # a second derivative is wanted
+        needs = ctx.needs_input_grad  # in the order of Gating
+        for_p, for_gates, for_gamma, *others = gradients_again(
+            lambda: _plain(inputs, ctx.lower),
+            (p_BCHW, gates_BSHW, gamma, *parameters),
+            (needs[0], needs[1], needs[4], *needs[5]),
+            gradient_BDHW.to(gates_BSHW.dtype),
         )
-        return for_p, for_gates, for_residual, None, for_gamma, others, None
-    for_p, for_gates, for_gamma, *others = gating_gradient(
-        p_BCHW, gates_BSHW, factor_B, gamma, parameters, ctx.lower, gradient_BDHW
-    )
+    else:
+        for_p, for_gates, for_gamma, *others = gating_gradient(*inputs, ctx.lower, gradient_BDHW)
+    for_residual = None if ctx.residual_dtype is None else gradient_BDHW.to(ctx.residual_dtype)
     return for_p, for_gates, for_residual, None, None if gamma is None else for_gamma, others, None
 
 

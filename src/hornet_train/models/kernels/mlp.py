@@ -14,15 +14,14 @@ Shape suffixes: C channels, M hidden channels.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hornet_train.models.kernels import LANES, rowwise
+from hornet_train.models.kernels import EPS, LANES, rowwise
 from hornet_train.models.kernels.rows import (
-    EPS,
     Buffers,
     Sums,
     add_branch,
@@ -34,10 +33,44 @@ from hornet_train.models.kernels.rows import (
     pieces,
     product_dtype,
     rows_of,
+    schema_of,
     unscale_,
     vector,
     without_autocast,
 )
+
+
+class Mlp(NamedTuple):
+    """What the branch is computed from.
+
+    Attributes:
+        factor_B: of each image's branch; None for 1.
+        gamma: layer scale, (C,); None for 1.
+        norm_weight, norm_bias: w and b.
+    """
+
+    x_BCHW: Tensor
+    factor_B: Tensor | None
+    gamma: Tensor | None
+    norm_weight: Tensor
+    norm_bias: Tensor
+    w1_MC: Tensor
+    b1: Tensor
+    w2_CM: Tensor
+    b2: Tensor
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Those of the layers, in the order of their gradients."""
+        return self.norm_weight, self.norm_bias, self.w1_MC, self.b1, self.w2_CM, self.b2
+
+    def new_output(self) -> Tensor:
+        """An empty y, channels_last, in the dtype of the weights where that is wider than x's.
+
+        A sum in bfloat16 would lose branches that layer scale has made small.
+        """
+        dtype = torch.promote_types(self.x_BCHW.dtype, self.w2_CM.dtype)
+        return like_map(self.x_BCHW, self.x_BCHW.shape[1], dtype)
 
 
 def serves(hidden: int) -> bool:
@@ -45,42 +78,33 @@ def serves(hidden: int) -> bool:
     return hidden % LANES == 0
 
 
-@torch.library.custom_op("hornet::mlp", mutates_args=(), device_types="cpu")
-def mlp(
-    x_BCHW: Tensor,
-    factor_B: Tensor | None,
-    gamma: Tensor | None,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    w1_MC: Tensor,
-    b1: Tensor,
-    w2_CM: Tensor,
-    b2: Tensor,
-    lower: torch.dtype,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op(
+    "hornet::mlp",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({schema_of(Mlp)}, ScalarType lower, bool keep) -> (Tensor, Tensor)",
+)
+def mlp(*arguments: Any) -> tuple[Tensor, Tensor]:
     """y, channels_last, and the hidden values (N, M) in `lower`, none without `keep`.
 
-    y has the dtype of the weights where that is wider than x's: a sum in bfloat16 would lose branches that
-    layer scale has made small.
-
     Args:
-        factor_B: of each image's branch; None for 1.
-        gamma: layer scale; None for 1.
-        lower: the dtype that products have outside of here.
+        arguments: those of Mlp, then `lower`, the dtype that products have outside of here, and `keep`.
     """
-    out_BCHW = like_map(x_BCHW, x_BCHW.shape[1], torch.promote_types(x_BCHW.dtype, w2_CM.dtype))
-    x_NC, out_NC, factor_N1 = (
-        rows_of(x_BCHW).contiguous(),
-        rows_of(out_BCHW),
-        factor_of_rows(factor_B, x_BCHW),
+    inputs, (lower, keep) = Mlp(*arguments[:-2]), arguments[-2:]
+    x_NC, out_BCHW = rows_of(inputs.x_BCHW).contiguous(), inputs.new_output()
+    out_NC, factor_N1 = rows_of(out_BCHW), factor_of_rows(inputs.factor_B, inputs.x_BCHW)
+    norm, buffers = (
+        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
+        Buffers(len(x_NC), product_dtype(lower)),
     )
-    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
-    first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
-    b1, b2 = dense(b1), vector(b2, buffers.dtype, gamma)
-    hidden_NM = torch.empty(len(x_NC) if keep else 0, len(w1_MC), dtype=lower)
+    first_MC, second_CM = (
+        matrix(inputs.w1_MC, buffers.dtype),
+        matrix(inputs.w2_CM, buffers.dtype, inputs.gamma),
+    )
+    b1, b2 = dense(inputs.b1), vector(inputs.b2, buffers.dtype, inputs.gamma)
+    hidden_NM = torch.empty(len(x_NC) if keep else 0, len(first_MC), dtype=lower)
     normalised, branch = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
-    before, after = buffers.empty(len(w1_MC)), buffers.empty(len(w1_MC))
+    before, after = buffers.empty(len(first_MC)), buffers.empty(len(first_MC))
     with without_autocast():
         for rows in pieces(len(x_NC)):
             raw_NC = x_NC[rows]
@@ -94,30 +118,33 @@ def mlp(
     return out_BCHW, hidden_NM
 
 
-@torch.library.custom_op("hornet::mlp_gradient", mutates_args=(), device_types="cpu")
-def mlp_gradient(
-    x_BCHW: Tensor,
-    factor_B: Tensor | None,
-    gamma: Tensor | None,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    w1_MC: Tensor,
-    b1: Tensor,
-    w2_CM: Tensor,
-    b2: Tensor,
-    lower: torch.dtype,
-    hidden_NM: Tensor,
-    gradient_BCHW: Tensor,
-) -> list[Tensor]:
-    """Of x, gamma (empty where it is None), the norm's weight and bias, W1, b1, W2 and b2."""
-    for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
-    x_NC, for_x_NC = rows_of(x_BCHW).contiguous(), rows_of(for_x_BCHW)
+@torch.library.custom_op(
+    "hornet::mlp_gradient",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({schema_of(Mlp)}, ScalarType lower, Tensor hidden_NM, Tensor gradient_BCHW) -> Tensor[]",
+)
+def mlp_gradient(*arguments: Any) -> list[Tensor]:
+    """The gradients of x, gamma (empty where it is None), the norm's weight and bias, W1, b1, W2 and b2.
+
+    Args:
+        arguments: those of Mlp, then `lower`, the hidden values that `mlp` kept, and the gradient of y.
+    """
+    inputs, (lower, hidden_NM, gradient_BCHW) = Mlp(*arguments[:-3]), arguments[-3:]
+    for_x_BCHW = like_map(inputs.x_BCHW, inputs.x_BCHW.shape[1], inputs.x_BCHW.dtype)
+    x_NC, for_x_NC = rows_of(inputs.x_BCHW).contiguous(), rows_of(for_x_BCHW)
     gradient_NC = rows_of(gradient_BCHW).contiguous()
-    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
-    first_MC, second_CM = matrix(w1_MC, buffers.dtype), matrix(w2_CM, buffers.dtype, gamma)
-    factor_N1, sums = factor_of_rows(factor_B, x_BCHW), Sums(norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
+    norm, buffers = (
+        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
+        Buffers(len(x_NC), product_dtype(lower)),
+    )
+    first_MC, second_CM = (
+        matrix(inputs.w1_MC, buffers.dtype),
+        matrix(inputs.w2_CM, buffers.dtype, inputs.gamma),
+    )
+    factor_N1, sums = factor_of_rows(inputs.factor_B, inputs.x_BCHW), Sums(*inputs.parameters)
     normalised, branch, back = (buffers.empty(x_NC.shape[1]) for _ in range(3))
-    after, inner = (buffers.empty(len(w1_MC)) for _ in range(2))
+    after, inner = (buffers.empty(len(first_MC)) for _ in range(2))
     with without_autocast():
         for rows in pieces(len(x_NC)):
             raw_NC, above_NC = x_NC[rows], buffers.load_scaled(branch, gradient_NC[rows], factor_N1, rows)
@@ -131,73 +158,39 @@ def mlp_gradient(
             back_NC = torch.mm(inner_NM, first_MC, out=back[: len(raw_NC)])
             place_NC, besides_NC = for_x_NC[rows], gradient_NC[rows]
             sums.add(0, *rowwise.normalise_gradient(raw_NC, back_NC, norm[0], besides_NC, place_NC))
-    for_gamma = unscale_(gamma, w2_CM, b2, *sums.totals[4:])
+    for_gamma = unscale_(inputs.gamma, inputs.w2_CM, inputs.b2, *sums.totals[4:])
     return [for_x_BCHW, for_gamma, *sums.results()]
 
 
 @mlp.register_fake
-def _(
-    x_BCHW: Tensor,
-    _factor_B: Tensor | None,
-    _gamma: Tensor | None,
-    _norm_weight: Tensor,
-    _norm_bias: Tensor,
-    w1_MC: Tensor,
-    _b1: Tensor,
-    w2_CM: Tensor,
-    _b2: Tensor,
-    lower: torch.dtype,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    pixels = x_BCHW.numel() // x_BCHW.shape[1] if keep else 0
-    dtype = torch.promote_types(x_BCHW.dtype, w2_CM.dtype)
-    return like_map(x_BCHW, x_BCHW.shape[1], dtype), x_BCHW.new_empty(pixels, w1_MC.shape[0], dtype=lower)
+def _(*arguments: Any) -> tuple[Tensor, Tensor]:
+    inputs, (lower, keep) = Mlp(*arguments[:-2]), arguments[-2:]
+    pixels = inputs.x_BCHW.numel() // inputs.x_BCHW.shape[1] if keep else 0
+    return inputs.new_output(), inputs.x_BCHW.new_empty(pixels, inputs.w1_MC.shape[0], dtype=lower)
 
 
 @mlp_gradient.register_fake
-def _(
-    x_BCHW: Tensor,
-    _factor_B: Tensor | None,
-    gamma: Tensor | None,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    w1_MC: Tensor,
-    b1: Tensor,
-    w2_CM: Tensor,
-    b2: Tensor,
-    _lower: torch.dtype,
-    _hidden_NM: Tensor,
-    _gradient_BCHW: Tensor,
-) -> list[Tensor]:
-    like_gamma = b1.new_empty(0, dtype=torch.float32) if gamma is None else gamma
-    parameters = (like_gamma, norm_weight, norm_bias, w1_MC, b1, w2_CM, b2)
+def _(*arguments: Any) -> list[Tensor]:
+    inputs = Mlp(*arguments[:-3])
+    x_BCHW, gamma = inputs.x_BCHW, inputs.gamma
+    like_gamma = inputs.b1.new_empty(0, dtype=torch.float32) if gamma is None else gamma
     return [
         like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype),
-        *(one.new_empty(one.shape) for one in parameters),
+        *(one.new_empty(one.shape) for one in (like_gamma, *inputs.parameters)),
     ]
 
 
-def _plain(
-    x_BCHW: Tensor,
-    factor_B: Tensor | None,
-    gamma: Tensor | None,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    w1_MC: Tensor,
-    b1: Tensor,
-    w2_CM: Tensor,
-    b2: Tensor,
-    *,
-    lower: torch.dtype,
-) -> Tensor:
-    x_BHWC = F.layer_norm(x_BCHW.permute(0, 2, 3, 1), norm_weight.shape, norm_weight, norm_bias, EPS)
-    hidden_BHWM = F.gelu(F.linear(x_BHWC.to(lower), w1_MC.to(lower), b1.to(lower)))
-    y_BCHW = F.linear(hidden_BHWM, w2_CM.to(lower), b2.to(lower)).permute(0, 3, 1, 2)
-    if gamma is not None:
-        y_BCHW = y_BCHW * gamma.view(1, -1, 1, 1)
-    if factor_B is not None:
-        y_BCHW = y_BCHW * factor_B.view(-1, 1, 1, 1)
-    return (x_BCHW + y_BCHW).to(torch.promote_types(x_BCHW.dtype, w2_CM.dtype))
+def _plain(inputs: Mlp, lower: torch.dtype) -> Tensor:
+    """y by torch's operators."""
+    norm = inputs.norm_weight.shape, inputs.norm_weight, inputs.norm_bias, EPS
+    x_BHWC = F.layer_norm(inputs.x_BCHW.permute(0, 2, 3, 1), *norm)
+    hidden_BHWM = F.gelu(F.linear(x_BHWC.to(lower), inputs.w1_MC.to(lower), inputs.b1.to(lower)))
+    y_BCHW = F.linear(hidden_BHWM, inputs.w2_CM.to(lower), inputs.b2.to(lower)).permute(0, 3, 1, 2)
+    if inputs.gamma is not None:
+        y_BCHW = y_BCHW * inputs.gamma.view(1, -1, 1, 1)
+    if inputs.factor_B is not None:
+        y_BCHW = y_BCHW * inputs.factor_B.view(-1, 1, 1, 1)
+    return (inputs.x_BCHW + y_BCHW).to(torch.promote_types(inputs.x_BCHW.dtype, inputs.w2_CM.dtype))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -208,15 +201,16 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _backward(ctx: Any, gradient_BCHW: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, hidden_NM = ctx.saved_tensors
+    *tensors, hidden_NM = ctx.saved_tensors
+    inputs = Mlp(*tensors)
     if gradient_BCHW is None:
-        return (None,) * 11
-    if torch.is_grad_enabled():  # wanted twice
-        needed = (ctx.needs_input_grad[0], False, *ctx.needs_input_grad[2:9])
-        found = gradients_again(lambda: _plain(*inputs, lower=ctx.lower), inputs, needed, gradient_BCHW)
+        return (None,) * len(ctx.needs_input_grad)
+    if torch.is_grad_enabled():  # a second derivative is wanted
+        needed = (ctx.needs_input_grad[0], False, *ctx.needs_input_grad[2:-2])  # not the factor
+        found = gradients_again(lambda: _plain(inputs, ctx.lower), inputs, needed, gradient_BCHW)
         return (*found, None, None)
     for_x, for_gamma, *others = mlp_gradient(*inputs, ctx.lower, hidden_NM, gradient_BCHW)
-    return (for_x, None, None if inputs[2] is None else for_gamma, *others, None, None)
+    return (for_x, None, None if inputs.gamma is None else for_gamma, *others, None, None)
 
 
 mlp.register_autograd(_backward, setup_context=_keep)

@@ -7,8 +7,8 @@ cores that ours would run on. So the loops are handed to the OpenMP library that
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,17 +48,19 @@ def export_symbols() -> None:
         llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
 
 
-def run(loop: int, arguments: Sequence[int], scratch_bytes: int) -> None:
+def scratch(bytes_each: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Zeroed memory for all threads that `run` will use, so much for each, one piece behind the other."""
+    return np.zeros(torch.get_num_threads() * bytes_each, np.uint8)
+
+
+def run(loop: int, arguments: tuple[int, ...]) -> None:
     """Call a compiled loop once on each thread, and wait.
 
     Args:
         loop: the address of a `void (int64_t *arguments)`.
-        arguments: what it reads; behind them are put the next argument and the address of the scratch memory.
-        scratch_bytes: zeroed memory for each thread, one piece after the other.
+        arguments: its structure, one of `hornet_train.models.kernels.arguments`.
     """
     library = _library()
     assert library is not None, "ask available() first"
-    threads = torch.get_num_threads()
-    scratch = np.zeros(threads * scratch_bytes, np.uint8)
-    packed = np.array([*arguments, scratch_bytes, scratch.ctypes.data], np.int64)
-    library.GOMP_parallel(loop, packed.ctypes.data, threads, 0)
+    packed = np.array(arguments, np.int64)
+    library.GOMP_parallel(loop, packed.ctypes.data, torch.get_num_threads(), 0)

@@ -9,15 +9,14 @@ goes through torch's own operators.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hornet_train.models.kernels import rowwise
+from hornet_train.models.kernels import EPS, rowwise
 from hornet_train.models.kernels.rows import (
-    EPS,
     Buffers,
     Sums,
     dense,
@@ -27,24 +26,52 @@ from hornet_train.models.kernels.rows import (
     pieces,
     product_dtype,
     rows_of,
+    schema_of,
     without_autocast,
 )
 
 
-@torch.library.custom_op("hornet::project", mutates_args=(), device_types="cpu")
-def project(
-    x_BCHW: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor, lower: torch.dtype
-) -> Tensor:
-    """Shape in: (B, C, H, W), float32 or bfloat16; out: (B, D, H, W), channels_last, of dtype `lower`.
+class Projection(NamedTuple):
+    """What it is computed from.
+
+    Attributes:
+        x_BCHW: float32 or bfloat16.
+        norm_weight, norm_bias: w and b, (C,).
+        weight, bias: W (D, C, 1, ...) and c (D,).
+    """
+
+    x_BCHW: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Those of the layers, in the order of their gradients."""
+        return self[1:]
+
+
+@torch.library.custom_op(
+    "hornet::project",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({schema_of(Projection)}, ScalarType lower) -> Tensor",
+)
+def project(*arguments: Any) -> Tensor:
+    """Shape in: (B, C, H, W); out: (B, D, H, W), channels_last, of dtype `lower`.
 
     Args:
-        weight: (D, C, 1, ...).
-        lower: the dtype that products have outside of here.
+        arguments: those of Projection, then `lower`, the dtype that products have outside of here.
     """
-    out_BDHW = like_map(x_BCHW, weight.shape[0], lower)
-    x_NC, out_ND = rows_of(x_BCHW).contiguous(), rows_of(out_BDHW)
-    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
-    weight_DC, bias = matrix(weight, buffers.dtype), bias.to(buffers.dtype)
+    inputs, lower = Projection(*arguments[:-1]), arguments[-1]
+    out_BDHW = like_map(inputs.x_BCHW, inputs.weight.shape[0], lower)
+    x_NC, out_ND = rows_of(inputs.x_BCHW).contiguous(), rows_of(out_BDHW)
+    norm, buffers = (
+        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
+        Buffers(len(x_NC), product_dtype(lower)),
+    )
+    weight_DC, bias = matrix(inputs.weight, buffers.dtype), inputs.bias.to(buffers.dtype)
     normalised, product = buffers.empty(x_NC.shape[1]), buffers.empty(out_ND.shape[1])
     with without_autocast():
         for rows in pieces(len(x_NC)):
@@ -55,21 +82,27 @@ def project(
     return out_BDHW
 
 
-@torch.library.custom_op("hornet::project_gradient", mutates_args=(), device_types="cpu")
-def project_gradient(
-    x_BCHW: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    lower: torch.dtype,
-    gradient_BDHW: Tensor,
-) -> list[Tensor]:
-    """Of x, the norm's weight and bias, weight and bias."""
-    for_x_BCHW = like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype)
-    x_NC, for_x_NC, gradient_ND = rows_of(x_BCHW).contiguous(), rows_of(for_x_BCHW), rows_of(gradient_BDHW)
-    norm, buffers = (dense(norm_weight), dense(norm_bias)), Buffers(len(x_NC), product_dtype(lower))
-    weight_DC, sums = matrix(weight, buffers.dtype), Sums(norm_weight, norm_bias, weight, bias)
+@torch.library.custom_op(
+    "hornet::project_gradient",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({schema_of(Projection)}, ScalarType lower, Tensor gradient_BDHW) -> Tensor[]",
+)
+def project_gradient(*arguments: Any) -> list[Tensor]:
+    """The gradients of x, the norm's weight and bias, weight and bias.
+
+    Args:
+        arguments: those of Projection, then `lower` and the gradient of y.
+    """
+    inputs, (lower, gradient_BDHW) = Projection(*arguments[:-2]), arguments[-2:]
+    for_x_BCHW = like_map(inputs.x_BCHW, inputs.x_BCHW.shape[1], inputs.x_BCHW.dtype)
+    x_NC, for_x_NC = rows_of(inputs.x_BCHW).contiguous(), rows_of(for_x_BCHW)
+    gradient_ND = rows_of(gradient_BDHW)
+    norm, buffers = (
+        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
+        Buffers(len(x_NC), product_dtype(lower)),
+    )
+    weight_DC, sums = matrix(inputs.weight, buffers.dtype), Sums(*inputs.parameters)
     normalised, back = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
     gradient = buffers.empty(gradient_ND.shape[1])
     with without_autocast():
@@ -84,45 +117,26 @@ def project_gradient(
 
 
 @project.register_fake
-def _(
-    x_BCHW: Tensor,
-    _norm_weight: Tensor,
-    _norm_bias: Tensor,
-    weight: Tensor,
-    _bias: Tensor,
-    lower: torch.dtype,
-) -> Tensor:
-    return like_map(x_BCHW, weight.shape[0], lower)
+def _(*arguments: Any) -> Tensor:
+    inputs, lower = Projection(*arguments[:-1]), arguments[-1]
+    return like_map(inputs.x_BCHW, inputs.weight.shape[0], lower)
 
 
 @project_gradient.register_fake
-def _(
-    x_BCHW: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    _lower: torch.dtype,
-    _gradient_BDHW: Tensor,
-) -> list[Tensor]:
-    parameters = (norm_weight, norm_bias, weight, bias)
+def _(*arguments: Any) -> list[Tensor]:
+    inputs = Projection(*arguments[:-2])
+    x_BCHW = inputs.x_BCHW
     return [
         like_map(x_BCHW, x_BCHW.shape[1], x_BCHW.dtype),
-        *(one.new_empty(one.shape) for one in parameters),
+        *(one.new_empty(one.shape) for one in inputs.parameters),
     ]
 
 
-def _plain(
-    x_BCHW: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    *,
-    lower: torch.dtype,
-) -> Tensor:
-    x_BHWC = F.layer_norm(x_BCHW.permute(0, 2, 3, 1), norm_weight.shape, norm_weight, norm_bias, EPS)
-    y_BHWD = F.linear(x_BHWC.to(lower), weight.flatten(1).to(lower), bias.to(lower))
+def _plain(inputs: Projection, lower: torch.dtype) -> Tensor:
+    """y by torch's operators."""
+    norm = inputs.norm_weight.shape, inputs.norm_weight, inputs.norm_bias, EPS
+    x_BHWC = F.layer_norm(inputs.x_BCHW.permute(0, 2, 3, 1), *norm)
+    y_BHWD = F.linear(x_BHWC.to(lower), inputs.weight.flatten(1).to(lower), inputs.bias.to(lower))
     return y_BHWD.permute(0, 3, 1, 2)
 
 
@@ -132,13 +146,11 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 
 def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Tensor | None, ...]:
-    inputs: tuple[Any, ...] = ctx.saved_tensors
-    if torch.is_grad_enabled():  # wanted twice
-        needed = ctx.needs_input_grad[:5]
-        return (
-            *gradients_again(lambda: _plain(*inputs, lower=ctx.lower), inputs, needed, gradient_BDHW),
-            None,
-        )
+    inputs = Projection(*ctx.saved_tensors)
+    if torch.is_grad_enabled():  # a second derivative is wanted
+        needed = ctx.needs_input_grad[:-1]
+        found = gradients_again(lambda: _plain(inputs, ctx.lower), inputs, needed, gradient_BDHW)
+        return (*found, None)
     return (*project_gradient(*inputs, ctx.lower, gradient_BDHW), None)
 
 

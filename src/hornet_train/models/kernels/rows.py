@@ -11,14 +11,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import LANES, rowwise
 
-EPS = rowwise.EPS
 ROWS = 4096  # pixels of a piece, at most
 SMALLEST = 1 << 17  # values of a map: with fewer, calls of operators take longer than what they save
 DTYPES = (torch.float32, torch.bfloat16)
@@ -208,3 +207,9 @@ def gradients_again(
 def without_autocast() -> Any:
     """Operators are called with the dtypes that they compute in; autocast would change them."""
     return torch.autocast("cpu", enabled=False)
+
+
+def schema_of(inputs: type) -> str:
+    """The tensors of a NamedTuple as arguments of an operator's schema: "Tensor x, Tensor? gamma"."""
+    kinds = {Tensor: "Tensor", Tensor | None: "Tensor?", Sequence[Tensor]: "Tensor[]"}
+    return ", ".join(f"{kinds[hint]} {name}" for name, hint in get_type_hints(inputs).items())

@@ -1,8 +1,9 @@
 """Layer norm, GELU and gating of rows, each one pass over what lies in the caches, on torch's threads.
 
 Rows are dense (N, C), those of gating any distance apart; C is a multiple of LANES, values are float32 or
-bfloat16. Sums over rows are taken in groups of rows,
-so that results do not depend on the number of threads.
+bfloat16. Sums over rows are taken in groups of rows, so that results do not depend on the number of threads.
+
+Shape suffixes: N rows (pixels), C channels, M hidden channels.
 """
 
 from __future__ import annotations
@@ -11,93 +12,182 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import openmp
+from hornet_train.models.kernels.arguments import (
+    Gate,
+    GateGradient,
+    GateGradientHalves,
+    GateHalves,
+    Gelu,
+    GeluGradient,
+    GeluGradientHalves,
+    GeluHalves,
+    Norm,
+    NormGradient,
+    NormGradientHalves,
+    NormHalves,
+)
 
 AVAILABLE = openmp.available()
-EPS = 1e-6  # of layer norm
 _GROUPS = 16
+
+
+def normalise(x_NC: Tensor, weight_C: Tensor, bias_C: Tensor, out_NC: Tensor) -> Tensor:
+    """out = LN(x) * weight + bias; weight and bias are float32."""
+    from hornet_train.models.kernels.row_loops import norm_loop
+
+    rows, channels = x_NC.shape
+    arguments = Norm(
+        x=x_NC.data_ptr(),
+        weight=weight_C.data_ptr(),
+        bias=bias_C.data_ptr(),
+        out=out_NC.data_ptr(),
+        rows=rows,
+        channels=channels,
+    )
+    openmp.run(norm_loop(NormHalves(x=_half(x_NC), out=_half(out_NC))), arguments)
+    return out_NC
+
+
+def normalise_gradient(
+    x_NC: Tensor, above_NC: Tensor, weight_C: Tensor, besides_NC: Tensor | None, out_NC: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradient of x into out, plus `besides`; returns those of weight and bias, in float32.
+
+    Args:
+        above_NC: the gradient of LN(x) * weight + bias.
+        out_NC: of x's dtype.
+    """
+    from hornet_train.models.kernels.row_loops import norm_gradient_loop
+
+    rows, channels = x_NC.shape
+    added_NC = x_NC if besides_NC is None else besides_NC
+    totals_G2C = torch.empty(_GROUPS, 2, channels, dtype=torch.float32)
+    arguments = NormGradient(
+        x=x_NC.data_ptr(),
+        above=above_NC.data_ptr(),
+        weight=weight_C.data_ptr(),
+        besides=added_NC.data_ptr(),
+        out=out_NC.data_ptr(),
+        totals=totals_G2C.data_ptr(),
+        groups=_GROUPS,
+        rows=rows,
+        channels=channels,
+    )
+    halves = NormGradientHalves(
+        x=_half(x_NC), above=_half(above_NC), besides=_half(added_NC), add=besides_NC is not None
+    )
+    openmp.run(norm_gradient_loop(halves), arguments)
+    for_weight_C, for_bias_C = totals_G2C.sum(0)
+    return for_weight_C, for_bias_C
+
+
+def gelu(product_NM: Tensor, bias_M: Tensor, kept_NM: Tensor | None, out_NM: Tensor) -> Tensor:
+    """kept = product + bias, which may be the product itself; out = GELU(product + bias); bias is float32."""
+    from hornet_train.models.kernels.row_loops import gelu_loop
+
+    rows, channels = product_NM.shape
+    keep = kept_NM is not None
+    kept_NM = product_NM if kept_NM is None else kept_NM
+    arguments = Gelu(
+        product=product_NM.data_ptr(),
+        bias=bias_M.data_ptr(),
+        kept=kept_NM.data_ptr(),
+        out=out_NM.data_ptr(),
+        rows=rows,
+        channels=channels,
+    )
+    openmp.run(gelu_loop(GeluHalves(product=_half(product_NM), kept=_half(kept_NM), keep=keep)), arguments)
+    return out_NM
+
+
+def gelu_gradient_(kept_NM: Tensor, gradient_NM: Tensor, out_NM: Tensor) -> Tensor:
+    """The gradient times GELU's slope, in its place, and GELU(kept) into out; returns the sum of its rows."""
+    from hornet_train.models.kernels.row_loops import gelu_gradient_loop
+
+    rows, channels = kept_NM.shape
+    totals_GM = torch.empty(_GROUPS, channels, dtype=torch.float32)
+    arguments = GeluGradient(
+        kept=kept_NM.data_ptr(),
+        gradient=gradient_NM.data_ptr(),
+        out=out_NM.data_ptr(),
+        totals=totals_GM.data_ptr(),
+        groups=_GROUPS,
+        rows=rows,
+        channels=channels,
+    )
+    halves = GeluGradientHalves(gradient=_half(gradient_NM), kept=_half(kept_NM))
+    openmp.run(gelu_gradient_loop(halves), arguments)
+    return totals_GM.sum(0)
+
+
+def gate(a_NC: Tensor, bias_C: Tensor | None, gate_NC: Tensor, out_NC: Tensor) -> Tensor:
+    """out = (a + bias) * gate; bias is float32."""
+    from hornet_train.models.kernels.row_loops import gate_loop
+
+    rows, channels = a_NC.shape
+    arguments = Gate(
+        a=a_NC.data_ptr(),
+        a_step=_step(a_NC),
+        gate=gate_NC.data_ptr(),
+        gate_step=_step(gate_NC),
+        out=out_NC.data_ptr(),
+        out_step=_step(out_NC),
+        bias=0 if bias_C is None else bias_C.data_ptr(),
+        rows=rows,
+        channels=channels,
+    )
+    halves = GateHalves(a=_half(a_NC), gate=_half(gate_NC), out=_half(out_NC), add=bias_C is not None)
+    openmp.run(gate_loop(halves), arguments)
+    return out_NC
+
+
+def gate_gradient(
+    a_NC: Tensor,
+    bias_C: Tensor | None,
+    gate_NC: Tensor,
+    above_NC: Tensor,
+    for_gate_NC: Tensor,
+    out_NC: Tensor,
+) -> Tensor:
+    """From `above`, the gradient of (a + bias) * gate, that of the gate, and into out that of a, which may be
+    above itself; returns the bias's, in float32.
+    """
+    from hornet_train.models.kernels.row_loops import gate_gradient_loop
+
+    rows, channels = a_NC.shape
+    totals_GC = torch.empty(_GROUPS, channels, dtype=torch.float32)
+    arguments = GateGradient(
+        a=a_NC.data_ptr(),
+        a_step=_step(a_NC),
+        gate=gate_NC.data_ptr(),
+        gate_step=_step(gate_NC),
+        above=above_NC.data_ptr(),
+        above_step=_step(above_NC),
+        for_gate=for_gate_NC.data_ptr(),
+        for_gate_step=_step(for_gate_NC),
+        out=out_NC.data_ptr(),
+        out_step=_step(out_NC),
+        bias=0 if bias_C is None else bias_C.data_ptr(),
+        totals=totals_GC.data_ptr(),
+        groups=_GROUPS,
+        rows=rows,
+        channels=channels,
+    )
+    halves = GateGradientHalves(
+        a=_half(a_NC),
+        gate=_half(gate_NC),
+        above=_half(above_NC),
+        out=_half(out_NC),
+        add=bias_C is not None,
+    )
+    openmp.run(gate_gradient_loop(halves), arguments)
+    return totals_GC.sum(0)
 
 
 def _half(rows: Tensor) -> bool:
     return rows.dtype == torch.bfloat16
 
 
-def _spaced(*several: Tensor) -> tuple[int, ...]:
-    """Address and bytes from one row to the next, of each."""
-    return tuple(n for one in several for n in (one.data_ptr(), one.stride(0) * one.element_size()))
-
-
-def normalise(x_NC: Tensor, weight: Tensor, bias: Tensor, out_NC: Tensor) -> Tensor:
-    """out = LN(x) * weight + bias; weight and bias are float32."""
-    from hornet_train.models.kernels.loops import norm_loop
-
-    places = (one.data_ptr() for one in (x_NC, weight, bias, out_NC))
-    openmp.run(norm_loop(_half(x_NC), _half(out_NC)), (*places, *x_NC.shape), 0)
-    return out_NC
-
-
-def normalise_gradient(
-    x_NC: Tensor, above_NC: Tensor, weight: Tensor, besides_NC: Tensor | None, out_NC: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradient of x into out, plus `besides`; gives those of weight and bias, in float32.
-
-    Args:
-        above_NC: the gradient of LN(x) * weight + bias.
-        out_NC: of x's dtype.
-    """
-    from hornet_train.models.kernels.loops import norm_slope_loop
-
-    besides = x_NC if besides_NC is None else besides_NC
-    totals = torch.empty(_GROUPS, 2, x_NC.shape[1], dtype=torch.float32)
-    loop = norm_slope_loop(_half(x_NC), _half(above_NC), _half(besides), besides_NC is not None)
-    places = (one.data_ptr() for one in (x_NC, above_NC, weight, besides, out_NC, totals))
-    openmp.run(loop, (*places, _GROUPS, *x_NC.shape), 0)
-    for_weight, for_bias = totals.sum(0)
-    return for_weight, for_bias
-
-
-def gelu(product_NM: Tensor, bias: Tensor, kept_NM: Tensor | None, out_NM: Tensor) -> Tensor:
-    """kept = product + bias, which may be the product itself; out = GELU(product + bias); bias is float32."""
-    from hornet_train.models.kernels.loops import gelu_loop
-
-    kept = product_NM if kept_NM is None else kept_NM
-    places = (one.data_ptr() for one in (product_NM, bias, kept, out_NM))
-    loop = gelu_loop(_half(product_NM), _half(kept), kept_NM is not None)
-    openmp.run(loop, (*places, *product_NM.shape), 0)
-    return out_NM
-
-
-def gelu_gradient_(kept_NM: Tensor, gradient_NM: Tensor, out_NM: Tensor) -> Tensor:
-    """The gradient times GELU's slope, in its place, and GELU(kept) into out; gives the sum of its rows."""
-    from hornet_train.models.kernels.loops import gelu_slope_loop
-
-    totals = torch.empty(_GROUPS, kept_NM.shape[1], dtype=torch.float32)
-    loop = gelu_slope_loop(_half(gradient_NM), _half(kept_NM))
-    places = (one.data_ptr() for one in (kept_NM, gradient_NM, out_NM, totals))
-    openmp.run(loop, (*places, _GROUPS, *kept_NM.shape), 0)
-    return totals.sum(0)
-
-
-def gate(a_NC: Tensor, bias: Tensor | None, gate_NC: Tensor, out_NC: Tensor) -> Tensor:
-    """out = (a + bias) * gate; bias is float32."""
-    from hornet_train.models.kernels.loops import gate_loop
-
-    loop = gate_loop(_half(a_NC), _half(gate_NC), _half(out_NC), bias is not None)
-    places = (*_spaced(a_NC, gate_NC, out_NC), 0 if bias is None else bias.data_ptr())
-    openmp.run(loop, (*places, *a_NC.shape), 0)
-    return out_NC
-
-
-def gate_gradient(
-    a_NC: Tensor, bias: Tensor | None, gate_NC: Tensor, above_NC: Tensor, for_gate_NC: Tensor, out_NC: Tensor
-) -> Tensor:
-    """From `above`, the gradient of (a + bias) * gate, that of the gate, and into out that of a, which may be
-    above itself; gives the bias's, in float32.
-    """
-    from hornet_train.models.kernels.loops import gate_slope_loop
-
-    totals = torch.empty(_GROUPS, a_NC.shape[1], dtype=torch.float32)
-    loop = gate_slope_loop(_half(a_NC), _half(gate_NC), _half(above_NC), _half(out_NC), bias is not None)
-    places = _spaced(a_NC, gate_NC, above_NC, for_gate_NC, out_NC)
-    bias_place = 0 if bias is None else bias.data_ptr()
-    openmp.run(loop, (*places, bias_place, totals.data_ptr(), _GROUPS, *a_NC.shape), 0)
-    return totals.sum(0)
+def _step(rows: Tensor) -> int:
+    """Bytes from one row to the next."""
+    return rows.stride(0) * rows.element_size()

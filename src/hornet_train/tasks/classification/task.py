@@ -17,8 +17,8 @@ from hornet_train.engine.tally import SumTally
 from hornet_train.engine.task import Goal, Loss
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
-from hornet_train.models import HorNet  # and registers every variant with timm
-from hornet_train.models.layers import use_kernels
+from hornet_train.models import structure  # and registers every variant with timm
+from hornet_train.models.kernels.dispatch import use_kernels
 from hornet_train.tasks.classification.metrics import topk_correct
 from hornet_train.tasks.classification.mixing import Mixer, erase
 
@@ -92,21 +92,16 @@ class ModelSpec:
         built: nn.Module = model.to(memory_format=torch.channels_last) if self.channels_last else model
         return built
 
-    def _recompute(self, model: Any) -> None:
+    def _recompute(self, model: nn.Module) -> None:
         """Let the model recompute its activations.
 
         Raises:
             ConfigError: it cannot, or has no such stage.
         """
-        stages, key = self.grad_checkpointing, f"model.grad_checkpointing={self.grad_checkpointing}"
-        if not isinstance(stages, bool) and not isinstance(model, HorNet):
-            raise ConfigError([f"{key}: only a HorNet recomputes some stages, {self.name} all or none"])
         try:
-            model.set_grad_checkpointing(stages)
-        except (AttributeError, AssertionError) as error:
-            raise ConfigError([f"{key}: {self.name} cannot recompute activations"]) from error
+            structure.set_grad_checkpointing(model, self.grad_checkpointing, self.name)
         except ValueError as error:
-            raise ConfigError([f"{key}: {error}"]) from error
+            raise ConfigError([f"model.grad_checkpointing={self.grad_checkpointing}: {error}"]) from error
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,160 @@
+"""What a trainer, an evaluation, a report or a benchmark asks of any model, whatever it is made of.
+
+The model may be a HorNet, another model of timm's, or a larger network that holds a HorNet somewhere inside: a
+segmentation network with its `.backbone`, timm's wrapper for features. Nobody else needs to know which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+
+from hornet_train.models.hornet import HorNet
+from hornet_train.models.monitor import GateMonitor
+
+
+def backbone_of(model: nn.Module) -> HorNet | None:
+    """The HorNet that a model is or holds; None where there is none.
+
+    Raises:
+        ValueError: the model holds several.
+    """
+    return _located(model)[1]
+
+
+def _located(model: nn.Module) -> tuple[str, HorNet | None]:
+    """The prefix of the HorNet's names within the model ("", "backbone."), and the HorNet."""
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, HorNet)]
+    if len(found) > 1:
+        raise ValueError(f"the model holds {len(found)} HorNets: {', '.join(name for name, _ in found)}")
+    if not found:
+        return "", None
+    name, backbone = found[0]
+    return f"{name}." if name else "", backbone
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The modules that a model repeats, in order: a HorNet's blocks; elsewhere what its lists hold.
+
+    A list counts where it holds several modules of one class. FSDP shards each block on its own.
+    """
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module) -> None:
+        if isinstance(module, HorNet):
+            found.extend(block for stage in module.stages for block in stage.children())
+            return
+        children = list(module.children())
+        alike = isinstance(module, (nn.Sequential, nn.ModuleList)) and len({type(c) for c in children}) == 1
+        for child in children:
+            if (
+                alike
+                and len(children) > 1
+                and not isinstance(child, HorNet)
+                and next(child.parameters(), None) is not None
+            ):
+                found.append(child)
+            else:
+                look(child)
+
+    look(model)
+    return found
+
+
+def layer_ids(model: nn.Module) -> dict[str, int]:
+    """The depth of each parameter, 0 at the input, for layer-wise learning rate decay.
+
+    A HorNet's are the published ids, also within a larger model, where everything outside it has the last id,
+    as the head has. Another model's are the groups that timm gives it.
+
+    Raises:
+        ValueError: a model without a HorNet that has no groups, or one with several HorNets.
+    """
+    prefix, backbone = _located(model)
+    if backbone is not None:
+        last = backbone.num_layer_ids - 1
+        return {
+            name: backbone.layer_id(name.removeprefix(prefix)) if name.startswith(prefix) else last
+            for name, _ in model.named_parameters()
+        }
+    of_timm: Any = model
+    try:
+        matcher = of_timm.group_matcher(coarse=False)
+    except AttributeError:
+        raise ValueError(f"{type(model).__name__} does not tell its layers") from None
+    ids: dict[str, int] = group_parameters(model, matcher, reverse=True)
+    return ids
+
+
+def no_weight_decay(model: nn.Module) -> set[str]:
+    """Names of the parameters that the model, or the HorNet in it, asks to have no weight decay."""
+    prefix, backbone = _located(model)
+    own = getattr(model, "no_weight_decay", set)()  # optional in timm's contract
+    inner = backbone.no_weight_decay() if backbone is not None else set()
+    return {*own, *(f"{prefix}{name}" for name in inner)}
+
+
+def gate_monitor(model: nn.Module) -> GateMonitor:
+    """Watch the gating products of a HorNet, by stage.
+
+    Raises:
+        ValueError: there is no HorNet, or it has no gnConv.
+    """
+    backbone = backbone_of(model)
+    if backbone is None:
+        raise ValueError("it is no HorNet")
+    return GateMonitor(backbone)
+
+
+def fuse(model: nn.Module, image_size: int | tuple[int, int]) -> bool:
+    """Fuse a HorNet, or the one in a larger model, for inference on images of a size; see `HorNet.fuse`.
+
+    Returns:
+        Whether there is a HorNet. All other parts of the model stay as they are.
+    """
+    backbone = backbone_of(model)
+    if backbone is not None:
+        backbone.fuse(image_size)
+    return backbone is not None
+
+
+def set_grad_checkpointing(model: nn.Module, stages: bool | Sequence[int], name: str) -> None:
+    """Recompute activations in the backward pass instead of keeping them.
+
+    Args:
+        stages: all or none; of a HorNet also these stages alone, counted from 0.
+        name: of the model, for messages.
+
+    Raises:
+        ValueError: the model cannot, or has no such stage.
+    """
+    backbone = backbone_of(model)
+    if backbone is not None:
+        backbone.set_grad_checkpointing(stages)
+        return
+    if not isinstance(stages, bool):
+        raise ValueError(f"only a HorNet recomputes some stages, {name} all or none")
+    of_timm: Any = model
+    try:
+        of_timm.set_grad_checkpointing(stages)
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(f"{name} cannot recompute activations") from error
+
+
+def image_size_of(model: nn.Module) -> tuple[int, int] | None:
+    """(height, width) in pixels of the images that a model is made for, as far as it says so."""
+    backbone = backbone_of(model)
+    if backbone is not None:
+        return backbone.img_size
+    config: Any = getattr(model, "pretrained_cfg", None) or {}
+    size = config.get("input_size")
+    return None if size is None else (size[-2], size[-1])
+
+
+def resizes_filters(model: nn.Module, image_size: int | tuple[int, int]) -> bool:
+    """Whether images of a size make every forward of the model resize a stored global filter."""
+    backbone = backbone_of(model)
+    return backbone is not None and backbone.resizes_filters(image_size)
