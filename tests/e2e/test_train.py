@@ -37,6 +37,7 @@ def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return read_checkpoint(folder / "checkpoints" / (folder / "checkpoints/last").read_text().strip()).tensors
 
 
+@pytest.mark.quick
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     """SIGKILL in mid-epoch, resumed with another number of workers, against the undisturbed run."""
     whole = run("hornet-train", *RANDOM, f"run_dir={tmp_path}/whole", "data.workers=1")
@@ -79,6 +80,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert len(events(killed, "train")) == 21
 
 
+@pytest.mark.quick
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Step by step and in the end, with half the batch each; 21 evaluation images on two ranks count 21."""
     steady = [*TINY, "augment=none", "log.gates=true"]

@@ -1,7 +1,7 @@
 """The short form of a long test: a part of its cases, which part is drawn anew for each commit.
 
-A pytest plugin (tests/conftest.py registers it). Without `--short` everything runs, with the seed 0. With it a
-test asks the fixture `amount` how many cases to try, draws them from the fixture `test_seed`, and a
+A pytest plugin (tests/conftest.py registers it). Without `--short` everything runs, with the seed 0. With it
+a test asks the fixture `amount` how many cases to try, draws them from the fixture `test_seed`, and a
 parametrised test marked `draw(count)` runs `count` of its parameters.
 """
 

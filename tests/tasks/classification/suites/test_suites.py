@@ -18,8 +18,8 @@ from hornet_train.errors import DataError
 from hornet_train.tasks.classification.suites import (
     corruption_errors,
     find_set,
-    open_set,
     find_suite,
+    open_set,
     usual_places,
 )
 from hornet_train.tasks.classification.suites import corruptions as c
