@@ -121,7 +121,8 @@ def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:
 
 def test_a_run_folder_has_what_others_rely_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = run("hornet-train", *TINY, f"run_dir={folder}", "log=tensorboard", "checkpoint.keep=1")
+    arguments = (*TINY, f"run_dir={folder}", "log=tensorboard", "checkpoint.keep=1")
+    done = run("hornet-train", *arguments, fresh=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "a start without warnings"
     assert "\x1b" not in done.stdout
