@@ -1,6 +1,8 @@
 # Everything runs in a virtual environment of the project's own, made and kept up to date on the way.
 VENV ?= .venv
 ARGS ?=
+# SHORT=1: the long suites try a part of their cases, drawn by the git commit; ARGS="--test-seed=N" for another part
+SHORT ?=
 # the first Python here that is new enough; another: make PYTHON=/path/to/python3.12 ...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -9,9 +11,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # timm's RandAugment raises under Pillow 13; to be measured it gets an older one, beside the installed
 PILLOW_12 := $(VENV)/pillow-12
+FORM := $(if $(SHORT),--short)
+# a file of tests stays on one worker, which then shares its runs; the files in the order of tests/support/order.py
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-accuracy test-faults test-timm bench-data check format install constraints clean
+.PHONY: help train quick test test-all test-accuracy test-faults test-timm bench-data check format install constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -23,20 +28,26 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
 	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
-	@# in the order of the folders: sorted by numbers of tests, the files of few and long ones would come last
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not accuracy and not faults" $(ARGS)
+	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults" $(ARGS)
 
-test-accuracy: $(INSTALLED)  ## train the default model with five seeds and check what they reach
-	@echo "== pytest: five trainings of the default model, some minutes on two CPU cores"
-	@$(BIN)/pytest -m accuracy $(ARGS)
+quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
+	@echo "== import-linter and pytest -m quick, about a minute on two CPU cores"
+	@$(BIN)/lint-imports --no-logo | tail -n 2
+	@$(BIN)/pytest $(TWO) -m quick $(ARGS)
 
-test-faults: $(INSTALLED)  ## stop, kill and damage real runs, and see them go on
+test-all: test test-accuracy test-faults test-timm  ## all tests in full
+
+test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: two) and check what they reach
+	@echo "== pytest: trainings of the default model, more than a minute each on two CPU cores"
+	@$(BIN)/pytest -m accuracy $(FORM) $(ARGS)
+
+test-faults: $(INSTALLED)  ## stop, kill and damage real runs (SHORT=1: fewer), and see them go on
 	@echo "== pytest: runs that are stopped, some minutes on two CPU cores"
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults $(ARGS)
+	@$(BIN)/pytest $(TWO) -m faults $(FORM) $(ARGS)
 
-test-timm: $(INSTALLED)  ## run timm's own tests of models, unchanged, on ours; needs the package index
-	@echo "== pytest: timm's tests/test_models.py on every hornet_*, about ten minutes on two CPU cores"
-	@$(BIN)/python scripts/timm_suite.py $(ARGS)
+test-timm: $(INSTALLED)  ## timm's own tests of models, unchanged, on ours (SHORT=1: pico and tiny); needs the package index
+	@echo "== pytest: timm's tests/test_models.py on hornet_*, some minutes on two CPU cores"
+	@$(BIN)/python scripts/timm_suite.py $(FORM) $(ARGS)
 
 bench-data: $(INSTALLED) $(PILLOW_12)  ## measure the data pipeline beside timm's; ARGS are those of hornet-data bench
 	@PYTHONPATH=$(PILLOW_12) $(BIN)/hornet-data bench $(ARGS)

@@ -1,6 +1,8 @@
 """Run timm's own tests of models, unchanged, on our models instead of timm's.
 
-    python scripts/timm_suite.py [pytest's arguments]
+    python scripts/timm_suite.py [--short] [pytest's arguments]
+
+With --short on the pico and tiny models alone.
 
 Downloads the source distribution of the installed timm from the package index (its wheel has no tests) and
 runs its tests/test_models.py. This file is also the pytest plugin that narrows `timm.list_models` to our
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = "hornet_"
+SMALL = "hornet_pico or hornet_tiny"
 
 
 def pytest_configure() -> None:
@@ -38,6 +41,8 @@ def pytest_configure() -> None:
 
 def main(arguments: list[str]) -> int:
     """The exit status of pytest."""
+    chosen = SMALL if "--short" in arguments else OURS
+    arguments = [argument for argument in arguments if argument != "--short"]
     release = f"timm=={version('timm')}"
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "timm"]
@@ -49,7 +54,7 @@ def main(arguments: list[str]) -> int:
             source.extractall(folder, filter="data")
         (tests,) = Path(folder).glob("timm-*/tests")
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", Path(__file__).stem, "-c", os.devnull]
-        options = ["--rootdir", str(tests), "-p", "no:cacheprovider", "-W", "ignore", "-k", OURS]
+        options = ["--rootdir", str(tests), "-p", "no:cacheprovider", "-W", "ignore", "-k", chosen]
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         command = [*pytest, *options, *arguments, str(tests / "test_models.py")]
         return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}).returncode

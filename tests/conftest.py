@@ -10,6 +10,8 @@ import pytest
 # One thread a process: results do not depend on the machine's load, and two processes do not fight.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+pytest_plugins = ["order", "short_form", "time_limit"]  # tests/support
+
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:

@@ -33,6 +33,7 @@ def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:
     return raised.value.faults
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("group", "option"), [(g, o) for g in GROUPS for o in options(g) if o not in EVALUATION_ONLY]
 )
@@ -69,6 +70,7 @@ def test_keys_win_over_recipes() -> None:
     assert (config.optim.lr, config.optim.clip_grad, config.ema.enabled) == (1e-3, 1.0, False)
 
 
+@pytest.mark.quick
 def test_all_faults_at_once() -> None:
     told = faults(
         "optim.lrr=1",

@@ -36,6 +36,7 @@ def test_is_evaluated_to_the_same_numbers(folder: Path, weights: str) -> None:
     assert result["loss"] == pytest.approx(then["loss"], rel=1e-6)
 
 
+@pytest.mark.quick
 def test_goes_on_bit_for_bit(folder: Path) -> None:
     done = run("hornet-train", *EXPECTED["arguments"], cwd=folder.parent)
     assert done.returncode == 0, done.stderr

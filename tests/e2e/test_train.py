@@ -38,6 +38,7 @@ def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return read_checkpoint(folder / "checkpoints" / (folder / "checkpoints/last").read_text().strip()).tensors
 
 
+@pytest.mark.quick
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     """SIGKILL in mid-epoch, resumed with another number of workers, against the undisturbed run."""
     whole = run("hornet-train", *RANDOM, f"run_dir={tmp_path}/whole", "data.workers=1")
@@ -75,6 +76,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert len(events(killed, "train")) == 7
 
 
+@pytest.mark.quick
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Step by step and in the end, with half the batch each; 21 evaluation images on two ranks count 21."""
     steady = [*TINY, "augment=none", "log.gates=true"]
@@ -115,7 +117,8 @@ def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:
 
 def test_a_run_folder_has_what_others_rely_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = run("hornet-train", *TINY, f"run_dir={folder}", "log=tensorboard", "checkpoint.keep=1")
+    arguments = (*TINY, f"run_dir={folder}", "log=tensorboard", "checkpoint.keep=1")
+    done = run("hornet-train", *arguments, fresh=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "a start without warnings"
     assert "\x1b" not in done.stdout

@@ -21,6 +21,7 @@ from hornet_train.engine import checkpoint
 from hornet_train.engine.checkpoint import CheckpointStore, locate, pointed, read_checkpoint
 from hornet_train.track import files
 
+Amount = Callable[[int, int], int]
 OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 pytestmark = pytest.mark.faults
 
@@ -81,8 +82,10 @@ def killed_at(operation: int, folder: Path) -> tuple[int, bool]:
     return ended, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def test_killed_before_every_operation_of_a_write(tmp_path: Path) -> None:
-    for operation in itertools.count():
+def test_killed_before_every_operation_of_a_write(tmp_path: Path, test_seed: int, amount: Amount) -> None:
+    """In the short form before every third one."""
+    stride = amount(1, 3)
+    for operation in itertools.count(test_seed % stride, stride):
         folder = tmp_path / str(operation)
         CheckpointStore(folder / "checkpoints", keep=1).save(state(1, 1), numbers(1, best=1))
         ended, killed = killed_at(operation, folder)
@@ -110,12 +113,12 @@ def test_killed_before_every_operation_of_a_write(tmp_path: Path) -> None:
     assert operation > 60  # each file twice, folders, renames, pointers, pruning
 
 
-def test_killed_at_random_again_and_again(tmp_path: Path) -> None:
+def test_killed_at_random_again_and_again(tmp_path: Path, test_seed: int) -> None:
     often = [*TINY, "epochs=8", "checkpoint.every=1it", "checkpoint.keep=2", "log.every=3it"]
     whole, folder = tmp_path / "whole", tmp_path / "run"
     done = run("hornet-train", *often, f"run_dir={whole}")
     assert done.returncode == 0, done.stderr
-    chance = random.Random(0)
+    chance = random.Random(test_seed)
     for number in range(1, 4):
         process = started("hornet-train", *often, f"run_dir={folder}")
         wait_until(process, told(folder, 2 * number))

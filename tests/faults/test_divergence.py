@@ -27,6 +27,7 @@ def faulty(
     return run(*start, FAULTY, json.dumps(faults), *arguments, f"run_dir={folder}")
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_on_whichever_rank_it_happens_all_skip_it(kind: str, tmp_path: Path) -> None:
     """The step is lost alike, and what follows is the same to the bit; a rank of its own mind would show."""

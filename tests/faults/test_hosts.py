@@ -92,6 +92,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return undisturbed(tmp_path_factory.mktemp("whole") / "run", *LONG)
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize("how", ["killed", "cut"])
 def test_a_lost_host_leaves_the_other_to_finish(how: str, hosts: Hosts, tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"

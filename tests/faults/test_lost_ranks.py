@@ -85,6 +85,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return undisturbed(tmp_path_factory.mktemp("alone") / "run", *PLAIN)
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_on_fewer_or_more_ranks_it_is_the_same_run(
     before: int, after: int, tmp_path: Path, alone: Path

@@ -29,6 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return undisturbed(tmp_path_factory.mktemp("whole") / "run", *LONG)
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_to_the_group_saves_and_the_next_start_goes_on(
     number: signal.Signals, tmp_path: Path, whole: Path

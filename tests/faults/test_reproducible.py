@@ -36,6 +36,7 @@ def same(one: Path, two: Path) -> None:
     assert measured(one) == measured(two)
 
 
+@pytest.mark.draw(2)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", ["hornet_pico_gf", "hornet_pico_7x7"])
 def test_a_run_and_its_repetition_are_equal(model: str, precision: str, tmp_path: Path) -> None:

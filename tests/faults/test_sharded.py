@@ -61,6 +61,7 @@ def test_it_is_in_bf16_too(tmp_path: Path) -> None:
     close(*runs, "bf16")
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize(("first", "then"), [("ddp", "fsdp"), ("fsdp", "ddp"), ("fsdp", "one")])
 def test_each_goes_on_from_the_other(first: str, then: str, ddp: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -240,6 +240,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize("on_bad", ["skip", "error"])
 def test_data_files_that_vanish(photos: Path, tmp_path: Path, on_bad: str) -> None:
     root, folder = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "run"

@@ -23,6 +23,7 @@ def test_state_dict_is_the_published_one(name, published_shapes):
     assert ours == list(published_shapes[name].items())
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("name", "size"),

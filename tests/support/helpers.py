@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import warm_start
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -29,8 +31,16 @@ TINY = [
 ]
 
 
-def run(*command: str, timeout: float = 240, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands (found beside this Python) to its end."""
+def run(
+    *command: str, timeout: float = 240, fresh: bool = False, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands (found beside this Python) to its end.
+
+    Args:
+        fresh: whether it imports everything itself, as for a user; else it may be forked (warm_start.py).
+    """
+    if not fresh and more.keys() <= {"cwd"} and (server := warm_start.server_for(command)):
+        return server.run(resolve(command), cwd=more.get("cwd"), timeout=timeout)
     return subprocess.run(
         resolve(command), capture_output=True, text=True, timeout=timeout, check=False, **more
     )

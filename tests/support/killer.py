@@ -1,4 +1,4 @@
-"""A run of two ranks that is killed again and again: python killer.py FOLDER KILLS SEED.
+"""A run of two ranks that is killed again and again: python killer.py FOLDER KILLS EPOCHS SEED.
 
 The ranks are forked from a process that has imported everything, so that a start takes a second. Prints a
 line of JSON: what each attempt was killed in. What each step of each rank saw is in FOLDER/seen.
@@ -28,7 +28,6 @@ RANKS, STEPS_AN_EPOCH = 2, 5
 RUN = [
     *(argument for argument in TINY if not argument.startswith(("data.train_count", "epochs"))),
     "data.train_count=72",  # a last step of 8
-    "epochs=60",
     "augment=paper",
     "model.drop_path=0.2",
     "checkpoint.every=2it",
@@ -66,7 +65,7 @@ def watched(seen: Path) -> None:
     trainer.train_step = train_step  # type: ignore[assignment]
 
 
-def start(folder: Path) -> list[int]:
+def start(folder: Path, epochs: int) -> list[int]:
     """Both ranks, as processes of their own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,7 +82,7 @@ def start(folder: Path) -> list[int]:
         os.dup2(log, 2)
         code = 1
         try:
-            main([*RUN, f"run_dir={folder / 'run'}"])
+            main([*RUN, f"epochs={epochs}", f"run_dir={folder / 'run'}"])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
         finally:
@@ -123,13 +122,15 @@ def wait_for_moment(kind: str, run: Path, pids: list[int], pause: float) -> None
     time.sleep(pause)
 
 
-def disturbed(folder: Path, kills: int, seed: int) -> list[str]:
+def disturbed(folder: Path, epochs: int, kills: int, seed: int) -> list[str]:
     """Run to the end, but for so many kills; what each of them hit."""
     draw, hits = random.Random(seed), []
+    kinds = ["start", "training", "write", "write", "evaluation"] * (kills // 5)
+    draw.shuffle(kinds)
     while True:
-        pids = start(folder)
-        if len(hits) < kills:
-            kind = draw.choice(["start", "training", "write", "write", "evaluation"])
+        pids = start(folder, epochs)
+        if len(hits) < len(kinds):
+            kind = kinds[len(hits)]
             pause = draw.uniform(0, 1.5 if kind == "start" else 0.02 if kind == "write" else 0.1)
             wait_for_moment(kind, folder / "run", pids, pause)
             if not running(pids):
@@ -150,11 +151,12 @@ def disturbed(folder: Path, kills: int, seed: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    place, count, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    place = Path(sys.argv[1])
+    count, length, number = map(int, sys.argv[2:])
     torch.set_num_threads(1)
     warm_up(place)
     for name, times in (("whole", 0), ("killed", count)):
         (place / name / "seen").mkdir(parents=True)
         watched(place / name / "seen")
-        hit = disturbed(place / name, times, number)
+        hit = disturbed(place / name, length, times, number)
     sys.stdout.write(json.dumps({kind: hit.count(kind) for kind in sorted(set(hit))}) + "\n")

@@ -1,0 +1,95 @@
+"""The short form of a long test: a part of its cases, which part is drawn anew for each commit.
+
+A pytest plugin (tests/conftest.py registers it). Without `--short` everything runs, with the seed 0. With it
+a test asks the fixture `amount` how many cases to try, draws them from the fixture `test_seed`, and a
+parametrised test marked `draw(count)` runs `count` of its parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SEED_VARIABLE = "HORNET_TEST_SEED"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hornet-train")
+    group.addoption("--short", action="store_true", help="long tests try a part of their cases")
+    group.addoption(
+        "--test-seed",
+        type=int,
+        help=f"which part (default: ${SEED_VARIABLE}; with --short the git commit; else 0)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # workers of pytest-xdist get the options as they are after this
+    if config.option.test_seed is None:
+        given = os.environ.get(SEED_VARIABLE)
+        if given is not None and not given.isdecimal():
+            raise pytest.UsageError(f"{SEED_VARIABLE}={given} is not a whole number")
+        config.option.test_seed = int(given) if given else seed_of_commit() if config.option.short else 0
+
+
+def seed_of_commit() -> int:
+    """A number made of the commit's name; 0 outside of a git repository."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=7", "HEAD"]
+    try:
+        return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout, 16)
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+
+
+def _how(config: pytest.Config) -> str:
+    return f"short form, cases drawn by --test-seed={config.option.test_seed}"
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return _how(config) if config.option.short else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.short and (terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")):
+        terminalreporter.write_line(
+            f"{_how(config)}; the same cases again: --short --test-seed={config.option.test_seed} or "
+            f"{SEED_VARIABLE}={config.option.test_seed}"
+        )
+
+
+@pytest.hookimpl(trylast=True)  # of what -m and -k leave
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.short:
+        return
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("draw"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    left_out: list[pytest.Item] = []
+    for name, of_test in cases.items():
+        mark = of_test[0].get_closest_marker("draw")
+        assert mark is not None
+        count = min(mark.args[0], len(of_test))
+        chosen = random.Random(f"{config.option.test_seed} {name}").sample(of_test, count)
+        left_out += [item for item in of_test if item not in chosen]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def test_seed(pytestconfig: pytest.Config) -> int:
+    """What a test's own draws start from; 0 in the full form."""
+    return int(pytestconfig.option.test_seed)
+
+
+@pytest.fixture(scope="session")
+def amount(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """`amount(full, short)`: how many cases to try in this form."""
+    return lambda full, short: short if pytestconfig.option.short else full

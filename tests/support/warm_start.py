@@ -1,0 +1,161 @@
+"""Processes of our commands that start with everything imported: half of the seconds of a short run.
+
+A server imports torch, timm and the commands once, without doing anything, and forks a process for each call.
+That is a process with its own folder, environment, output and exit code, as of a command that a user types.
+What the imports do is not seen by it: `helpers.run(..., fresh=True)`, `torchrun` and `processes.started`
+start from nothing. Not where there is a GPU: what CUDA has set up does not outlive a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+COMMANDS = {
+    "hornet-train": "hornet_train.cli.train",
+    "hornet-eval": "hornet_train.cli.evaluate",
+    "hornet-info": "hornet_train.cli.info",
+    "hornet-data": "hornet_train.cli.data",
+    "hornet-bench": "hornet_train.cli.bench",
+}
+# Environment variables that libraries read when they are imported: with others a process starts from nothing.
+AT_IMPORT = ("OMP", "MKL", "OPENBLAS", "TORCH", "PYTORCH", "CUDA", "NUMBA", "PYTHON", "MPL", "LD_", "HF_",
+             "XDG", "WANDB", "HORNET", "KINETO", "HOME")  # fmt: skip
+
+
+class Server:
+    """The server's process, started at the first call."""
+
+    def __init__(self) -> None:
+        self.environment = at_import(os.environ)
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        self.channel = ours
+        atexit.register(self.close)
+
+    def run(
+        self, command: list[str], *, cwd: str | Path | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """As subprocess.run does, with captured text."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            asked = {"command": command, "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
+            message = json.dumps(asked).encode() + b"\n"
+            self.channel.settimeout(None)
+            socket.send_fds(self.channel, [message[:1]], [out.fileno(), err.fileno()])
+            self.channel.sendall(message[1:])
+            process = int(self.reply())
+            try:
+                self.channel.settimeout(timeout)
+                code = int(self.reply())
+            except BaseException as error:  # also Ctrl-C and the limit of a test
+                self.channel.settimeout(None)
+                os.kill(process, signal.SIGKILL)
+                self.reply()
+                if isinstance(error, TimeoutError):
+                    raise subprocess.TimeoutExpired(command, timeout) from error
+                raise
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return subprocess.CompletedProcess(command, code, *texts)
+
+    def reply(self) -> str:
+        """A line of the server's. Raises TimeoutError after the channel's timeout."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = self.channel.recv(1)
+            if not byte:
+                raise RuntimeError("the server of tests/support/warm_start.py has ended")
+            line += byte
+        return line.decode()
+
+    def close(self) -> None:
+        self.channel.close()
+        self.process.wait()
+
+
+_server: Server | None = None
+
+
+def at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """What libraries look at when they are imported."""
+    return {name: value for name, value in environment.items() if name.startswith(AT_IMPORT)}
+
+
+def server_for(command: tuple[str, ...]) -> Server | None:
+    """The server, where it can start this command in the environment as it is now."""
+    global _server
+    if command[0] not in COMMANDS or Path("/dev/nvidiactl").exists():
+        return None
+    if _server is None:
+        _server = Server()
+    return _server if _server.environment == at_import(os.environ) else None
+
+
+def serve(channel: socket.socket) -> None:
+    """Until the other side is closed: fork, tell the process's number, wait, tell its exit code."""
+    from importlib import import_module
+
+    for module in (*COMMANDS.values(), "torch", "timm", "numba", "matplotlib.backends.backend_agg"):
+        import_module(module)
+    import_module("hornet_train.run.build")
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, 65536, 2)
+        if not message:
+            return
+        while not message.endswith(b"\n"):
+            message += channel.recv(65536)
+        process = os.fork()
+        if process == 0:
+            channel.close()
+            become(json.loads(message), *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        channel.sendall(f"{process}\n".encode())
+        _, status = os.waitpid(process, 0)
+        channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
+    """The command that is asked for, in this process."""
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        os.chdir(asked["cwd"])
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        sys.argv = asked["command"]
+        sys.path[0] = str(Path(sys.executable).parent)  # as of the script that a user starts
+        from importlib import import_module
+
+        import_module(COMMANDS[Path(sys.argv[0]).name]).main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except BaseException:  # noqa: BLE001 - the process ends with it
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's; the commands set their own
+    serve(socket.socket(fileno=int(sys.argv[1])))
