@@ -1,8 +1,12 @@
 """hornet-train: train, evaluate and deploy HorNet.
 
-Importing this registers the HorNet models with timm: `timm.create_model("hornet_tiny_gf")`.
+Importing this registers the HorNet models with timm: `timm.create_model("hornet_tiny_gf")`. The commands are
+calls, too: `hornet_train.train(["model=hornet_t_gf", ...])`, `evaluate`, `info`.
 """
 
 from hornet_train._timm import register_with_timm
+from hornet_train.library import evaluate, info, train
+
+__all__ = ["evaluate", "info", "train"]
 
 register_with_timm()

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hornet_train.cli.command import joined, run_command
+from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_bench_questions
 from hornet_train.config.bench_schema import Bench, LimitBench, LoopBench, ScalingBench, StepBench
 from hornet_train.config.compose_info import compose_bench
@@ -43,6 +43,8 @@ def _step(overrides: list[str]) -> None:
     _check_files(config.out, config.plot)
     contenders = contenders_of(config.peers, config.models, config.image_size, plain=config.plain)
     console = _console()
+    from hornet_train.run.process import joined
+
     with joined(config.dist) as world:
         precision = _precision(config.precision, world.device)
         results = [
@@ -79,6 +81,8 @@ def _loop(overrides: list[str]) -> None:
     config = compose_bench(LoopBench, "loop", overrides).config
     _check_files(config.out)
     console = _console()
+    from hornet_train.run.process import joined
+
     with joined(config.dist) as world:
         precision = _precision(config.precision, world.device)
         found = measure_loop(
@@ -114,6 +118,8 @@ def _scaling(overrides: list[str]) -> None:
     console, name, rounds = _console(), _known(config.model), config.rounds
     growths = []
     processes = None
+    from hornet_train.run.process import joined
+
     with joined(config.dist) as world:
         precision = _precision(config.precision, world.device)
         for mode in config.modes:
@@ -169,6 +175,8 @@ def _limit(overrides: list[str]) -> None:
     config = compose_bench(LimitBench, "limit", overrides).config
     _check_files(config.out)
     console, one = _console(), contender(_known(config.model), config.image_size)
+    from hornet_train.run.process import joined
+
     with joined(config.dist) as world:
         precision = _precision(config.precision, world.device)
         case = Case("train", config.batch_size, config.image_size, precision, world.device)

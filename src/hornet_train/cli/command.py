@@ -7,18 +7,16 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train._timm import import_timm
-from hornet_train.config.schema import Dist
-from hornet_train.errors import ConfigError, PeerError, UserError
+from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import redacted, told
 
 if TYPE_CHECKING:
-    from hornet_train.engine.distributed import World
+    pass
 
 USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: saved; start me again
@@ -76,32 +74,6 @@ def run_command(
 
 class Stopped(Exception):  # noqa: N818 - no fault, but a reason to end
     """A command was asked to stop and has: exit code 75, with this message."""
-
-
-@contextmanager
-def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
-    """Set this process up and join the group that torchrun started, if any.
-
-    Raises:
-        ConfigError: there is no such device, or it cannot do what is asked of it deterministically.
-    """
-    from hornet_train.engine.distributed import choose_device, distributed
-    from hornet_train.run.process import set_up_process, told_of_algorithms
-
-    try:
-        device = choose_device(dist.device)
-    except ValueError as error:
-        fault = ConfigError([f"dist.device={dist.device}: {error}"])
-        fault.of_one_rank = True
-        raise fault from error
-    if device.type == "cpu" and dist.backend == "nccl":
-        raise ConfigError(["dist.backend=nccl needs GPUs, and torch sees none: dist.backend=gloo"])
-    set_up_process(dist, device, deterministic=deterministic)
-    with (
-        distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world,
-        told_of_algorithms(),
-    ):
-        yield world
 
 
 def _quiet() -> None:

@@ -39,27 +39,23 @@ def run(options: argparse.Namespace) -> None:
     """
     from hornet_train._timm import import_timm
     from hornet_train.config.compose_train import compose_train
-    from hornet_train.tasks.classification.schema import ClassificationConfig
-    from hornet_train.tasks.table import NAMES, find
+    from hornet_train.tasks.table import NAMES, find, kit_of
 
-    config = compose_train(options.overrides, find=find, names=NAMES).config
-    assert isinstance(config, ClassificationConfig)
+    composed = compose_train(options.overrides, find=find, names=NAMES)
+    assert composed.task is not None
     import_timm()
     from hornet_train.report.sheet import draw_sheet
-    from hornet_train.run.show import shown_batch
     from hornet_train.track.console import ConsoleSink
 
-    shown = shown_batch(config, images=options.images, epoch=options.epoch)
+    drawn = kit_of(composed.task).draw(composed.config, images=options.images, epoch=options.epoch)
     console = ConsoleSink(1, 1, interactive=False)
-    for bad in shown.bad:
+    for bad in drawn.bad:
         console.warn(f"another image stands in for {bad.where}: {bad.reason}")
-    side = shown.images.shape[-1]
-    title = f"{config.data.source}, epoch {options.epoch}, {side} x {side} pixels, seed {config.seed}"
     out = options.out.expanduser()
     try:
-        draw_sheet(shown.images, shown.captions, out, title)
+        draw_sheet(drawn.images, drawn.captions, out, drawn.title)
     except OSError as error:
         raise ConfigError(
             f"--out={out} cannot be written ({error.strerror}); choose another place"
         ) from error
-    console.say(f"{len(shown.captions)} training images: {out}")
+    console.say(f"{len(drawn.captions)} training images: {out}")

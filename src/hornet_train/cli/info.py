@@ -23,16 +23,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _inform(arguments: list[str]) -> None:
+    from hornet_train.library import info
     from hornet_train.track.console import ConsoleSink
 
     family = FAMILY in arguments
     overrides = [argument for argument in arguments if argument != FAMILY]
     if family and (narrower := [o for o in overrides if not o.startswith("image_size=")]):
         raise ConfigError([f"{FAMILY} tells of every model: {' '.join(narrower)} does not apply"])
-    config = compose_info(overrides).config
     if os.environ.get("RANK", "0") != "0":
+        compose_info(overrides)  # a mistake is every rank's
         return
-    table = _family(config) if family else _one(config)
+    table = _family(compose_info(overrides).config) if family else info(overrides).table
     # plain lines, as in a file: a terminal that is too narrow then cuts no number
     console = ConsoleSink(1, 1, interactive=False)
     console.table(table.title, table.columns, table.rows)
@@ -48,25 +49,6 @@ def _family(config: InfoConfig) -> Table:
         return family_table(sizes)
     except (ValueError, RuntimeError) as error:
         raise ConfigError([f"image_size={config.image_size} does not suit every model: {error}"]) from error
-
-
-def _one(config: InfoConfig) -> Table:
-    import torch
-
-    from hornet_train.models.structure import image_size_of
-    from hornet_train.report.models import stage_table
-    from hornet_train.run.facts import measured
-    from hornet_train.tasks.classification.task import ModelSpec
-
-    given = config.model
-    if given.args.get("pretrained"):
-        raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])
-    with torch.device("meta"):
-        model = ModelSpec(given.name, given.num_classes or config.num_classes, args=given.args).build()
-    made_for = image_size_of(model) or (224, 224)  # timm's own default
-    size = config.image_size or max(made_for)
-    measured(model, given.name, size, "image_size")
-    return stage_table(model, given.name, size)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def run_replay(overrides: list[str]) -> None:
     from hornet_train.engine.replay import replay
     from hornet_train.run.process import set_up_process
     from hornet_train.run.replay import build_replay, replay_config
+    from hornet_train.tasks.table import kit_of
     from hornet_train.track.console import ConsoleSink
 
     files = [text.removeprefix(KEY) for text in overrides if text.startswith(KEY)]
@@ -34,13 +35,15 @@ def run_replay(overrides: list[str]) -> None:
         raise ConfigError([f"{KEY}{files[0]}: a rank's step is made again by one process, without torchrun"])
     file = Path(files[0]).expanduser()
     dump = read_dump(file)
-    config = replay_config(dump, file, [text for text in overrides if not text.startswith(KEY)])
+    composed = replay_config(dump, file, [text for text in overrides if not text.startswith(KEY)])
+    config = composed.config
+    assert composed.task is not None
     try:
         device = choose_device(config.dist.device)
     except ValueError as error:
         raise ConfigError([f"dist.device={config.dist.device}: {error}"]) from error
     set_up_process(config.dist, device, deterministic=config.deterministic)
-    task, model = build_replay(config, dump, file)
+    task, model = build_replay(kit_of(composed.task), config, dump, file)
     findings = replay(task, model.to(device), dump, config.precision)
     console = ConsoleSink(1, 1, interactive=False)
     numbers = dump.numbers

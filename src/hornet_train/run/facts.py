@@ -2,78 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from torch import nn
 
+from hornet_train.config.schema import Config
 from hornet_train.engine.trainer import Trainer
-from hornet_train.errors import ConfigError
-from hornet_train.models.complexity import Complexity, count
-from hornet_train.models.structure import resizes_filters
-from hornet_train.run.data import Sources, samples_of
-from hornet_train.tasks.classification.schema import ClassificationConfig
-from hornet_train.tasks.classification.sources import FolderSource
-
-_METRICS = {"top1": "top-1"}  # as a person writes them
+from hornet_train.tasks.kit_types import Datasets, samples_of
+from hornet_train.track.metric_table import MetricTable
 
 
-def facts(
-    config: ClassificationConfig, sources: Sources, trainer: Trainer, folder: Path, cost: Complexity
+def start_facts(
+    metrics: MetricTable, config: Config, datasets: Datasets, trainer: Trainer, model: str
 ) -> dict[str, str | list[str]]:
-    """Name -> value, in the order they are shown; `cost` is the model's."""
-    assert sources.train is not None
+    """Name -> value, in the order they are shown.
+
+    Args:
+        metrics: those of the task, by which a published result is named.
+        model: what is said of the model.
+    """
+    assert datasets.train is not None
     world, plan, settings = trainer.world, trainer.plan, trainer.settings
-    held_out = f"{samples_of(sources.val):,} held out" if sources.val is not None else "none held out"
-    why = "shares of shards" if sources.dealt else "data.drop_last"
+    held_out = f"{samples_of(datasets.val):,} held out" if datasets.val is not None else "none held out"
+    why = "shares of shards" if datasets.dealt else "data.drop_last"
     left_out = f"; {plan.dropped:,} an epoch are left out ({why})" if plan.dropped else ""
-    if isinstance(sources.train, FolderSource) and sources.train.ignored:
-        left_out += f"; {sources.train.ignored:,} files that are no images"
+    left_out += "".join(f"; {fact}" for fact in datasets.facts)
     pieces = -(-config.batch_size // (plan.micro_batch_size * world.size))
     warmup = config.schedule.warmup
     recipe = config.recipe
     published = "".join(
-        f"; published {_METRICS.get(name, name)} {value}" for name, value in recipe.published.items()
+        f"; published {metrics.info(key).label} {value}" for key, value in recipe.published.items()
     )
     threads = f", {_many(torch.get_num_threads(), 'thread')} each" if world.device.type == "cpu" else ""
     spread = ", the model spread over them (FSDP2)" if config.dist.strategy == "fsdp" else ""
     return {
         "recipe": f"{recipe.name} ({recipe.source}{published}; "
         f"{'run' if recipe.run_by_us else 'not run'} by us)",
-        "model": f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs "
-        f"at {config.data.image_size}x{config.data.image_size}",
-        "data": f"{config.data.source}: {samples_of(sources.train):,} training images, {held_out}, "
-        f"{len(sources.classes):,} classes{left_out}",
+        "model": model,
+        "data": f"{config.data.source}: {samples_of(datasets.train):,} training images, {held_out}, "
+        f"{len(datasets.classes):,} classes{left_out}",
         "batch": f"{config.batch_size} = {_many(world.size, 'process')} x {_many(pieces, 'micro-batch')} x "
         f"{_many(plan.micro_batch_size, 'image')}",
         "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
         "precision": f"{config.precision}{', compiled' if config.compile else ''}",
         "devices": f"{world.size} x {_device_name(world.device)}{threads}{spread}",
         "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
-        "writes to": str(folder),
     }
-
-
-def measured(model: nn.Module, name: str, image_size: int, key: str = "data.image_size") -> Complexity:
-    """What a model costs at an image size, the value of `key`, found by running it without arithmetic.
-
-    Raises:
-        ConfigError: it does not take images of that size.
-    """
-    try:
-        return count(model, image_size)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:  # models say it in their own ways
-        raise ConfigError([f"{key}={image_size} does not suit {name}: {error}"]) from error
-
-
-def filter_notes(model: nn.Module, image_size: int) -> list[str]:
-    """A sentence where images of a size cost more than they need to."""
-    if not resizes_filters(model, image_size):
-        return []
-    return [
-        f"the global filters are stored for other images than {image_size} x {image_size} and resized in "
-        f"every forward; model.args.img_size={image_size} resizes them once"
-    ]
 
 
 def _many(count: int, noun: str) -> str:

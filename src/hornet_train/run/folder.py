@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -136,6 +137,29 @@ def hold_run_folder(folder: Path) -> IO[str]:
         file.close()
         raise ConfigError([f"{folder}/.lock cannot be written ({error.strerror})"]) from error
     return file
+
+
+@contextmanager
+def occupied(
+    folder: Path, tree: Mapping[str, Any], resume: Resume, schema: type[Config], *, world: World
+) -> Iterator[str | None]:
+    """Have a run folder for this run alone: made, locked, and cleaned of what a kill left half written.
+
+    Every rank enters, after `check_run_folder`. Gives the note of `claim_run_folder`.
+
+    Raises:
+        ConfigError: another process trains there, or the folder cannot be made or written.
+    """
+    note = world.on_main(lambda: claim_run_folder(folder, tree, resume, schema))
+    held: list[IO[str]] = []
+    world.on_main(lambda: held.append(hold_run_folder(folder)))
+    try:
+        if world.is_main:
+            clean_run_folder(folder)
+        yield note
+    finally:
+        for lock in held:
+            lock.close()
 
 
 def open_run_folder(

@@ -12,6 +12,7 @@ import torch
 from hornet_train.config.schema import Dist
 from hornet_train.data.memory import keep_freed_memory
 from hornet_train.data.sources.cache import cache_folder
+from hornet_train.engine.distributed import World, choose_device, distributed
 from hornet_train.errors import ConfigError
 from hornet_train.untrusted import only_ours
 
@@ -79,3 +80,27 @@ def told_of_algorithms() -> Iterator[None]:
                 "this training needs: choose another model, or deterministic=false"
             ]
         ) from error
+
+
+@contextmanager
+def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
+    """Set this process up and join the group that torchrun started, if any.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot do what is asked of it deterministically.
+    """
+
+    try:
+        device = choose_device(dist.device)
+    except ValueError as error:
+        fault = ConfigError([f"dist.device={dist.device}: {error}"])
+        fault.of_one_rank = True
+        raise fault from error
+    if device.type == "cpu" and dist.backend == "nccl":
+        raise ConfigError(["dist.backend=nccl needs GPUs, and torch sees none: dist.backend=gloo"])
+    set_up_process(dist, device, deterministic=deterministic)
+    with (
+        distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world,
+        told_of_algorithms(),
+    ):
+        yield world

@@ -10,7 +10,7 @@ from hornet_train.config.repeat import Repeated
 from hornet_train.engine.checkpoint import locate
 from hornet_train.engine.distributed import World
 from hornet_train.errors import CheckpointError, DataError
-from hornet_train.run.data import images_changed
+from hornet_train.run.resume import identity_changes
 from hornet_train.run.weights import identity_of
 from hornet_train.track.environment import environment
 from hornet_train.track.files import read_json
@@ -44,7 +44,7 @@ def _images(run: Repeated, now: Mapping[str, Any]) -> Iterator[str]:
     except CheckpointError as error:
         yield f"whether these are the images of the run that is repeated is not known: {error}"
         return
-    changed = images_changed(identity_of(saved), now)
+    changed = identity_changes(identity_of(saved), now)
     dealt = changed.pop("dealt", None)
     if dealt is not None:
         yield f"shards are dealt out otherwise than in {run.folder} ({dealt}): images come in another order"

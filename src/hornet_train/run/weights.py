@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.engine.checkpoint import CheckpointStore, Saved, locate, read_checkpoint
-from hornet_train.errors import CheckpointError, ConfigError
-from hornet_train.models.unpickling import unpickle
+from hornet_train.errors import CheckpointError
 from hornet_train.models.weight_files import read_weights
-from hornet_train.models.weights import class_map, load_into
-from hornet_train.untrusted import MAX_HEADER, MAX_LABELS, parse_json, read_text
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights from a checkpoint.
-
-    Attributes:
-        tensors: a state dict.
-        place: the step folder or file they are from.
-        name: `model` or `ema`.
-        step: of the run; None where it is not told.
-        classes: their names in label order; empty where they are not told.
-        notes: one sentence for each thing a user should know of.
-    """
-
-    tensors: dict[str, Tensor]
-    place: Path
-    name: str
-    step: int | None
-    classes: tuple[str, ...]
-    notes: list[str]
+from hornet_train.tasks.kit_types import Weights
+from hornet_train.untrusted import MAX_HEADER, parse_json
 
 
 def find_weights(path: Path, wanted: str | None) -> Weights:
@@ -90,7 +64,7 @@ def identity_of(saved: Saved) -> dict[str, Any]:
     """What a checkpoint says of the images it was trained on; nothing where it has no data.json.
 
     Raises:
-        CheckpointError: it is not of the form that `Sources.identity` gives.
+        CheckpointError: it is not of the form that `Datasets.identity` gives.
     """
     try:
         identity = parse_json(saved.texts.get("data.json", "{}"))
@@ -113,48 +87,3 @@ def _class_names(kept: object, place: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CheckpointError(f"{place}: what it says of its classes is no list of names")
     return tuple(names)
-
-
-def start_from(model: nn.Module, init_from: str, init_map: str | None) -> list[str]:
-    """Load weights to start from; their head is replaced where the classes differ, and said aloud."""
-    weights = find_weights(Path(init_from), None)
-    rows = head_rows(Path(init_map)) if init_map is not None else None
-    done = load(model, weights, rows=rows, allow_new_head=True)
-    return [f"starting from {weights.place} ({weights.name})", *weights.notes, *done]
-
-
-def head_rows(path: Path) -> Tensor:
-    """A class map: a tensor in a .pth, or whole numbers in a text file, one a line.
-
-    Raises:
-        ConfigError: it cannot be read, or is none.
-    """
-    try:
-        if path.suffix in (".pth", ".pt"):
-            return class_map(unpickle(path))
-        return class_map(torch.tensor([int(line) for line in read_text(path, MAX_LABELS).split()]))
-    except CheckpointError as error:  # which begins with the path
-        raise ConfigError([f"init_map={error}"]) from error
-    except OSError as error:
-        raise ConfigError([f"init_map={path}: cannot be read ({error.strerror}); check the path"]) from error
-    except (ValueError, RuntimeError) as error:  # no numbers, or beyond 64 bits
-        raise ConfigError([f"init_map={path}: {error}; it takes one number a line, or a .pth"]) from error
-
-
-def load(
-    model: nn.Module, weights: Weights, *, rows: Tensor | None = None, allow_new_head: bool = False
-) -> list[str]:
-    """Load weights strictly; see `load_into`. Returns what was done beyond copying."""
-    classifier = classifier_name(model)
-    try:
-        return load_into(
-            model, weights.tensors, classifier=classifier, head_rows=rows, allow_new_head=allow_new_head
-        )
-    except CheckpointError as error:
-        raise CheckpointError(f"{weights.place}: {error}") from error
-
-
-def classifier_name(model: nn.Module) -> str:
-    """What timm calls the head of one of its models."""
-    name = getattr(model, "pretrained_cfg", {}).get("classifier", "head")
-    return name if isinstance(name, str) else name[0]

@@ -1,13 +1,35 @@
-"""The tasks by name: one row each, which is imported when it is asked for."""
+"""The tasks by name: one lazy row each. `task=` also takes a user's own: a module or a file with a KIT."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from hornet_train.config.conf_files import conf_dir
 from hornet_train.config.task_schema import TaskSchema
 from hornet_train.errors import ConfigError, did_you_mean
 
-_ROWS = {"classification": "hornet_train.tasks.classification.rules"}  # each has a SCHEMA
+KIT = "KIT"  # the name of the kit in a user's own module
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Where a task's schema and its kit are: module:name. The schema's module imports no torch."""
+
+    schema: str
+    kit: str
+
+
+_ROWS = {
+    "classification": _Row(
+        "hornet_train.tasks.classification.rules:SCHEMA", "hornet_train.tasks.classification.build:KIT"
+    ),
+}
 NAMES = tuple(_ROWS)
 
 
@@ -17,7 +39,74 @@ def find(name: str) -> TaskSchema:
     Raises:
         ConfigError: there is none.
     """
-    if name not in _ROWS:
-        raise ConfigError(f"task={name}: no such option of task; {did_you_mean(name, NAMES)}")
-    schema: TaskSchema = import_module(_ROWS[name]).SCHEMA
-    return schema
+    if name in _ROWS:
+        schema: TaskSchema = _import(_ROWS[name].schema)
+        return schema
+    found: TaskSchema = _own_kit(name).schema
+    return found
+
+
+def kit_of(name: str) -> Any:
+    """The kit of a task that `find` knows.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return _import(_ROWS[name].kit) if name in _ROWS else _own_kit(name)
+
+
+def _import(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return vars(import_module(module))[name]
+
+
+def _own_kit(name: str) -> Any:
+    """The kit of a user's own module or file."""
+    module = _own_module(name)
+    if KIT not in vars(module):
+        raise ConfigError([f"task={name}: {module.__file__} has no {KIT} (see examples/own_task.py)"])
+    return vars(module)[KIT]
+
+
+def _own_module(name: str) -> ModuleType:
+    """A module by its dotted name or by the path of its file.
+
+    It is looked for on Python's path, in the working directory, and beside conf/, where examples/ lies. These
+    stay on the path: workers find the module there, too.
+
+    Raises:
+        ConfigError: there is no such module, or another one of that name.
+    """
+    file = Path(name).expanduser() if name.endswith(".py") else None
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError([f"task={name}: there is no such file"])
+        _look_in(file.resolve().parent)
+        module = import_module(file.stem)
+        if module.__file__ is None or Path(module.__file__).resolve() != file.resolve():
+            raise ConfigError([f"task={name}: Python has another module {file.stem!r}: rename the file"])
+        return module
+    for place in (Path.cwd(), conf_dir().parent):
+        if not _is_there(name):
+            _look_in(place)
+    if not _is_there(name):
+        raise ConfigError(
+            [
+                f"task={name}: no such task; {did_you_mean(name, NAMES)}, or a module or file of your own "
+                "with a KIT (task=my_task.py; see examples/own_task.py)"
+            ]
+        )
+    return import_module(name)
+
+
+def _is_there(name: str) -> bool:
+    """Whether Python finds a module of that name, without importing it."""
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # of a package that is not there, or no name at all
+        return False
+
+
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

@@ -187,6 +187,34 @@ class ConsoleSink:
         return (time.monotonic() - since) / (self._step - first) * (self._total - self._step)
 
 
+class QuietConsole(NullConsole):
+    """Prints warnings, on stderr, and nothing else."""
+
+    def warn(self, message: str) -> None:
+        """A line on stderr."""
+        sys.stderr.write(f"warning: {told(message)}\n")
+
+
+def console_for(
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    metrics: MetricTable,
+    speaks: bool,
+    quiet: bool = False,
+) -> Console:
+    """The console of this process.
+
+    Args:
+        metrics: those of the task.
+        speaks: whether this is rank 0; the others say nothing.
+        quiet: print nothing but warnings.
+    """
+    if not speaks:
+        return NullConsole()
+    return QuietConsole() if quiet else ConsoleSink(total_steps, steps_per_epoch, metrics=metrics)
+
+
 class ConsoleHandler(logging.Handler):
     """Sends log records through a console, so that they do not tear its bar: warnings and worse to `warn`."""
 

@@ -8,6 +8,7 @@ to worker processes quickly and are shared after a fork without being copied.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -47,21 +48,20 @@ class Source(Protocol):
         """A SHA-256 of which samples there are, in what order, under which labels; not of their pixels."""
 
 
-class Shards(Protocol):
+class Shards(ABC):
     """A set of samples in pieces, each of which is read from front to back.
 
     Attributes:
         lengths: samples of each shard, known without reading them.
+        fingerprint: a SHA-256 of which shards these are: names, numbers of samples, class names, and what
+            else can be had without reading them (sizes of tables; sizes and labels of the images in near
+            tars).
     """
 
-    @property
-    def lengths(self) -> tuple[int, ...]: ...
+    lengths: tuple[int, ...]
+    fingerprint: str
 
-    @property
-    def fingerprint(self) -> str:
-        """A SHA-256 of which shards these are: names, numbers of samples, class names, and what else can be
-        had without reading them (sizes of tables; sizes and labels of the images in near tars)."""
-
+    @abstractmethod
     def read(self, shard: int, start: int) -> Iterator[Fields]:
         """The samples of a shard from its `start`-th on.
 

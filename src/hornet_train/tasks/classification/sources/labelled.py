@@ -7,11 +7,9 @@ which is right, padded with -1.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Literal, Protocol
 
-from hornet_train.data.sources.source import Fields, Source
+from hornet_train.data.sources.source import Shards, Source
 
 IMAGE, LABEL = "image", "label"
 Split = Literal["train", "val"]
@@ -25,23 +23,11 @@ class LabelledImages(Source, Protocol):
         """Class names in label order."""
 
 
-class LabelledShards(ABC):
-    """Labelled images in shards that are read from front to back; see `Shards`.
+class LabelledShards(Shards):
+    """Labelled images in shards that are read from front to back.
 
     Attributes:
         classes: class names in label order.
-        lengths: samples of each shard.
-        fingerprint: see `Shards`.
     """
 
     classes: tuple[str, ...]
-    lengths: tuple[int, ...]
-    fingerprint: str
-
-    @abstractmethod
-    def read(self, shard: int, start: int) -> Iterator[Fields]:
-        """The samples of a shard from its `start`-th on.
-
-        Raises:
-            DataError: the shard cannot be read or is not what it was, or a label is none of the classes.
-        """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hornet_train.tasks.classification.sources import LabelledImages, LabelledShards
+from hornet_train.data.sources.source import Shards, Source
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Suite:
 
     name: str
     classes: tuple[str, ...]
-    parts: Mapping[str, LabelledImages | LabelledShards]
+    parts: Mapping[str, Source | Shards]
     rows: Tensor | None = None
     left_out: int = 0
     notes: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from typing import Any
 
 from hornet_train.tasks.classification.suites import corruption_errors
 from hornet_train.tasks.classification.suites.corruptions import ALEXNET, SEVERITIES
-from hornet_train.track.console import Console
+from hornet_train.tasks.kit_types import Table
 from hornet_train.track.events import strict
 
 MEANS = ("top1", "top5", "loss")
@@ -29,8 +29,8 @@ def summary(name: str, parts: Mapping[str, Mapping[str, float]], left_out: int =
     more: dict[str, Any] = {"left_out": left_out} if left_out else {}
     bad = round(sum(metrics.get("bad", 0) for metrics in parts.values()))
     if name == "imagenet_c":
-        told = corruption_errors({part: metrics["top1"] for part, metrics in parts.items()})
-        more |= {"mce": told["mce"], "missing": told["missing"], "corruptions": told["corruptions"]}
+        errors = corruption_errors({part: metrics["top1"] for part, metrics in parts.items()})
+        more |= {"mce": errors["mce"], "missing": errors["missing"], "corruptions": errors["corruptions"]}
         parts = {part: m for part, m in parts.items() if part.split("/")[0] in ALEXNET} or parts
     count = round(sum(metrics["count"] for metrics in parts.values()))
     means = {
@@ -40,42 +40,38 @@ def summary(name: str, parts: Mapping[str, Mapping[str, float]], left_out: int =
     return strict({**means, "count": count, "bad": bad, **more})
 
 
-def show(result: Mapping[str, Any], console: Console) -> None:
+def result_tables(result: Mapping[str, Any]) -> list[Table]:
     """Tables of what eval.json holds."""
-    many = "suites" in result
-    sets: Mapping[str, Mapping[str, Any]] = result["suites"] if many else {result["data"]: result}
-    rows = [(name, *_results(one)) for name, one in sets.items()]
+    several = "suites" in result
+    sets: Mapping[str, Mapping[str, Any]] = result["suites"] if several else {result["data"]: result}
+    rows = [(name, *_row(one)) for name, one in sets.items()]
     title, speed = str(result["checkpoint"]), f"{result['images_per_second']:.1f}"
     columns = ("top-1", "top-5", "loss", "count")
-    if many:
+    if several:
         title += f": {result['model']}, {result['weights']} weights, {speed} images/s"
-        console.table(title, ("set", *columns), rows)
+        tables = [Table(title, ("set", *columns), rows)]
     else:
         row = (result["model"], result["weights"], *rows[0][1:], speed)
-        console.table(title, ("model", "weights", *columns, "images/s"), [row])
-    for name, one in sets.items():
-        if "corruptions" in one:
-            _show_corruptions(name, one, console)
-    if result.get("not_found"):
-        console.say(f"not found: {', '.join(result['not_found'])}")
+        tables = [Table(title, ("model", "weights", *columns, "images/s"), [row])]
+    return tables + [_corruption_table(name, one) for name, one in sets.items() if "corruptions" in one]
 
 
-def _show_corruptions(name: str, one: Mapping[str, Any], console: Console) -> None:
+def _corruption_table(name: str, one: Mapping[str, Any]) -> Table:
     """The mean error of each corruption, its CE, and the top-1 by severity."""
     rows = [
         (
             corruption,
-            *(f"{value:.2f}" if value is not None else "-" for value in (told["error"], told["ce"])),
-            *(f"{top1:.2f}" for top1 in told["severities"]),
+            *(f"{value:.2f}" if value is not None else "-" for value in (found["error"], found["ce"])),
+            *(f"{top1:.2f}" for top1 in found["severities"]),
         )
-        for corruption, told in one["corruptions"].items()
+        for corruption, found in one["corruptions"].items()
     ]
     mce = f"mCE {one['mce']:.2f}" if one["mce"] is not None else f"no mCE without {', '.join(one['missing'])}"
     columns = ("corruption", "error", "CE", *(f"top-1 at {severity}" for severity in SEVERITIES))
-    console.table(f"{name}: {mce}", columns, rows)
+    return Table(f"{name}: {mce}", columns, rows)
 
 
-def _results(one: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
     """Top-1, top-5, loss and count; a loss that is no number is null in JSON."""
     loss = "nan" if one["loss"] is None else f"{one['loss']:.4f}"
     count = f"{one['count']:,}" + (f" ({one['bad']:,} could not be read)" if one["bad"] else "")

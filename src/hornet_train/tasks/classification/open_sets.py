@@ -1,4 +1,4 @@
-"""The images of an evaluation: one data group's, or those of several sets below one folder."""
+"""The sets of an evaluation: one data group's held-out images, or several sets below one folder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import get_args
 
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.errors import DataError
-from hornet_train.run.data import build_sources
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
+from hornet_train.tasks.classification.open_data import open_data
 from hornet_train.tasks.classification.schema import ClassificationEval, RealData, SetData, SuiteData
 from hornet_train.tasks.classification.suites import Suite, find_set, open_set, usual_places
 
 
-def build_suites(
+def open_sets(
     config: ClassificationEval, classes: Sequence[str] | None
 ) -> tuple[list[Suite], list[EvaluationSet]]:
     """The sets to evaluate on, and with suite=all those that are in no usual place.
@@ -36,9 +36,9 @@ def build_suites(
         assert data.root is not None
         labels = Path(data.labels) if data.labels is not None else None
         return [open_set(data.source, Path(data.root), labels)], []
-    source = build_sources(data, training=False, classes=classes).val
-    assert source is not None
-    return [Suite(data.source, source.classes, {"": source})], []
+    datasets = open_data(data, training=False, classes=classes)
+    assert datasets.val is not None
+    return [Suite(data.source, datasets.classes, {"": datasets.val})], []
 
 
 def _below(root: Path, asked: tuple[EvaluationSet, ...] | str) -> tuple[list[Suite], list[EvaluationSet]]:

@@ -1,0 +1,172 @@
+"""What the commands do, as calls: `hornet_train.train`, `hornet_train.evaluate`, `hornet_train.info`.
+
+They take the overrides of the command line, raise the errors of `hornet_train.errors` and give plain results.
+One may be called after the other in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hornet_train._timm import import_timm
+from hornet_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hornet_train.report.models import Table as ModelTable
+    from hornet_train.run.training import TrainResult
+    from hornet_train.tasks.kit_types import Table
+
+
+def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
+    """Train as `hornet-train <overrides>` does, on every process that torchrun started.
+
+    A run that was stopped goes on where it stands when the same overrides are given again.
+
+    Args:
+        overrides: such as `["model=hornet_t_gf", "data=folder", "data.root=photos"]`.
+        quiet: print nothing but warnings.
+
+    Returns:
+        The run folder, the best evaluation and the newest ones.
+
+    Raises:
+        UserError: the overrides, the data or a checkpoint are at fault, or the training diverges.
+        Preempted: asked to stop (SIGTERM, Ctrl-C, `checkpoint.max_minutes`); it has saved, unless its `saved`
+            is False.
+    """
+    import_timm()
+    from hornet_train.config.compose_train import compose_train
+    from hornet_train.engine.distributed import launched_world_size, may_restart
+    from hornet_train.engine.preemption import Stop
+    from hornet_train.report.curves import CurvesSink
+    from hornet_train.run.process import joined
+    from hornet_train.run.training import run_training
+    from hornet_train.tasks.table import NAMES, find, kit_of
+    from hornet_train.track.console import console_for
+
+    composed = compose_train(list(overrides), find=find, names=NAMES, world_size=launched_world_size())
+    config = composed.config
+    if config.run_dir is None and may_restart():
+        raise ConfigError(
+            ["run_dir is missing: with torchrun --max-restarts a run must find its folder again: run_dir=..."]
+        )
+    assert composed.task is not None
+    stop = Stop(config.checkpoint.max_minutes)
+    with stop.listening(), joined(config.dist, deterministic=config.deterministic) as world:
+        return run_training(
+            kit_of(composed.task),
+            composed,
+            world=world,
+            stop=stop,
+            make_console=lambda kit, run: console_for(
+                run.trainer.settings.total_steps,
+                run.trainer.plan.steps_per_epoch,
+                metrics=kit.metrics,
+                speaks=world.is_main,
+                quiet=quiet,
+            ),
+            more_sinks=[CurvesSink],
+        )
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation found.
+
+    Attributes:
+        values: what eval.json holds: the metrics, `count`, `checkpoint`, `weights`, ...
+        out: that file.
+        tables: the same for people.
+    """
+
+    values: dict[str, Any]
+    out: Path
+    tables: list[Table]
+
+
+def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
+    """Evaluate as `hornet-eval <overrides>` does, and write eval.json as it does (`out=`).
+
+    Args:
+        overrides: such as `["checkpoint=runs/photos"]`.
+        quiet: print nothing but warnings.
+
+    Raises:
+        UserError: the overrides, the data or the checkpoint are at fault.
+    """
+    import_timm()
+    from hornet_train.config.compose_eval import compose_eval
+    from hornet_train.run.evaluation import check_out, run_evaluation, write_result
+    from hornet_train.run.known import known_of
+    from hornet_train.run.process import joined
+    from hornet_train.tasks.table import NAMES, find, kit_of
+    from hornet_train.track.console import console_for
+
+    composed = compose_eval(list(overrides), known_of, find=find, names=NAMES)
+    config = composed.config
+    assert composed.task is not None
+    kit, out = kit_of(composed.task), check_out(config)
+    with joined(config.dist) as world:
+        console = console_for(1, 1, metrics=kit.metrics, speaks=world.is_main, quiet=quiet)
+        values = run_evaluation(kit, config, world=world, console=console)
+        tables = kit.result_tables(values)
+        if world.is_main:
+            for table in tables:
+                console.table(table.title, table.columns, table.rows)
+            if values.get("not_found"):
+                console.say(f"not found: {', '.join(values['not_found'])}")
+            write_result(values, out)
+            console.say(f"written to {out}")
+    return EvalResult(values, out, tables)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is made of and what it costs.
+
+    Attributes:
+        name: as timm knows it.
+        image_size: pixels, square, that the costs are for.
+        parameters: their number.
+        macs: multiply-accumulates of the convolutions and linear layers, of one image.
+        table: its stages.
+    """
+
+    name: str
+    image_size: int
+    parameters: int
+    macs: int
+    table: ModelTable
+
+
+def info(overrides: Sequence[str] = ()) -> ModelInfo:
+    """What `hornet-info <overrides>` says of a model. Nothing is computed, and no memory taken for weights.
+
+    Args:
+        overrides: such as `["model=hornet_s_gf", "image_size=384"]`.
+
+    Raises:
+        UserError: there is no such model, or it does not take images of that size.
+    """
+    import_timm()
+    import torch
+
+    from hornet_train.config.compose_info import compose_info
+    from hornet_train.models.structure import image_size_of
+    from hornet_train.report.models import stage_table
+    from hornet_train.tasks.classification.model_check import check_image_size
+    from hornet_train.tasks.classification.task import ModelSpec
+
+    config = compose_info(list(overrides)).config
+    given = config.model
+    if given.args.get("pretrained"):
+        raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])
+    with torch.device("meta"):
+        model = ModelSpec(given.name, given.num_classes or config.num_classes, args=given.args).build()
+    made_for = image_size_of(model) or (224, 224)  # timm's own default
+    size = config.image_size or max(made_for)
+    cost = check_image_size(model, given.name, size, "image_size")
+    return ModelInfo(given.name, size, cost.parameters, cost.macs, stage_table(model, given.name, size))

@@ -1,0 +1,36 @@
+"""What is known of how a checkpoint was trained, before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hornet_train.config.stored import config_in_folder, config_in_weights
+from hornet_train.engine.checkpoint import locate
+from hornet_train.errors import CheckpointError
+from hornet_train.models.variants import VARIANTS
+from hornet_train.models.weight_files import read_weights
+from hornet_train.models.weights import identify, nearest
+
+
+def known_of(checkpoint: str) -> dict[str, Any] | None:
+    """The config that a checkpoint was trained with, or the parts of one that its weights alone tell.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    path = Path(checkpoint)
+    if path.is_dir():
+        saved = locate(path, groups=())[0]
+        if "config.yaml" not in saved.texts:
+            raise CheckpointError(f"{saved.folder} has no config.yaml: give one of its .safetensors instead")
+        return config_in_folder(saved.texts["config.yaml"], saved.folder)
+    stored = config_in_weights(path)
+    if stored is not None:
+        return stored
+    state = read_weights(path)[0]
+    if name := identify(state):
+        return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}
+    if near := nearest(state):
+        return {"model": {}, "unlike": f"it is nearest to {near[0]}, but for {near[1]}"}
+    return None

@@ -1,0 +1,56 @@
+"""The state of a run at its beginning: model, optimizer, averaged weights."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from hornet_train.config.schema import Config
+from hornet_train.engine.distributed import World
+from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.sharding import shard
+from hornet_train.engine.state import TrainState
+from hornet_train.errors import ConfigError
+from hornet_train.models.structure import blocks_of, layer_ids, no_weight_decay
+from hornet_train.optim.ema import AveragedModel
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw
+
+
+def initial_state(model: nn.Module, config: Config, world: World) -> TrainState:
+    """What a run of this config starts from; with dist=fsdp the model is sharded here.
+
+    Raises:
+        ConfigError: the optimizer cannot have what it is asked for.
+    """
+    twin = deepcopy(model) if config.ema.enabled else None
+    if config.dist.strategy == "fsdp":
+        for sharded in filter(None, (model, twin)):
+            shard(sharded, blocks_of(sharded), config.precision)
+    average = None
+    if twin is not None:
+        average = AveragedModel(model, decay=config.ema.decay, warmup=config.ema.warmup, twin=twin)
+    return TrainState(
+        model=model,
+        optimizer=_optimizer(model, config),
+        scaler=loss_scaler(config.precision, world.device),
+        average=average,
+    )
+
+
+def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    given = config.optim
+    try:
+        ids = layer_ids(model) if given.layer_decay is not None else None
+    except ValueError as error:
+        raise ConfigError([f"optim.layer_decay: {error}; set it to null"]) from error
+    groups = parameter_groups(
+        model.named_parameters(),
+        weight_decay=given.weight_decay,
+        exempt=no_weight_decay(model),
+        layer_decay=given.layer_decay,
+        layer_ids=ids,
+    )
+    return adamw(groups, betas=given.betas, eps=given.eps, implementation=given.implementation)

@@ -1,0 +1,163 @@
+"""A training from its composed config to its result, step by step."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hornet_train.config.compose import Composed
+from hornet_train.config.schema import Config
+from hornet_train.engine.distributed import World
+from hornet_train.engine.preemption import Stop
+from hornet_train.engine.state import Best
+from hornet_train.redaction import redacted_tree
+from hornet_train.run.build import Run, build_run
+from hornet_train.run.folder import check_run_folder, default_run_dir, occupied
+from hornet_train.run.repeat import compared
+from hornet_train.run.sinks import MakeSink, open_sinks
+from hornet_train.tasks.kit import Kit
+from hornet_train.track.console import Console, ConsoleHandler, other_ranks_handler
+from hornet_train.track.sinks import read_events
+
+MakeConsole = Callable[[Kit[Any, Any], Run], Console]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training came to.
+
+    Attributes:
+        run_dir: the run folder.
+        step: at which the run stands; total_steps: at which it is complete.
+        best: the best evaluation, whose checkpoint `checkpoints/best` names; None without evaluations.
+        metrics: weights ("model", "ema") -> what their newest evaluation found.
+    """
+
+    run_dir: Path
+    step: int
+    total_steps: int
+    best: Best | None
+    metrics: dict[str, dict[str, float]]
+
+
+def run_training(
+    kit: Kit[Any, Any],
+    composed: Composed[Config],
+    *,
+    world: World,
+    stop: Stop,
+    make_console: MakeConsole,
+    more_sinks: Sequence[MakeSink] = (),
+) -> TrainResult:
+    """Build, occupy the run folder, train, and say what came of it. Every rank together.
+
+    Args:
+        kit: of the task that the config chooses.
+        composed: the config.
+        stop: listens for what asks the run to stop.
+        make_console: gives each rank what it speaks through, once the run is built.
+        more_sinks: make sinks beside those of the config.
+
+    Raises:
+        UserError: config, data, folder or checkpoint are at fault, or the training diverges.
+        Preempted: it was asked to stop, and has saved.
+    """
+    config = composed.config
+    folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
+    tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is stored, and shown by W&B
+    world.on_main(lambda: check_run_folder(folder, tree, config.resume, type(config)))
+    run = build_run(kit, config, tree, world=world, folder=folder)
+    run.trainer.stop = stop
+    warnings, notes = _compared_with_repeated(composed, run, world)
+    with occupied(folder, tree, config.resume, type(config), world=world) as note:
+        console = make_console(kit, run)
+        with _logging_to(console, world):
+            for text in warnings:
+                console.warn(text)
+            for text in ([note] if note else []) + notes + run.notes:
+                console.warn(text) if text.startswith("passed over") else console.say(text)
+            _fit(kit, config, tree, run, more_sinks, world=world, folder=folder, console=console)
+    trainer = run.trainer
+    return TrainResult(
+        folder, trainer.state.step, trainer.settings.total_steps, trainer.state.best, _newest_metrics(folder)
+    )
+
+
+def _compared_with_repeated(
+    composed: Composed[Config], run: Run, world: World
+) -> tuple[list[str], list[str]]:
+    """Warnings and notes about the run that `from=` repeats, if any."""
+    repeats = composed.repeats
+    if repeats is None:
+        return [], []
+    warnings = world.on_main(lambda: compared(repeats, run.datasets.identity(), world=world))
+    return warnings, [f"repeating {repeats.file}"]
+
+
+@contextmanager
+def _logging_to(console: Console, world: World) -> Iterator[None]:
+    """Have what the program logs said by the console of rank 0, and by the other ranks on their stderr."""
+    handler = ConsoleHandler(console) if world.is_main else other_ranks_handler(world.rank)
+    logger = logging.getLogger("hornet_train")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _fit(
+    kit: Kit[Any, Any],
+    config: Config,
+    tree: Mapping[str, Any],
+    run: Run,
+    more_sinks: Sequence[MakeSink],
+    *,
+    world: World,
+    folder: Path,
+    console: Console,
+) -> None:
+    """Train what is left to train, and say what came of it."""
+    trainer, begin = run.trainer, time.monotonic()
+    step, total = trainer.state.step, trainer.settings.total_steps
+    if step > total:
+        console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
+    elif step == total and not trainer.owes_evaluation:
+        console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains anew")
+    else:
+        console.start_panel(run.facts, "hornet-train")
+        with ExitStack() as stack:
+            trainer.advance = console.advance
+            world.on_main(
+                lambda: open_sinks(kit, config, tree, run, world, folder, console, more_sinks, stack)
+            )
+            if run.resumed_from is not None:
+                trainer.tell("resumed")
+            trainer.fit()
+    minutes = (time.monotonic() - begin) / 60
+    best = trainer.state.best
+    if best is not None:
+        console.say(
+            f"best {best.metric}: {best.value:.2f} ({best.weights} weights, step {best.step:,}); "
+            f"{minutes:.1f} minutes"
+        )
+    console.say(f"results: {folder}/metrics.jsonl, {folder}/curves.png, {folder}/checkpoints")
+    if trainer.eval_data is not None:
+        console.say(f"evaluate: hornet-eval {shlex.quote(f'checkpoint={folder}')}")
+
+
+def _newest_metrics(folder: Path) -> dict[str, dict[str, float]]:
+    """The newest `eval` event of each kind of weights, by the run folder."""
+    found = {}
+    for event in read_events(folder / "metrics.jsonl"):
+        if event.get("event") == "eval":
+            found[str(event["weights"])] = {
+                name: value for name, value in event.items() if name not in ("event", "weights", "epoch")
+            }
+    return found

@@ -1,0 +1,99 @@
+"""From the config of classification to its components: the task, and the transforms of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hornet_train.errors import ConfigError
+from hornet_train.images.normalize import Normalize
+from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
+from hornet_train.tasks.classification.mixing import Mixer
+from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval, Data
+from hornet_train.tasks.classification.task import Classification, ModelSpec
+from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
+
+
+def build_task(config: ClassificationConfig | ClassificationEval, num_classes: int) -> Classification:
+    """The task of a training; of an evaluation config, one that only evaluates.
+
+    Raises:
+        ConfigError: the config's number of classes is not the data's.
+    """
+    model, data = config.model, config.data
+    if model.num_classes not in (None, num_classes):
+        raise ConfigError(
+            [f"model.num_classes={model.num_classes}, but the data have {num_classes} classes: leave it null"]
+        )
+    training = config if isinstance(config, ClassificationConfig) else None
+    augment = training.augment if training else None
+    return Classification(
+        model=ModelSpec(
+            name=model.name,
+            num_classes=num_classes,
+            drop_path=model.drop_path,
+            grad_checkpointing=model.grad_checkpointing,
+            channels_last=model.channels_last,
+            kernels=model.kernels,
+            args=model.args,
+        ),
+        normalize=Normalize(data.mean, data.std),
+        mixer=Mixer(
+            num_classes,
+            mixup=augment.mixup if augment else 0.0,
+            cutmix=augment.cutmix if augment else 0.0,
+            prob=augment.mix_prob if augment else 0.0,
+            switch_prob=augment.switch_prob if augment else 0.0,
+            smoothing=training.task.label_smoothing if training else 0.0,
+        ),
+        erasing=augment is not None and augment.erase > 0,
+    )
+
+
+def growth_of(config: ClassificationConfig, *, steps_per_epoch: int, total_steps: int) -> Growth | None:
+    """How the images grow in a run; None where all have one size."""
+    augment = config.augment
+    steps = augment.grow_until.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+    if augment.start_size is None or not steps:
+        return None
+    return Growth(augment.start_size, config.data.image_size, steps / steps_per_epoch, augment.size_step)
+
+
+def train_transform(config: ClassificationConfig, growth: Growth | None = None) -> TrainTransform:
+    """How training images are cropped and augmented.
+
+    Raises:
+        ConfigError: for a policy that is not in the grammar.
+    """
+    data, augment = config.data, config.augment
+    return TrainTransform(
+        image_size=data.image_size,
+        scale=augment.scale,
+        ratio=augment.ratio,
+        hflip=augment.hflip,
+        interpolation=data.interpolation,
+        policies=tuple(_policies(config)),
+        erase_prob=augment.erase,
+        growth=growth,
+    )
+
+
+def _policies(config: ClassificationConfig) -> Iterator[Policy]:
+    """Those that are on, in timm's order: the policy, then colour jitter, greyscale and blur."""
+    data, augment = config.data, config.augment
+    if augment.policy is not None:
+        red, green, blue = (round(255 * value) for value in data.mean)
+        try:
+            yield parse_policy(augment.policy, (red, green, blue), data.interpolation)
+        except ValueError as error:
+            raise ConfigError([f"augment.policy={augment.policy}: {error}"]) from error
+    if augment.color_jitter is not None:
+        yield ColorJitter(*augment.color_jitter, prob=augment.color_jitter_prob)
+    if augment.grayscale:
+        yield RandomGreyscale(augment.grayscale)
+    if augment.blur:
+        yield RandomBlur(augment.blur)
+
+
+def eval_transform(data: Data) -> EvalTransform:
+    """How held-out images are resized and cropped."""
+    return EvalTransform(data.image_size, data.crop_pct, data.interpolation)

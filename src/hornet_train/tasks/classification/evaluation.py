@@ -1,0 +1,105 @@
+"""A checkpoint of a classifier, and the sets that it is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.errors import DataError
+from hornet_train.tasks.classification.components import build_task, eval_transform
+from hornet_train.tasks.classification.head import classifier_name, load_classifier, read_class_map
+from hornet_train.tasks.classification.model_check import check_image_size, filter_notes
+from hornet_train.tasks.classification.open_sets import open_sets
+from hornet_train.tasks.classification.samples import EvalSamples
+from hornet_train.tasks.classification.schema import ClassificationEval
+from hornet_train.tasks.classification.sources import imagenet_wnids
+from hornet_train.tasks.classification.suites import Suite
+from hornet_train.tasks.classification.task import Classification
+from hornet_train.tasks.kit_types import Evaluation, EvaluationSet, Weights
+
+
+def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.device) -> Evaluation:
+    """The model with its weights, and the held-out images of each set.
+
+    Raises:
+        UserError: the checkpoint is for another model, or for other classes than the data's.
+    """
+    # a larger head's classes are not those of the images
+    names = weights.classes or None if config.init_map is None else None
+    suites, not_found = open_sets(config, names)
+    chosen = read_class_map(Path(config.init_map)) if config.init_map is not None else None
+    task, model = _model_for(config, weights, suites, chosen)
+    notes = load_classifier(model, weights, rows=chosen)
+    size = config.data.image_size
+    check_image_size(model, config.model.name, size)
+    notes += filter_notes(model, size)
+    samples, sets = EvalSamples(eval_transform(config.data)), []
+    for suite in suites:
+        rows = suite.rows if len(suite.classes) != task.model.num_classes else None
+        notes += [*suite.notes, *_renamed(weights.classes, suite, chosen, rows)]
+        of_set = replace(task, rows=rows.to(device) if rows is not None else None)
+        sets.append(EvaluationSet(suite.name, of_set, suite.parts, samples, suite.left_out))
+    return Evaluation(
+        model,
+        sets,
+        several=config.suite is not None,
+        not_found=not_found,
+        notes=notes,
+        image_size=size,
+        facts={"image_size": size},
+    )
+
+
+def _model_for(
+    config: ClassificationEval, weights: Weights, suites: Sequence[Suite], chosen: Tensor | None
+) -> tuple[Classification, nn.Module]:
+    """The model, with as many outputs as the weights tell classes apart, and its task.
+
+    A set of some of ImageNet's classes is for a head of all 1,000, or of just its own.
+
+    Raises:
+        DataError: the head is for neither.
+    """
+    first = suites[0]
+    width = len(imagenet_wnids()) if first.rows is not None else len(first.classes)
+    task = build_task(config, width)
+    model = task.build_model()
+    head = weights.tensors.get(f"{classifier_name(model)}.weight")
+    outputs = width if head is None or not head.ndim else head.shape[0]
+    if chosen is not None:
+        outputs = len(chosen)
+    if outputs == width:
+        return task, model
+    if first.rows is not None and outputs == len(first.classes):
+        if others := [suite.name for suite in suites if suite.classes != first.classes]:
+            raise DataError(
+                f"{weights.place} tells the {outputs} classes of {first.name} apart, not those of "
+                f"{', '.join(others)}: suite=[{first.name}]"
+            )
+        task = build_task(config, outputs)
+        return task, task.build_model()
+    if chosen is not None:
+        return task, model  # loading says what is wrong with the map
+    raise DataError(
+        f"{weights.place} tells {outputs} classes apart, the images of data.source={first.name} are of "
+        f"{width}: if the former include the latter, init_map=<file> says which rows of the head these are"
+    )
+
+
+def _renamed(names: Sequence[str], suite: Suite, chosen: Tensor | None, rows: Tensor | None) -> list[str]:
+    """A sentence where the classes are called otherwise than in training."""
+    for picked in (chosen, rows):
+        if picked is not None and names:
+            names = [names[row] for row in picked.tolist()]
+    pairs = [(then, now) for then, now in zip(names, suite.classes, strict=False) if then != now]
+    if not pairs:
+        return []
+    then, now = pairs[0]
+    return [
+        f"{len(pairs)} classes are called otherwise than in training (the first is {then!r} "
+        f"there, {now!r} here): labels go by their order"
+    ]

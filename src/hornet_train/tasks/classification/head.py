@@ -1,0 +1,55 @@
+"""The head of a classifier and the weights for it: by class map, or begun anew where classes are others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.models.unpickling import unpickle
+from hornet_train.models.weights import class_map, load_into
+from hornet_train.tasks.kit_types import Weights
+from hornet_train.untrusted import MAX_LABELS, read_text
+
+
+def read_class_map(path: Path) -> Tensor:
+    """A class map: a tensor in a .pth, or whole numbers in a text file, one a line.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
+    try:
+        if path.suffix in (".pth", ".pt"):
+            return class_map(unpickle(path))
+        return class_map(torch.tensor([int(line) for line in read_text(path, MAX_LABELS).split()]))
+    except CheckpointError as error:  # which begins with the path
+        raise ConfigError([f"init_map={error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"init_map={path}: cannot be read ({error.strerror}); check the path"]) from error
+    except (ValueError, RuntimeError) as error:  # no numbers, or beyond 64 bits
+        raise ConfigError([f"init_map={path}: {error}; it takes one number a line, or a .pth"]) from error
+
+
+def load_classifier(
+    model: nn.Module, weights: Weights, *, rows: Tensor | None = None, allow_new_head: bool = False
+) -> list[str]:
+    """Load weights strictly, with the head as `load_into` says; what was done beyond copying.
+
+    Raises:
+        CheckpointError: they are for another model.
+    """
+    classifier = classifier_name(model)
+    try:
+        return load_into(
+            model, weights.tensors, classifier=classifier, head_rows=rows, allow_new_head=allow_new_head
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights.place}: {error}") from error
+
+
+def classifier_name(model: nn.Module) -> str:
+    """What timm calls the head of one of its models."""
+    name = getattr(model, "pretrained_cfg", {}).get("classifier", "head")
+    return name if isinstance(name, str) else name[0]

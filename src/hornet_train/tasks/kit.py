@@ -1,0 +1,187 @@
+"""What a task brings, so that training, evaluation, replay and pictures work for it.
+
+A task is a folder below `tasks/`, or a user's own module, with one `Kit`. Everything above `tasks` sees the
+kit alone; everything below knows no task.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from hornet_train.config.schema import Config, EvalConfig
+from hornet_train.config.task_schema import TaskSchema
+from hornet_train.data.order import Plan
+from hornet_train.data.worker import Samples
+from hornet_train.engine.task import Task
+from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.models.weights import load_into
+from hornet_train.tasks.kit_types import (
+    Datasets,
+    Drawn,
+    Evaluation,
+    EvaluationSet,
+    ModelCheck,
+    Table,
+    Weights,
+)
+from hornet_train.track.events import strict
+from hornet_train.track.metric_table import MetricTable
+
+C = TypeVar("C", bound=Config)
+E = TypeVar("E", bound=EvalConfig)
+
+
+class Kit(ABC, Generic[C, E]):
+    """All that a task brings. `C` and `E` are its training and its evaluation config.
+
+    Attributes:
+        schema: its part of the config.
+        metrics: what its evaluations find; the first chooses the best checkpoint.
+    """
+
+    schema: ClassVar[TaskSchema]
+    metrics: ClassVar[MetricTable]
+
+    @abstractmethod
+    def open_data(
+        self, data: Any, *, training: bool = True, classes: Sequence[str] | None = None
+    ) -> Datasets:
+        """The samples that a data group names.
+
+        Args:
+            data: the group, of the schema's type.
+            training: False leaves the training samples alone.
+            classes: those of the training samples, where these are left alone: for labels without names.
+
+        Raises:
+            DataError: they are not there, or not as they should be.
+        """
+
+    @abstractmethod
+    def build_task(self, config: C | E, classes: Sequence[str]) -> Task:
+        """The task for a training, or for an evaluation alone.
+
+        Raises:
+            ConfigError: the config does not suit these classes.
+        """
+
+    @abstractmethod
+    def train_samples(self, config: C, *, steps_per_epoch: int, total_steps: int) -> Samples:
+        """What makes training samples of what is stored.
+
+        Raises:
+            ConfigError: an augmentation that does not exist.
+        """
+
+    @abstractmethod
+    def eval_samples(self, data: Any) -> Samples:
+        """What makes evaluation samples of what is stored."""
+
+    def repeats(self, config: C) -> int:
+        """How often each training sample stands in a step (repeated augmentation): by default once."""
+        del config
+        return 1
+
+    def check_model(
+        self, model: nn.Module, config: C, plan: Plan, *, total_steps: int, processes: int
+    ) -> ModelCheck:
+        """Look at a built model before anything is trained: by default its parameters are counted.
+
+        Raises:
+            ConfigError: it cannot be trained on what it would be given.
+        """
+        del plan, total_steps, processes
+        count = sum(parameter.numel() for parameter in model.parameters())
+        return ModelCheck(f"{config.model.name}: {count:,} parameters")
+
+    def start_from(self, model: nn.Module, weights: Weights, config: C) -> list[str]:
+        """Take over weights to train on from (`init_from`): by default all of them, strictly.
+
+        Returns:
+            One sentence for each thing done beyond copying.
+
+        Raises:
+            CheckpointError: they are for another model.
+        """
+        if config.init_map is not None:
+            raise ConfigError([f"init_map={config.init_map}: task={self.schema.name} takes no class map"])
+        return load_strictly(model, weights)
+
+    def open_evaluation(self, config: E, weights: Weights, device: torch.device) -> Evaluation:
+        """The model with its weights, and the held-out samples of the data group.
+
+        Args:
+            config: of the evaluation.
+            weights: of the checkpoint.
+            device: of the evaluation; the model is moved there by the caller.
+
+        Raises:
+            UserError: the checkpoint is for another model or other classes, or the data are not there.
+        """
+        del device
+        if config.init_map is not None:
+            raise ConfigError([f"init_map={config.init_map}: task={self.schema.name} takes no class map"])
+        datasets = self.open_data(config.data, training=False, classes=weights.classes or None)
+        assert datasets.val is not None
+        task = self.build_task(config, weights.classes or datasets.classes)
+        model = task.build_model()
+        notes = load_strictly(model, weights)
+        samples = self.eval_samples(config.data)
+        one = EvaluationSet(config.data.source, task, {"": datasets.val}, samples)
+        return Evaluation(model, [one], notes=notes)
+
+    def summary(self, one: EvaluationSet, parts: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+        """What eval.json says of a set: by default the metrics of its only part.
+
+        Args:
+            one: the set.
+            parts: name -> its metrics, with `count`, and `bad` where samples could not be read.
+        """
+        del one
+        (metrics,) = parts.values()
+        return strict(self.metrics.headline_first({**metrics, "bad": metrics.get("bad", 0)}))
+
+    def result_tables(self, result: Mapping[str, Any]) -> list[Table]:
+        """Tables of what eval.json holds: by default one row with every metric of the task."""
+        known = [row for row in self.metrics.rows if row.key in result]
+        columns = ("model", "weights", *(row.label for row in known), "count", "images/s")
+        values = ["nan" if result[row.key] is None else f"{result[row.key]:.3f}" for row in known]
+        count = f"{result['count']:,}" + (f" ({result['bad']:,} could not be read)" if result["bad"] else "")
+        speed = f"{result['images_per_second']:.1f}"
+        return [
+            Table(
+                str(result["checkpoint"]),
+                columns,
+                [(result["model"], result["weights"], *values, count, speed)],
+            )
+        ]
+
+    def draw(self, config: C, *, images: int, epoch: int) -> Drawn:
+        """A training batch as the model would see it.
+
+        Args:
+            images: how many, at most.
+            epoch: of which the first batch is drawn.
+
+        Raises:
+            ConfigError: the task draws none, or these data cannot be drawn.
+        """
+        del config, images, epoch
+        raise ConfigError([f"task={self.schema.name} does not draw its samples"])
+
+
+def load_strictly(model: nn.Module, weights: Weights) -> list[str]:
+    """Copy a checkpoint's weights into a model that must have exactly these; what was done beyond copying.
+
+    Raises:
+        CheckpointError: they are for another model.
+    """
+    try:
+        return load_into(model, weights.tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights.place}: {error}") from error
