@@ -155,10 +155,10 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     import torch
 
     from hornet_train.config.compose_info import compose_info
+    from hornet_train.models.spec import ModelSpec
     from hornet_train.models.structure import image_size_of
     from hornet_train.report.models import stage_table
-    from hornet_train.tasks.classification.model_check import check_image_size
-    from hornet_train.tasks.classification.task import ModelSpec
+    from hornet_train.tasks.model_check import check_image_size
 
     config = compose_info(list(overrides)).config
     given = config.model

@@ -23,11 +23,12 @@ from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.images.normalize import Normalize
+from hornet_train.models.spec import ModelSpec
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
 from hornet_train.tasks.classification.mixing import Mixer
-from hornet_train.tasks.classification.task import Classification, ModelSpec
+from hornet_train.tasks.classification.task import Classification
 
 _CLASSES = 1000
 _FOREVER = 10**9  # steps

@@ -27,7 +27,7 @@ class _Row:
 
 _ROWS = {
     "classification": _Row(
-        "hornet_train.tasks.classification.rules:SCHEMA", "hornet_train.tasks.classification.build:KIT"
+        "hornet_train.tasks.classification.rules:SCHEMA", "hornet_train.tasks.classification.build.kit:KIT"
     ),
 }
 NAMES = tuple(_ROWS)

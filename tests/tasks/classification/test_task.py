@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from hornet_train.engine.distributed import World
 from hornet_train.images.normalize import Normalize
+from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.mixing import Mixer
-from hornet_train.tasks.classification.task import Classification, ModelSpec
+from hornet_train.tasks.classification.task import Classification
 
 TASK = Classification(
     model=ModelSpec("resnet18", 12, channels_last=False),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,93 +13,10 @@ from torch import Tensor, nn
 from hornet_train.data.batch import Batch, stacked
 from hornet_train.engine.tally import SumTally
 from hornet_train.engine.task import Goal, Loss
-from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
-from hornet_train.models import structure  # and registers every variant with timm
-from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.metrics import topk_correct
 from hornet_train.tasks.classification.mixing import Mixer, erase
-
-# arguments of timm's factory that would go round what the config says, and what to give instead
-RESERVED = {
-    "num_classes": "give model.num_classes",
-    "drop_path_rate": "give model.drop_path",
-    "in_chans": "the images have 3 channels",
-    "checkpoint_path": "give init_from=<file> (hornet-train) or checkpoint=<file> (hornet-eval)",
-    "pretrained_cfg": "give init_from=<file>",
-    "pretrained_cfg_overlay": "give init_from=<file>",
-    "features_only": "a classifier has a head",
-    "output_norms": "a classifier has one norm, before its head",
-    "device": "give dist.device",
-    "dtype": "give precision",
-}
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What `timm.create_model` needs, HorNet being one of timm's models.
-
-    Attributes:
-        name: as timm knows it.
-        num_classes: width of the head.
-        drop_path: of the last block.
-        grad_checkpointing: recompute activations in the backward pass; of a HorNet also in some stages.
-        channels_last: memory format of kernels (and images).
-        kernels: "plain" keeps a HorNet to torch's operators.
-        args: more keyword arguments of the model.
-    """
-
-    name: str
-    num_classes: int
-    drop_path: float = 0.0
-    grad_checkpointing: bool | Sequence[int] = False
-    channels_last: bool = True
-    kernels: Literal["auto", "plain"] = "auto"
-    args: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self) -> nn.Module:
-        """Build the model with its initial weights.
-
-        Raises:
-            ConfigError: timm has no such model, or the model takes no such argument.
-        """
-        if not timm.is_model(self.name):
-            hint = did_you_mean(self.name, timm.list_models())
-            raise ConfigError([f"model.name={self.name}: timm has no such model; {hint}"])
-        reserved = [f"model.args.{key}: {RESERVED[key]}" for key in self.args if key in RESERVED]
-        if self.args.get("global_pool") == "":
-            reserved.append("model.args.global_pool='': without pooling there is no classification")
-        if reserved:
-            raise ConfigError(reserved)
-        arguments = dict(self.args)
-        if self.drop_path:
-            arguments["drop_path_rate"] = self.drop_path
-        try:
-            model: Any = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
-        except (TypeError, ValueError, RuntimeError) as error:
-            keys = ", ".join(
-                ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
-            )
-            raise ConfigError([f"model.name={self.name} with {keys or 'no arguments'}: {error}"]) from error
-        except OSError as error:  # timm's own pretrained=true, away from its hub
-            hint = "download the weights and give init_from=<file>"
-            raise ConfigError([f"model.name={self.name}: its weights cannot be fetched: {hint}"]) from error
-        use_kernels(model, self.kernels)
-        if self.grad_checkpointing is not False:
-            self._recompute(model)
-        built: nn.Module = model.to(memory_format=torch.channels_last) if self.channels_last else model
-        return built
-
-    def _recompute(self, model: nn.Module) -> None:
-        """Let the model recompute its activations.
-
-        Raises:
-            ConfigError: it cannot, or has no such stage.
-        """
-        try:
-            structure.set_grad_checkpointing(model, self.grad_checkpointing, self.name)
-        except ValueError as error:
-            raise ConfigError([f"model.grad_checkpointing={self.grad_checkpointing}: {error}"]) from error
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import DataError
-from hornet_train.tasks.classification.components import build_task, eval_transform
+from hornet_train.tasks.classification.build.components import build_task, eval_transform
+from hornet_train.tasks.classification.build.open_sets import open_sets
 from hornet_train.tasks.classification.head import classifier_name, load_classifier, read_class_map
-from hornet_train.tasks.classification.model_check import check_image_size, filter_notes
-from hornet_train.tasks.classification.open_sets import open_sets
 from hornet_train.tasks.classification.samples import EvalSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.suites import Suite
 from hornet_train.tasks.classification.task import Classification
 from hornet_train.tasks.kit_types import Evaluation, EvaluationSet, Weights
+from hornet_train.tasks.model_check import check_image_size, filter_notes
 
 
 def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.device) -> Evaluation:

@@ -8,8 +8,8 @@ from typing import get_args
 
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
-from hornet_train.tasks.classification.open_data import open_data
 from hornet_train.tasks.classification.schema import ClassificationEval, RealData, SetData, SuiteData
 from hornet_train.tasks.classification.suites import Suite, find_set, open_set, usual_places
 

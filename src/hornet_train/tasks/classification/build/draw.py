@@ -10,8 +10,8 @@ from hornet_train.data.loader import LoaderSettings, TrainLoader
 from hornet_train.data.order import EpochPlan
 from hornet_train.data.sources.source import Shards
 from hornet_train.errors import ConfigError
-from hornet_train.tasks.classification.components import build_task, growth_of, train_transform
-from hornet_train.tasks.classification.open_data import open_data
+from hornet_train.tasks.classification.build.components import build_task, growth_of, train_transform
+from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.samples import TrainSamples
 from hornet_train.tasks.classification.schema import ClassificationConfig
 from hornet_train.tasks.kit_types import Drawn

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from hornet_train.errors import ConfigError
 from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
+from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.mixing import Mixer
 from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval, Data
-from hornet_train.tasks.classification.task import Classification, ModelSpec
+from hornet_train.tasks.classification.task import Classification
 from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
 
 

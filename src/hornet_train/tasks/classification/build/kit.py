@@ -10,22 +10,17 @@ import torch
 from torch import nn
 
 from hornet_train.data.order import Plan
-from hornet_train.tasks.classification.components import (
+from hornet_train.tasks.classification.build.components import (
     build_task,
     eval_transform,
     growth_of,
     train_transform,
 )
-from hornet_train.tasks.classification.draw import draw_batch
-from hornet_train.tasks.classification.evaluation import open_evaluation
+from hornet_train.tasks.classification.build.draw import draw_batch
+from hornet_train.tasks.classification.build.evaluation import open_evaluation
+from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.head import load_classifier, read_class_map
 from hornet_train.tasks.classification.metrics import METRICS
-from hornet_train.tasks.classification.model_check import (
-    check_image_size,
-    check_micro_batches,
-    filter_notes,
-)
-from hornet_train.tasks.classification.open_data import open_data
 from hornet_train.tasks.classification.results import result_tables, summary
 from hornet_train.tasks.classification.rules import SCHEMA
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
@@ -40,6 +35,11 @@ from hornet_train.tasks.kit_types import (
     ModelCheck,
     Table,
     Weights,
+)
+from hornet_train.tasks.model_check import (
+    check_image_size,
+    check_micro_batches,
+    filter_notes,
 )
 
 
