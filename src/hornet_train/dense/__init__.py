@@ -1,1 +1,1 @@
-"""Modules that stand on a backbone, for dense prediction: necks and heads. The layer is declared; none yet."""
+"""Modules that stand on a backbone: necks and heads for dense prediction. None yet."""
