@@ -71,7 +71,7 @@ def open_set(name: ImageNetSet, folder: Path, labels: Path | None = None) -> Sui
         labels: ReaL's real.json; None for the published labels.
 
     Raises:
-        DataError: it is not there, or not whole.
+        DataError: it is not there, or incomplete.
     """
     wnids = imagenet_wnids()
     match name:
