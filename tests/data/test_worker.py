@@ -1,16 +1,21 @@
-"""Images decoded several at a time: how many are held, and that nothing but the time changes."""
+"""What a worker does: samples read, replaced and made, in groups; and how it starts and ends."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornet_train.data.worker import GROUP, GROUP_BYTES, grouped
+from hornet_train.data.order import Address
+from hornet_train.data.sources.source import Fields
+from hornet_train.data.worker import GROUP, GROUP_BYTES, BadSample, grouped, make_samples
+from hornet_train.errors import SampleError
 
 SIZES = st.one_of(st.integers(0, 2 << 20), st.integers(0, 3 * GROUP_BYTES))
 
@@ -34,6 +39,61 @@ def test_no_more_is_decoded_than_a_group_may_hold(sizes: list[int]) -> None:
         assert sum(group[:-1]) < GROUP_BYTES
         seen += group
     assert seen == sizes
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A sample is its number; some cannot be read, some cannot be decoded."""
+
+    unread: tuple[int, ...] = ()
+    damaged: tuple[int, ...] = ()
+    log: list[str] = field(default_factory=list)
+    ragged: ClassVar[tuple[str, ...]] = ()
+
+    def read(self, index: int) -> Fields:
+        if index in self.unread:
+            raise SampleError(f"{index}", "cannot be read")
+        return {"number": index}
+
+    def decode(self, fields: Fields) -> int:
+        number: int = fields["number"]
+        if number in self.damaged:
+            raise SampleError(f"{number}", "is damaged")
+        self.log.append(f"decoded {number}")
+        return number
+
+    def nbytes(self, decoded: int) -> int:  # noqa: ARG002
+        return 1
+
+    def make(self, address: Address, decoded: int) -> dict[str, Any]:
+        self.log.append(f"made {decoded}")
+        return {"wanted": address.index, "found": decoded}
+
+
+def test_a_spare_stands_in_for_what_cannot_be_read_or_decoded() -> None:
+    numbers = Numbers(unread=(1, 9), damaged=(2, 8))
+    addresses = [
+        Address(0, 0, spares=(5,)),
+        Address(0, 1, spares=(2, 5, 6)),
+        Address(0, 2, spares=(1, 8, 9)),
+        Address(0, 9),
+    ]
+    items = make_samples(numbers, addresses, numbers.read)
+    assert items[0] == ({"wanted": 0, "found": 0, "index": 0}, [])
+    unread, damaged = BadSample(1, "1", "cannot be read"), BadSample(2, "2", "is damaged")
+    assert items[1] == ({"wanted": 1, "found": 5, "index": 5}, [unread, damaged])
+    error, bad = items[2]
+    assert isinstance(error, SampleError)
+    assert error.where == "2", "not the sample that was asked for"
+    assert [one.index for one in bad] == [2, 1, 8, 9]
+    assert isinstance(items[3][0], SampleError)
+
+
+def test_samples_are_decoded_in_groups_before_they_are_made() -> None:
+    numbers = Numbers()
+    make_samples(numbers, [Address(0, i) for i in range(GROUP + 2)], numbers.read)
+    groups = (range(GROUP), range(GROUP, GROUP + 2))
+    assert numbers.log == [f"{what} {i}" for group in groups for what in ("decoded", "made") for i in group]
 
 
 WARM = """

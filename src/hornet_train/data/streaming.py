@@ -277,7 +277,7 @@ class _EvalStream(_Stream):
 
 
 class StreamEvalLoader:
-    """One rank's share of every sample: whole shards, so shares may differ in length."""
+    """One rank's share of every sample: some of the shards, so shares may differ in length."""
 
     def __init__(
         self, shards: Shards, samples: Samples, settings: LoaderSettings, *, on_bad: OnBad = "error"

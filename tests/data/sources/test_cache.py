@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -87,6 +88,16 @@ def test_a_damaged_or_unwritable_cache_costs_a_scan_and_nothing_else(root: Path)
     assert places(root) == first
     shutil.rmtree(cache.cache_folder())
     cache.cache_folder().write_text("a file where a folder should be")
+    assert places(root) == first
+
+
+def test_what_an_older_version_kept_is_scanned_again(root: Path) -> None:
+    first = places(root)
+    (kept,) = (cache.cache_folder() / "scans").glob("*/")
+    facts = json.loads((kept / "tree.json").read_text())
+    (kept / "tree.json").write_text(json.dumps({**facts, "folders": ["x", "y"]}))
+    assert places(root) != first, "what is kept is not used"
+    (kept / "tree.json").write_text(json.dumps({**facts, "version": 1, "folders": ["x", "y"]}))
     assert places(root) == first
 
 

@@ -38,10 +38,10 @@ def open_corruptions(root: Path) -> Suite:
     """The parts `<corruption>/<severity>` of `root/<corruption>/<severity>/<wnid>/*`.
 
     The corruptions may also lie one folder deeper, by kind (`noise/gaussian_noise`). One that is not there is
-    left out, and then there is no mCE; one that is there must be whole.
+    left out, and then there is no mCE; one that is there must be complete.
 
     Raises:
-        DataError: none is there, or not whole.
+        DataError: none is there, or one is incomplete.
     """
     wnids = imagenet_wnids()
     places = {name: place for name in (*ALEXNET, *EXTRA) if (place := _find(root, name)) is not None}
@@ -53,8 +53,8 @@ def open_corruptions(root: Path) -> Suite:
     parts = {
         f"{name}/{severity}": place / severity for name, place in places.items() for severity in SEVERITIES
     }
-    told = (folder_fault(folder, wnids, "ImageNet-C") for folder in parts.values())
-    if faults := [fault for fault in told if fault is not None]:
+    checked = (folder_fault(folder, wnids, "ImageNet-C") for folder in parts.values())
+    if faults := [fault for fault in checked if fault is not None]:
         more = f"\n  and {len(faults) - 3} more folders" if len(faults) > 3 else ""
         raise DataError("\n".join(faults[:3]) + more)
     return Suite(

@@ -59,7 +59,7 @@ def open_set(name: EvaluationSet, folder: Path, labels: Path | None = None) -> S
         labels: ReaL's real.json; None for the published labels.
 
     Raises:
-        DataError: it is not there, or not whole.
+        DataError: it is not there, or incomplete.
     """
     wnids = imagenet_wnids()
     match name:
