@@ -1,7 +1,7 @@
 """What a trainer, an evaluation, a report or a benchmark asks of any model, whatever it is made of.
 
-The model may be a HorNet, another model of timm's, or a larger network that holds a HorNet somewhere inside: a
-segmentation network with its `.backbone`, timm's wrapper for features. Nobody else needs to know which.
+The model may be a HorNet, another model of timm's, or a larger network that holds a HorNet somewhere inside:
+a segmentation network with its `.backbone`, timm's wrapper for features. Nobody else needs to know which.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def layer_ids(model: nn.Module) -> dict[str, int]:
 def no_weight_decay(model: nn.Module) -> set[str]:
     """Names of the parameters that the model, or the HorNet in it, asks to have no weight decay."""
     prefix, backbone = _located(model)
-    own = getattr(model, "no_weight_decay", set)()  # optional in timm's contract
+    own: set[str] = getattr(model, "no_weight_decay", set)()  # optional in timm's contract
     inner = backbone.no_weight_decay() if backbone is not None else set()
     return {*own, *(f"{prefix}{name}" for name in inner)}
 

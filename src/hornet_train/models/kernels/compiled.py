@@ -35,7 +35,7 @@ def compiled(loop: Callable[[Any], None]) -> int:
     return int(address)
 
 
-@register_jitable  # type: ignore[misc]  # numba's are untyped
+@register_jitable
 def own_share(tasks: Any) -> Any:
     """The numbers of the tasks, out of so many, that are this thread's."""
     number, threads = thread_number(), thread_count()
