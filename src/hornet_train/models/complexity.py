@@ -14,7 +14,7 @@ from torch.func import functional_call
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.gnconv import GnConv
 
-NORM_FLOPS = 5  # of a layer norm, an element, as fvcore counts
+NORM_FLOPS = 5  # per LayerNorm element, as fvcore counts
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Complexity:
         parameters: number of scalars in all parameters.
         macs: multiply-accumulates of one image in convolutions and linear layers; biases, norms, activations,
             products and FFTs are not counted.
-        published_macs: the same as the published code's counter has them, which is what its README gives:
-            besides those layers, 5 an element of each channels-last layer norm, and its own estimate of the
-            FFTs; see `fft_estimate`.
+        published_macs: as the published code counts, whose README gives these figures: `macs`, plus 5 for
+            each element of each channels-last layer norm, plus its estimate of the FFTs (`fft_estimate`).
         image_size: (height, width) of that image, in pixels.
         by_module: name of each layer -> its share of `macs`.
-        gate_products: name of each gnConv -> multiplications of an image in its gating, in no other figure.
-        output_sizes: name of each module that gives a map -> (height, width) of it.
+        gate_products: name of each gnConv -> multiplications of its gating for one image, which no other
+            figure counts.
+        output_sizes: name of each module whose output is a map -> (height, width) of it.
     """
 
     parameters: int
@@ -43,13 +43,13 @@ class Complexity:
     output_sizes: Mapping[str, tuple[int, int]] = field(repr=False)
 
     def macs_of(self, module: str) -> int:
-        """The MACs in a module and all inside it."""
+        """The MACs of a module and of all modules inside it."""
         return sum(macs for name, macs in self.by_module.items() if f"{name}.".startswith(f"{module}."))
 
 
 @dataclass
 class _Tally:
-    """Filled by forward hooks."""
+    """Counts while a model runs: `add` is a forward hook of every module."""
 
     macs: dict[str, int] = field(default_factory=dict)
     extras: int = 0
@@ -80,7 +80,7 @@ class _Tally:
 def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans: int = 3) -> Complexity:
     """Count parameters and MACs of any image model, on the meta device: nothing is computed or changed.
 
-    A layer called through its function, not its module (nn.MultiheadAttention's fused path), is not seen.
+    A layer that is computed without calling its module (nn.MultiheadAttention's fused path) is not counted.
 
     Args:
         model: takes a batch (B, in_chans, H, W); it may live on any device.
@@ -146,21 +146,21 @@ def _forward_on_meta(model: nn.Module, shape: tuple[int, int, int, int], *, trai
 
 
 def fft_estimate(channels: int, height: int, width: int) -> int:
-    """What the published counter charges for the FFTs of a global filter, forward and back.
+    """The FLOPs that the published counter charges for a global filter's FFT and its inverse.
 
-    It takes the map (channels, H, W) for one of (H, W, channels), so that the logarithm is of channels * H
-    instead of H * W: each transform costs its elements times ceil(log2(channels * H)), the inverse's elements
-    being those of the half spectrum. Here for the sake of its figures; at most 0.04 G of them.
+    It mistakes the map (channels, H, W) for one of (H, W, channels), so that the logarithm is of channels * H
+    instead of H * W: each transform costs its number of elements times ceil(log2(channels * H)); the inverse
+    has the elements of the half spectrum. The published figures contain it: at most 0.04 G of them.
     """
     steps = math.ceil(math.log2(channels * height))
     return channels * height * (width + width // 2 + 1) * steps
 
 
 def gnconv_bound(dim: int, kernel: int) -> float:
-    """The paper's bound for gnConv: MACs a pixel <= C (2 K^2 + 11 C / 3 + 2), of any order (section 3.1).
+    """The paper's bound for gnConv of any order: MACs per pixel <= C (2 K^2 + 11 C / 3 + 2) (section 3.1).
 
-    The last term is for the gating products, which no count of convolutions has. It holds for a depthwise
-    mixer of one K x K kernel, out_dim = dim, biases left out.
+    It holds for a depthwise mixer of one K x K kernel and out_dim = dim, without biases. The last term stands
+    for the gating products, which `macs` leaves out.
     """
     return dim * (2 * kernel**2 + 11 * dim / 3 + 2)
 

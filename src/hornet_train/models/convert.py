@@ -1,6 +1,6 @@
 """Names and grids of other programs' checkpoints -> ours, which are those of the published classification.
 
-Three layouts are told apart by their names, for HorNet only; any other state dict stays as it is:
+Three layouts are recognised by their names, for HorNet only; any other state dict stays as it is:
 
 published        downsample_layers.., stages.., norm, head
 mmpretrain       the same with backbone., head.fc., gnconv.projs., gamma1.weight; its last norm is norm3
@@ -96,12 +96,12 @@ def fit_filters(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[
 
 @dataclass(frozen=True)
 class Misfit:
-    """What keeps a file's tensors from being a model's; false where nothing does."""
+    """Why a file's tensors cannot be loaded into a model; false where they can."""
 
     missing: list[str]
     unexpected: list[str]
     misshapen: dict[str, str]  # name -> both shapes
-    whole: list[str]  # whole numbers, where the model has others
+    integers: list[str]  # integer tensors where the model has floating-point ones
 
     @classmethod
     def of(cls, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Misfit:
@@ -114,7 +114,7 @@ class Misfit:
                 for name, tensor in wanted.items()
                 if name in given and given[name].shape != tensor.shape
             },
-            whole=[
+            integers=[
                 name
                 for name, tensor in wanted.items()
                 if name in given and tensor.is_floating_point() and not given[name].is_floating_point()
@@ -123,7 +123,7 @@ class Misfit:
 
     @property
     def names(self) -> list[str]:
-        return [*self.missing, *self.unexpected, *self.misshapen, *self.whole]
+        return [*self.missing, *self.unexpected, *self.misshapen, *self.integers]
 
     def __bool__(self) -> bool:
         return bool(self.names)
@@ -133,7 +133,7 @@ class Misfit:
             "missing": self.missing,
             "unexpected": self.unexpected,
             "misshapen": list(self.misshapen.values()),
-            "whole numbers": self.whole,
+            "whole numbers": self.integers,
         }
         return "; ".join(f"{kind} ({len(names)}): {some(names)}" for kind, names in kinds.items() if names)
 

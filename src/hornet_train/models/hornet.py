@@ -62,7 +62,7 @@ class HorNet(TimmContract):
         device, dtype: of the parameters.
 
     Raises:
-        ValueError: options that do not fit each other, told with what would.
+        ValueError: options that do not fit each other; the message says what would.
     """
 
     def __init__(

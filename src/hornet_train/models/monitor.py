@@ -1,4 +1,4 @@
-"""How large the gating products of gnConv become: the first thing to look at when a training diverges."""
+"""The size of gnConv's gating products: the first thing to look at when a training diverges."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hornet_train.models.hornet import HorNet
 class GateMonitor:
     """The largest magnitude of a gating product in each stage, of the forward passes in training mode.
 
-    A product is what p_k becomes in eq. (3.3), of every order: the inputs of gnConv's `pws` and `proj_out`.
-    Kept on the device: nothing waits for it. A product that is not a number stays one. A copy of the model
-    keeps peaks of its own; TorchScript takes no model that is watched.
+    The products are the p_{k+1} of eq. (3.3), of every order: the inputs of gnConv's `pws` and `proj_out`.
+    The peaks stay on the device, so that nothing waits for them. Once a product was NaN, so is its stage's
+    peak. A copy of the model has peaks of its own. TorchScript does not take a model with a monitor.
 
     Args:
         model: the bare model, on its device; compile it afterwards.

@@ -15,7 +15,11 @@ class UnknownPoolError(ValueError, AssertionError):
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
-    """A whole number from `least` on, also of numpy's kinds; a ValueError that names it for anything else."""
+    """The value as an int, also where it is one of numpy's.
+
+    Raises:
+        ValueError: it is no whole number, or below `least`; the message starts with `name`.
+    """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -33,7 +37,7 @@ def probability(name: str, value: float) -> float:
 
 
 def checked_depths(depths: Iterable[int]) -> tuple[int, ...]:
-    """The blocks of each stage. Raises ValueError where there is no stage, or one without a block."""
+    """The number of blocks of each stage. Raises ValueError if there is no stage, or one without blocks."""
     if not isinstance(depths, Iterable):
         raise ValueError(f"depths is a list, one entry a stage, not {depths!r}")
     blocks = tuple(whole_number("each of depths", depth) for depth in depths)

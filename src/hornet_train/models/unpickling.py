@@ -33,8 +33,8 @@ def unpickle(path: Path) -> object:
 
     Raises:
         CheckpointError: the file cannot be read, is damaged, holds code, or would take absurd memory. A
-            pickle can make torch raise nearly anything, so everything is caught here, and told as the kind
-            of error that it is.
+            pickle can make torch raise nearly anything, so every exception is caught here; the message
+            names its class.
     """
     try:
         with open_plain(path) as file:

@@ -105,7 +105,7 @@ def _isotropic(name: str, dim: int, mixer: str) -> Variant:
 
     The authors did not record depth and order of the models they report. These have the order of the last
     stage, 5, and 12 blocks, which then cost about what the isotropic ConvNeXt-S and -B do (22M parameters and
-    4.3 GMACs, 87M and 16.9). The blocks are told as four stages of three, for the features that
+    4.3 GMACs, 87M and 16.9). The blocks are grouped into four stages of three, for the features that
     timm's contract asks for; nothing lies between these.
     """
     return Variant(

@@ -35,7 +35,8 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     Returns:
         The state dict, and its origin: "path", "format" ("safetensors" or "pickle"), "key" (where in the file
         the weights were, "" at its top), "ema" (whether these are averaged weights), "metadata" (safetensors'
-        strings), "epoch" (None if not told) and "notes" (one sentence for each thing done to the names).
+        strings), "epoch" (None where the file does not say) and "notes" (one sentence for each thing done to
+        the names).
 
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or holds no weights.

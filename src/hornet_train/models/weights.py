@@ -76,7 +76,7 @@ def load_into(
         One sentence for each thing done beyond copying.
 
     Raises:
-        CheckpointError: missing, unexpected or misshapen tensors, all told in one message.
+        CheckpointError: missing, unexpected or misshapen tensors, all named in one message.
     """
     wanted = model.state_dict()
     given = dict(state)
@@ -129,8 +129,8 @@ def _fit_head(
     given.update(ours)
     if not ours:
         return [f"left out the file's head of {there} classes"]
-    told = f"the file's has {there} classes" if there else "the file has none"
-    return [f"the head of {here} classes starts from its initialisation; {told}"]
+    theirs_has = f"the file's has {there} classes" if there else "the file has none"
+    return [f"the head of {here} classes starts from its initialisation; {theirs_has}"]
 
 
 def _rows_of(head: Mapping[str, Tensor], there: int, rows: Tensor, here: int) -> dict[str, Tensor]:

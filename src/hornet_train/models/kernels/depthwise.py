@@ -1,13 +1,14 @@
-"""Depthwise convolutions with passes of their own on a CPU, as an operator of torch's.
+"""Depthwise convolutions by compiled loops on a CPU, as an operator of torch's.
 
     hornet::depthwise(x, weight, bias)               y = x * weight + bias, "same" padding, stride 1
     hornet::depthwise_gradient(x, gradient, K)       the weight's and the bias's gradients
 
-Both are differentiable through one another, as often as wanted: the gradient for x is the convolution of the
-gradient with the turned kernel. They work under autocast, torch.compile, DDP and activation checkpointing;
-forward-mode derivatives and torch.func they do not have; layers take the plain path there.
+The backward pass of each uses the other, so they can be differentiated any number of times: the gradient for
+x is the convolution of the gradient with the flipped kernel. They work under autocast, torch.compile, DDP and
+activation checkpointing. Forward-mode derivatives and torch.func are not supported; there layers use torch's
+convolution (`dispatch`).
 
-Sums are in float32, whatever x is; x is channels_last, or any view of such whose channels lie side by side.
+Sums are in float32, whatever the dtype of x. x is channels_last, or any view whose channels lie side by side.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _GROUPS = 16  # partial sums of the weight's gradient, at most one an image
 
 
 def serves(x_BCHW: Tensor, weight_C1KK: Tensor) -> bool:
-    """Whether a real tensor is one that these operators are made for, and faster at."""
+    """Whether these operators can take x and the weight, and are faster than torch's."""
     return (
         x_BCHW.device.type == "cpu"
         and x_BCHW.dtype in (torch.float32, torch.bfloat16)

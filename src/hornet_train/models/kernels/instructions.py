@@ -25,8 +25,11 @@ from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.arguments import flags_of
 
 _HERE = Path(__file__).parent
-_SOURCES = (_HERE / "arguments.py", _HERE / "instructions.py", *sorted(_HERE.glob("*vectors.py")))
-# of the code that loops are made of, besides their own file: for those who keep what it compiles to
+_SOURCES = (
+    *(_HERE / name for name in ("__init__.py", "arguments.py", "compiled.py", "instructions.py")),
+    *sorted(_HERE.glob("*_vectors.py")),
+)
+# of the code that is compiled into loops from beside their own file, for the copies of them that are kept
 VERSION = zlib.crc32(b"".join(path.read_bytes() for path in _SOURCES))
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 WIDTH = 16 if _FEATURES.get("avx512f") else 8  # floats of an instruction
