@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from configs import compose_train
+from hornet_train.run.data import build_task
+from hornet_train.run.loading import train_transform
 
 from hornet_train.config.conf_files import options
 from hornet_train.config.schema import CosineSchedule
 from hornet_train.config.validate import accumulation
 from hornet_train.images.policies.randaugment import RandAugment
-from hornet_train.run.data import build_task
-from hornet_train.run.loading import train_transform
 from hornet_train.tasks.classification.schema import ClassificationConfig, FolderData
 
 # "gpu" is the batch of one GPU, m RandAugment's magnitude

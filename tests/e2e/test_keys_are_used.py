@@ -11,6 +11,7 @@ import pytest
 import yaml
 from configs import compose_train
 from helpers import TINY
+from hornet_train.run.data import build_sources
 from pydantic.dataclasses import is_pydantic_dataclass
 from shards import pictures, write_parquet
 
@@ -19,7 +20,6 @@ from hornet_train.config.conf_files import conf_dir
 from hornet_train.config.key import walk
 from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError, DataError
-from hornet_train.run.data import build_sources
 from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval
 
 Command = Callable[..., tuple[int, str, str]]

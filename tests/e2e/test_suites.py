@@ -15,13 +15,13 @@ import timm
 import torch
 from configs import compose_train
 from helpers import BIN, torchrun
+from hornet_train.run.data import build_sources
 from PIL import Image
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.errors import ConfigError
 from hornet_train.images.decode import read_image
 from hornet_train.images.normalize import Normalize
-from hornet_train.run.data import build_sources
 from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.suites.corruptions import ALEXNET
 from hornet_train.tasks.classification.suites.metadata import subset_wnids

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from configs import compose_train
+from hornet_train.run.loading import train_transform
 from pictures import PHOTO, tensor
 
 from hornet_train.config.conf_files import options
@@ -13,7 +14,6 @@ from hornet_train.errors import ConfigError
 from hornet_train.images.policies import ColorJitter, RandomBlur, RandomGreyscale
 from hornet_train.images.policies.randaugment import RandAugment
 from hornet_train.images.policies.three import ThreeAugment
-from hornet_train.run.loading import train_transform
 from hornet_train.tasks.classification.transforms import TrainTransform
 
 IMAGE = tensor(PHOTO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from hornet_train.run.micro_batches import check_micro_batches
 from torch import nn
 
 import hornet_train.models  # noqa: F401 - registers
@@ -13,7 +14,6 @@ from hornet_train.data.order import EpochPlan, Plan
 from hornet_train.data.streaming import StreamPlan
 from hornet_train.errors import ConfigError
 from hornet_train.models.complexity import trains_on_one_image
-from hornet_train.run.micro_batches import check_micro_batches
 
 PIXELS = 32  # resnet10t's last map is 1x1 then
 
