@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hornet_train.config.fields import group
 from hornet_train.config.key import keys_where
-from hornet_train.config.schema import Config, EvalConfig
+from hornet_train.config.schema import Config, Data, EvalConfig, Task
 
 Given = Mapping[str, Any]  # the keys that a command line sets, with their values
 
@@ -43,3 +44,27 @@ class TaskSchema:
 
 
 Find = Callable[[str], TaskSchema]  # `task=` -> its schema; raises ConfigError, with "did you mean"
+
+
+def simple_schema(
+    name: str,
+    about: str,
+    *,
+    data: type[Data],
+    task: type[Task] = Task,
+    defaults: Mapping[str, Mapping[str, Any]],
+) -> TaskSchema:
+    """The schema of a task whose groups `data` and `task` are its own, and which has no further rules.
+
+    Args:
+        name: one word.
+        about: one line for --help.
+        data, task: the types of the groups; `training_only` keys of `data` are refused in an evaluation.
+        defaults: what the groups hold, with `data.source`.
+    """
+    own = {"__module__": data.__module__, "__doc__": about}
+    of_training = {**own, "__annotations__": {"data": data, "task": task}}
+    of_evaluation = {**own, "__annotations__": {"data": data}}
+    train: type[Config] = group(type("OwnConfig", (Config,), of_training))
+    evaluate: type[EvalConfig] = group(type("OwnEval", (EvalConfig,), of_evaluation))
+    return TaskSchema(name, about, train, evaluate, lambda *_: (), lambda *_: (), defaults)

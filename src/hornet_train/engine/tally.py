@@ -1,4 +1,4 @@
-"""The tally of an evaluation whose metrics come from sums over samples."""
+"""Tallies of evaluations: for metrics that are sums over samples, and for those that need every sample."""
 
 from __future__ import annotations
 
@@ -50,3 +50,39 @@ class SumTally:
     def result(self) -> dict[str, float]:
         """See `Tally`."""
         return self._metrics(self._totals)
+
+
+class ListTally:
+    """Keeps what is measured of each sample, for metrics that are no sums: average precision, say.
+
+    Args:
+        measure: (model, batch) -> tensors by name, whose first dimension is the sample.
+        metrics: the tensors of all samples by name, on the CPU, in the order of the ranks -> the metrics.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[nn.Module, Batch], Mapping[str, Tensor]],
+        metrics: Callable[[Mapping[str, Tensor]], dict[str, float]],
+    ) -> None:
+        self._measure = measure
+        self._metrics = metrics
+        self._batches: list[dict[str, Tensor]] = []
+        self.count = 0
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        """See `Tally`."""
+        found = dict(self._measure(model, batch))
+        self.count += len(next(iter(found.values())))
+        self._batches.append(found)
+
+    def merge(self, world: World) -> None:
+        """See `Tally`."""
+        ours = [{name: value.cpu() for name, value in found.items()} for found in self._batches]
+        self._batches = [found for of_rank in world.gather(ours) for found in of_rank]
+        self.count = sum(len(next(iter(found.values()))) for found in self._batches)
+
+    def result(self) -> dict[str, float]:
+        """See `Tally`."""
+        names = self._batches[0]
+        return self._metrics({name: torch.cat([found[name] for found in self._batches]) for name in names})

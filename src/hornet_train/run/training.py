@@ -22,6 +22,7 @@ from hornet_train.run.folder import check_run_folder, default_run_dir, occupied
 from hornet_train.run.repeat import compared
 from hornet_train.run.sinks import MakeSink, open_sinks
 from hornet_train.tasks.kit import Kit
+from hornet_train.tasks.table import NAMES
 from hornet_train.track.console import Console, ConsoleHandler, other_ranks_handler
 from hornet_train.track.sinks import read_events
 
@@ -82,7 +83,7 @@ def run_training(
                 console.warn(text)
             for text in ([note] if note else []) + notes + run.notes:
                 console.warn(text) if text.startswith("passed over") else console.say(text)
-            _fit(kit, config, tree, run, more_sinks, world=world, folder=folder, console=console)
+            _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)
     trainer = run.trainer
     return TrainResult(
         folder, trainer.state.step, trainer.settings.total_steps, trainer.state.best, _newest_metrics(folder)
@@ -114,7 +115,7 @@ def _logging_to(console: Console, world: World) -> Iterator[None]:
 
 def _fit(
     kit: Kit[Any, Any],
-    config: Config,
+    composed: Composed[Config],
     tree: Mapping[str, Any],
     run: Run,
     more_sinks: Sequence[MakeSink],
@@ -135,7 +136,7 @@ def _fit(
         with ExitStack() as stack:
             trainer.advance = console.advance
             world.on_main(
-                lambda: open_sinks(kit, config, tree, run, world, folder, console, more_sinks, stack)
+                lambda: open_sinks(kit, composed.config, tree, run, world, folder, console, more_sinks, stack)
             )
             if run.resumed_from is not None:
                 trainer.tell("resumed")
@@ -149,7 +150,8 @@ def _fit(
         )
     console.say(f"results: {folder}/metrics.jsonl, {folder}/curves.png, {folder}/checkpoints")
     if trainer.eval_data is not None:
-        console.say(f"evaluate: hornet-eval {shlex.quote(f'checkpoint={folder}')}")
+        own = [] if composed.task in NAMES else [f"task={composed.task}"]
+        console.say(f"evaluate: hornet-eval {shlex.join([f'checkpoint={folder}', *own])}")
 
 
 def _newest_metrics(folder: Path) -> dict[str, dict[str, float]]:
