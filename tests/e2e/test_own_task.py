@@ -97,7 +97,7 @@ def test_it_is_found_by_the_path_of_its_file(tmp_path: Path) -> None:
 def test_what_is_no_task_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     for task, words in (
-        ("clasification", "did you mean classification"),
+        ("clasification", "did you mean 'classification'"),
         ("nowhere.py", "there is no such file"),
         ("empty.py", "has no KIT"),
         ("data=x", ""),
