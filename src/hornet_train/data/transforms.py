@@ -36,9 +36,9 @@ def random_resized_crop_box(
     Area uniform in `scale` (shares of the image), aspect ratio width/height log-uniform in `ratio`; of 10
     tries the first that fits, else the largest central box whose aspect ratio is within `ratio`.
 
-    Where `scale` is (1, 1) and `ratio` is one number, nothing is meant to be random, and the box is central for
-    every image. By torchvision's rule its place would be random in images of n x (n + 1) pixels: there a square
-    of the whole area, rounded, fits in two places.
+    Where `scale` is (1, 1) and `ratio` is one number, nothing is meant to be random, and the box is central
+    for every image. By torchvision's rule its place would be random in images of n x (n + 1) pixels: there a
+    square of the whole area, rounded, fits in two places.
 
     Returns:
         (top, left, height, width) in pixels, at least one pixel each way.
