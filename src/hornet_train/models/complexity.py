@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.gnconv import GnConv
@@ -32,6 +33,7 @@ class Complexity:
         by_module: name of each layer -> its share of `macs`.
         gate_products: name of each gnConv -> multiplications of an image in its gating, in no other figure.
         output_sizes: name of each module that gives a map -> (height, width) of it.
+        norm_values: the fewest values of a channel that a batch norm sees of one image; None without any.
     """
 
     parameters: int
@@ -41,6 +43,7 @@ class Complexity:
     by_module: Mapping[str, int] = field(repr=False)
     gate_products: Mapping[str, int] = field(repr=False)
     output_sizes: Mapping[str, tuple[int, int]] = field(repr=False)
+    norm_values: int | None = None
 
     def macs_of(self, module: str) -> int:
         """The MACs in a module and all inside it."""
@@ -55,6 +58,7 @@ class _Tally:
     extras: int = 0
     gates: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    norm_values: int | None = None
 
     def add(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
@@ -66,6 +70,9 @@ class _Tally:
             self._layer(name, output.numel() * (module.in_channels // module.groups) * taps)
         elif isinstance(module, nn.LayerNorm):
             self.extras += NORM_FLOPS * output.numel()
+        elif isinstance(module, _BatchNorm):
+            values = inputs[0].numel() // module.num_features
+            self.norm_values = values if self.norm_values is None else min(self.norm_values, values)
         elif isinstance(module, GlobalLocalFilter):
             half, height, width = output.shape[1] // 2, *output.shape[2:]
             self.extras += fft_estimate(half, height, width)
@@ -91,18 +98,14 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
         ValueError: images too small for a HorNet; other models raise what they raise.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    tally = _Tally()
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
+    tally, state = _Tally(), _on_meta(model)
     images = torch.empty(1, in_chans, height, width, device="meta", dtype=_float_dtype(model))
     modes = {module: module.training for module in model.modules()}
     hooks = [module.register_forward_hook(partial(tally.add, name)) for name, module in model.named_modules()]
     model.eval()
     try:
         with torch.no_grad():
-            functional_call(model, state, (images,))
+            functional_call(model, state, (images,), tie_weights=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -117,7 +120,27 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
         by_module=tally.macs,
         gate_products=tally.gates,
         output_sizes=tally.sizes,
+        norm_values=tally.norm_values,
     )
+
+
+def _on_meta(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer as an empty tensor on the meta device, under one name for each place.
+
+    A module that stands in several places of the model is named once: torch.func.functional_call would take
+    the tensors of a second name for those to put back, and leave the model on the meta device.
+    """
+    tied: dict[Tensor, Tensor] = {}
+    return {
+        f"{prefix}.{name}" if prefix else name: tied.setdefault(
+            tensor, torch.empty_like(tensor, device="meta")
+        )
+        for prefix, module in model.named_modules()
+        for name, tensor in (
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        )
+    }
 
 
 def fft_estimate(channels: int, height: int, width: int) -> int:
