@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,3 +70,12 @@ def test_sums_of_a_batch(data: st.DataObject, seed: int, batch: int, restricted:
     single = task.evaluate(Fixed(logits), {"image": images, "label": torch.tensor(one)})
     for name, value in reference(logits, [{label} for label in one], outputs).items():
         assert abs(float(single[name]) - value) <= 1e-4 * max(1.0, value), name
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_kernels_are_laid_out_beside_those_for_volumes(channels_last: bool) -> None:
+    """LambdaNets have 3-D convolutions, which have no channels_last of images."""
+    model = ModelSpec("lambda_resnet26t", 4, channels_last=channels_last).build()
+    assert {p.ndim for p in model.parameters()} >= {1, 4, 5}
+    laid_out = [p.is_contiguous(memory_format=torch.channels_last) for p in model.parameters() if p.ndim == 4]
+    assert all(laid_out) if channels_last else not all(laid_out)

@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from hornet_train.builders.data import build_task, samples_of
-from hornet_train.builders.facts import filter_notes, measured
+from hornet_train.builders.facts import filter_notes
 from hornet_train.builders.loading import eval_data
+from hornet_train.builders.model_checks import measured
 from hornet_train.builders.suites import build_suites
 from hornet_train.builders.weights import Weights, classifier_name, find_weights, head_rows, load
 from hornet_train.config.schema import EvalConfig

@@ -11,9 +11,8 @@ from hornet_train.builders.data import Sources, samples_of
 from hornet_train.config.schema import Config
 from hornet_train.data.sources import FolderSource
 from hornet_train.engine.trainer import Trainer
-from hornet_train.errors import ConfigError
 from hornet_train.models import HorNet
-from hornet_train.models.complexity import Complexity, count
+from hornet_train.models.complexity import Complexity
 
 
 def facts(
@@ -48,18 +47,6 @@ def facts(
         "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
         "writes to": str(folder),
     }
-
-
-def measured(model: nn.Module, name: str, image_size: int, key: str = "data.image_size") -> Complexity:
-    """What a model costs at an image size, the value of `key`, found by running it without arithmetic.
-
-    Raises:
-        ConfigError: it does not take images of that size.
-    """
-    try:
-        return count(model, image_size)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:  # models say it in their own ways
-        raise ConfigError([f"{key}={image_size} does not suit {name}: {error}"]) from error
 
 
 def filter_notes(model: nn.Module, image_size: int) -> list[str]:

@@ -21,10 +21,12 @@ from hornet_train.builders.data import (
     images_changed,
     samples_of,
 )
-from hornet_train.builders.facts import facts, filter_notes, measured
+from hornet_train.builders.facts import facts, filter_notes
 from hornet_train.builders.loading import eval_data, train_data, train_transform
 from hornet_train.builders.micro_batches import check_micro_batches
+from hornet_train.builders.model_checks import measured
 from hornet_train.builders.process import keep_compiled_code
+from hornet_train.builders.sharded_models import spread_over_ranks
 from hornet_train.builders.weights import identity_of, start_from
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
@@ -39,7 +41,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.recovery import Initial, forget_lost_best
-from hornet_train.engine.sharding import is_sharded, shard
+from hornet_train.engine.sharding import is_sharded
 from hornet_train.engine.state import Record, TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
@@ -189,7 +191,7 @@ def _state(model: nn.Module, config: Config, world: World) -> TrainState:
     twin = deepcopy(model) if config.ema.enabled else None
     if config.dist.strategy == "fsdp":
         for sharded in filter(None, (model, twin)):
-            shard(sharded, blocks_of(sharded), config.precision)
+            spread_over_ranks(sharded, config.model.name, config.precision)
     return TrainState(
         model=model,
         optimizer=_optimizer(model, config),
@@ -198,25 +200,6 @@ def _state(model: nn.Module, config: Config, world: World) -> TrainState:
         if twin is not None
         else None,
     )
-
-
-def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The parts that a model repeats: a HorNet's blocks; of another model what its lists hold."""
-    if isinstance(model, HorNet):
-        return [block for stage in model.stages for block in stage.children()]
-    found: list[nn.Module] = []
-
-    def look(module: nn.Module) -> None:
-        children = list(module.children())
-        alike = isinstance(module, (nn.Sequential, nn.ModuleList)) and len({type(c) for c in children}) == 1
-        for child in children:
-            if alike and len(children) > 1 and next(child.parameters(), None) is not None:
-                found.append(child)
-            else:
-                look(child)
-
-    look(model)
-    return found
 
 
 def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:

@@ -165,6 +165,7 @@ def _limit(overrides: list[str]) -> None:
     from hornet_train.models import HorNet
     from hornet_train.models.complexity import count
     from hornet_train.models.kernels.rows import product_dtype
+    from hornet_train.models.layers import lay_out
 
     config = compose_bench(LimitBench, "limit", overrides).config
     _check_files(config.out)
@@ -180,7 +181,7 @@ def _limit(overrides: list[str]) -> None:
         if world.device.type == "cpu":
             dtype = product_dtype(dtype)
         found = limit(step, macs=macs, dtype=dtype, device=world.device)
-        model = one.build().to(world.device).to(memory_format=torch.channels_last)
+        model = lay_out(one.build().to(world.device), torch.channels_last)
         kept = {"all activations": kept_for_backward(model, images_of(case), precision)}
         if isinstance(model, HorNet):
             model.set_grad_checkpointing()

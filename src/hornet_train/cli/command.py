@@ -85,7 +85,7 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     Raises:
         ConfigError: there is no such device, or it cannot do what is asked of it deterministically.
     """
-    from hornet_train.builders.process import set_up_process, told_of_algorithms
+    from hornet_train.builders.process import set_up_process, told_in_words
     from hornet_train.engine.distributed import choose_device, distributed
 
     try:
@@ -99,7 +99,7 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     set_up_process(dist, device, deterministic=deterministic)
     with (
         distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world,
-        told_of_algorithms(),
+        told_in_words(),
     ):
         yield world
 

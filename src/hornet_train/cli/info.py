@@ -53,7 +53,7 @@ def _family(config: InfoConfig) -> Table:
 def _one(config: InfoConfig) -> Table:
     import torch
 
-    from hornet_train.builders.facts import measured
+    from hornet_train.builders.model_checks import measured
     from hornet_train.models import HorNet
     from hornet_train.report.models import stage_table
     from hornet_train.tasks.classification import ModelSpec

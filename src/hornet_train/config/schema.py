@@ -5,7 +5,7 @@ The defaults stand in conf/ and nowhere else. pydantic checks types and ranges a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -13,8 +13,10 @@ from hornet_train.config.data_schema import Data
 from hornet_train.config.fields import (
     Count,
     Fraction,
+    Free,
     Jitter,
     Length,
+    Minutes,
     Momentum,
     NotNegative,
     Positive,
@@ -41,7 +43,7 @@ class Model:
         "auto", "plain"
     ]  # auto: passes of our own where they are faster; plain: torch's operators
     channels_last: bool  # memory format of images and kernels
-    args: dict[str, Any]
+    args: Free
 
 
 @group
@@ -121,7 +123,7 @@ class Dist:
     device: Literal["auto", "cpu", "cuda"]
     backend: Literal["auto", "nccl", "gloo"]
     threads: Count | None  # of each process on the CPU; null: torch's own choice
-    timeout_minutes: Positive  # without progress of any process; a collective may take one more
+    timeout_minutes: Minutes  # without progress of any process; a collective may take one more
     find_unused_parameters: bool  # DDP's; for models with weights that a step may not use
 
 
@@ -157,7 +159,7 @@ class Recipe:
 class Checkpoint:
     every: Length
     keep: Count  # the newest so many; besides these the best
-    max_minutes: Positive | None  # of training, after which to save and end with code 75; null: no limit
+    max_minutes: Minutes | None  # of training, after which to save and end with code 75; null: no limit
 
 
 @group

@@ -214,6 +214,18 @@ def affine(norm: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Bring a model's kernels into a memory format, channels_last or contiguous, in place.
+
+    As `model.to(memory_format=layout)`, which also asks channels_last of kernels for volumes and raises: some
+    image models have 3-D convolutions.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    return model
+
+
 def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:
     """Choose between the passes that are fastest for device and dtype and torch's plain operators."""
     for module in model.modules():
