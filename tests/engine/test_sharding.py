@@ -12,8 +12,8 @@ from gpu import GPU, NEEDS_GPU
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.engine.sharding import full, shard, whole
-from hornet_train.models.structure import blocks_of
+from hornet_train.engine.sharding import full, whole
+from hornet_train.run.sharded_models import spread_over_ranks
 
 pytestmark = NEEDS_GPU
 
@@ -40,7 +40,7 @@ def test_it_computes_what_the_whole_model_does(
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=10).to(GPU.device).to(memory_format=torch.channels_last)
         if sharded:
-            shard(model, blocks_of(model), precision)
+            spread_over_ranks(model, name, precision)
         with autocast(precision, GPU.device):
             loss = model(images).float().square().mean()
         loss.backward()

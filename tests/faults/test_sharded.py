@@ -61,6 +61,20 @@ def test_it_is_in_bf16_too(tmp_path: Path) -> None:
     close(*runs, "bf16")
 
 
+def test_batch_norms_in_bf16(tmp_path: Path) -> None:
+    """Their running statistics are in fp32: trained as with DDP, stopped and gone on, read by hornet-eval."""
+    more = [*RUN, "precision=bf16", "model=timm", "model.name=test_resnet"]
+    ddp = undisturbed(tmp_path / "ddp", *more, "dist=ddp", processes=2)
+    fsdp = tmp_path / "fsdp"
+    stopped = torchrun(2, "-m", "hornet_train", *more, "dist=fsdp", f"run_dir={fsdp}", STOP)
+    assert "saved" in stopped.stderr, stopped.stderr
+    undisturbed(fsdp, *more, "dist=fsdp", processes=2)
+    assert events(fsdp, "resumed")
+    close(fsdp, ddp, "bf16")
+    done = run("hornet-eval", f"checkpoint={fsdp}", "data.workers=0")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.draw(1)
 @pytest.mark.parametrize(("first", "then"), [("ddp", "fsdp"), ("fsdp", "ddp"), ("fsdp", "one")])
 def test_each_goes_on_from_the_other(first: str, then: str, ddp: Path, tmp_path: Path) -> None:
@@ -133,7 +147,10 @@ def test_shards_are_shards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["precision=fp16"], "precision=fp16 with dist=fsdp"), ([], "dist=fsdp needs several processes")],
+    [
+        (["precision=fp16"], "precision=fp16 with dist=fsdp"),
+        ([], "dist=fsdp needs several processes"),
+    ],
 )
 def test_what_does_not_go_with_it_is_refused(arguments: list[str], message: str) -> None:
     done = run("hornet-train", *TINY, "dist=fsdp", *arguments)

@@ -122,3 +122,18 @@ def test_counting_changes_nothing_and_takes_any_model():
     assert all(module.training for module in model.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_modules_and_weights_in_several_places_stay_where_they_are() -> None:
+    """As in timm's CoaT, whose blocks share their position encodings."""
+    shared = nn.Conv2d(4, 4, 3, padding=1)
+    tied = nn.Conv2d(4, 4, 3, padding=1)
+    tied.weight = shared.weight
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), shared, shared, tied, nn.BatchNorm2d(4))
+    before = dict(model.state_dict(keep_vars=True))
+    found = count(model, 8)
+    after = dict(model.state_dict(keep_vars=True))
+    assert all(after[name] is value for name, value in before.items())
+    assert after["1.weight"] is after["2.weight"] is after["3.weight"]
+    assert found.macs == 64 * (3 * 4 + 3 * 9 * 16)
+    assert found.parameters == (3 * 4 + 4) + (9 * 16 + 4) + 4 + 8

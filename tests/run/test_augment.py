@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from configs import compose_train
-from hornet_train.run.loading import train_transform
 from pictures import PHOTO, tensor
 
 from hornet_train.config.conf_files import options
@@ -14,6 +13,8 @@ from hornet_train.errors import ConfigError
 from hornet_train.images.policies import ColorJitter, RandomBlur, RandomGreyscale
 from hornet_train.images.policies.randaugment import RandAugment
 from hornet_train.images.policies.three import ThreeAugment
+from hornet_train.images.resize import resize
+from hornet_train.tasks.classification.build.components import train_transform
 from hornet_train.tasks.classification.transforms import TrainTransform
 
 IMAGE = tensor(PHOTO)
@@ -67,6 +68,19 @@ def test_policies_leave_the_draws_before_them_alone(option: str) -> None:
         changed += not torch.equal(image, augmented)
         assert augmented.permute(1, 2, 0).is_contiguous()
     assert changed > 30
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 41), (41, 40), (40, 42), (40, 90), (7, 8), (1, 2)])
+def test_none_shows_the_central_square_in_every_epoch(shape: tuple[int, int]) -> None:
+    height, width = shape
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
+    image, side = image.permute(2, 0, 1), min(shape)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = resize(image[:, top : top + side, left : left + side], (32, 32))
+    for seed in range(8):
+        shown, box = transform("augment=none")(image, np.random.default_rng(seed), epoch=seed)
+        assert torch.equal(shown, square)
+        assert not box.any()
 
 
 def test_a_wrong_policy_names_the_key() -> None:

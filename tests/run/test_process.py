@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from configs import compose_train
 from helpers import TINY
 from processes import final
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from hornet_train.errors import ConfigError
-from hornet_train.run.process import set_up_process
+from hornet_train.run.process import set_up_process, torch_errors_in_words
 from hornet_train.tasks.classification.task import Classification
 
 DIST = compose_train([]).config.dist
@@ -121,3 +123,18 @@ def test_nothing_is_read_before_it_is_written(
         )
         assert code == 0, err
     torch.testing.assert_close(final(tmp_path / "True"), final(tmp_path / "False"), rtol=0, atol=0)
+
+
+def test_weights_that_a_step_does_not_use_are_told_with_the_key() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "spare": torch.nn.Linear(2, 2)})
+        model.forward = model["used"].forward  # type: ignore[method-assign]
+        network = DistributedDataParallel(model)
+        network(torch.ones(1, 2)).sum().backward()
+        with pytest.raises(ConfigError, match=r"dist\.find_unused_parameters=true"), torch_errors_in_words():
+            network(torch.ones(1, 2))
+    finally:
+        dist.destroy_process_group()
+    with pytest.raises(RuntimeError, match="another"), torch_errors_in_words():
+        raise RuntimeError("another")

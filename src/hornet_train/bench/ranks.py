@@ -15,6 +15,7 @@ from hornet_train.bench.timing import wait_for
 from hornet_train.data.memory import keep_freed_memory
 from hornet_train.engine.distributed import choose_device, distributed
 from hornet_train.engine.precision import autocast
+from hornet_train.models.layers import lay_out
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 
@@ -28,7 +29,7 @@ def main(given: str) -> None:
     with distributed(device, backend="auto", timeout_minutes=10) as world:
         torch.manual_seed(0)
         model = contender(asked["model"], asked["image_size"]).build()
-        model = model.to(world.device).to(memory_format=torch.channels_last).train()
+        model = lay_out(model.to(world.device), torch.channels_last).train()
         network = world.wrap(model)
         optimizer = adamw(
             parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hornet_train.bench.timing import ratio, take_turns, wait_for
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
+from hornet_train.models.layers import lay_out
 from hornet_train.models.structure import fuse
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
@@ -168,7 +169,7 @@ def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[],
     """A call that does what the case says; a HorNet is fused for inference."""
     torch.manual_seed(0)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    model = contender.build().to(case.device).to(memory_format=layout)
+    model = lay_out(contender.build().to(case.device), layout)
     images = images_of(case).contiguous(memory_format=layout)
     if case.mode == "inference":
         fuse(model, case.image_size)

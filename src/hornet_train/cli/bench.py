@@ -170,6 +170,7 @@ def _limit(overrides: list[str]) -> None:
     from hornet_train.bench.step import Case, Setting, images_of, prepared
     from hornet_train.models.complexity import count
     from hornet_train.models.kernels.rows import product_dtype
+    from hornet_train.models.layers import lay_out
     from hornet_train.models.structure import backbone_of, set_grad_checkpointing
 
     config = compose_bench(LimitBench, "limit", overrides).config
@@ -188,7 +189,7 @@ def _limit(overrides: list[str]) -> None:
         if world.device.type == "cpu":
             dtype = product_dtype(dtype)
         found = limit(step, macs=macs, dtype=dtype, device=world.device)
-        model = one.build().to(world.device).to(memory_format=torch.channels_last)
+        model = lay_out(one.build().to(world.device), torch.channels_last)
         kept = {"all activations": kept_for_backward(model, images_of(case), precision)}
         if backbone_of(model) is not None:
             set_grad_checkpointing(model, True, config.model)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+import math
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -19,14 +20,14 @@ def group(cls: type[C]) -> type[C]:
     return dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)  # type: ignore[return-value]
 
 
-def _duration(value: object) -> object:
-    return value if isinstance(value, Duration) else Duration.parse(str(value))
+def _duration(value: object, *, of_run: bool = False) -> object:
+    if value is None or isinstance(value, Duration):
+        return value
+    return Duration.parse(str(value), of_run=of_run)
 
 
 def _run_length(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = f"{value}ep"  # the key is called `epochs`
-    return _duration(value)
+    return _duration(value, of_run=True)
 
 
 def _jitter(value: object) -> object:
@@ -39,15 +40,27 @@ def _jitter(value: object) -> object:
     raise ValueError("one strength, or 3 or 4: brightness, contrast, saturation, hue (at most 0.5)")
 
 
+def _only_finite(value: Any) -> Any:
+    """`value`, a mapping whose keys are free; config.yaml and JSON would not keep inf and nan."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        _only_finite(part)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, strict=True)]
 Momentum = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Minutes = Annotated[float, Field(gt=0, le=525_600, strict=True)]  # at most a year
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(strict=True)]
 Length = Annotated[Duration, BeforeValidator(_duration), PlainSerializer(str)]
 RunLength = Annotated[Duration, BeforeValidator(_run_length), PlainSerializer(str)]
+Free = Annotated[dict[str, Any], AfterValidator(_only_finite)]
 RGB = tuple[Number, Number, Number]
 HalfTurn = Annotated[float, Field(ge=0, le=0.5, strict=True)]
 Jitter = Annotated[tuple[NotNegative, NotNegative, NotNegative, HalfTurn], BeforeValidator(_jitter)]

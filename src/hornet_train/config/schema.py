@@ -6,14 +6,16 @@ The defaults stand in conf/ and nowhere else. pydantic checks types and ranges a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from hornet_train.config.fields import (
     Count,
     Fraction,
+    Free,
     Length,
+    Minutes,
     Momentum,
     NotNegative,
     Positive,
@@ -44,7 +46,7 @@ class Model:
         Literal["auto", "plain"], Key(no_cost=True)
     ]
     channels_last: Annotated[bool, Key(no_cost=True)]  # memory format of images and kernels
-    args: Annotated[dict[str, Any], Key(free=True)]  # more arguments of the model's constructor
+    args: Annotated[Free, Key(free=True)]  # more arguments of the model's constructor
 
 
 @group
@@ -134,7 +136,7 @@ class Dist:
     device: Literal["auto", "cpu", "cuda"]
     backend: Literal["auto", "nccl", "gloo"]
     threads: Count | None  # CPU threads of each process; null: torch's own choice
-    timeout_minutes: Positive  # without progress of any process; a collective may take one minute more
+    timeout_minutes: Minutes  # without progress of any process; a collective may take one minute more
     find_unused_parameters: bool  # DDP's option, for models with weights that some steps do not use
 
 
@@ -175,7 +177,7 @@ class Checkpoint:
 
     every: Length
     keep: Count  # how many of the newest are kept, besides the best
-    max_minutes: Positive | None  # of training, then save and end with exit code 75; null: no limit
+    max_minutes: Minutes | None  # of training, then save and end with exit code 75; null: no limit
 
 
 @group

@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from hornet_train.engine.precision import PrecisionName
 
-
-def shard(model: nn.Module, blocks: Iterable[nn.Module], precision: PrecisionName) -> None:
+def shard(model: nn.Module, blocks: Iterable[nn.Module], *, gathered_as: torch.dtype | None = None) -> None:
     """Spread a model over all ranks, in place. Its parameters are others afterwards.
 
     Kernels become contiguous, as FSDP2 wants them; images stay channels-last where they are.
 
-    With bf16 the weights travel as bf16 and gradients are added up in fp32; the shards stay fp32.
-
     Args:
         model: the same on every rank, on its device.
         blocks: parts of it whose weights are gathered together, just before they are needed.
+        gathered_as: the dtype in which weights travel and are used; None for their own. bf16 halves
+            the traffic; the model's layers must take such weights, whatever dtype autocast gives the images.
+            The shards keep their dtype, and gradients are added up in fp32.
     """
     model.to(memory_format=torch.contiguous_format)
-    travels = torch.bfloat16 if precision == "bf16" else None
     # what flows between the blocks keeps its dtype: autocast decides, as it does without sharding
-    policy = MixedPrecisionPolicy(param_dtype=travels, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(
+        param_dtype=gathered_as, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     for block in blocks:
         fully_shard(block, mp_policy=policy)
     fully_shard(model, mp_policy=policy)

@@ -23,6 +23,10 @@ def random_resized_crop_box(
     Area uniform in `scale` (shares of the image), aspect ratio width/height log-uniform in `ratio`; of 10
     tries the first that fits, else the largest central box whose aspect ratio is within `ratio`.
 
+    Where `scale` is (1, 1) and `ratio` is one number, nothing is meant to be random, and the box is central
+    for every image. By torchvision's rule its place would be random in images of n x (n + 1) pixels: there a
+    square of the whole area, rounded, fits in two places.
+
     Returns:
         (top, left, height, width) in pixels, at least one pixel each way.
     """
@@ -33,6 +37,8 @@ def random_resized_crop_box(
         if 0 < box_w <= width and 0 < box_h <= height:
             top = int(rng.integers(height - box_h + 1))
             left = int(rng.integers(width - box_w + 1))
+            if scale[0] == 1 and ratio[0] == ratio[1]:  # after the draws, so that later ones stay the same
+                top, left = (height - box_h) // 2, (width - box_w) // 2
             return top, left, box_h, box_w
     box_h, box_w = height, width
     if width / height < ratio[0]:

@@ -130,19 +130,35 @@ def trains_on_one_image(model: nn.Module, image_size: int) -> bool:
 
 def _forward_on_meta(model: nn.Module, shape: tuple[int, int, int, int], *, training: bool) -> None:
     """A forward pass of images (B, C, H, W) without arithmetic; the model stays as it is."""
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
+    state = _on_meta(model)
     images = torch.empty(shape, device="meta", dtype=_float_dtype(model))
     modes = {module: module.training for module in model.modules()}
     model.train(training)
     try:
         with torch.no_grad():
-            functional_call(model, state, (images,))
+            functional_call(model, state, (images,), tie_weights=False)
     finally:
         for module, before in modes.items():
             module.training = before
+
+
+def _on_meta(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer as an empty tensor on the meta device, under one name for each place.
+
+    A module that stands in several places of the model is named once: torch.func.functional_call would take
+    the tensors of a second name for those to put back, and leave the model on the meta device.
+    """
+    tied: dict[Tensor, Tensor] = {}
+    return {
+        f"{prefix}.{name}" if prefix else name: tied.setdefault(
+            tensor, torch.empty_like(tensor, device="meta")
+        )
+        for prefix, module in model.named_modules()
+        for name, tensor in (
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        )
+    }
 
 
 def fft_estimate(channels: int, height: int, width: int) -> int:

@@ -133,3 +133,15 @@ class PointwiseConv2d(nn.Conv2d, dispatch.HasKernels):
                 return fast_BCHW
         y_BCHW: Tensor = self._conv_forward(x_BCHW, self.weight, self.bias)
         return y_BCHW
+
+
+def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Bring a model's kernels into a memory format, channels_last or contiguous, in place.
+
+    As `model.to(memory_format=layout)`, which also asks channels_last of kernels for volumes and raises: some
+    image models have 3-D convolutions.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    return model

@@ -13,6 +13,7 @@ from torch import nn
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.models import structure  # and registers every variant with timm
 from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.models.layers import lay_out
 
 # arguments of timm's factory that would go round what the config says, and what to give instead
 RESERVED = {
@@ -27,6 +28,24 @@ RESERVED = {
     "device": "give dist.device",
     "dtype": "give precision",
 }
+
+
+# what timm's models raise for arguments or images that they do not take, each in its own way
+MODEL_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def error_text(error: Exception) -> str:
+    """The message of a model's error; its type where it has none, as a bare `assert` has."""
+    return str(error) or f"it raises {type(error).__name__}"
 
 
 @dataclass(frozen=True)
@@ -70,19 +89,20 @@ class ModelSpec:
             arguments["drop_path_rate"] = self.drop_path
         try:
             model: Any = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except MODEL_ERRORS as error:
             keys = ", ".join(
                 ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
             )
-            raise ConfigError([f"model.name={self.name} with {keys or 'no arguments'}: {error}"]) from error
+            raise ConfigError(
+                [f"model.name={self.name} with {keys or 'no arguments'}: {error_text(error)}"]
+            ) from error
         except OSError as error:  # timm's own pretrained=true, away from its hub
             hint = "download the weights and give init_from=<file>"
             raise ConfigError([f"model.name={self.name}: its weights cannot be fetched: {hint}"]) from error
         use_kernels(model, self.kernels)
         if self.grad_checkpointing is not False:
             self._recompute(model)
-        built: nn.Module = model.to(memory_format=torch.channels_last) if self.channels_last else model
-        return built
+        return lay_out(model, torch.channels_last) if self.channels_last else model
 
     def _recompute(self, model: nn.Module) -> None:
         """Let the model recompute its activations.

@@ -6,6 +6,7 @@ a segmentation network with its `.backbone`, timm's wrapper for features. Nobody
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ def _located(model: nn.Module) -> tuple[str, HorNet | None]:
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The modules that a model repeats, in order: a HorNet's blocks; elsewhere what its lists hold.
 
-    A list counts where it holds several modules of one class. FSDP shards each block on its own.
+    A list counts where it holds several modules of one class that can be called. A block that shares weights
+    with another one is left out. FSDP shards each block on its own.
     """
     found: list[nn.Module] = []
 
@@ -50,18 +52,31 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
         children = list(module.children())
         alike = isinstance(module, (nn.Sequential, nn.ModuleList)) and len({type(c) for c in children}) == 1
         for child in children:
-            if (
-                alike
-                and len(children) > 1
-                and not isinstance(child, HorNet)
-                and next(child.parameters(), None) is not None
-            ):
+            is_block = alike and len(children) > 1 and next(child.parameters(), None) is not None
+            if is_block and not isinstance(child, (HorNet, nn.ModuleList, nn.ModuleDict)):
                 found.append(child)
             else:
                 look(child)
 
     look(model)
-    return found
+    return _with_own_weights(model, found)
+
+
+def _with_own_weights(model: nn.Module, parts: list[nn.Module]) -> list[nn.Module]:
+    """Those of some disjoint modules that share no weight with another of them, or with the rest."""
+    inside = {module for part in parts for module in part.modules()}
+    outside = {
+        parameter
+        for module in model.modules()
+        if module not in inside
+        for parameter in module.parameters(recurse=False)
+    }
+    owners = Counter(parameter for part in parts for parameter in part.parameters())
+    return [
+        part
+        for part in parts
+        if all(owners[parameter] == 1 and parameter not in outside for parameter in part.parameters())
+    ]
 
 
 def layer_ids(model: nn.Module) -> dict[str, int]:

@@ -62,24 +62,35 @@ def keep_compiled_code() -> None:
 
 
 @contextmanager
-def told_of_algorithms() -> Iterator[None]:
-    """Say it as a user's error where torch has no deterministic algorithm.
+def torch_errors_in_words() -> Iterator[None]:
+    """Raise a user's error in place of torch's where torch cannot do what the config asks for.
 
     Raises:
-        ConfigError: with the name of the operator.
+        ConfigError: an operator has no deterministic algorithm, or DDP waits for gradients that do not come.
     """
     try:
         yield
     except RuntimeError as error:
-        missing = re.search(r"(\S+) does not have a deterministic implementation", str(error))
-        if missing is None:
+        fault = _in_words(str(error))
+        if fault is None:
             raise
-        raise ConfigError(
-            [
-                f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which "
-                "this training needs: choose another model, or deterministic=false"
-            ]
-        ) from error
+        raise ConfigError([fault]) from error
+
+
+def _in_words(message: str) -> str | None:
+    """What a message of torch means for the config; None for all others."""
+    missing = re.search(r"(\S+) does not have a deterministic implementation", message)
+    if missing is not None:
+        return (
+            f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which "
+            "this training needs: choose another model, or deterministic=false"
+        )
+    if "Expected to have finished reduction in the prior iteration" in message:
+        return (
+            "dist.find_unused_parameters=false, but the model has weights that a step did not use, for whose "
+            "gradients the other processes wait: dist.find_unused_parameters=true"
+        )
+    return None
 
 
 @contextmanager
@@ -101,6 +112,6 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     set_up_process(dist, device, deterministic=deterministic)
     with (
         distributed(device, backend=dist.backend, timeout_minutes=dist.timeout_minutes) as world,
-        told_of_algorithms(),
+        torch_errors_in_words(),
     ):
         yield world

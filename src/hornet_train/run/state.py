@@ -10,13 +10,13 @@ from torch import nn
 from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
-from hornet_train.engine.sharding import shard
 from hornet_train.engine.state import TrainState
 from hornet_train.errors import ConfigError
-from hornet_train.models.structure import blocks_of, layer_ids, no_weight_decay
+from hornet_train.models.structure import layer_ids, no_weight_decay
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
+from hornet_train.run.sharded_models import spread_over_ranks
 
 
 def initial_state(model: nn.Module, config: Config, world: World) -> TrainState:
@@ -28,7 +28,7 @@ def initial_state(model: nn.Module, config: Config, world: World) -> TrainState:
     twin = deepcopy(model) if config.ema.enabled else None
     if config.dist.strategy == "fsdp":
         for sharded in filter(None, (model, twin)):
-            shard(sharded, blocks_of(sharded), config.precision)
+            spread_over_ranks(sharded, config.model.name, config.precision)
     average = None
     if twin is not None:
         average = AveragedModel(model, decay=config.ema.decay, warmup=config.ema.warmup, twin=twin)

@@ -7,6 +7,7 @@ from torch import nn
 from hornet_train.data.order import Plan
 from hornet_train.errors import ConfigError
 from hornet_train.models.complexity import Complexity, count, trains_on_one_image
+from hornet_train.models.spec import MODEL_ERRORS, error_text
 from hornet_train.models.structure import resizes_filters
 
 
@@ -20,8 +21,8 @@ def check_image_size(
     """
     try:
         return count(model, image_size)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:  # models say it in their own ways
-        raise ConfigError([f"{key}={image_size} does not suit {name}: {error}"]) from error
+    except MODEL_ERRORS as error:
+        raise ConfigError([f"{key}={image_size} does not suit {name}: {error_text(error)}"]) from error
 
 
 def filter_notes(model: nn.Module, image_size: int) -> list[str]:

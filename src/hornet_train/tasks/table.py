@@ -92,8 +92,8 @@ def _own_module(name: str) -> ModuleType:
     if not _is_there(name):
         raise ConfigError(
             [
-                f"task={name}: no such task; {did_you_mean(name, NAMES)} (or one of your own, a module or file "
-                "with a KIT: task=my_task.py, see examples/own_task.py)"
+                f"task={name}: no such task; {did_you_mean(name, NAMES)} (or one of your own, a module or "
+                "file with a KIT: task=my_task.py, see examples/own_task.py)"
             ]
         )
     return import_module(name)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,3 +88,12 @@ def _sums(
         "loss": found["loss"] * count,
         **{key: found[key] * count / 100 for key in ("top1", "top5")},
     }
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_kernels_are_laid_out_beside_those_for_volumes(channels_last: bool) -> None:
+    """LambdaNets have 3-D convolutions, which have no channels_last of images."""
+    model = ModelSpec("lambda_resnet26t", 4, channels_last=channels_last).build()
+    assert {p.ndim for p in model.parameters()} >= {1, 4, 5}
+    laid_out = [p.is_contiguous(memory_format=torch.channels_last) for p in model.parameters() if p.ndim == 4]
+    assert all(laid_out) if channels_last else not all(laid_out)

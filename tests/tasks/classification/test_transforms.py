@@ -137,6 +137,29 @@ def test_a_crop_that_never_fits_falls_back_to_the_centre() -> None:
     assert random_resized_crop_box(10, 1000, rng(0), scale=(0.9, 1)) == (0, 493, 10, 13)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    sides, st.integers(-3, 3) | sides, st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True)
+)
+def test_the_whole_area_in_one_shape_is_the_central_square(height: int, more: int, seeds: list[int]) -> None:
+    """Whatever is drawn; of n x (n + 1) pixels torchvision takes the square at either end."""
+    width = max(1, height + more)
+    side = min(height, width)
+    for seed in seeds:
+        box = random_resized_crop_box(height, width, rng(seed), scale=(1, 1), ratio=(1, 1))
+        assert box == ((height - side) // 2, (width - side) // 2, side, side)
+
+
+@pytest.mark.parametrize(("width", "uniform", "integers"), [(32, 2, 0), (33, 2, 1), (34, 20, 0)])
+def test_central_crops_draw_as_many_numbers_as_random_ones(width: int, uniform: int, integers: int) -> None:
+    """What is drawn after them, and so trainings on square images, stays what it was, bit for bit."""
+    used, same = rng(7), rng(7)
+    random_resized_crop_box(32, width, used, scale=(1, 1), ratio=(1, 1))
+    same.uniform(size=uniform)
+    same.integers(2, size=integers)
+    assert used.bit_generator.state == same.bit_generator.state
+
+
 def test_erase_boxes() -> None:
     boxes = np.array([random_erase_box(224, 224, rng(seed)) for seed in range(3000)])
     assert (boxes[:, :2] + boxes[:, 2:] <= 224).all()
