@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from configs import compose_train
-from hornet_train.run.data import build_task
-from hornet_train.run.loading import train_transform
 
 from hornet_train.config.conf_files import options
 from hornet_train.config.schema import CosineSchedule
 from hornet_train.config.validate import accumulation
 from hornet_train.images.policies.randaugment import RandAugment
+from hornet_train.tasks.classification.build.components import build_task, train_transform
 from hornet_train.tasks.classification.schema import ClassificationConfig, FolderData
 
 # "gpu" is the batch of one GPU, m RandAugment's magnitude
@@ -84,7 +83,7 @@ def test_field_by_field(recipe: str) -> None:
     pretraining = recipe.endswith("_in22k")
     assert config.data.classes == ("imagenet_22k" if pretraining else "imagenet_1k")
     assert config.data.val is not pretraining
-    (policy,) = train_transform(config.data, config.augment).policies
+    (policy,) = train_transform(config).policies
     assert isinstance(policy, RandAugment)
     assert policy.magnitude == number("m")
 
@@ -95,7 +94,7 @@ def test_builds_on_the_meta_device(recipe: str) -> None:
     config = compose(recipe)
     classes = 10_459 if recipe.endswith("_in22k") else 1000
     with torch.device("meta"):
-        model = build_task(config.model, config.data, classes, config).build_model()
+        model = build_task(config, classes).build_model()
     parameters = {
         "hornet_t_7x7_in1k": 22_409_512,
         "hornet_t_gf_in1k": 22_991_848,

@@ -14,6 +14,7 @@ from helpers import TINY, comparable, events, resolve, run
 from processes import final
 
 from hornet_train.run.build import build_run
+from hornet_train.tasks.classification.build.kit import KIT
 from hornet_train.track.files import read_json
 
 pytestmark = NEEDS_GPU
@@ -28,7 +29,7 @@ def test_the_loop_never_waits_for_the_device(model: str, precision: str, tmp_pat
     asked = [*RANDOM, f"model={model}", f"precision={precision}", "data.workers=2", "optim.clip_grad=1.0"]
     asked += ["epochs=12it", "log.every=12it", "checkpoint.every=12it", "eval.every=12it"]
     composed = compose_train([*asked, "micro_batch_size=8", "dist.device=cuda"])
-    trainer = build_run(composed.config, composed.tree, world=GPU, folder=tmp_path).trainer
+    trainer = build_run(KIT, composed.config, composed.tree, world=GPU, folder=tmp_path).trainer
     if precision == "fp16":  # no overflow, which is looked at and told
         trainer.state.scaler = torch.amp.GradScaler("cuda", init_scale=256.0)
     strict = []

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from configs import compose_train
 from helpers import TINY
-from hornet_train.run.data import build_sources
 from pydantic.dataclasses import is_pydantic_dataclass
 from shards import pictures, write_parquet
 
@@ -20,6 +19,7 @@ from hornet_train.config.conf_files import conf_dir
 from hornet_train.config.key import walk
 from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval
 
 Command = Callable[..., tuple[int, str, str]]
@@ -132,11 +132,12 @@ def read_data(tmp_path: Path, command: Command, checkpoint: Path) -> None:
         data = compose_train(overrides).config.data
         for training in (True, False):
             with pytest.raises(DataError):
-                build_sources(data, training=training)
+                open_data(data, training=training)
     for split in ("train", "val"):
-        (tmp_path / split / "cat").mkdir(parents=True)
-        (tmp_path / split / "cat/1.jpg").write_bytes(pictures(1)[0][0])
-    build_sources(compose_train(["data=folder", f"data.root={tmp_path}"]).config.data)
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "1.jpg").write_bytes(pictures(1)[0][0])
+    open_data(compose_train(["data=folder", f"data.root={tmp_path}"]).config.data)
     for place in ("data=imagenet_a", "data=imagenet_real", "suite=all"):
         code, _, err = command("hornet-eval", f"checkpoint={checkpoint}", place, f"data.root={tmp_path}/no")
         assert code == 2, err

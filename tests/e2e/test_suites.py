@@ -15,13 +15,13 @@ import timm
 import torch
 from configs import compose_train
 from helpers import BIN, torchrun
-from hornet_train.run.data import build_sources
 from PIL import Image
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.errors import ConfigError
 from hornet_train.images.decode import read_image
 from hornet_train.images.normalize import Normalize
+from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.suites.corruptions import ALEXNET
 from hornet_train.tasks.classification.suites.metadata import subset_wnids
@@ -163,10 +163,10 @@ def test_the_flat_val_folder(place: Place, tmp_path: Path, command: Command) -> 
     assert code == 0, err
     check(json.loads((tmp_path / "eval.json").read_text()), reference(place.logits, own()))
     data = ("data=imagenet", f"data.root={place.root}", "data.train_dir=sketch", "data.val_dir=imagenet/val")
-    sources = build_sources(compose_train([*data, labels]).config.data)
+    sources = open_data(compose_train([*data, labels]).config.data)
     assert sources.train is not None
     assert sources.val is not None
-    assert sources.train.classes == sources.val.classes == WNIDS
+    assert sources.classes == WNIDS
     assert (len(sources.train), len(sources.val)) == (1000, 1000)
     with pytest.raises(ConfigError, match=r"data\.val_labels=.* is for ImageNet's val folder"):
         compose_train(["data=folder", "data.root=/x", labels])

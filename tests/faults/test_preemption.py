@@ -137,7 +137,7 @@ def test_ranks_leave_a_streamed_evaluation_together(tmp_path: Path) -> None:
 
 def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys, hornet_train.run.build as run\n"
+        "import os, signal, sys, hornet_train.run.training as run\n"
         "run.build_run = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from hornet_train.cli.train import main\n"
         "main(sys.argv[1:])\n"

@@ -22,7 +22,7 @@ IMAGE = tensor(PHOTO)
 
 def transform(*overrides: str) -> TrainTransform:
     config = compose_train(["recipe=none", "data=synthetic", "data.image_size=32", *overrides]).config
-    return train_transform(config.data, config.augment)
+    return train_transform(config)
 
 
 def test_in_timms_order() -> None:

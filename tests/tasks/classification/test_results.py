@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hornet_train.report.evaluation import summary
-
+from hornet_train.tasks.classification.results import summary
 from hornet_train.tasks.classification.suites.corruptions import ALEXNET
 
 

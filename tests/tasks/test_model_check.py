@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from hornet_train.run.micro_batches import check_micro_batches
 from torch import nn
 
 import hornet_train.models  # noqa: F401 - registers
-from hornet_train.config.compose import compose_train
 from hornet_train.data.order import EpochPlan, Plan
 from hornet_train.data.streaming import StreamPlan
 from hornet_train.errors import ConfigError
 from hornet_train.models.complexity import trains_on_one_image
+from hornet_train.tasks.model_check import check_micro_batches
 
 PIXELS = 32  # resnet10t's last map is 1x1 then
 
@@ -23,9 +22,8 @@ def plans(samples: int, batch: int, micro: int, world: int) -> list[EpochPlan]:
 
 
 def check(plan: Plan, world: int = 1, *, name: str = "resnet10t", total_steps: int = 100) -> None:
-    config = compose_train(["data=digits", "model=timm", f"model.name={name}", "batch_size=16"]).config
     model = timm.create_model(name, num_classes=4)
-    check_micro_batches(model, config, plan, image_size=PIXELS, total_steps=total_steps, processes=world)
+    check_micro_batches(model, name, plan, image_size=PIXELS, total_steps=total_steps, processes=world)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def check(plan: Plan, world: int = 1, *, name: str = "resnet10t", total_steps: i
         (19, 16, 8, 2, "the last step of an epoch has 3 images for 2 processes, "),
         (10, 8, 4, 2, "the last step of an epoch has 2 images for 2 processes, "),
         (12, 4, 1, 1, "^micro_batch_size=1: give a larger one "),
-        (12, 2, 1, 2, "^batch_size=16 is one image a process: batch_size=4, say "),
+        (12, 2, 1, 2, "^batch_size=2 is one image a process: batch_size=4, say "),
     ],
 )
 def test_a_single_image_is_refused_on_every_rank(
