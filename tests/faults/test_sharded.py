@@ -12,7 +12,7 @@ import torch
 from helpers import TINY, events, run, torchrun
 from processes import final, ranks_of, started, told, undisturbed, wait_until
 
-from hornet_train.engine.checkpoint import pointed, read_checkpoint
+from hornet_train.engine.checkpoint import read_checkpoint, read_pointer
 
 pytestmark = pytest.mark.faults
 
@@ -126,7 +126,7 @@ def test_shards_are_shards(tmp_path: Path) -> None:
     shares = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("held")]
     assert shares
     assert all(0.4 < share < 0.6 for share in shares)
-    name = pointed(tmp_path / "run/checkpoints", "last")
+    name = read_pointer(tmp_path / "run/checkpoints", "last")
     saved = read_checkpoint(tmp_path / "run/checkpoints" / str(name))
     assert saved.tensors["model"]["downsample_layers.0.0.weight"].ndim == 4
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hornet_train._timm import import_timm
 from hornet_train.config.schema import Dist
 from hornet_train.errors import ConfigError, PeerError, UserError
-from hornet_train.redaction import redacted, told
+from hornet_train.redaction import for_display, redacted
 
 if TYPE_CHECKING:
     from hornet_train.engine.distributed import World
@@ -126,7 +126,7 @@ def _complain(message: str, *, every_rank: bool = False) -> None:
     rank = os.environ.get("RANK", "0")
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name
-    message = told(message)
+    message = for_display(message)
     if rank == "0":
         sys.stderr.write(f"{name}: {message}\n")
     elif every_rank:

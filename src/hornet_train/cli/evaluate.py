@@ -37,15 +37,17 @@ def _evaluate(overrides: list[str]) -> None:
     if out.exists() and out.suffix != ".json":
         raise ConfigError([f"out={out} is there and no .json: it would be overwritten"])
     with joined(config.dist) as world:
-        job = world.together(lambda: build_evaluation(config, world=world))
-        if not world.agree(job.identity()):  # of sets that some lack, they would never come to an end
+        job = world.on_all_ranks(lambda: build_evaluation(config, world=world))
+        if not world.same_on_all_ranks(
+            job.identity()
+        ):  # of sets that some lack, they would never come to an end
             raise DataError(
                 "the processes see other sets, images or weights than each other: data.root and checkpoint "
                 "must be the same for all"
             )
         console: Console = ConsoleSink(1, 1) if world.is_main else NullConsole()
         for note in job.notes:
-            console.warn(note) if note.startswith("passed over") else console.say(note)
+            console.warn(note) if note.startswith("checkpoint skipped") else console.say(note)
 
         def done(name: str, metrics: dict[str, float]) -> None:
             if sum(len(one.data) for one in job.sets) > 1:  # the only one is told in the table
@@ -79,11 +81,11 @@ def _evaluate(overrides: list[str]) -> None:
 def _known_of(checkpoint: str) -> dict[str, Any] | None:
     """What is known of how a checkpoint was trained: from its own config, or from its weights alone."""
     from hornet_train.config.stored import config_in_folder, config_in_weights
-    from hornet_train.engine.checkpoint import locate
+    from hornet_train.engine.find_checkpoint import find_checkpoint
 
     path = Path(checkpoint)
     if path.is_dir():
-        saved = locate(path, groups=())[0]
+        saved = find_checkpoint(path, groups=())[0]
         if "config.yaml" not in saved.texts:
             raise CheckpointError(f"{saved.folder} has no config.yaml: give one of its .safetensors instead")
         return config_in_folder(saved.texts["config.yaml"], saved.folder)

@@ -122,12 +122,12 @@ def _fit(
 ) -> None:
     """Say what starts, train, say what came of it."""
     for text in ([note] if note else []) + run.notes:
-        console.warn(text) if text.startswith("passed over") else console.say(text)
+        console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
     trainer, begin = run.trainer, time.monotonic()
     step, total = trainer.state.step, trainer.settings.total_steps
     if step > total:
         console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
-    elif step == total and not trainer.owes_evaluation:
+    elif step == total and not trainer.evaluation_due:
         console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains anew")
     else:
         console.start_panel(run.facts, "hornet-train")
@@ -135,7 +135,7 @@ def _fit(
             trainer.advance = console.advance
             world.on_main(lambda: _open_sinks(config, tree, run, world, folder, console, stack))
             if run.resumed_from is not None:
-                trainer.tell("resumed")
+                trainer.emit("resumed")
             trainer.fit()
     minutes = (time.monotonic() - begin) / 60
     best = trainer.state.best
@@ -168,8 +168,8 @@ def _open_sinks(
     from hornet_train.track.sinks import JsonlSink, TensorBoardSink
 
     log, step = config.log, run.resumed_from
-    again = frozenset({"rollback", *(["eval"] if run.trainer.owes_evaluation else [])})
-    rollbacks = run.trainer.state.record.rollbacks
+    again = frozenset({"rollback", *(["eval"] if run.trainer.evaluation_due else [])})
+    rollbacks = run.trainer.state.fault_history.rollbacks
     open_run_folder(folder, tree, world=world, step=step or 0, again=again, rollbacks=rollbacks)
     try:
         sinks: list[Sink] = [JsonlSink(folder / "metrics.jsonl"), console, CurvesSink(folder)]

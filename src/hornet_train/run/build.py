@@ -20,13 +20,14 @@ from hornet_train.config.validate import accumulation
 from hornet_train.data.loader import LoaderSettings, TrainData
 from hornet_train.data.order import Plan
 from hornet_train.data.streaming import StreamPlan
-from hornet_train.engine.checkpoint import CheckpointStore, Saved, read_checkpoint
+from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
+from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.precision import loss_scaler
-from hornet_train.engine.recovery import Initial, forget_lost_best
+from hornet_train.engine.recovery import InitialWeights, fall_back_to_saved_best
 from hornet_train.engine.sharding import is_sharded, shard
-from hornet_train.engine.state import Record, TrainState
+from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Settings, Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models import structure
@@ -81,10 +82,10 @@ def build_run(config: ClassificationConfig, tree: Mapping[str, Any], *, world: W
     place, passed_over = (
         (None, []) if config.resume == "restart" else world.on_main(store.newest)  # one for all ranks
     )
-    parts = world.together(lambda: _build_parts(config, world, place))
-    if not world.agree((parts.state.step, parts.sources.identity())):
+    parts = world.on_all_ranks(lambda: _build_parts(config, world, place))
+    if not world.same_on_all_ranks((parts.state.step, parts.sources.identity())):
         raise DataError("the processes see other images than each other: data.root must be the same for all")
-    forget_lost_best(parts.state, store, world)
+    fall_back_to_saved_best(parts.state, store, world)
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(parts.sources.identity())}
     store.metadata |= {HEADER: header_text(tree, parts.sources.classes)}
     monitor = _gate_monitor(parts.state.model, config) if config.log.gates else None
@@ -108,10 +109,10 @@ def build_run(config: ClassificationConfig, tree: Mapping[str, Any], *, world: W
         settings=parts.settings,
         store=store,
         world=world,
-        initial=parts.initial,
+        initial_weights=parts.initial,
         monitor=monitor,
     )
-    notes = [*(f"passed over: {reason}" for reason in passed_over), *parts.notes]
+    notes = [*(f"checkpoint skipped: {reason}" for reason in passed_over), *parts.notes]
     resumed_from = None if place is None else parts.state.step
     told = facts(config, parts.sources, trainer, folder, parts.cost)
     return Run(trainer, told, notes, resumed_from, parts.sources.identity())
@@ -128,7 +129,7 @@ class _Parts:
     schedule: schedules.Schedule
     train_data: TrainData
     state: TrainState
-    initial: Initial
+    initial: InitialWeights
     cost: Complexity
     notes: list[str]
 
@@ -200,7 +201,7 @@ def _state(model: nn.Module, config: Config, world: World) -> TrainState:
     )
 
 
-def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: bool) -> list[str]:
+def _take_over(state: TrainState, saved: Checkpoint, sources: Sources, *, forced: bool) -> list[str]:
     """Restore a checkpoint that was trained on these images.
 
     Raises:
@@ -224,12 +225,12 @@ def _take_over(state: TrainState, saved: Saved, sources: Sources, *, forced: boo
             )
         notes.append(f"going on with other images ({told})")
     state.restore(saved.tensors, saved.numbers)
-    if forced and state.record.rollbacks:
+    if forced and state.fault_history.rollbacks:
         notes.append(
-            f"{state.record.rollbacks} returns to a checkpoint are forgotten, and what they left out and did "
-            "to the learning rate"
+            f"{state.fault_history.rollbacks} returns to a checkpoint are forgotten, and what they left out "
+            "and did to the learning rate"
         )
-        state.record = Record()
+        state.fault_history = FaultHistory()
     return [*notes, f"going on from {saved.folder}"]
 
 

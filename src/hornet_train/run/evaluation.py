@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hornet_train.data.loader import EvalData, LoaderSettings
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate, in_lockstep
+from hornet_train.engine.evaluate import evaluate, with_collective
 from hornet_train.errors import DataError
 from hornet_train.models.structure import fuse
 from hornet_train.run.data import build_task, samples_of
@@ -110,7 +110,7 @@ def run_evaluation(
             batches = data.batches(world.rank, world.size, config.batch_size)
             counts = world.gather(data.batch_count(world.rank, world.size, config.batch_size))
             if max(counts) - min(counts) > 1:  # who is done long before the others would wait for too long
-                batches = in_lockstep(batches, max(counts), world.barrier)
+                batches = with_collective(batches, max(counts), world.barrier)
             of_models = evaluate(
                 one.task, {"it": job.model}, batches, world=world, precision=config.precision
             )
