@@ -13,7 +13,8 @@ from dense_task import CPU, PerPixel, Squares, dense_trainer, scaled
 from helpers import comparable, events
 from torch import Tensor, nn
 
-from hornet_train.data.loader import Reading, TrainLoader
+from hornet_train.data.loader import LoaderSettings, TrainLoader
+from hornet_train.data.sources.source import Fields
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.preemption import Preempted, Stop
@@ -36,10 +37,10 @@ class KilledError(Exception):
 class SomeDamaged(Squares):
     """Squares of which two cannot be read."""
 
-    def read(self, image: int) -> tuple[Tensor, Tensor]:
-        if image in DAMAGED:
-            raise SampleError(f"square {image}", "it is damaged")
-        return super().read(image)
+    def read(self, index: int) -> Fields:
+        if index in DAMAGED:
+            raise SampleError(f"square {index}", "it is damaged")
+        return super().read(index)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
     state = trainer.state
     trainer.task = Faulty(0.2, faults=faults, step=lambda: state.step)
     trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1, max_rollbacks=9), max_bad=1)
-    trainer.train_data = TrainLoader(SomeDamaged(22, seed=5), trainer.plan, Reading(CPU.device))  # type: ignore[arg-type]
+    squares = SomeDamaged(22, seed=5)
+    trainer.train_data = TrainLoader(squares, squares, trainer.plan, LoaderSettings(CPU.device))  # type: ignore[arg-type]
     trainer.monitor = Loudest(state.model)  # type: ignore[arg-type]
     trainer.__post_init__()
     fall_back_to_saved_best(state, trainer.store, CPU)
