@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hornet_train.redaction import MARK, redacted, redacted_tree, told
+from hornet_train.redaction import MARK, for_display, redacted, redacted_tree
 
 SECRET = "Zq7xN3vKwP"
 WITH_SECRET = [
@@ -109,7 +109,7 @@ def test_it_takes_no_time_that_grows_faster_than_the_text(part: str) -> None:
 
 
 def test_a_message_steers_no_terminal_and_ends() -> None:
-    assert told("a\x1b[2Jb\u202ec\td\ne") == "a\\x1b[2Jb\\u202ec\td\ne"
-    assert len(told("x" * 10**7)) < 11_000
+    assert for_display("a\x1b[2Jb\u202ec\td\ne") == "a\\x1b[2Jb\\u202ec\td\ne"
+    assert len(for_display("x" * 10**7)) < 11_000
     cut = "x" * 9_990 + f"https://user:{SECRET}@host"
-    assert SECRET[:5] not in told(cut)
+    assert SECRET[:5] not in for_display(cut)

@@ -11,7 +11,14 @@ import pytest
 from helpers import ROOT
 
 from hornet_train import untrusted
-from hornet_train.untrusted import Refused, keeps_code, only_ours, open_own, parse_json, read_within
+from hornet_train.untrusted import (
+    Refused,
+    may_cache_code,
+    only_user_can_write,
+    open_nofollow,
+    parse_json,
+    read_within,
+)
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
@@ -24,7 +31,7 @@ def test_a_file_is_read_within_its_limit(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for name in ("pipe", "link"):
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_within(tmp_path / name, 5)
     with pytest.raises(OSError, match="null"):
         read_within("a\0b", 5)
@@ -43,9 +50,9 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("mine")
     for mode in ("w", "a+", "ab"):
         with pytest.raises(OSError, match="it is a link"):
-            open_own(tmp_path / "link", mode)
+            open_nofollow(tmp_path / "link", mode)
     assert (tmp_path / "mine").read_text() == "mine"
-    with open_own(tmp_path / "new", "w") as file:
+    with open_nofollow(tmp_path / "new", "w") as file:
         file.write("x")
 
 
@@ -53,15 +60,15 @@ def test_code_is_kept_only_where_nobody_else_writes(tmp_path: Path, monkeypatch:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    assert only_ours(tmp_path / "made")
+    assert only_user_can_write(tmp_path / "made")
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
-    assert not only_ours(shared)
-    keeps_code.cache_clear()
+    assert not only_user_can_write(shared)
+    may_cache_code.cache_clear()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(shared))
-    assert not keeps_code()
+    assert not may_cache_code()
     monkeypatch.setattr(untrusted.os, "getuid", lambda: 12345)
-    assert only_ours(tmp_path / "made") == (os.stat(tmp_path / "made").st_uid == 0)
-    keeps_code.cache_clear()
+    assert only_user_can_write(tmp_path / "made") == (os.stat(tmp_path / "made").st_uid == 0)
+    may_cache_code.cache_clear()
 
 
 def calls() -> Iterator[tuple[Path, str, ast.Call]]:

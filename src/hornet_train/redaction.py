@@ -1,9 +1,9 @@
-"""Secrets out of texts: passwords in URLs, signed requests, tokens.
+"""Removes secrets from texts: passwords in URLs, signed requests, tokens.
 
-They belong into the environment or a credentials file, but a URL may carry one, and then it would be told to
-everyone who sees the run folder, the log or the dashboard. So texts go through `redacted` where they are
-stored and through `told` where they are shown. It is a function of the text (and of the environment's own
-secrets) and changes nothing that it has redacted once, so that redacted configs can be compared.
+Secrets belong into the environment or a credentials file, but a URL may contain one, and then everyone who
+sees the run folder, the log or the dashboard would see it. So texts go through `redacted` before they are
+stored and through `for_display` before they are shown. Redaction depends only on the text and on the
+environment's own secrets, and redacting again changes nothing, so that redacted configs can be compared.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Mapping
 from typing import Any
 
 MARK = "***"
-_LONGEST = 10_000  # characters of a message
+_MAX_MESSAGE = 10_000  # characters
 
-# What secrets are called. Not a secret's: class_token, num_tokens, key, sort_key.
+# Names of secrets. Not names of secrets: class_token, num_tokens, key, sort_key.
 _SECRET = (
     r"(?:(?:(?:hf|api|auth|access|refresh|bearer|session|security|private|secret|user|personal|oauth|sas|"
     r"wandb|github|gitlab|hub)[_-]?)token|password|passwd|passphrase|secret|credentials?|"
     r"(?:api|access|secret|private|account|signing|encryption|storage|sas|subscription|license)[_-]?key"
     r"(?:[_-]?id)?)"
 )
-_QUERY = (  # names in a URL's query, where a short one says enough
+_QUERY = (  # names of secrets in a URL's query, where short ones are usual
     rf"(?:[\w.~%-]{{0,60}}(?:{_SECRET}|signature|credential|security[_-]token)|token|key|sig|auth|"
     r"authorization|code|pass|pwd|jwt|policy)"
 )
-# Repetitions are bounded, so that no text takes time that grows faster than its length.
+# Repetitions are bounded, so that the time grows linearly with the length of any text.
 _SCHEME = r"((?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://)"
 _TOKENS = (  # by their form: Hugging Face, AWS, GitHub, GitLab, W&B, Slack, Google, OpenAI, JSON web tokens
     r"\b(?:hf_[A-Za-z0-9]{16,200}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,300}|"
@@ -37,9 +37,9 @@ _TOKENS = (  # by their form: Hugging Face, AWS, GitHub, GitLab, W&B, Slack, Goo
 _RULES = [
     (re.compile(pattern, re.IGNORECASE if ignore_case else 0), instead)
     for pattern, instead, ignore_case in (
-        # scheme://user:password@host, and with nothing but a user: tokens stand there
+        # scheme://user:password@host, also with a user alone, which may be a token
         (_SCHEME + r"[^\s/?#'\"<>]{1,4000}@", rf"\1{MARK}@", False),
-        # a password with a slash in it, as keys of S3 have; host:port/path@revision is none
+        # a password with a slash in it, as S3 keys have; host:port/path@revision is not one
         (
             _SCHEME + r"[^\s/:@?#'\"<>]{0,400}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@'\"<>]{1,4000}@",
             rf"\1{MARK}@",
@@ -57,16 +57,16 @@ _RULES = [
         (_TOKENS, MARK, False),
     )
 ]
-_ROUNDS = 4  # what one rule leaves may be another's
+_ROUNDS = 4  # the result of one rule may match another
 _SECRET_NAME = re.compile(rf"(?:.*[._-])?{_SECRET}|token|auth", re.IGNORECASE)
 _IN_ENVIRONMENT = re.compile(r".*(?:TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_?KEY|CREDENTIALS?)", re.I)
-_SHORTEST = 12  # characters of an environment's secret; a shorter one may stand anywhere by chance
+_MIN_SECRET = 12  # characters of a secret in the environment; a shorter value may occur by chance
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def redacted(text: str) -> str:
     """A text with `***` in place of its secrets."""
-    for value in _environment():
+    for value in _environment_secrets():
         text = text.replace(value, MARK)
     for _ in range(_ROUNDS):
         before = text
@@ -78,7 +78,8 @@ def redacted(text: str) -> str:
 
 
 def redacted_tree(tree: Any) -> Any:
-    """The same for every text in a tree of mappings and lists, and whatever is called as secrets are."""
+    """`redacted` for every text in a tree of mappings and lists; the values of keys named like secrets become
+    `***`."""
     if isinstance(tree, str):
         return redacted(tree)
     if isinstance(tree, Mapping):
@@ -93,17 +94,18 @@ def redacted_tree(tree: Any) -> Any:
     return tree
 
 
-def told(text: str) -> str:
-    """A message for a person: without secrets, without what would steer a terminal, not without end.
+def for_display(text: str) -> str:
+    """A message to show to a user: secrets redacted, control characters escaped, and limited in length.
 
-    Names in it may be anybody's: of a tensor, a class, a file.
+    A message may contain untrusted names: of a tensor, a class, a file.
     """
-    shown = redacted(text[: 2 * _LONGEST])[:_LONGEST]  # a secret that is cut in two would not be known as one
+    # redact beyond the limit: a secret that is cut in two would not be recognised
+    shown = redacted(text[: 2 * _MAX_MESSAGE])[:_MAX_MESSAGE]
     shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), shown)
-    return shown if len(text) <= _LONGEST else f"{shown}... (of {len(text):,} characters)"
+    return shown if len(text) <= _MAX_MESSAGE else f"{shown}... (of {len(text):,} characters)"
 
 
-def _environment() -> list[str]:
-    """The secrets among the environment variables, by their names; the longest first."""
-    values = {v for k, v in os.environ.items() if len(v) >= _SHORTEST and _IN_ENVIRONMENT.fullmatch(k)}
+def _environment_secrets() -> list[str]:
+    """The values of environment variables with names of secrets; the longest first."""
+    values = {v for k, v in os.environ.items() if len(v) >= _MIN_SECRET and _IN_ENVIRONMENT.fullmatch(k)}
     return sorted(values, key=len, reverse=True)

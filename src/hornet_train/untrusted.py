@@ -1,10 +1,8 @@
-"""Files that somebody else may have written: read within limits, parsed without surprises, never written
-through a link.
+"""Files that somebody else may have written: read within limits, parsed safely, never written through a link.
 
-A checkpoint, a run folder or a data set may come from anyone. What reads a text of it goes through here, so
-that a file of another kind (a device, a pipe), of absurd size or nested without end is refused in words
-before it costs memory or time. Each limit is far above what is ever met in earnest; docs/security.md lists
-them.
+A checkpoint, a run folder or a data set may come from anyone. Its text files are read by the functions here,
+so that a device, a pipe, a file of absurd size or one nested without end is refused with a message before it
+costs memory or time. Each limit is far above what occurs in practice; docs/security.md lists them.
 """
 
 from __future__ import annotations
@@ -21,25 +19,28 @@ from pathlib import Path
 from typing import IO, Any
 
 MB = 10**6
-MAX_CONFIG = MB // 4  # of a config.yaml; ours have 4 KB
-MAX_JSON = 64 * MB  # a checkpoint's state (damaged samples), class names, an index of shards
+MAX_CONFIG = MB // 4  # a config.yaml; usual ones have 4 KB
+MAX_JSON = 64 * MB  # a checkpoint's state (with indices of damaged samples), class names, an index of shards
 MAX_LABELS = 64 * MB  # text files of labels and of rows
-MAX_HEADER = 16 * MB  # of a safetensors file; of 100,000 tensors it has some 12
-MAX_DEPTH = 32  # mappings and lists within each other in a config
+MAX_HEADER = 16 * MB  # the header of a safetensors file; 12 MB suffice for 100,000 tensors
+MAX_DEPTH = 32  # nested mappings and lists in a config
 
 
 _log = logging.getLogger("hornet_train")
 
 
 class Refused(ValueError):  # noqa: N818 - as in "connection refused"
-    """A file or a text beyond a limit; the message says which, without the file's name."""
+    """A file or a text exceeds a limit. The message names the limit, not the file."""
 
 
-def open_plain(path: str | os.PathLike[str], *, waiting: bool = False) -> io.FileIO:
-    """A regular file, unbuffered; a device is not read, and a pipe not waited for unless `waiting`.
+def open_regular(path: str | os.PathLike[str], *, waiting: bool = False) -> io.FileIO:
+    """Open a regular file, unbuffered. Devices are refused.
+
+    Args:
+        waiting: also accept a named pipe, and wait for its writer.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
 
     def opener(name: str, flags: int) -> int:
@@ -50,25 +51,25 @@ def open_plain(path: str | os.PathLike[str], *, waiting: bool = False) -> io.Fil
     except ValueError as error:  # a zero byte in the name
         raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
     mode = os.fstat(file.fileno()).st_mode
-    if not stat.S_ISREG(mode) and not (waiting and stat.S_ISFIFO(mode)):  # whose clock says what it is
+    if not stat.S_ISREG(mode) and not (waiting and stat.S_ISFIFO(mode)):
         file.close()
-        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     return file
 
 
 def read_within(path: str | os.PathLike[str], most: int, *, waiting: bool = False) -> bytes:
-    """The content of a regular file of at most so many bytes; see `open_plain`.
+    """The content of a regular file of at most `most` bytes; see `open_regular`.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
         Refused: it is larger.
     """
-    with open_plain(path, waiting=waiting) as file:
+    with open_regular(path, waiting=waiting) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise Refused(f"it has {size:,} bytes, and {most:,} is the limit of its kind")
         parts = []
-        while size >= 0 and (part := file.read(size + 1)):  # one more, to see that it has not grown
+        while size >= 0 and (part := file.read(size + 1)):  # one byte more, to notice if it has grown
             parts.append(part)
             size -= len(part)
     if size < 0:
@@ -77,15 +78,15 @@ def read_within(path: str | os.PathLike[str], most: int, *, waiting: bool = Fals
 
 
 def read_text(path: str | os.PathLike[str], most: int, *, encoding: str = "utf-8") -> str:
-    """The same as text. Raises UnicodeDecodeError, a ValueError, too."""
+    """`read_within`, decoded. Also raises UnicodeDecodeError, a ValueError."""
     return read_within(path, most).decode(encoding)
 
 
 def parse_json(text: bytes | str, most: int = MAX_JSON) -> Any:
-    """What a JSON text says.
+    """Parse a JSON text of at most `most` bytes or characters.
 
     Raises:
-        ValueError: it is not JSON, longer than `most`, or nested deeper than Python follows.
+        ValueError: it is not JSON, is too long, or is nested deeper than Python's recursion limit.
     """
     if len(text) > most:
         raise Refused(f"it has {len(text):,} bytes, and {most:,} is the limit of its kind")
@@ -96,33 +97,33 @@ def parse_json(text: bytes | str, most: int = MAX_JSON) -> Any:
 
 
 def check_depth(tree: object, most: int = MAX_DEPTH) -> None:
-    """Raises Refused where mappings and lists lie deeper within each other. What is shared counts each time:
-    give it nothing that was parsed from references."""
+    """Raises Refused if mappings and lists are nested deeper than `most`. A node that is referenced several
+    times is visited each time, so do not pass trees with references (YAML anchors)."""
     level = [tree]
     for _ in range(most + 1):
-        inside = [node for node in level if isinstance(node, Mapping | list | tuple)]
-        if not inside:
+        nodes = [node for node in level if isinstance(node, Mapping | list | tuple)]
+        if not nodes:
             return
-        level = [below for node in inside for below in (node.values() if isinstance(node, Mapping) else node)]
+        level = [below for node in nodes for below in (node.values() if isinstance(node, Mapping) else node)]
     raise Refused(f"it is nested deeper than {most} levels")
 
 
 def check_header(start: bytes) -> None:
-    """Refuse a safetensors file by its first 8 bytes, the length of its header.
+    """Raises Refused if the first 8 bytes of a safetensors file announce a header above `MAX_HEADER`.
 
-    The library takes 100 MB, of which it makes some gigabytes of objects.
+    The library allows 100 MB, for which it would allocate gigabytes of objects.
     """
     length = int.from_bytes(start[:8], "little")
     if len(start) < 8 or length > MAX_HEADER:
         raise Refused(f"its header is to have {length:,} bytes, and {MAX_HEADER:,} is the limit")
 
 
-def open_own(path: str | os.PathLike[str], mode: str, *, buffering: int = -1) -> IO[Any]:
-    """Open a file to write to as `open` does, but not where a link leads: in a folder that somebody else has
-    made it could lead to any file of this user's.
+def open_nofollow(path: str | os.PathLike[str], mode: str, *, buffering: int = -1) -> IO[Any]:
+    """`open` for writing, but without following a symbolic link: in a folder that somebody else has made a
+    link could point to any file of this user.
 
     Raises:
-        OSError: as the file system says; ELOOP for a link.
+        OSError: as from `open`; ELOOP for a link.
     """
 
     def opener(name: str, flags: int) -> int:
@@ -132,30 +133,29 @@ def open_own(path: str | os.PathLike[str], mode: str, *, buffering: int = -1) ->
         return open(path, mode, buffering, opener=opener)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            told = "it is a link, and what a run writes goes through none: remove it"
-            raise OSError(errno.ELOOP, told, os.fspath(path)) from None
+            reason = "it is a link, and a run writes to no links: remove it"
+            raise OSError(errno.ELOOP, reason, os.fspath(path)) from None
         raise
 
 
 @cache
-def keeps_code() -> bool:
-    """Whether numba may keep compiled loops: what it keeps it unpickles, so nobody else may write there.
-
-    By itself it chooses the installed package or the user's cache folder; NUMBA_CACHE_DIR may say `/tmp`.
-    """
-    place = os.environ.get("NUMBA_CACHE_DIR")
-    if not place or only_ours(Path(place)):
+def may_cache_code() -> bool:
+    """Whether numba may cache compiled loops on disk. It unpickles its cache, so others must not be able to
+    write there. By default that is the installed package or the user's cache folder; NUMBA_CACHE_DIR may be
+    any folder, `/tmp` for one."""
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    if not folder or only_user_can_write(Path(folder)):
         return True
     _log.warning(
-        "loops are compiled anew, not kept in NUMBA_CACHE_DIR=%s: others may write there, too; set it to a "
-        "folder of your own",
-        place,
+        "compiled loops are not cached in NUMBA_CACHE_DIR=%s, but compiled again, because other users can "
+        "write there; set it to a folder of your own",
+        folder,
     )
     return False
 
 
-def only_ours(folder: Path) -> bool:
-    """Whether nobody but this user and root can put files into a folder, which is made where it is absent."""
+def only_user_can_write(folder: Path) -> bool:
+    """Whether only this user and root can write into a folder. The folder is created if it is missing."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

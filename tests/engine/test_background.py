@@ -8,7 +8,7 @@ import torch
 from gpu import DEVICES
 
 from hornet_train.engine import background
-from hornet_train.engine.background import BackgroundSaver, Outcome
+from hornet_train.engine.background import BackgroundSaver, SaveOutcome
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.errors import CheckpointError
 
@@ -45,7 +45,7 @@ def test_what_is_written_is_what_was_saved_however_long_it_takes(tmp_path, prepa
     tensors, told = state(1, device=device), numbers(1)
     with BackgroundSaver(store) as saver:
         if prepared:
-            saver.prepare(tensors)
+            saver.preallocate(tensors)
         saver.save(tensors, told)
         assert not list(tmp_path.iterdir())
         assert saver._copies["model"]["a"].is_pinned() == (device != "cpu")  # else no copy is asynchronous
@@ -88,14 +88,14 @@ def polled(saver, until, seconds=60):
 
 
 def test_what_cannot_be_written_is_told_at_once_and_tried_again(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(background, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(background, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(background, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(background, "MAX_RETRY_SECONDS", 0.02)
     tensors = state(1)
     with BackgroundSaver(Refusing(tmp_path, refused=3)) as saver:
         saver.save(tensors, numbers(1))
         tensors["model"]["a"].add_(1)  # the training goes on
         outcomes = polled(saver, until=4)
-        assert outcomes == [*3 * [Outcome(1, "the disk is full")], Outcome(1, None)]
+        assert outcomes == [*3 * [SaveOutcome(1, "the disk is full")], SaveOutcome(1, None)]
         assert saver.poll() == []
         saver.wait()
     assert "step 1 is not saved: the disk is full; the run goes on" in caplog.text
@@ -109,8 +109,8 @@ def test_a_newer_checkpoint_takes_the_place_of_one_that_waits(tmp_path):
         saver.save(state(1), numbers(1))
         saver.save(state(2), numbers(2))
         saver.wait()
-        assert saver.poll() == [Outcome(1, "the disk is full"), Outcome(2, None)]
-    assert [path.name for path in saver.store.steps()] == ["step_00000002"]
+        assert saver.poll() == [SaveOutcome(1, "the disk is full"), SaveOutcome(2, None)]
+    assert [path.name for path in saver.store.step_folders()] == ["step_00000002"]
 
 
 def save_and_end(store, error=None):
@@ -124,8 +124,8 @@ def test_the_last_one_is_tried_for_a_while_and_then_ends_the_run(tmp_path, caplo
     CheckpointStore(tmp_path, keep=9).save(state(1), numbers(1))
     with BackgroundSaver(Refusing(tmp_path, refused=2)) as saver:
         saver.save(state(2), numbers(2))
-        saver.wait(patience=60)
-        assert saver.poll() == [Outcome(2, "the disk is full"), Outcome(2, None)]
+        saver.wait(retry_seconds=60)
+        assert saver.poll() == [SaveOutcome(2, "the disk is full"), SaveOutcome(2, None)]
     assert "trying again for 60 s" in caplog.text
     with pytest.raises(CheckpointError, match=r"step 2 is lost: the disk is full.*step_00000002: make room"):
         save_and_end(Refusing(tmp_path, refused=9**9))

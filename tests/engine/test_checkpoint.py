@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or absent, damaged ones that are named and passed over."""
+"""Checkpoints that are complete or absent, damaged ones that are named and skipped."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from hornet_train.engine import checkpoint
-from hornet_train.engine.checkpoint import CheckpointStore, Saved, locate, read_checkpoint
-from hornet_train.engine.state import Record, check_numbers, load_strictly
+from hornet_train.engine import find_checkpoint as finding
+from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from hornet_train.engine.fault_history import FaultHistory
+from hornet_train.engine.find_checkpoint import find_checkpoint
+from hornet_train.engine.state import check_numbers, load_strictly
 from hornet_train.errors import CheckpointError
 from hornet_train.track import files
 from hornet_train.track.files import write_through
@@ -65,7 +68,7 @@ def test_old_ones_go_but_never_the_best_or_the_last(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=2)
     for step in range(1, 7):
         write(store, step, best=2 if step >= 2 else 1)
-    assert [path.name for path in store.steps()] == [f"step_{n:08d}" for n in (2, 5, 6)]
+    assert [path.name for path in store.step_folders()] == [f"step_{n:08d}" for n in (2, 5, 6)]
     assert (tmp_path / "best").read_text().strip() == "step_00000002"
 
 
@@ -104,13 +107,13 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
         (folder / file).write_bytes(data)
     with pytest.raises(CheckpointError, match=file.replace(".", r"\.")):
         read_checkpoint(folder)
-    newest, passed_over = store.newest()
+    newest, skipped = store.newest()
     assert newest is not None
     saved = read_checkpoint(newest)
     torch.testing.assert_close(saved.tensors, expected.tensors, rtol=0, atol=0)
-    assert len(passed_over) == 1
-    assert "step_00000002" in passed_over[0]
-    found, notes = locate(tmp_path, ("model", "optimizer"))
+    assert len(skipped) == 1
+    assert "step_00000002" in skipped[0]
+    found, notes = find_checkpoint(tmp_path, ("model", "optimizer"))
     assert found.folder == newest
     assert notes
 
@@ -142,7 +145,7 @@ def test_a_full_disk_is_told_and_older_checkpoints_stand(
     assert read_checkpoint(store.folder / (store.folder / "best").read_text().strip())
     assert not list(store.folder.glob(".*"))
     write(store, 2, best=2)
-    assert [path.name for path in store.steps()] == ["step_00000002"]
+    assert [path.name for path in store.step_folders()] == ["step_00000002"]
     assert (store.folder / "best").read_text() == "step_00000002\n"
 
 
@@ -154,7 +157,7 @@ def test_room_for_the_pointers_is_made_by_what_may_go(
         write(store, step)
 
     def full(path: Path, data: bytes) -> None:
-        if len(store.steps()) > 2:
+        if len(store.step_folders()) > 2:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write_through(path, data)
 
@@ -163,7 +166,7 @@ def test_room_for_the_pointers_is_made_by_what_may_go(
     write(store, 3)
     store.keep = 1
     write(store, 4)
-    assert [path.name for path in store.steps()] == ["step_00000004"]
+    assert [path.name for path in store.step_folders()] == ["step_00000004"]
 
 
 def test_none_good_is_an_error_that_tells_the_way_out(tmp_path: Path) -> None:
@@ -183,9 +186,9 @@ def test_an_interrupted_write_is_not_a_checkpoint(tmp_path: Path) -> None:
     left = tmp_path / ".step_00000002.writing"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
-    newest, passed_over = store.newest()
+    newest, skipped = store.newest()
     assert newest == tmp_path / "step_00000001"
-    assert passed_over == []
+    assert skipped == []
     write(store, 2)
     assert not left.exists()
 
@@ -198,7 +201,7 @@ def test_a_kill_while_a_step_is_written_again_leaves_what_it_had(tmp_path: Path)
     (store.folder / ".last.123.tmp").write_text("step_0000")
     replaced = folder.rename(store.folder / ".step_00000002.replaced")  # and here it is killed
     assert CheckpointStore(store.folder, keep=3).newest() == (replaced, [])
-    assert locate(tmp_path)[0].folder == replaced
+    assert find_checkpoint(tmp_path)[0].folder == replaced
     store.clean()
     assert store.newest() == (folder, [])
     assert {path.name for path in store.folder.iterdir()} == {
@@ -220,12 +223,12 @@ def test_damaged_ones_and_those_ahead_do_not_count_as_kept(tmp_path: Path) -> No
     store = CheckpointStore(tmp_path, keep=2)
     assert store.newest()[0] == tmp_path / "step_00000003"
     write(store, 5)
-    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (3, 4, 5, 6)]
+    assert [path.name for path in store.step_folders()] == [f"step_0000000{n}" for n in (3, 4, 5, 6)]
     truncate(tmp_path / "step_00000005" / "optimizer.safetensors")  # while the run goes on
     write(store, 7)
-    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (3, 4, 5, 6, 7)]
+    assert [path.name for path in store.step_folders()] == [f"step_0000000{n}" for n in (3, 4, 5, 6, 7)]
     write(store, 8)
-    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (7, 8)]
+    assert [path.name for path in store.step_folders()] == [f"step_0000000{n}" for n in (7, 8)]
 
 
 def test_a_pointer_to_a_best_of_a_future_that_was_given_up_goes(tmp_path: Path) -> None:
@@ -243,15 +246,15 @@ def test_a_checkpoint_that_a_training_removes_meanwhile_is_looked_for_anew(
     store = CheckpointStore(tmp_path / "checkpoints", keep=1)
     write(store, 1, best=1)
 
-    def read(folder: Path, groups: tuple[str, ...]) -> Saved:
+    def read(folder: Path, groups: tuple[str, ...]) -> Checkpoint:
         if folder.name == "step_00000001":
             write(store, 2, best=2)  # which removes the other
         return read_checkpoint(folder, groups)
 
-    monkeypatch.setattr(checkpoint, "read_checkpoint", read)
-    found, notes = locate(tmp_path)
+    monkeypatch.setattr(finding, "read_checkpoint", read)
+    found, notes = find_checkpoint(tmp_path)
     assert found.folder.name == "step_00000002"
-    assert notes == [f"passed over: {store.folder}/step_00000001 is not there"]
+    assert notes == [f"checkpoint skipped: {store.folder}/step_00000001 does not exist"]
 
 
 def test_a_damaged_folder_of_the_same_step_is_replaced(tmp_path: Path) -> None:
@@ -278,8 +281,8 @@ def test_what_an_older_version_remembers_is_taken_over() -> None:
     """Before overflows were counted apart; where its streak began is not known."""
     kept = {"streak": 2, "mean": 1.5, "seen": 9, "rollbacks": 1, "targets": [4], "left_out": [[5, 9]]}
     told = {"step": 12, "evaluated": 0, "best": None, "loss_scaler": {}, "record": kept}
-    record = Record.of(check_numbers(told)["record"])
-    assert record == Record(mean=1.5, seen=9, rollbacks=1, targets=[4], left_out=[(5, 9)])
+    record = FaultHistory.from_json(check_numbers(told)["record"])
+    assert record == FaultHistory(mean=1.5, seen=9, rollbacks=1, targets=[4], left_out=[(5, 9)])
     with pytest.raises(ValueError, match="record"):
         check_numbers({**told, "record": {**kept, "since": -1}})
 

@@ -14,10 +14,11 @@ from gpu import GPU, NEEDS_GPU
 from torch import nn
 
 from hornet_train.engine.distributed import World
+from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.guard import Guard, GuardSettings, norm_by_stage, stage_of
 from hornet_train.engine.precision import loss_scaler
-from hornet_train.engine.recovery import forget_lost_best
-from hornet_train.engine.state import Best, Record
+from hornet_train.engine.recovery import fall_back_to_saved_best
+from hornet_train.engine.state import Best
 from hornet_train.engine.step import StepResult
 from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
@@ -63,7 +64,7 @@ def told(folder: Path, kind: str) -> list[dict[str, Any]]:
 def without(folder: Path, *left_out: tuple[int, int], world: World = CPU) -> dict[str, torch.Tensor]:
     """What a run ends in that never makes some steps."""
     trainer = dense_trainer(folder, world=world)
-    trainer.state.record.left_out = list(left_out)
+    trainer.state.fault_history.left_out = list(left_out)
     trainer.fit()
     return tensors(trainer)
 
@@ -83,7 +84,7 @@ def test_a_skipped_step_is_as_if_it_had_not_been(
         if name == "skipped":
             faulty(trainer, {0: factor, 6: factor})
         else:
-            trainer.state.record.left_out = [(0, 1), (6, 7)]
+            trainer.state.fault_history.left_out = [(0, 1), (6, 7)]
         trainer.fit()
         ends.append(tensors(trainer))
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
@@ -189,7 +190,7 @@ def test_a_run_that_goes_back_can_be_killed_anywhere(tmp_path: Path, killed_at: 
     assert resumed.state.step > 0
     resumed.fit()
     torch.testing.assert_close(tensors(resumed), tensors(undisturbed), rtol=0, atol=0)
-    assert resumed.state.record == undisturbed.state.record
+    assert resumed.state.fault_history == undisturbed.state.fault_history
 
 
 def test_a_spike_leads_back(tmp_path: Path) -> None:
@@ -235,24 +236,24 @@ def seen_by(guard: Guard, *numbers: tuple[float, float]) -> list[tuple[int, str]
         value, unit = torch.tensor(loss), torch.tensor(0.0)
         result = StepResult(value, 1, {}, value[None], torch.tensor(norm), value[None], ("a",), unit)
         guard.add(step, 1, [1], result, [])
-    return [(fault.passed.step, fault.kind) for fault in guard.faults(wait=True)]
+    return [(bad.finished.step, bad.kind) for bad in guard.bad_steps(wait=True)]
 
 
 def test_overflows_and_other_faults_are_counted_apart() -> None:
-    guard = Guard(GuardSettings(max_skips=2), Record(), torch.device("cpu"), scaled=True)
+    guard = Guard(GuardSettings(max_skips=2), FaultHistory(), torch.device("cpu"), scaled=True)
     good, overflow, bad = (1.0, 1.0), (1.0, INF), (NAN, NAN)
     assert seen_by(guard, overflow, overflow, overflow, bad) == [
         *((step, "overflow") for step in range(3)),
         (3, "loss"),
     ]
-    assert guard.failed is None
-    assert guard.record.since == 0
+    assert guard.rollback_cause is None
+    assert guard.history.since == 0
     assert seen_by(guard, good, bad, overflow, bad)[-1] == (3, "loss")
-    assert guard.failed is not None
-    assert (guard.record.streak, guard.record.since) == (2, 1)
-    for_ever = Guard(GuardSettings(max_skips=2), Record(), torch.device("cpu"), scaled=True)
+    assert guard.rollback_cause is not None
+    assert (guard.history.streak, guard.history.since) == (2, 1)
+    for_ever = Guard(GuardSettings(max_skips=2), FaultHistory(), torch.device("cpu"), scaled=True)
     assert len(seen_by(for_ever, *[overflow] * 40)) == 26
-    assert for_ever.failed is not None
+    assert for_ever.rollback_cause is not None
 
 
 def test_a_best_that_was_pruned_is_forgotten_when_the_run_goes_back(tmp_path: Path) -> None:
@@ -262,10 +263,10 @@ def test_a_best_that_was_pruned_is_forgotten_when_the_run_goes_back(tmp_path: Pa
     assert target == 10
     store = trainer.store
     trainer.state.best = Best(3, "ema", "pixel_accuracy", 99.0)  # of a step that has no checkpoint any more
-    forget_lost_best(trainer.state, store, CPU)
+    fall_back_to_saved_best(trainer.state, store, CPU)
     assert trainer.state.best is None
     trainer.state.best = best = Best(14, "ema", "pixel_accuracy", 99.0)
-    forget_lost_best(trainer.state, store, CPU)
+    fall_back_to_saved_best(trainer.state, store, CPU)
     assert trainer.state.best == best
 
 
@@ -278,7 +279,7 @@ def test_to_go_back_where_nothing_can_be_written_ends_in_words(
     write = checkpoint.write_bytes
 
     def full(path: Path, data: bytes) -> None:
-        if trainer.state.step >= 10 and trainer.guard.failed is not None:
+        if trainer.state.step >= 10 and trainer.guard.rollback_cause is not None:
             raise OSError(28, "No space left on device", str(path))
         write(path, data)
 
@@ -306,22 +307,22 @@ def test_overflows_of_fp16_lower_the_scale_and_are_no_failure(tmp_path: Path) ->
 
 
 def test_a_gpu_s_steps_are_looked_at_two_later_or_when_there_is_a_reason() -> None:
-    guard = Guard(GuardSettings(max_skips=2), Record(), torch.device("cpu"))
+    guard = Guard(GuardSettings(max_skips=2), FaultHistory(), torch.device("cpu"))
     guard.device = torch.device("cuda")  # of numbers that are there already
-    from hornet_train.engine.guard import Passed
+    from hornet_train.engine.guard import FinishedStep
 
-    def passed(step: int, loss: float) -> Passed:
+    def passed(step: int, loss: float) -> FinishedStep:
         value = torch.tensor(loss)
         result = StepResult(value, 1, {}, value[None], value, value[None], ("a",), torch.tensor(0.0))
-        return Passed(step, 1, [1], result, [], torch.stack([value, torch.ones(()), value]))
+        return FinishedStep(step, 1, [1], result, [], torch.stack([value, torch.ones(()), value]))
 
     guard._waiting.extend([passed(0, 1.0), passed(1, NAN)])
-    assert not list(guard.faults(wait=False))
+    assert not list(guard.bad_steps(wait=False))
     guard._waiting.extend([passed(2, NAN), passed(3, 1.0)])
-    assert [fault.passed.step for fault in guard.faults(wait=False)] == [1]
-    assert guard.failed is None
-    assert [fault.passed.step for fault in guard.faults(wait=True)] == [2]
-    assert guard.failed is not None
+    assert [bad.finished.step for bad in guard.bad_steps(wait=False)] == [1]
+    assert guard.rollback_cause is None
+    assert [bad.finished.step for bad in guard.bad_steps(wait=True)] == [2]
+    assert guard.rollback_cause is not None
 
 
 @pytest.mark.parametrize(

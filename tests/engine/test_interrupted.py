@@ -13,11 +13,12 @@ from dense_task import CPU, PerPixel, Squares, dense_trainer, scaled
 from helpers import comparable, events
 from torch import Tensor, nn
 
-from hornet_train.data.loader import Reading, TrainLoader
+from hornet_train.data.loader import LoaderSettings, TrainLoader
+from hornet_train.data.sources.source import Fields
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.preemption import Preempted, Stop
-from hornet_train.engine.recovery import forget_lost_best
+from hornet_train.engine.recovery import fall_back_to_saved_best
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
@@ -36,10 +37,10 @@ class KilledError(Exception):
 class SomeDamaged(Squares):
     """Squares of which two cannot be read."""
 
-    def read(self, image: int) -> tuple[Tensor, Tensor]:
-        if image in DAMAGED:
-            raise SampleError(f"square {image}", "it is damaged")
-        return super().read(image)
+    def read(self, index: int) -> Fields:
+        if index in DAMAGED:
+            raise SampleError(f"square {index}", "it is damaged")
+        return super().read(index)
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,13 @@ def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
     state = trainer.state
     trainer.task = Faulty(0.2, faults=faults, step=lambda: state.step)
     trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1, max_rollbacks=9), max_bad=1)
-    trainer.train_data = TrainLoader(SomeDamaged(22, seed=5), trainer.plan, Reading(CPU.device))  # type: ignore[arg-type]
+    squares = SomeDamaged(22, seed=5)
+    trainer.train_data = TrainLoader(squares, squares, trainer.plan, LoaderSettings(CPU.device))  # type: ignore[arg-type]
     trainer.monitor = Loudest(state.model)  # type: ignore[arg-type]
     trainer.__post_init__()
-    forget_lost_best(state, trainer.store, CPU)
-    again = frozenset({"rollback", *(["eval"] if trainer.owes_evaluation else [])})
-    rewind(folder / "metrics.jsonl", state.step, again=again, rollbacks=state.record.rollbacks)
+    fall_back_to_saved_best(state, trainer.store, CPU)
+    again = frozenset({"rollback", *(["eval"] if trainer.evaluation_due else [])})
+    rewind(folder / "metrics.jsonl", state.step, again=again, rollbacks=state.fault_history.rollbacks)
     trainer.sinks = [JsonlSink(folder / "metrics.jsonl")]
     return trainer
 
@@ -112,12 +114,12 @@ def at(step: int) -> When:
 
 def after(step: int) -> When:
     """After a step, its evaluation done."""
-    return lambda trainer, _: trainer.state.step == step and not trainer.owes_evaluation
+    return lambda trainer, _: trainer.state.step == step and not trainer.evaluation_due
 
 
 def soon(trainer: Trainer, begun: int) -> bool:
     """After the first step that is made."""
-    return trainer.state.step > begun and not trainer.owes_evaluation
+    return trainer.state.step > begun and not trainer.evaluation_due
 
 
 def disturbed(folder: Path, stops: list[When], **how: Any) -> tuple[Trainer, int]:
@@ -240,13 +242,13 @@ def test_a_checkpoint_of_a_stop_is_none_to_go_back_to(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         trainer.fit()
     store = CheckpointStore(tmp_path / "run/checkpoints", keep=2)
-    assert [path.name for path in store.steps()] == [f"step_{step:08d}" for step in (9, 10, 12)]
-    assert [read_checkpoint(path).numbers["scheduled"] for path in store.steps()] == [9, 10, 10]
+    assert [path.name for path in store.step_folders()] == [f"step_{step:08d}" for step in (9, 10, 12)]
+    assert [read_checkpoint(path).numbers["scheduled"] for path in store.step_folders()] == [9, 10, 10]
     newest, _ = store.newest()
     assert newest is not None
     assert newest.name == "step_00000012"
-    assert store.before(13) == (10, tmp_path / "run/checkpoints/step_00000010")
-    assert store.before(13, avoid=[10]) == (9, tmp_path / "run/checkpoints/step_00000009")
+    assert store.rollback_target(13) == (10, tmp_path / "run/checkpoints/step_00000010")
+    assert store.rollback_target(13, avoid=[10]) == (9, tmp_path / "run/checkpoints/step_00000009")
 
 
 def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Path) -> None:
@@ -254,10 +256,10 @@ def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Pat
     how = {"eval_every": 10}
     for _ in range(2):
         trainer = made(tmp_path / "run", **how)
-        trainer.stop = Asked(lambda trainer=trainer: trainer.state.step == 10 and trainer.owes_evaluation)  # type: ignore[misc]
+        trainer.stop = Asked(lambda trainer=trainer: trainer.state.step == 10 and trainer.evaluation_due)  # type: ignore[misc]
         with pytest.raises(Preempted):
             trainer.fit()
-        assert CheckpointStore(tmp_path / "run/checkpoints", keep=2).before(12) is not None
+        assert CheckpointStore(tmp_path / "run/checkpoints", keep=2).rollback_target(12) is not None
         numbers = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").numbers
         assert numbers["scheduled"] == 10
 
@@ -277,7 +279,7 @@ def test_a_checkpoint_of_an_older_version_is_gone_on_from(
         trainer.stop = Asked(lambda: trainer.state.step == 6)
         with pytest.raises(Preempted):
             trainer.fit()
-    assert trainer.store.before(7) == (6, tmp_path / "run/checkpoints/step_00000006")
+    assert trainer.store.rollback_target(7) == (6, tmp_path / "run/checkpoints/step_00000006")
     made(tmp_path / "run").fit()
     single = made(tmp_path / "single", log_every=1)
     single.fit()

@@ -14,7 +14,7 @@ from helpers import events
 
 from hornet_train.engine import background
 from hornet_train.engine import trainer as loop
-from hornet_train.engine.checkpoint import CheckpointStore, pointed, read_checkpoint
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, read_pointer
 from hornet_train.engine.guard import GuardSettings
 from hornet_train.engine.state import TensorGroups
 from hornet_train.engine.task import Loss
@@ -75,7 +75,7 @@ def check_best(folder: Path, trainer: Trainer, step: int) -> None:
     assert newest is not None
     told = read_checkpoint(newest).numbers["best"]
     assert (told["step"], told["value"]) == (step, VALUES[step])
-    assert pointed(checkpoints, "best") == f"step_{step:08d}"
+    assert read_pointer(checkpoints, "best") == f"step_{step:08d}"
     found = find_weights(folder, None)
     assert found.step == step
     assert found.name == trainer.state.best.weights
@@ -93,7 +93,7 @@ def test_a_best_that_was_never_written_does_not_beat_later_ones(
     assert best == trainer.state.best
     check_best(tmp_path, trainer, 6)
     expected = (2, 6, 8) if keep == 9 else (6, 8)
-    assert [path.name for path in trainer.store.steps()] == [f"step_{step:08d}" for step in expected]
+    assert [path.name for path in trainer.store.step_folders()] == [f"step_{step:08d}" for step in expected]
     assert "the checkpoint of step 4, the best, was never written: the best is that of step 2" in caplog.text
     assert [event["checkpoint"] for event in events(tmp_path, "checkpoint_failed")] == [4, 4]
 
@@ -109,7 +109,7 @@ def test_it_stays_the_best_while_it_may_still_be_written(tmp_path: Path) -> None
 
 
 def test_one_that_is_written_at_last_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(background, "FIRST_RETRY_SECONDS", 0.0)
     tries = []
 
     def twice(numbers: Mapping[str, Any]) -> bool:
@@ -117,7 +117,7 @@ def test_one_that_is_written_at_last_is_the_best(tmp_path: Path, monkeypatch: py
         return numbers["step"] == 4 and tries.count(4) <= 2
 
     trainer = made(tmp_path, twice, checkpoint_every=8)
-    trainer.advance = lambda _: trainer.saver.make_way()  # so that each step finds the outcome of a try
+    trainer.advance = lambda _: trainer.saver.finish_write()  # so that each step finds the outcome of a try
     trainer.fit()
     assert tries.count(4) == 3
     check_best(tmp_path, trainer, 4)
@@ -158,7 +158,7 @@ def test_going_back_gives_it_up(tmp_path: Path) -> None:
     trainer.fit()
     assert [event["step"] for event in events(tmp_path, "rollback")] == [2]
     check_best(tmp_path, trainer, 6)
-    assert [path.name for path in trainer.store.steps()] == [f"step_{step:08d}" for step in (2, 6, 8)]
+    assert [path.name for path in trainer.store.step_folders()] == [f"step_{step:08d}" for step in (2, 6, 8)]
 
 
 @pytest.mark.parametrize("killed_at", [5, 7])
@@ -181,7 +181,7 @@ def test_a_run_that_goes_on_knows_it_too(tmp_path: Path, killed_at: int) -> None
 
 def test_the_best_of_the_end_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step 8 is the best, and the disk takes it late; or never, which ends the run."""
-    monkeypatch.setattr(loop, "PATIENCE_AT_THE_END", 30.0)
+    monkeypatch.setattr(loop, "RETRY_SECONDS_AT_END", 30.0)
     monkeypatch.setitem(VALUES, 8, 99.0)
     tries = []
 
@@ -192,11 +192,11 @@ def test_the_best_of_the_end_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
     trainer = made(tmp_path / "late", late)
     trainer.fit()
     check_best(tmp_path / "late", trainer, 8)
-    monkeypatch.setattr(loop, "PATIENCE_AT_THE_END", 0.0)
+    monkeypatch.setattr(loop, "RETRY_SECONDS_AT_END", 0.0)
     trainer = made(tmp_path / "never", lambda numbers: numbers["step"] == 8)
     with pytest.raises(CheckpointError, match="the checkpoint of step 8 is lost"):
         trainer.fit()
-    assert pointed(tmp_path / "never/checkpoints", "best") == "step_00000004"
+    assert read_pointer(tmp_path / "never/checkpoints", "best") == "step_00000004"
 
 
 def test_a_folder_that_cannot_be_listed_for_a_moment_changes_nothing(

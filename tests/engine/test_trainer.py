@@ -11,7 +11,7 @@ import torch
 from dense_task import CPU, PerPixel, Squares, dense_trainer
 
 from hornet_train.data.loader import EvalLoader, LoaderSettings
-from hornet_train.engine.evaluate import evaluate, in_lockstep
+from hornet_train.engine.evaluate import evaluate, with_collective
 from hornet_train.engine.task import Loss
 
 
@@ -140,7 +140,7 @@ def test_ranks_meet_equally_often_however_many_batches_each_has(count: int) -> N
     events: list[object] = []
     squares = Squares(count, seed=6)
     data = EvalLoader(squares, squares, LoaderSettings(CPU.device))
-    for loaded in in_lockstep(data.batches(0, 1, 1), 4, lambda: events.append("meet")):
+    for loaded in with_collective(data.batches(0, 1, 1), 4, lambda: events.append("meet")):
         events.append(len(loaded.batch["image"]))  # noqa: PERF401 - the meetings come in between
     assert events == ["meet", 1] * min(count, 4) + [1] * (count - 4) + ["meet"] * (4 - count)
 

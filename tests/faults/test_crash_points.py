@@ -18,7 +18,8 @@ from helpers import TINY, comparable, run
 from processes import final, started, told, wait_until
 
 from hornet_train.engine import checkpoint
-from hornet_train.engine.checkpoint import CheckpointStore, locate, pointed, read_checkpoint
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, read_pointer
+from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.track import files
 
 Amount = Callable[[int, int], int]
@@ -97,16 +98,16 @@ def test_killed_before_every_operation_of_a_write(tmp_path: Path, test_seed: int
         assert passed_over == [], operation
         assert step >= [1, 2, 2, 3][ended], operation
         torch.testing.assert_close(saved.tensors, state(step, step), rtol=0, atol=0)
-        evaluated, notes = locate(folder)
+        evaluated, notes = find_checkpoint(folder)
         assert notes == [], operation
         assert evaluated.numbers["step"] == 2 or ended < 2, operation
         store.clean()
         assert not list(store.folder.glob(".*")), operation
         for pointer in ("last", "best"):
-            assert (store.folder / str(pointed(store.folder, pointer))).is_dir(), operation
+            assert (store.folder / str(read_pointer(store.folder, pointer))).is_dir(), operation
         for save in saves(folder):
             save()
-        assert [path.name for path in store.steps()] == ["step_00000002", "step_00000003"], operation
+        assert [path.name for path in store.step_folders()] == ["step_00000002", "step_00000003"], operation
         if not killed:
             break
     assert ended == 3

@@ -16,8 +16,9 @@ import torch
 from helpers import TINY, events, run
 from processes import final
 
-from hornet_train.engine.checkpoint import CheckpointStore, locate, pointed
-from hornet_train.engine.checkpoint_reading import step_of
+from hornet_train.engine.checkpoint import CheckpointStore, read_pointer
+from hornet_train.engine.checkpoint_files import parse_step_name
+from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.errors import CheckpointError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -33,14 +34,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     done = run("hornet-train", *TINY, "epochs=3", f"run_dir={folder}")
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in CheckpointStore(folder / "checkpoints", keep=1).steps()] == STEPS
+    assert [path.name for path in CheckpointStore(folder / "checkpoints", keep=1).step_folders()] == STEPS
     return folder
 
 
 def sums(run_folder: Path) -> Sums:
     """What is in the step folders; nothing of what cannot be read as a file."""
     found: Sums = {}
-    for step in CheckpointStore(run_folder / "checkpoints", keep=1).steps():
+    for step in CheckpointStore(run_folder / "checkpoints", keep=1).step_folders():
         found[step.name] = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in step.iterdir()
@@ -198,7 +199,7 @@ def expected(run_folder: Path, originals: Sums, *, of_evaluation: bool) -> str |
     present = sums(run_folder)
     choices = list(reversed(STEPS))
     if of_evaluation:
-        named = [pointed(run_folder / "checkpoints", pointer) for pointer in ("best", "last")]
+        named = [read_pointer(run_folder / "checkpoints", pointer) for pointer in ("best", "last")]
         choices = [name for name in named if name in STEPS] + choices
     return next((step for step in choices if good(step)), None)
 
@@ -233,15 +234,15 @@ def test_two_hundred_ways_to_damage_a_checkpoint(
         newest = expected(folder, originals, of_evaluation=False)
         step, told = found(store.newest)
         assert step == newest, how
-        for path in store.steps():
-            number_of = step_of(path.name)
+        for path in store.step_folders():
+            number_of = parse_step_name(path.name)
             assert number_of is not None
             if newest is None or number_of > int(newest[5:]):
                 assert any(str(path) in line for line in told), how
         used[newest] = used.get(newest, 0) + 1
 
         def evaluated(folder: Path = folder) -> tuple[Path, list[str]]:
-            saved, told = locate(folder)
+            saved, told = find_checkpoint(folder)
             return saved.folder, told
 
         step, told = found(evaluated)
@@ -353,11 +354,11 @@ def test_the_commands_go_on_from_the_one_before_and_say_so(whole: Path, tmp_path
     (folder / ".config.yaml.1.tmp").write_text("seed")
     evaluated = run("hornet-eval", f"checkpoint={folder}", f"out={tmp_path}/eval.json")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert f"warning: passed over: {damaged} is damaged: it has" in evaluated.stderr
+    assert f"warning: checkpoint skipped: {damaged} is damaged: it has" in evaluated.stderr
     assert json.loads((tmp_path / "eval.json").read_text())["checkpoint"].endswith(STEPS[-2])
     resumed = run("hornet-train", *TINY, "epochs=3", f"run_dir={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"warning: passed over: {damaged} is damaged: it has" in resumed.stderr
+    assert f"warning: checkpoint skipped: {damaged} is damaged: it has" in resumed.stderr
     assert "environment.json is written anew" in resumed.stderr
     assert events(folder, "resumed")[0]["step"] == 6
     assert [path for path in folder.rglob(".*") if path.name != ".lock"] == []

@@ -98,7 +98,7 @@ def test_a_kept_step_is_made_again(tmp_path: Path) -> None:
     done = faulty(faults, tmp_path / "run", *short, "guard.dump=true")
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "run" / "dumps").iterdir()
-    assert f"is kept in {file}" in done.stderr
+    assert f"is dumped to {file}" in done.stderr
     (event,) = events(tmp_path / "run", "skipped_step")
     assert len(event["samples"]) == 4
     again = run("python", FAULTY, json.dumps(faults), f"replay={file}")

@@ -116,4 +116,4 @@ def test_a_lost_host_leaves_the_other_to_finish(how: str, hosts: Hosts, tmp_path
     if how == "cut":
         hosts.kill(1)  # its torchrun looks for the rendezvous, for some minutes
         _, err = second.communicate(timeout=60)
-        assert "what they talk through does not answer either" in err
+        assert "their key-value store does not answer either" in err

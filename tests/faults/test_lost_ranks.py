@@ -58,15 +58,15 @@ def test_a_stopped_rank_is_named_and_replaced(tmp_path: Path) -> None:
 
 def test_a_rank_that_is_stuck_is_named(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time, hornet_train.engine.window as window\n"
-        "timed = window.Window.timed\n"
+        "import os, sys, time, hornet_train.engine.log_window as log_window\n"
+        "timed = log_window.LogWindow.timed_batches\n"
         "def slow(batches, step):\n"
         "    for batch in batches:\n"
         "        time.sleep(1000 if step == 4 and os.environ['RANK'] == '1' else 0)\n"
         "        yield batch\n"
         "def stuck(self, batches, step):\n"
         "    return timed(self, slow(batches, step), step)\n"
-        "window.Window.timed = stuck\n"
+        "log_window.LogWindow.timed_batches = stuck\n"
         "from hornet_train.cli.train import main\n"
         "main(sys.argv[1:])\n"
     )

@@ -26,7 +26,7 @@ import torch
 from helpers import TINY, run
 from safetensors.torch import save_file
 
-from hornet_train.engine.checkpoint import pointed
+from hornet_train.engine.checkpoint import read_pointer
 
 pytestmark = pytest.mark.faults
 Command = Callable[..., tuple[int, str, str]]
@@ -219,7 +219,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def step(trained: Path, tmp_path: Path) -> Path:
     """The newest step folder of a copy of a run, to be changed."""
     shutil.copytree(trained, tmp_path / "run")
-    name = pointed(tmp_path / "run" / "checkpoints", "last")
+    name = read_pointer(tmp_path / "run" / "checkpoints", "last")
     assert name is not None
     return tmp_path / "run" / "checkpoints" / name
 
@@ -333,11 +333,11 @@ def test_no_device_or_pipe_is_read_for_a_file(step: Path, command: Command) -> N
     (step / "model.safetensors").symlink_to("/dev/zero")
     done = run("hornet-eval", f"checkpoint={step}", timeout=120)
     assert done.returncode == 2
-    assert "cannot be read (it is no regular file)" in done.stderr
+    assert "cannot be read (it is not a regular file)" in done.stderr
     (step.parent / "best").unlink()
     (step.parent / "best").symlink_to("/dev/zero")
     code, _, err = command("hornet-eval", f"checkpoint={step.parents[1]}")
-    assert code == 2  # it is passed over, as is what the newest step folder holds
+    assert code == 2  # it is skipped, as is what the newest step folder holds
     assert "holds no usable checkpoint" in err
     assert stat.S_ISFIFO((step / "config.yaml").stat().st_mode)
 

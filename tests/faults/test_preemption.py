@@ -15,7 +15,7 @@ from helpers import BIN, TINY, comparable, events, run, torchrun
 from processes import final, ranks_of, started, told, undisturbed, wait_until
 from shards import write_streams
 
-from hornet_train.engine.checkpoint import pointed
+from hornet_train.engine.checkpoint import read_pointer
 
 # 36 steps; an event tells of four of them
 LONG = [*processes.LONG, "epochs=12", "eval.every=4ep", "log.every=4it", "log.gates=true"]
@@ -46,7 +46,7 @@ def test_a_signal_to_the_group_saves_and_the_next_start_goes_on(
     (event,) = events(folder, "preempted")
     assert event["reason"] == number.name
     assert 12 <= event["step"] < 36
-    assert pointed(folder / "checkpoints", "last") == f"step_{event['step']:08d}"
+    assert read_pointer(folder / "checkpoints", "last") == f"step_{event['step']:08d}"
     again = run("hornet-train", *LONG, f"run_dir={folder}")
     assert again.returncode == 0, again.stderr
     assert events(folder, "resumed")[0]["step"] == event["step"]

@@ -12,7 +12,7 @@ import torch
 from helpers import TINY, events, run, torchrun
 from processes import final, ranks_of, started, told, undisturbed, wait_until
 
-from hornet_train.engine.checkpoint import pointed, read_checkpoint
+from hornet_train.engine.checkpoint import read_checkpoint, read_pointer
 
 pytestmark = pytest.mark.faults
 
@@ -97,7 +97,7 @@ def test_a_shorter_last_step_has_equally_many_micro_batches_on_every_rank(tmp_pa
 
 
 def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
-    """Saved while the weights are gathered, in inference mode."""
+    """Checkpoint while the weights are gathered, in inference mode."""
     folder = tmp_path / "run"
     slow = [*TINY, "dist=fsdp", "epochs=1", "eval.batch_size=1", "data.val_count=600"]
     process = started(
@@ -140,7 +140,7 @@ def test_shards_are_shards(tmp_path: Path) -> None:
     shares = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("held")]
     assert shares
     assert all(0.4 < share < 0.6 for share in shares)
-    name = pointed(tmp_path / "run/checkpoints", "last")
+    name = read_pointer(tmp_path / "run/checkpoints", "last")
     saved = read_checkpoint(tmp_path / "run/checkpoints" / str(name))
     assert saved.tensors["model"]["downsample_layers.0.0.weight"].ndim == 4
 

@@ -18,14 +18,14 @@ from PIL import Image
 from processes import final, ranks_of, started, told, undisturbed, wait_until
 from skimage import data
 
-from hornet_train.engine.checkpoint import CheckpointStore, pointed, read_checkpoint
+from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, read_pointer
 
 # 36 steps, a checkpoint of 8 MB after every third
 LONG = [*TINY, "epochs=12", "checkpoint.keep=2", "log.tensorboard=true", "eval.every=4ep"]
 # as hornet-train, but that it waits at most half a second where a run ends on a full disk
 IMPATIENT = """
 import hornet_train.engine.trainer as trainer
-trainer.PATIENCE_AT_THE_END = trainer.PATIENCE_WHEN_ASKED = 0.5
+trainer.RETRY_SECONDS_AT_END = trainer.RETRY_SECONDS_WHEN_STOPPED = 0.5
 from hornet_train.cli.train import main
 main()
 """
@@ -107,7 +107,7 @@ def check_same(folder: Path, whole: Path) -> None:
     checkpoints = folder / "checkpoints"
     assert [path for path in folder.rglob(".*") if path.name != ".lock"] == []
     for pointer in ("last", "best"):
-        read_checkpoint(checkpoints / str(pointed(checkpoints, pointer)))
+        read_checkpoint(checkpoints / str(read_pointer(checkpoints, pointer)))
 
 
 def test_a_full_disk_warns_and_the_run_goes_on(small_disk: Path, tmp_path: Path, whole: Path) -> None:

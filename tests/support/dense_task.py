@@ -160,6 +160,6 @@ def dense_trainer(
         ),
         store=store,
         world=world,
-        initial=lambda: begun,
+        initial_weights=lambda: begun,
         sinks=[JsonlSink(folder / "metrics.jsonl")],
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from helpers import TINY, resolve, run
 
-from hornet_train.engine.checkpoint import pointed, read_checkpoint
+from hornet_train.engine.checkpoint import read_checkpoint, read_pointer
 
 LONG = [*TINY, "augment=paper", "model.drop_path=0.2", "checkpoint.every=1000it"]  # no checkpoint by itself
 
@@ -28,7 +28,7 @@ def undisturbed(folder: Path, *arguments: str, processes: int = 1) -> Path:
 
 def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """All tensors of a run folder's last checkpoint."""
-    name = pointed(folder / "checkpoints", "last")
+    name = read_pointer(folder / "checkpoints", "last")
     assert name is not None
     return read_checkpoint(folder / "checkpoints" / name).tensors
 

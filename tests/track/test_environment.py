@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hornet_train.track import checkout
-from hornet_train.track.checkout import changes, git_state
+from hornet_train.track.checkout import git_state, uncommitted_changes
 from hornet_train.track.environment import cpu_model, driver, environment, libraries
 from hornet_train.track.files import read_json, write_json, write_text
 
@@ -82,7 +82,7 @@ def test_the_commit_and_the_diff_bring_the_code_back(tmp_path: Path) -> None:
     (there / "new.py").write_text("3\n")
     git(there, "add", "new.py")
     (there / "package" / "un\u00e9.py").write_text("4\n")
-    told = changes(module, run)
+    told = uncommitted_changes(module, run)
     assert (told["untracked"], told["untracked_in_all"]) == (["package/un\u00e9.py"], 1)
     kept = (run / "uncommitted.diff").read_bytes()
     assert told["diff"] == {
@@ -96,31 +96,31 @@ def test_the_commit_and_the_diff_bring_the_code_back(tmp_path: Path) -> None:
     for name in ("package/a.py", "data.bin", "new.py"):
         assert (back / name).read_bytes() == (there / name).read_bytes()
 
-    assert changes(module, run) == told  # another start with the same changes
+    assert uncommitted_changes(module, run) == told  # another start with the same changes
     module.write_text("5\n")
-    later = changes(module, run)["diff"]
+    later = uncommitted_changes(module, run)["diff"]
     assert later["file"] == "uncommitted.2.diff"
     assert (run / "uncommitted.diff").read_bytes() == kept
-    assert changes(module, None)["diff"] == {name: later[name] for name in ("bytes", "sha256")}
+    assert uncommitted_changes(module, None)["diff"] == {name: later[name] for name in ("bytes", "sha256")}
 
 
 def test_a_large_diff_is_told_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = committed(tmp_path / "there")
     module.write_text("".join(f"{number}\n" for number in range(1000)))
-    monkeypatch.setattr(checkout, "MOST_BYTES", 4000)
-    monkeypatch.setattr(checkout, "MOST_NAMES", 2)
+    monkeypatch.setattr(checkout, "MAX_DIFF_BYTES", 4000)
+    monkeypatch.setattr(checkout, "MAX_UNTRACKED", 2)
     for name in "abc":
         (module.parent / name).touch()
-    told = changes(module, tmp_path)
+    told = uncommitted_changes(module, tmp_path)
     assert told["diff"]["why"] == "more than 4,000 bytes are not kept"
     assert told["diff"]["bytes"] > 4000
     assert len(told["diff"]["sha256"]) == 64
     assert (told["untracked"], told["untracked_in_all"]) == (["package/a", "package/b"], 3)
     assert not list(tmp_path.glob("*.diff"))
     git(tmp_path / "there", "checkout", "--", ".")
-    assert changes(module, tmp_path)["diff"] is None
+    assert uncommitted_changes(module, tmp_path)["diff"] is None
     monkeypatch.setenv("PATH", "")
-    assert changes(module, tmp_path)["diff"] == {"why": "git diff gave no answer"}
+    assert uncommitted_changes(module, tmp_path)["diff"] == {"why": "git diff gave no answer"}
 
 
 def test_what_the_machine_says_of_itself(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hornet_train.tasks.classification.metrics import METRICS
-from hornet_train.track.events import best_result, course, scalars
+from hornet_train.track.events import best_result, scalars, without_undone
 from hornet_train.track.metric_table import MetricInfo, MetricTable
 from hornet_train.track.sinks import JsonlSink, TensorBoardSink, read_events, rewind
 
@@ -234,5 +234,5 @@ def test_a_run_that_goes_back_shows_one_course(tmp_path: Path) -> None:
     shown = EventAccumulator(str(tmp_path))
     shown.Reload()
     assert [(s.step, s.value) for s in shown.Scalars("train/loss")] == [(10, 1.0), (20, 0.5)]
-    assert course(events) == [train(10), skipped, back, train(20, loss=0.5)]
-    assert best_result(course(events)) is None
+    assert without_undone(events) == [train(10), skipped, back, train(20, loss=0.5)]
+    assert best_result(without_undone(events)) is None

@@ -62,7 +62,7 @@ def records(path: Path) -> list[Any]:
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record()
+            record = wandb_internal_pb2.FaultHistory()
             record.ParseFromString(parts)
             found.append(record)
             parts = b""

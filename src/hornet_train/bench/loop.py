@@ -191,7 +191,7 @@ def _trainer(
             precision=precision,
             clip_grad=None,
         ),
-        initial=lambda: begun,
+        initial_weights=lambda: begun,
         store=CheckpointStore(folder, keep=1),
         world=world,
     )

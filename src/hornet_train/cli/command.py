@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train._timm import import_timm
 from hornet_train.errors import PeerError, UserError
-from hornet_train.redaction import redacted, told
+from hornet_train.redaction import for_display, redacted
 
 if TYPE_CHECKING:
     pass
@@ -98,7 +98,7 @@ def _complain(message: str, *, every_rank: bool = False) -> None:
     rank = os.environ.get("RANK", "0")
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name
-    message = told(message)
+    message = for_display(message)
     if rank == "0":
         sys.stderr.write(f"{name}: {message}\n")
     elif every_rank:

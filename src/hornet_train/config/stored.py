@@ -22,7 +22,7 @@ from hornet_train.untrusted import (
     Refused,
     check_depth,
     check_header,
-    open_plain,
+    open_regular,
     parse_json,
     read_text,
 )
@@ -104,7 +104,7 @@ def config_in_weights(checkpoint: Path) -> Tree | None:
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None
     try:
-        with open_plain(checkpoint) as start:
+        with open_regular(checkpoint) as start:
             check_header(start.read(8))
         with safe_open(str(checkpoint), framework="np") as file:
             text = (file.metadata() or {}).get(HEADER)

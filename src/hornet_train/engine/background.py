@@ -1,4 +1,4 @@
-"""Checkpoints written while the training goes on: from a copy, by a thread, again where the disk refused."""
+"""Writes checkpoints while the training continues: from a copy, by a thread, again if the disk refuses."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ from hornet_train.engine.sharding import full
 from hornet_train.engine.state import TensorGroups
 from hornet_train.errors import CheckpointError
 
-# Seconds until a write that failed is tried again, twice as long each time: a moment's trouble of a network
-# file system is over by then, and somebody who has made room on a disk does not wait for long.
-FIRST_PAUSE, LONGEST_PAUSE = 60.0, 600.0
-# And for how long to try, where a run ends: other ranks wait, by default for at most 5 minutes; and where
-# it was asked to stop: schedulers kill after 30 seconds.
-PATIENCE_AT_THE_END, PATIENCE_WHEN_ASKED = 200.0, 20.0
+# Seconds until a failed write is tried again, twice as long each time: a short failure of a network file
+# system is over by then, and whoever has made room on a disk does not wait for long.
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 60.0, 600.0
+# For how long to try at the end of a run, while other ranks wait, by default for at most 5 minutes; and when
+# the run was asked to stop: schedulers kill after 30 seconds.
+RETRY_SECONDS_AT_END, RETRY_SECONDS_WHEN_STOPPED = 200.0, 20.0
 _log = logging.getLogger("hornet_train")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SaveOutcome:
     """What a user should know of a write.
 
     Attributes:
         step: of the checkpoint.
-        fault: why it could not be written; None where it is written now, after it could not be.
+        error: why it could not be written; None if it is written now after an earlier failure.
     """
 
     step: int
-    fault: str | None
+    error: str | None
 
 
 class BackgroundSaver:
-    """Writes to a store, one checkpoint at a time; the caller waits for no more than a copy into memory.
+    """Writes to a store, one checkpoint at a time. The caller waits only for the copy into memory.
 
-    What cannot be written is kept, and tried again until it can or a newer one takes its place: the caller
-    goes on, and polls. The copy's memory, as much as a checkpoint has, is kept from one to the next. As a
-    context manager it ends when the last checkpoint is on the disk.
+    A checkpoint that cannot be written stays in memory, and is tried again until that succeeds or a newer one
+    replaces it. The caller continues meanwhile, and calls `poll`. The memory of the copy, as large as a
+    checkpoint, is reused by the next one. As a context manager it ends when the last checkpoint is on the
+    disk.
 
     Args:
-        store: where they go.
+        store: where checkpoints are written.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -59,27 +60,25 @@ class BackgroundSaver:
         self._copies: TensorGroups = {}
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Path] | None = None
-        self._preparing: Future[TensorGroups] | None = None
-        self._waiting: dict[str, Any] | None = None  # numbers of what is copied and not on the disk yet
-        self._pause = FIRST_PAUSE
-        self._again_at = math.inf
+        self._preallocating: Future[TensorGroups] | None = None
+        self._pending: dict[str, Any] | None = None  # numbers of the copy that is not on the disk yet
+        self._pause = FIRST_RETRY_SECONDS
+        self._retry_at = math.inf
         self._failing = False
-        self._outcomes: list[Outcome] = []  # that `poll` has not told
+        self._outcomes: list[SaveOutcome] = []  # not yet returned by `poll`
 
-    def prepare(self, tensors: TensorGroups) -> None:
-        """Have memory made ready for a copy of such tensors; does not wait for it."""
-        self._preparing = self._thread.submit(_like, tensors)
+    def preallocate(self, tensors: TensorGroups) -> None:
+        """Allocate the memory for a copy of such tensors, in the background."""
+        self._preallocating = self._thread.submit(_host_buffers_like, tensors)
 
     def save(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
-        """Copy everything, and have it written; waits for the write before where that goes on.
-
-        Whatever became of that one, this is newer.
-        """
-        self.make_way()
-        if self._preparing is not None:
-            self._copies, self._preparing = self._preparing.result(), None
-        if _kinds(tensors) != _kinds(self._copies):
-            self._copies = _like(tensors)
+        """Copy everything, and begin to write it. Waits for the write in progress, if any; if that fails,
+        this newer checkpoint replaces it."""
+        self.finish_write()
+        if self._preallocating is not None:
+            self._copies, self._preallocating = self._preallocating.result(), None
+        if _shapes_and_dtypes(tensors) != _shapes_and_dtypes(self._copies):
+            self._copies = _host_buffers_like(tensors)
         devices = set()
         with torch.no_grad():
             for group, named in tensors.items():
@@ -89,65 +88,69 @@ class BackgroundSaver:
         for device in devices:
             if device.type == "cuda":  # the weights must not change before they are copied
                 torch.cuda.current_stream(device).synchronize()
-        self._waiting = copy.deepcopy(dict(numbers))
+        self._pending = copy.deepcopy(dict(numbers))
         self._begin()
 
-    def make_way(self) -> None:
-        """Wait for the write that goes on, if any. After it the disk has what it will ever have of the
-        checkpoints before the next one: what could not be written by now is given up for that."""
-        self._collect(self._going_on())
+    def finish_write(self) -> None:
+        """Wait for the write in progress, if any. What failed is not tried again here."""
+        self._collect(self._retry_message())
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being written, or made ready to be."""
-        return all(task is None or task.done() for task in (self._writing, self._preparing))
+        """Whether nothing is being written or preallocated."""
+        return all(task is None or task.done() for task in (self._writing, self._preallocating))
 
-    def poll(self) -> list[Outcome]:
-        """What became of writes since the last call. Begins another try where one is due; never waits."""
+    def poll(self) -> list[SaveOutcome]:
+        """The outcomes of writes since the last call. Begins another try if one is due; never waits."""
         if self._writing is not None and self._writing.done():
-            self._collect(self._going_on())
-        if self._writing is None and self._waiting is not None and time.monotonic() >= self._again_at:
+            self._collect(self._retry_message())
+        if self._writing is None and self._pending is not None and time.monotonic() >= self._retry_at:
             self._begin()
-        told, self._outcomes = self._outcomes, []
-        return told
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
-    def wait(self, patience: float = 0.0) -> None:
-        """Until what was saved last is on the disk.
+    def wait(self, retry_seconds: float = 0.0) -> None:
+        """Wait until the checkpoint saved last is on the disk.
 
         Args:
-            patience: for how many seconds to try again where it cannot be written.
+            retry_seconds: for how long to try again if it cannot be written.
 
         Raises:
             CheckpointError: it could not be written.
         """
-        end, pause = time.monotonic() + patience, 1.0
-        then = f"trying again for {patience:.0f} s" if patience else ""
-        while self._waiting is not None:
+        end, pause = time.monotonic() + retry_seconds, 1.0
+        reaction = f"trying again for {retry_seconds:.0f} s" if retry_seconds else ""
+        while self._pending is not None:
             if self._writing is None:
                 self._begin()
-            fault = self._collect(then)
-            if fault is None:
+            error = self._collect(reaction)
+            if error is None:
                 break
             left = end - time.monotonic()
             if left <= 0:
-                raise CheckpointError(self._told(fault)) from fault
+                raise CheckpointError(self._lost_message(error)) from error
             time.sleep(min(pause, left))
-            pause, then = min(2 * pause, 15.0), ""
+            pause, reaction = min(2 * pause, 15.0), ""
 
     def discard(self) -> None:
-        """Let what goes on come to its end; try nothing again: the run goes back to an earlier step."""
+        """Finish the write in progress and give up a failed one: the run goes back to an earlier step."""
         self._collect("it is not tried again, as the run goes back")
-        self._waiting, self._failing, self._pause, self._again_at = None, False, FIRST_PAUSE, math.inf
+        self._reset()
 
     def _begin(self) -> None:
-        assert self._waiting is not None
-        self._writing = self._thread.submit(self.store.save, self._copies, self._waiting)
+        assert self._pending is not None
+        self._writing = self._thread.submit(self.store.save, self._copies, self._pending)
 
-    def _collect(self, then: str) -> CheckpointError | None:
-        """Wait for the write that goes on, if any, and take down what became of it.
+    def _reset(self) -> None:
+        """Nothing is pending any more."""
+        self._pending, self._failing = None, False
+        self._pause, self._retry_at = FIRST_RETRY_SECONDS, math.inf
+
+    def _collect(self, reaction: str) -> CheckpointError | None:
+        """Wait for the write in progress, if any, and record its outcome.
 
         Args:
-            then: what is done about a failure, for whom it is told to; empty where it need not be told.
+            reaction: what is done about a failure, for the log; empty to log and report nothing.
 
         Returns:
             Why it failed, if it did.
@@ -155,30 +158,30 @@ class BackgroundSaver:
         writing, self._writing = self._writing, None
         if writing is None:
             return None
-        assert self._waiting is not None
-        step = self._waiting["step"]
+        assert self._pending is not None
+        step = self._pending["step"]
         try:
             writing.result()
-        except CheckpointError as fault:
-            self._failing, self._again_at = True, time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            if then:
-                self._outcomes.append(Outcome(step, str(fault)))
-                _log.warning("the checkpoint of step %d is not saved: %s; %s", step, fault, then)
-            return fault
+        except CheckpointError as error:
+            self._failing, self._retry_at = True, time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, MAX_RETRY_SECONDS)
+            if reaction:
+                self._outcomes.append(SaveOutcome(step, str(error)))
+                _log.warning("the checkpoint of step %d is not saved: %s; %s", step, error, reaction)
+            return error
         if self._failing:
-            self._outcomes.append(Outcome(step, None))
+            self._outcomes.append(SaveOutcome(step, None))
             _log.warning("the checkpoint of step %d is saved, after all", step)
-        self._waiting, self._failing, self._pause, self._again_at = None, False, FIRST_PAUSE, math.inf
+        self._reset()
         return None
 
-    def _going_on(self) -> str:
+    def _retry_message(self) -> str:
         return f"the run goes on, and tries again in {self._pause:.0f} s or with the next checkpoint"
 
-    def _told(self, fault: CheckpointError) -> str:
-        assert self._waiting is not None
-        newest = self.store.stands_at()
-        return f"the checkpoint of step {self._waiting['step']} is lost: {fault}. " + (
+    def _lost_message(self, error: CheckpointError) -> str:
+        assert self._pending is not None
+        newest = self.store.newest_complete()
+        return f"the checkpoint of step {self._pending['step']} is lost: {error}. " + (
             f"The newest on the disk is {newest}: make room, then the same command goes on from there"
             if newest is not None
             else "There is none before it on the disk: make room and start again"
@@ -194,39 +197,40 @@ class BackgroundSaver:
             if error is None:
                 self.wait()
             else:
-                self._collect("the run ends")  # for a reason that is told by its own error
+                self._collect("the run ends")  # with its own error, which is the one to raise
         finally:
             self._thread.shutdown()
             self._copies.clear()
 
 
-def _kinds(tensors: TensorGroups) -> dict[str, dict[str, tuple[torch.Size, torch.dtype]]]:
+def _shapes_and_dtypes(tensors: TensorGroups) -> dict[str, dict[str, tuple[torch.Size, torch.dtype]]]:
     return {
         group: {name: (tensor.shape, tensor.dtype) for name, tensor in named.items()}
         for group, named in tensors.items()
     }
 
 
-def _like(tensors: TensorGroups) -> TensorGroups:
-    """Tensors on the CPU of the same shapes, all in one piece of memory: pages come faster so."""
+def _host_buffers_like(tensors: TensorGroups) -> TensorGroups:
+    """CPU tensors of the same shapes, all in one allocation, which is faster than one each. Pinned if any of
+    the tensors is on a GPU."""
     everything = [tensor for named in tensors.values() for tensor in named.values()]
-    room = sum(_room(tensor) for tensor in everything)
+    size = sum(_padded_bytes(tensor) for tensor in everything)
     pinned = any(tensor.device.type == "cuda" for tensor in everything)
-    memory = torch.zeros(room, dtype=torch.uint8, pin_memory=pinned).numpy()
+    memory = torch.zeros(size, dtype=torch.uint8, pin_memory=pinned).numpy()
     copies: TensorGroups = {}
-    place = 0
+    offset = 0
     for group, named in tensors.items():
         copies[group] = {}
         for name, tensor in named.items():
             count = tensor.numel()
-            flat = torch.frombuffer(memory, dtype=tensor.dtype, count=count, offset=place) if count else None
+            flat = torch.frombuffer(memory, dtype=tensor.dtype, count=count, offset=offset) if count else None
             copies[group][name] = (
                 torch.empty_like(tensor, device="cpu") if flat is None else flat.view(tensor.shape)
             )
-            place += _room(tensor)
+            offset += _padded_bytes(tensor)
     return copies
 
 
-def _room(tensor: Tensor) -> int:
-    """Bytes that a tensor takes, rounded up to whole cache lines."""
+def _padded_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor, rounded up to a multiple of a cache line of 64 bytes."""
     return (tensor.numel() * tensor.element_size() + 63) // 64 * 64

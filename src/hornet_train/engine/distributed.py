@@ -1,4 +1,4 @@
-"""One process or many: ranks, devices and the few collectives the loop needs."""
+"""One process or many: ranks, devices and the few collectives that the loop needs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from hornet_train.engine.rendezvous import fresh_store
-from hornet_train.engine.watch import SILENT, NoWatch, PeerWatch, Store, Watch
+from hornet_train.engine.watchdog import SILENCE_SECONDS, NoWatchdog, PeerWatchdog, Store, Watchdog
 from hornet_train.errors import DataError, PeerError, SampleError, UserError
-from hornet_train.track.files import TRAFFIC
+from hornet_train.track.files import DISK_PROGRESS
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among its peers.
+    """This process among the processes of a run.
 
     Attributes:
-        rank: 0 .. size - 1; rank 0 writes files and speaks.
-        size: processes in all.
+        rank: 0 .. size - 1; rank 0 writes files and messages.
+        size: number of processes.
         device: where this process computes.
-        watch: told how far this process is; it tells where the group hangs.
+        watchdog: is told how far this process is, and ends a group that hangs.
     """
 
     rank: int
     size: int
     device: torch.device
-    watch: Watch = field(default_factory=NoWatch, compare=False)
+    watchdog: Watchdog = field(default_factory=NoWatchdog, compare=False)
 
     @property
     def is_main(self) -> bool:
@@ -52,7 +52,7 @@ class World:
             dist.barrier()
 
     def all_reduce(self, tensor: Tensor, how: Literal["sum", "max"] = "sum") -> None:
-        """Sum or greatest value over the ranks, in place."""
+        """Reduce to the sum or the greatest value over the ranks, in place."""
         if self.is_distributed:
             dist.all_reduce(tensor, dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
 
@@ -66,7 +66,7 @@ class World:
         return received
 
     def on_main(self, action: Callable[[], T]) -> T:
-        """What `action` gives on rank 0, on every rank; a UserError there is raised on every rank."""
+        """Run `action` on rank 0; returns its result on every rank. A UserError is raised on every rank."""
         outcome: T | UserError | None = None
         if self.is_main:
             try:
@@ -78,11 +78,11 @@ class World:
             raise outcome
         return cast(T, outcome)
 
-    def together(self, action: Callable[[], T]) -> T:
-        """What `action` gives on this rank, when all have done it.
+    def on_all_ranks(self, action: Callable[[], T]) -> T:
+        """Run `action` on every rank; returns this rank's result once all have finished.
 
         Raises:
-            UserError: that of any rank, on every rank, so that none waits for one that has gone.
+            UserError: that of any rank, on every rank, so that none waits for one that has ended.
         """
         result: T | None = None
         failure: UserError | None = None
@@ -93,34 +93,35 @@ class World:
                 raise
             failure = error
         if self.is_distributed:
-            told = [(rank, fault) for rank, fault in enumerate(self.gather(failure)) if fault is not None]
-            if len(told) == self.size:
-                raise told[0][1]
-            for rank, fault in told:
-                kind = DataError if isinstance(fault, SampleError) else type(fault)
-                raise kind(f"rank {rank}: {fault}")
+            failures = [(rank, one) for rank, one in enumerate(self.gather(failure)) if one is not None]
+            if len(failures) == self.size:
+                raise failures[0][1]
+            for rank, one in failures:
+                kind = DataError if isinstance(one, SampleError) else type(one)
+                raise kind(f"rank {rank}: {one}")
         return cast(T, result)
 
-    def agree(self, value: object) -> bool:
+    def same_on_all_ranks(self, value: object) -> bool:
         """Whether every rank has the same value."""
         return all(other == value for other in self.gather(value))
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, in the order of the ranks, on every rank."""
+        """All-gather: every rank's value, in the order of the ranks, on every rank. Any picklable value."""
         if not self.is_distributed:
             return [value]
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank rank 0's buffers: the running statistics of batch norm, which DDP shares later."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy rank 0's buffers to every rank: the running statistics of batch norm differ until DDP's next
+        forward pass."""
         if self.is_distributed:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def wrap(self, model: nn.Module, *, find_unused_parameters: bool = False) -> nn.Module:
-        """The model under DDP, or itself for one process."""
+        """The model under DDP; for one process the model itself."""
         if not self.is_distributed:
             return model
         return DistributedDataParallel(
@@ -137,7 +138,7 @@ def launched_world_size() -> int:
 
 
 def may_restart() -> bool:
-    """Whether torchrun starts the processes anew when one is lost."""
+    """Whether torchrun restarts the processes when one is lost."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
@@ -145,7 +146,7 @@ def choose_device(kind: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device of this process: the GPU of its local rank, or the CPU.
 
     Raises:
-        ValueError: a GPU is asked for that is not there.
+        ValueError: there is no GPU for this process.
     """
     if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -171,14 +172,16 @@ def distributed(
         yield World(rank=0, size=1, device=device)
         return
     chosen = ("nccl" if device.type == "cuda" else "gloo") if backend == "auto" else backend
-    timeout = timedelta(minutes=timeout_minutes + 1)  # longer than a hang takes to be noticed and told
+    timeout = timedelta(minutes=timeout_minutes + 1)  # longer than the watchdog needs to report a hang
     try:
-        with _group(chosen, device, timeout) as (rank, size, talk):
-            watch = PeerWatch(talk, rank, size, 60 * timeout_minutes, also=lambda: TRAFFIC.pieces)
+        with _group(chosen, device, timeout) as (rank, size, store):
+            watchdog = PeerWatchdog(
+                store, rank, size, 60 * timeout_minutes, other_progress=lambda: DISK_PROGRESS.chunks
+            )
             try:
-                yield World(rank=rank, size=size, device=device, watch=watch)
+                yield World(rank=rank, size=size, device=device, watchdog=watchdog)
             finally:
-                watch.close()
+                watchdog.close()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
@@ -188,11 +191,11 @@ def distributed(
 
 @contextmanager
 def _group(backend: str, device: torch.device, timeout: timedelta) -> Iterator[tuple[int, int, Store]]:
-    """The group of all processes: this one's rank, how many there are, and a connection to their store."""
+    """The group of all processes: this one's rank, their number, and a second connection to their store."""
     shared, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
     store = fresh_store(shared, rank, size, timeout)
-    talk = store.clone()
-    talk.set_timeout(timedelta(seconds=SILENT))
+    watchdog_store = store.clone()
+    watchdog_store.set_timeout(timedelta(seconds=SILENCE_SECONDS))
     dist.init_process_group(
         backend,
         store=store,
@@ -202,6 +205,6 @@ def _group(backend: str, device: torch.device, timeout: timedelta) -> Iterator[t
         device_id=device if backend == "nccl" else None,
     )
     try:
-        yield rank, size, talk
+        yield rank, size, watchdog_store
     finally:
         dist.destroy_process_group()

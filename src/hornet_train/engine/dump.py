@@ -1,7 +1,7 @@
-"""The micro-batches of a step that went wrong, in a file from which the step can be made again.
+"""Dumps of steps that went wrong: the micro-batches and weights in a file from which a step can be replayed.
 
-A safetensors file for each rank: `model.<name>` as the weights were, `batch.<micro-batch>.<name>` as the data
-came, and in the header's metadata the numbers of the step and the run's config.
+A safetensors file for each rank, with tensors `model.<name>` (the weights) and `batch.<micro-batch>.<name>`
+(the data as loaded). The header's metadata has the numbers of the step and the run's config.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from torch import Tensor
 from hornet_train.data.batch import Batch, from_named_tensors, named_tensors
 from hornet_train.errors import CheckpointError
 from hornet_train.track.files import write_through
-from hornet_train.untrusted import check_header, open_plain, parse_json
+from hornet_train.untrusted import check_header, open_regular, parse_json
 
-MOST = 3  # files of one rank; they are as large as the weights and a batch together
-STEP = "step"  # keys of the metadata
+MAX_FILES_PER_RANK = 3  # each is as large as the weights and a batch together
+STEP_KEY = "step"  # of the numbers in the metadata
 _log = logging.getLogger("hornet_train")
 
 
 @dataclass(frozen=True)
 class StepNumbers:
-    """On what a step depends beside weights, batches and config.
+    """What a step depends on beside weights, batches and config. The attributes are the keys in the file.
 
     Attributes:
-        step: counted from 0; step_size: its images over all ranks.
-        micros: which of the rank's micro-batches were kept; sizes: images that each of them counts for.
-        samples: the indices of each one's images in the data set, where they are known.
+        step: counted from 0.
+        step_size: images of the step over all ranks.
+        micros: indices of the rank's micro-batches in the dump.
+        sizes: images that each of these micro-batches counts for.
+        samples: data-set indices of each one's images; None if they are not known.
     """
 
     step: int
@@ -49,7 +51,13 @@ class StepNumbers:
 
 @dataclass(frozen=True)
 class Dump:
-    """A step to be made again."""
+    """A step to replay.
+
+    Attributes:
+        model: the weights, as a state dict.
+        batches: one for each of `numbers.micros`.
+        texts: the run's config and classes; see `CheckpointStore.texts` and `metadata`.
+    """
 
     numbers: StepNumbers
     model: dict[str, Tensor]
@@ -64,8 +72,9 @@ def write_dump(
     batches: list[Batch],
     texts: Mapping[str, str],
 ) -> Path | None:
-    """Write `step_NNNNNNNN_rankR.safetensors`, unless there are `MOST` of the rank or the disk is full."""
-    if len(list(folder.glob(f"step_*_rank{numbers.rank}.safetensors"))) >= MOST:
+    """Write `step_NNNNNNNN_rankR.safetensors` and return its path; None if the rank has
+    `MAX_FILES_PER_RANK` files already, or the disk is full."""
+    if len(list(folder.glob(f"step_*_rank{numbers.rank}.safetensors"))) >= MAX_FILES_PER_RANK:
         return None
     tensors = {f"model.{name}": value for name, value in model.items()}
     for micro, batch in zip(numbers.micros, batches, strict=True):
@@ -74,8 +83,8 @@ def write_dump(
     path = folder / f"step_{numbers.step + 1:08d}_rank{numbers.rank}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # of a start that was killed
-        data = safetensors.torch.save(stored, metadata={**texts, STEP: json.dumps(asdict(numbers))})
+        path.unlink(missing_ok=True)  # from an earlier process that was killed
+        data = safetensors.torch.save(stored, metadata={**texts, STEP_KEY: json.dumps(asdict(numbers))})
         write_through(path, data)
     except OSError as error:
         path.unlink(missing_ok=True)
@@ -88,14 +97,14 @@ def read_dump(path: Path) -> Dump:
     """Read what `write_dump` wrote.
 
     Raises:
-        CheckpointError: it is no such file, or not whole.
+        CheckpointError: it is not such a file, or it is damaged.
     """
     try:
-        with open_plain(path) as start:
+        with open_regular(path) as start:
             check_header(start.read(8))
         with safe_open(str(path), framework="pt") as file:
             texts = dict(file.metadata() or {})
-            numbers = StepNumbers(**parse_json(texts.pop(STEP)))
+            numbers = StepNumbers(**parse_json(texts.pop(STEP_KEY)))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         batches = [
@@ -106,11 +115,11 @@ def read_dump(path: Path) -> Dump:
         ]
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"{path} is no step that was kept by guard.dump=true ({type(error).__name__}: {error})"
+            f"{path} is not a dump of a step by guard.dump=true ({type(error).__name__}: {error})"
         ) from None
     return Dump(numbers, model, batches, texts)
 
 
-def kept_of(flags: list[bool], anywhere: bool) -> list[int]:
-    """Which micro-batches of a rank to keep: those whose loss was no number, or all if all were numbers."""
-    return [micro for micro, flag in enumerate(flags) if flag or not anywhere]
+def micro_batches_to_dump(not_finite: list[bool], *, anywhere: bool) -> list[int]:
+    """The micro-batches of a rank whose loss is not finite; if that is so nowhere on any rank, all."""
+    return [micro for micro, flag in enumerate(not_finite) if flag or not anywhere]

@@ -8,32 +8,35 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
-from hornet_train.data.loader import Loaded
+from hornet_train.data.loader import EvalData, Loaded
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import whole
-from hornet_train.engine.task import Task
+from hornet_train.engine.state import Best, TrainState
+from hornet_train.engine.task import Goal, Task
 from hornet_train.errors import DataError
 
 
-def in_lockstep(batches: Iterator[Loaded], meetings: int, meet: Callable[[], object]) -> Iterator[Loaded]:
-    """A rank's batches, with a collective that every rank enters equally often, however many batches it has.
+def with_collective(
+    batches: Iterator[Loaded], calls: int, collective: Callable[[], object]
+) -> Iterator[Loaded]:
+    """A rank's batches, with a collective call before each of the first `calls`.
 
-    It is entered before each batch. A rank that has fewer batches than another enters it for those, too,
-    after its last one; there it waits for the others batch by batch, so that no collective takes longer than
-    a batch and each rank soon learns what is agreed.
+    Ranks may have different numbers of batches, but all must enter a collective equally often. A rank with
+    fewer batches makes its remaining calls after its last one. There it waits for the others batch by batch,
+    so that no call takes longer than a batch, and each rank soon learns what the collective decides.
 
     Args:
-        meetings: how often, the same on every rank: the greatest number of batches that any rank has.
-        meet: the collective; may raise to give the evaluation up.
+        calls: the same on every rank: the greatest number of batches that any rank has.
+        collective: may raise, to stop the evaluation.
     """
     for loaded in batches:
-        if meetings > 0:
-            meetings -= 1
-            meet()
+        if calls > 0:
+            calls -= 1
+            collective()
         yield loaded
-    for _ in range(meetings):
-        meet()
+    for _ in range(calls):
+        collective()
 
 
 def evaluate(
@@ -44,22 +47,22 @@ def evaluate(
     world: World,
     precision: PrecisionName,
 ) -> dict[str, dict[str, float]]:
-    """The task's metrics of each model over all ranks' batches; the data are read once.
+    """The task's metrics of each model over all ranks' batches. The data are read once for all models.
 
-    With them come `count`, the number of samples they are of, and where it is not 0 `bad`, how many more
-    could not be read.
+    Each result also has `count`, the number of samples, and `bad`, the number of unreadable samples, unless
+    that is 0.
 
-    The ranks' shares may differ and are not padded, so no collective runs until the end, where their
-    tallies are merged; but for those that come with the batches, see `in_lockstep`.
+    The ranks' shares may differ in size and are not padded. So no collective runs until the end, where the
+    tallies are merged, except those that come with the batches (see `with_collective`).
 
     Raises:
-        SampleError: a sample cannot be read, unless the loader skips those.
-        DataError: none can.
+        SampleError: a sample cannot be read, unless the loader skips such samples.
+        DataError: none of the samples can be read.
     """
     training = {name: model.training for name, model in models.items()}
     tallies = {name: task.tally(world.device) for name in models}
     for model in models.values():
-        world.share_buffers(model.eval())
+        world.broadcast_buffers(model.eval())
     bad, example = 0, ""
     with ExitStack() as stack:
         for model in models.values():
@@ -82,3 +85,47 @@ def evaluate(
             raise DataError(f"none of the {bad} samples could be read{example}; fetch them again")
         results[name] = {**tallies[name].result(), "count": count, **({"bad": bad} if bad else {})}
     return results
+
+
+def evaluate_state(
+    state: TrainState,
+    task: Task,
+    data: EvalData,
+    *,
+    batch_size: int,
+    precision: PrecisionName,
+    world: World,
+    before_batch: Callable[[], object],
+) -> dict[str, dict[str, float]]:
+    """The metrics of a run's model ("model") and of its averaged weights ("ema", if there are any).
+
+    Args:
+        before_batch: a collective, called before each batch; may raise, to stop the evaluation.
+
+    Raises:
+        DataError: the samples cannot be read, or not each of them was counted once.
+    """
+    models = {"model": state.model}
+    if state.average is not None:
+        models["ema"] = state.average.module
+    # ranks may have different numbers of batches: of streamed data each reads complete shards
+    calls = max(world.gather(data.batch_count(world.rank, world.size, batch_size)))
+    batches = with_collective(data.batches(world.rank, world.size, batch_size), calls, before_batch)
+    results = evaluate(task, models, batches, world=world, precision=precision)
+    for metrics in results.values():
+        counted = metrics["count"] + metrics.get("bad", 0)
+        if counted != len(data):
+            raise DataError(f"evaluation counted {counted} samples of {len(data)}")
+    return results
+
+
+def update_best(state: TrainState, goal: Goal, results: Mapping[str, Mapping[str, float]]) -> bool:
+    """Record results of the present step that are the best so far; returns whether there is one."""
+    improved = False
+    for weights, metrics in results.items():
+        best, value = state.best, metrics[goal.metric]
+        if goal.better(value, than=best.value if best else None):
+            state.previous_bests += [best] if best else []
+            state.best = Best(state.step, weights, goal.metric, value)
+            improved = True
+    return improved

@@ -1,8 +1,8 @@
-"""Steps whose loss or gradient is no number, and losses that jump: noticed without making the device wait.
+"""Finds steps whose loss or gradient is not finite, and losses that jump, without making the host wait.
 
-A step decides on the device whether it changes anything (`step.py`). What it decided is copied to the host
-beside the work that follows, and read here a fixed number of steps later: at the same step on every rank, so
-that all of them do the same about it.
+A step decides on the device whether it changes anything (`step.py`). Its loss and gradient norm are copied to
+the host while later steps run, and are read here a fixed number of steps later: at the same step on every
+rank, so that all ranks react alike.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import torch
 from torch import Tensor
 
 from hornet_train.data.batch import Batch, only
-from hornet_train.engine.state import Record
+from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.step import StepResult
 
-BEHIND = 2  # steps that a GPU may be behind when its record is read; a CPU is never
-SETTLED = 20  # losses after which their mean means something
-MEMORY = 100  # steps over which it is taken
-OVERFLOWS = 24  # halvings after which fp16's loss scale of 2**16 is no longer the reason for an overflow
+GPU_DELAY = 2  # number of later steps after which a step's numbers are read on a GPU; on a CPU at once
+MIN_LOSSES = 20  # number of good steps before the spike test begins
+LOSS_WINDOW = 100  # number of steps averaged for the spike test
+MAX_HALVINGS = 24  # of fp16's loss scale of 2**16; an overflow after these has another cause
 
 
 @dataclass(frozen=True)
 class GuardSettings:
-    """When to go back.
+    """When a run goes back to a checkpoint.
 
     Attributes:
-        max_skips: steps in a row without an update after which the run goes back; None for never.
-        spike: so many times the mean loss send it back too; None for none.
-        window: the most steps up to a failure that are left out afterwards.
-        backoff: what the learning rate is multiplied by at each return; None leaves it.
-        max_rollbacks: returns after which the next failure ends the run.
-        dump: whether the micro-batches of a skipped step are kept for a replay; the host then waits for
-            each step.
+        max_skips: number of skipped steps in a row that sends the run back; None for never.
+        spike: a loss above this multiple of the mean loss sends the run back; None for never.
+        window: at most so many steps up to the failure are left out afterwards.
+        backoff: factor on the learning rate at each return; None for 1.
+        max_rollbacks: number of returns after which the next failure ends the run.
+        dump: write the micro-batches of a skipped step to a file, for a replay. The host then waits for each
+            step.
     """
 
     max_skips: int | None = 3
@@ -49,19 +49,27 @@ class GuardSettings:
 
 
 @dataclass
-class Passed:
-    """A step that is done, as far as the host knows."""
+class FinishedStep:
+    """A step that the host has issued; a GPU may still compute it.
+
+    Attributes:
+        images: over all ranks.
+        sizes: images of each of this rank's micro-batches.
+        batches: what was retained of this rank's micro-batches (`Guard.retained`).
+        numbers: (3,): loss times weight, weight, gradient norm. Valid once `ready`.
+        ready: the end of the copy of `numbers` to the host; None on a CPU.
+    """
 
     step: int
-    images: int  # over all ranks
-    sizes: list[int]  # images of each of this rank's micro-batches
+    images: int
+    sizes: list[int]
     result: StepResult
-    batches: list[Batch]  # of this rank, what was `kept` of them
-    numbers: Tensor  # (3,): loss times weight, weight, gradient norm; on the host once `ready`
+    batches: list[Batch]
+    numbers: Tensor
     ready: torch.cuda.Event | None = None
 
     def read(self) -> tuple[float, float]:
-        """Mean loss of the step over all ranks, and gradient norm; waits until they are there."""
+        """The mean loss of the step over all ranks, and the gradient norm. Waits for the copy."""
         if self.ready is not None:
             self.ready.synchronize()
         loss, weight, norm = self.numbers.tolist()
@@ -69,16 +77,18 @@ class Passed:
 
 
 @dataclass(frozen=True)
-class Fault:
+class BadStep:
     """A step that went wrong.
 
     Attributes:
-        kind: "loss" or "gradient" where that was no number and the step was skipped; "overflow" for a
-            gradient too large for fp16 as it was scaled; "spike" for a loss that jumped, after its update.
-        loss: mean over the step's images; norm: of the whole gradient, before clipping.
+        kind: "loss" or "gradient" if that was not finite and the step was skipped; "overflow" for a gradient
+            too large for fp16 at the present loss scale, also skipped; "spike" for a loss that jumped, whose
+            update was made.
+        loss: mean over the step's images.
+        norm: of the whole gradient, before clipping.
     """
 
-    passed: Passed
+    finished: FinishedStep
     kind: str
     loss: float
     norm: float
@@ -91,89 +101,90 @@ class Fault:
 
 @dataclass
 class Guard:
-    """Looks at each step.
+    """Examines each step.
 
     Attributes:
-        record: what it remembers; part of a run's state.
+        history: what the guard remembers; part of the run's state.
         scaled: whether the loss is scaled for fp16.
-        failed: the fault that sends the run back.
+        rollback_cause: the bad step that sends the run back; None while there is none.
     """
 
     settings: GuardSettings
-    record: Record
+    history: FaultHistory
     device: torch.device
     scaled: bool = False
-    failed: Fault | None = None
-    _waiting: deque[Passed] = field(default_factory=deque)
+    rollback_cause: BadStep | None = None
+    _waiting: deque[FinishedStep] = field(default_factory=deque)
 
-    def kept(self, batch: Batch) -> Batch:
-        """What is to be kept of a batch until its step was looked at: which samples, or everything."""
+    def retained(self, batch: Batch) -> Batch:
+        """The part of a batch to retain until its step was examined: the sample indices, or all of it."""
         if self.settings.dump:
             return batch
         return only(batch, ("index",))
 
     def add(self, step: int, images: int, sizes: list[int], result: StepResult, batches: list[Batch]) -> None:
-        """Take down a step; its numbers are on their way to the host. See `Passed`."""
+        """Add a step to examine, and start the copy of its numbers to the host; see `FinishedStep`."""
         weight = result.weight
         if not isinstance(weight, Tensor):
-            weight = torch.full((), float(weight), device=self.device)  # a fill; a copy would wait
+            weight = torch.full((), float(weight), device=self.device)  # a fill does not wait; a copy would
         numbers = torch.stack([result.loss.float(), weight, result.grad_norm.float()])
         if self.device.type != "cuda":
-            self._waiting.append(Passed(step, images, sizes, result, batches, numbers))
+            self._waiting.append(FinishedStep(step, images, sizes, result, batches, numbers))
             return
         host = torch.empty(3, pin_memory=True)
         host.copy_(numbers, non_blocking=True)
         ready = torch.cuda.Event()
         ready.record()
-        self._waiting.append(Passed(step, images, sizes, result, batches, host, ready))
+        self._waiting.append(FinishedStep(step, images, sizes, result, batches, host, ready))
 
-    def faults(self, *, wait: bool) -> Iterator[Fault]:
-        """What went wrong in the steps that are due to be looked at, until one of them is the last straw.
+    def bad_steps(self, *, wait: bool) -> Iterator[BadStep]:
+        """The bad ones among the steps that can be examined, up to one that is the `rollback_cause`.
 
         Args:
-            wait: look at every step so far; else those that a GPU has had `BEHIND` steps to finish.
+            wait: examine every step so far; else leave out the latest `GPU_DELAY` steps on a GPU.
         """
-        behind = BEHIND if self.device.type == "cuda" and not (wait or self.settings.dump) else 0
-        while self.failed is None and len(self._waiting) > behind:
-            passed = self._waiting.popleft()
-            loss, norm = passed.read()
+        delay = GPU_DELAY if self.device.type == "cuda" and not (wait or self.settings.dump) else 0
+        while self.rollback_cause is None and len(self._waiting) > delay:
+            finished = self._waiting.popleft()
+            loss, norm = finished.read()
             kind = self._kind(loss, norm)
             if kind is None:
-                self.record.streak = self.record.overflows = 0
+                self.history.streak = self.history.overflows = 0
                 continue
-            fault = Fault(passed, kind, loss, norm)
-            if self._is_last_straw(fault):
-                self.failed = fault
-            yield fault
+            bad = BadStep(finished, kind, loss, norm)
+            if self._needs_rollback(bad):
+                self.rollback_cause = bad
+            yield bad
 
-    def _is_last_straw(self, fault: Fault) -> bool:
-        """Whether to go back; counts the fault."""
-        record, limit = self.record, self.settings.max_skips
-        if fault.kind == "spike":
+    def _needs_rollback(self, bad: BadStep) -> bool:
+        """Count a bad step; returns whether the run must go back."""
+        history, limit = self.history, self.settings.max_skips
+        if bad.kind == "spike":
             return True
-        if not record.streak and not record.overflows:
-            record.since = fault.passed.step
-        if fault.kind == "overflow":
-            record.overflows += 1
-            return limit is not None and record.overflows >= limit + OVERFLOWS
-        record.streak += 1
-        return limit is not None and record.streak >= limit
+        if not history.streak and not history.overflows:
+            history.since = bad.finished.step
+        if bad.kind == "overflow":
+            history.overflows += 1
+            return limit is not None and history.overflows >= limit + MAX_HALVINGS
+        history.streak += 1
+        return limit is not None and history.streak >= limit
 
     def _kind(self, loss: float, norm: float) -> str | None:
-        record, spike = self.record, self.settings.spike
+        """What is wrong with a step (see `BadStep.kind`); None for a good one, which enters the mean loss."""
+        history, spike = self.history, self.settings.spike
         if not math.isfinite(loss):
             return "loss"
         if not math.isfinite(norm):
             return "overflow" if self.scaled else "gradient"
-        if spike is not None and record.seen >= SETTLED and loss > spike * record.mean:
+        if spike is not None and history.seen >= MIN_LOSSES and loss > spike * history.mean:
             return "spike"
-        record.seen += 1
-        record.mean += (loss - record.mean) / min(record.seen, MEMORY)
+        history.seen += 1
+        history.mean += (loss - history.mean) / min(history.seen, LOSS_WINDOW)
         return None
 
-    def forget(self, record: Record) -> None:
-        """Go on from another state."""
-        self.record, self.failed = record, None
+    def reset(self, history: FaultHistory) -> None:
+        """Continue from the state of another step: forget all steps not yet examined."""
+        self.history, self.rollback_cause = history, None
         self._waiting.clear()
 
 

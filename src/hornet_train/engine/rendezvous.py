@@ -1,8 +1,8 @@
 """A key-value store that only the present processes of a run write to.
 
-torchrun keeps one store for all starts of a run's processes (torch 2.5 to 2.14 at least; pytorch issue
-135712), and its count of restarts is not the same on all nodes. A group that is formed anew would find the
-addresses of the one before and wait for processes that are gone. So the ranks agree on a prefix first.
+torchrun keeps one store across restarts of a run's processes (torch 2.5 to 2.14 at least; pytorch issue
+135712), and its restart count is not the same on all nodes. After a restart a new group would find the
+addresses of the previous one and wait for processes that are gone. So the ranks first agree on a new prefix.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.distributed.distributed_c10d import PrefixStore
 from hornet_train.errors import PeerError
 from hornet_train.untrusted import parse_json
 
-_PAUSE = 0.05  # seconds between two looks
+_POLL_SECONDS = 0.05
 
 
 def fresh_store(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
-    """The part of a store that is for this start of the group.
+    """The store under a prefix that is used by this start of the group only.
 
-    Each rank writes a new word under its number; rank 0 proposes a prefix for the words that it sees, and a
-    rank agrees to a proposal that has its own word. What an earlier start left has no living rank's word, so
-    nobody agrees to it; rank 0 proposes again when the words change.
+    Each rank writes a random word under its number. Rank 0 proposes a prefix together with the words that it
+    read, and a rank agrees to a proposal that contains its own word. A word left by an earlier start belongs
+    to no living rank, so nobody agrees to such a proposal; rank 0 proposes again when the words change.
 
     Raises:
-        PeerError: not all ranks came; on rank 0 it names those that are missing.
+        PeerError: not all ranks came in time; on rank 0 it names the missing ones.
     """
     end = time.monotonic() + timeout.total_seconds()
     word = secrets.token_hex(8)
@@ -55,7 +55,7 @@ def _propose(store: Store, size: int, end: float) -> str:
         if time.monotonic() > end:
             missing = sorted(set(range(1, size)) - set(agreed))
             raise PeerError(0, f"rank {', '.join(map(str, missing))} of {size} did not come")
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_SECONDS)
 
 
 def _agree(store: Store, rank: int, word: str, end: float) -> str:
@@ -71,4 +71,4 @@ def _agree(store: Store, rank: int, word: str, end: float) -> str:
             return agreed
         if time.monotonic() > end:
             raise PeerError(rank, "not all ranks of the group came")
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_SECONDS)

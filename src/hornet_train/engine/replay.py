@@ -1,4 +1,4 @@
-"""A step that was kept is made again: where numbers stop being finite, and for which samples."""
+"""Replays a dumped step, to find where numbers stop being finite, and for which samples."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ from hornet_train.engine.task import Task
 
 @dataclass
 class Finding:
-    """What became of a micro-batch.
+    """The result for a micro-batch.
 
     Attributes:
+        micro: its index in the rank's step.
+        size: its number of samples.
         loss: its mean loss.
-        module: the first whose output has a number that is not finite; "" for none.
-        greatest: the greatest finite magnitude in any module's output up to there, and `where`.
-        places: of the samples for which that output is not finite, in the micro-batch.
-        norms: the gradient's norm by stage; empty where the loss is not finite.
+        module: the first module with a number in its output that is not finite; "" for none.
+        greatest: the greatest finite magnitude in any module's output up to there.
+        where: the module with that output.
+        places: positions, within the micro-batch, of the samples whose output of `module` is not finite.
+        norms: the gradient's norm by stage; empty if the loss is not finite.
     """
 
     micro: int
@@ -41,7 +44,7 @@ class Finding:
 
 
 def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -> list[Finding]:
-    """Forward and backward of each micro-batch, with the draws that it had.
+    """Forward and backward of each micro-batch, with the same random draws as in the run.
 
     Args:
         model: with the weights of the dump.
@@ -50,13 +53,13 @@ def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -
     numbers, findings = dump.numbers, []
     model.train()
     for micro, batch in zip(numbers.micros, dump.batches, strict=True):
-        there = to_device(batch, device)
+        on_device = to_device(batch, device)
         finding = Finding(micro, size(batch))
         torch.manual_seed(device_seed(numbers.seed, numbers.step, numbers.rank, micro))
         rng = batch_rng(numbers.seed, numbers.step, numbers.rank, micro)
         model.zero_grad(set_to_none=True)
         with _watched(model, finding), autocast(precision, device):
-            loss = task.loss(model, there, rng).mean
+            loss = task.loss(model, on_device, rng).mean
         finding.loss = loss.item()
         if loss.isfinite():
             loss.backward()
@@ -68,9 +71,9 @@ def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -
 
 @contextmanager
 def _watched(model: nn.Module, finding: Finding) -> Iterator[None]:
-    """Look at what each module without modules in it gives."""
+    """Examine the output of each module in the forward pass."""
 
-    def look(name: str, output: Any) -> None:
+    def examine(name: str, output: Any) -> None:
         if finding.module or not isinstance(output, Tensor) or not output.is_floating_point():
             return
         finite = output.isfinite()
@@ -83,7 +86,7 @@ def _watched(model: nn.Module, finding: Finding) -> Iterator[None]:
                 finding.places = (~finite.flatten(1).all(dim=1)).nonzero().flatten().tolist()
 
     hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: examine(name, output))
         for name, module in model.named_modules()
     ]
     try:

@@ -13,13 +13,13 @@ from hornet_train.track.metrics import Sums
 
 
 class SumTally:
-    """Adds up what is measured of each batch; on the device, in float64.
+    """Adds up sums of each batch; on the device, in float64. See `Tally`.
 
     Args:
         names: of the sums, beside `count`.
-        measure: (model, batch) -> the sums over the batch's samples by name, with `count`, their number.
-        metrics: the sums over all samples -> the metrics.
-        device: where the sums are kept.
+        measure: (model, batch) -> the sums over the batch's samples by name, and `count`, their number.
+        metrics: the sums over all samples by name -> the metrics by name.
+        device: where the sums are stored.
     """
 
     def __init__(

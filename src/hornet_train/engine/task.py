@@ -1,4 +1,5 @@
-"""What the loop asks of a task. It knows nothing else about classification, segmentation or detection."""
+"""What the training loop asks of a task: its loss, its evaluation, its goal. The loop knows nothing else of
+classification, segmentation or detection."""
 
 from __future__ import annotations
 
@@ -33,15 +34,15 @@ class Loss:
     """The loss of one micro-batch.
 
     Attributes:
-        mean: what is minimised, 0-d, with a graph: a mean over samples, valid pixels, RoIs, ...
-        weight: what it is a mean over, 0-d, on the device, without a graph. The step's loss is the mean of
-            all its micro-batches' means, on all ranks, by this weight; so accumulating k micro-batches equals
-            one batch of k times the size, and two ranks equal one. Any unit will do that is the same in every
-            micro-batch; one in which a sample weighs about 1 (its share of valid pixels, say) keeps fp16's
-            gradients in range. May be 0 (then `mean` must be finite and attached to the graph: 0 * sum).
-            None: the samples of the micro-batch, which needs no arithmetic.
-        parts: what `mean` is made of, for the log: name -> 0-d means by the same weight. The names are the
-            same in every call; `train` events show them as they are.
+        mean: the loss to minimise, 0-d, with a graph: a mean over samples, valid pixels, RoIs, ...
+        weight: the number of items that it is a mean over, 0-d, on the device, without a graph. The loss of
+            a step is the mean over all its micro-batches on all ranks, weighted by this. So accumulating k
+            micro-batches equals one batch of k times the size, and two ranks equal one. Any unit will do
+            that is the same in every micro-batch; one in which a sample weighs about 1 (its share of valid
+            pixels, say) keeps fp16's gradients in range. May be 0 (then `mean` must be finite and attached
+            to the graph: 0 * sum). None: the number of samples in the micro-batch.
+        parts: named parts of `mean`, for the log: name -> 0-d means by the same weight. The names are the
+            same in every call, and are keys of `train` events.
     """
 
     mean: Tensor
@@ -50,74 +51,74 @@ class Loss:
 
 
 class Tally(Protocol):
-    """Takes in the batches of an evaluation and gives its metrics.
+    """Accumulates an evaluation batch by batch, and computes its metrics.
 
-    Each rank fills one from its share of the samples, without a word to the others; then all ranks merge, and
-    each has the result. Sums suit accuracy (`SumTally`), a matrix of counts mean IoU, lists mean average
-    precision.
+    Each rank fills one from its share of the samples, without communication. Then all ranks merge theirs, and
+    each has the result. Accuracy needs sums (`SumTally`), mean IoU a confusion matrix, mean average precision
+    lists of detections.
     """
 
     @property
     def count(self) -> int:
-        """Samples taken in: by this rank, and after `merge` by all."""
+        """Number of samples so far: of this rank, and after `merge` of all ranks."""
         ...
 
     def update(self, model: nn.Module, batch: Batch) -> None:
-        """Run the model, in evaluation mode, on a batch and take in what it says; nothing waits for a GPU."""
+        """Run the model, in evaluation mode, on a batch and add its outputs. Must not wait for a GPU."""
         ...
 
     def merge(self, world: World) -> None:
         """Become the tally of all ranks: `world.all_reduce` of tensors, `world.gather` of anything else.
 
-        Called once, on every rank, also on those that had no samples.
+        Called once, on every rank, also on ranks without samples.
         """
         ...
 
     def result(self) -> dict[str, float]:
-        """The metrics, `goal.metric` among them; called after `merge`, where there is at least one sample."""
+        """The metrics, `goal.metric` among them. Called after `merge`, if there is at least one sample."""
         ...
 
 
 class Monitor(Protocol):
-    """Watches the training passes for greatest values, on the device, for the `train` events.
+    """Records the greatest values of chosen activations in training, on the device, for `train` events.
 
     Attributes:
-        names: keys of the event, one a value.
+        names: a key of the event for each value.
     """
 
     @property
     def names(self) -> Sequence[str]: ...
 
     def read(self) -> Tensor:
-        """A copy of this rank's greatest values since `restart`, (names,), on the device."""
+        """A copy of this rank's greatest values since `restart`, shape (names,), on the device."""
         ...
 
     def restart(self, greatest: Mapping[str, float]) -> None:
-        """Forget what was seen. Values in `greatest`, by name, count as seen; others are 0."""
+        """Start again from the values in `greatest`, by name; from 0 for names that it lacks."""
         ...
 
 
 class Task(Protocol):
-    """How to build the model, the loss of a batch, the metrics of an evaluation.
+    """Builds the model, and computes the loss of a batch and the metrics of an evaluation.
 
     A batch is a dict of tensors whose first dimension is the sample, or of lists with a tensor for each
-    sample, on the training device, as the task's data gives it: what can be done by batch on the device
-    (normalising, mixing, padding) is done here.
+    sample, on the training device, as the task's data gives it. Work on complete batches on the device
+    (normalising, mixing, padding) belongs into `loss` and into the tally.
     """
 
     @property
     def goal(self) -> Goal: ...
 
     def build_model(self) -> nn.Module:
-        """The model with its initial weights, on the current default device; torch's seed is set."""
+        """The model with its initial weights, on the current default device. The caller sets torch's seed."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:
         """The loss of a micro-batch.
 
-        `model` is the trained network as the loop wraps it (DDP, compiled); it is called exactly once.
-        Draws on the host come from `rng`; draws on the device from torch's default generators, which the loop
-        has seeded for this step, rank and micro-batch.
+        `model` is the trained network as the loop wraps it (DDP, compiled); it must be called exactly once.
+        Random draws on the host must come from `rng`, those on the device from torch's default generators,
+        which the loop has seeded for this step, rank and micro-batch.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What is summed up for the next `train` event, so that a checkpoint within its window can keep it."""
+"""Sums for the next `train` event, as a checkpoint between two events stores them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from hornet_train.data.worker import BadSample
 
-_MOST = 2**53  # from which on a float cannot tell whole numbers apart
+_COUNT_LIMIT = 2**53  # a float64 cannot represent all integers above
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class Unlogged:
     """The steps since the last `train` event, over all ranks.
 
     Attributes:
-        loss: times its weight, summed over the steps that were not skipped.
-        weight: of these steps: their images, or what else the task's loss is a mean over.
-        parts: what the loss is made of, by name, summed likewise.
-        grad_norm: of the newest of these steps; 0 where there is none.
-        greatest: of what the monitor watches, by its name.
-        bad: damaged training samples that were met and are in no event yet, sorted by their index.
+        loss: loss times weight, summed over the steps that were not skipped.
+        weight: sum of the weights of these steps: their images, or what else the task's loss is a mean over.
+        parts: the named parts of the loss, each times weight and summed likewise.
+        grad_norm: gradient norm of the newest of these steps; 0 if there is none.
+        greatest: the monitor's greatest values, by name.
+        bad: damaged training samples that are in no event yet, sorted by index.
     """
 
     loss: float = 0.0
@@ -32,13 +32,13 @@ class Unlogged:
     bad: list[BadSample] = field(default_factory=list)
 
     @classmethod
-    def of(cls, saved: Mapping[str, Any]) -> Unlogged:
-        """From what `asdict` gave, by way of JSON and `is_unlogged`; of an older checkpoint nothing."""
+    def from_json(cls, saved: Mapping[str, Any]) -> Unlogged:
+        """From the JSON form of `asdict`, checked by `is_unlogged`; empty for older checkpoints."""
         return cls(**{**saved, "bad": [BadSample(**sample) for sample in saved.get("bad", ())]})
 
 
 def is_unlogged(value: object) -> bool:
-    """Whether a value read from a file that may be anyone's is what `asdict` gives of an `Unlogged`."""
+    """Whether a value read from an untrusted file is the JSON form of an `Unlogged`."""
     if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Unlogged)}:
         return False
     named, bad = (value["parts"], value["greatest"]), value["bad"]
@@ -63,9 +63,9 @@ def _is_bad_sample(value: object) -> bool:
 
 def is_count(value: object) -> bool:
     """Whether a value from JSON is a number of steps or samples."""
-    return type(value) is int and 0 <= value < _MOST
+    return type(value) is int and 0 <= value < _COUNT_LIMIT
 
 
 def is_number(value: object) -> bool:
-    """Whether a value from JSON is a number; NaN and the infinities are."""
+    """Whether a value from JSON is a number; NaN and infinity count as numbers."""
     return is_count(value) or type(value) is float

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from hornet_train.errors import CheckpointError
-from hornet_train.untrusted import Refused, open_plain
+from hornet_train.untrusted import Refused, open_regular
 
 _SPARE = 10**9  # bytes that reading a file may take beside twice its size
 _MEMBERS = 200_000  # of a zip: tensors
@@ -37,7 +37,7 @@ def unpickle(path: Path) -> object:
             names its class.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             start, size = file.read(4), file.seek(0, 2)
         if start == b"PK\x03\x04":
             _check_zip(path)

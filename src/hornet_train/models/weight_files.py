@@ -16,7 +16,7 @@ from torch import Tensor
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import convert_names, some
 from hornet_train.models.unpickling import unpickle
-from hornet_train.untrusted import check_header, open_plain
+from hornet_train.untrusted import check_header, open_regular
 
 Prefer = Literal["ema", "model"]
 _EMA_KEYS = ("model_ema", "state_dict_ema", "ema_state_dict")
@@ -67,7 +67,7 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with open_plain(path) as start:
+        with open_regular(path) as start:
             check_header(start.read(8))
         with safe_open(str(path), framework="pt", device="cpu") as file:
             names = file.keys()

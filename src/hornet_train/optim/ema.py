@@ -11,24 +11,24 @@ from hornet_train.optim.shards import local
 
 
 class AveragedModel:
-    """A copy of a model whose weights follow the trained ones: avg <- d * avg + (1 - d) * weight.
+    """A copy of a model with averaged weights: avg <- d * avg + (1 - d) * weight after each step.
 
-    Updated once a step by multi-tensor kernels, without a synchronisation. Buffers (batch-norm statistics)
-    are averaged too where they are floating-point, else copied.
+    Updated by multi-tensor kernels, without a synchronisation. Floating-point buffers (batch-norm statistics)
+    are averaged too, other buffers are copied.
 
     Args:
-        model: the trained model; the average begins at its weights.
+        model: the trained model; the average starts from its weights.
         decay: d; 0.9999 in the published recipes, for 4,096 images a step.
-        warmup: use min(decay, (1 + step) / (10 + step)) instead, so that a short run is not held back by
-            its random beginning.
-        twin: a copy of the model to begin with; None makes one, which a sharded model does not allow.
+        warmup: use min(decay, (1 + step) / (10 + step)) instead, so that the average of a short run soon
+            forgets the random initial weights.
+        twin: a copy of the model to hold the average; None makes one, which fails for a sharded model.
     """
 
     def __init__(
         self, model: nn.Module, *, decay: float, warmup: bool = False, twin: nn.Module | None = None
     ) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"an average's decay lies in [0, 1), not {decay}")
+            raise ValueError(f"the decay of an average must be in [0, 1), not {decay}")
         self.decay = decay
         self.warmup = warmup
         self.module = (deepcopy(model) if twin is None else twin).eval().requires_grad_(False)
@@ -45,13 +45,14 @@ class AveragedModel:
 
     @torch.no_grad()
     def update(self, step: int, *, unless: Tensor | None = None) -> None:
-        """Follow the weights of the end of step `step`; a CPU waits for nothing, and a GPU does not.
+        """Move the average towards the weights after step `step`.
 
         Args:
-            unless: 0-d, float; where it is 1, nothing is changed.
+            unless: 0-d, float: 1 if the step was skipped, and nothing is to change; else 0.
         """
         averages, weights = ([local(pair[i]) for pair in self._averaged] for i in (0, 1))
         share = 1.0 - self.decay_at(step)
+        # on a CPU branch on the flag; on a GPU mask with it, so that the host does not synchronise
         if unless is None or unless.device.type == "cpu":
             if unless is not None and unless:
                 return
@@ -60,5 +61,5 @@ class AveragedModel:
             changes = torch._foreach_sub(weights, averages)
             torch._foreach_mul_(changes, share * (1.0 - unless))
             torch._foreach_add_(averages, changes)
-        for copy, value in self._copied:  # a model's counters and tables, which a skipped step leaves alone
+        for copy, value in self._copied:  # counters and tables, which a skipped step has not changed
             copy.copy_(value)

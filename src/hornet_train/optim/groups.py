@@ -1,4 +1,4 @@
-"""Parameter groups: which weights decay, and how the learning rate falls with depth."""
+"""Parameter groups: which parameters have weight decay, and layer-wise learning-rate decay."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 def decays(name: str, parameter: nn.Parameter, exempt: frozenset[str] = frozenset()) -> bool:
     """Whether a parameter has weight decay: matrices and kernels do; biases, norms and layer scale do not.
 
-    The rule of the published recipes: no decay for 1-D parameters and names that end in `.bias`. The 4-D
-    global filters do decay.
+    The rule of the published recipes: no weight decay for 1-D parameters and names that end in `.bias`. The
+    4-D global filters have it.
     """
     return parameter.ndim > 1 and not name.endswith(".bias") and name not in exempt
 
@@ -25,14 +25,14 @@ def parameter_groups(
     layer_decay: float | None = None,
     layer_ids: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups for an optimizer, one for each (layer, decays or not) that occurs.
+    """Groups for an optimizer, one for each combination of layer and weight decay (yes or no) that occurs.
 
     Args:
-        named_parameters: as of `nn.Module.named_parameters`; those without a gradient are left out.
-        weight_decay: for the parameters that `decays`.
-        exempt: names that never decay, as a model's `no_weight_decay()` gives.
+        named_parameters: as of `nn.Module.named_parameters`; those that require no gradient are left out.
+        weight_decay: for the parameters that have it (see `decays`).
+        exempt: names of parameters without weight decay, as a model's `no_weight_decay()` gives.
         layer_decay: the learning rate of layer i is scaled by layer_decay ** (last layer - i); None for 1.
-        layer_ids: the layer of each parameter, 0 at the input; needed for `layer_decay`.
+        layer_ids: the layer of each parameter, 0 at the input; required with `layer_decay`.
 
     Returns:
         Dicts with `params`, `weight_decay`, `lr_scale` and `names`, in a fixed order.

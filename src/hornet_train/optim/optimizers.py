@@ -19,14 +19,14 @@ def adamw(
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter, ICLR 2019). `auto` is torch's fused kernel, on CUDA and on the CPU.
 
-    The learning rate is set before each step by `set_learning_rate`; it is 0 until then.
+    The learning rate is 0 until `set_learning_rate` sets it, before each step.
     """
     fused = implementation in ("auto", "fused")
     return AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=fused, foreach=implementation == "foreach")
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every group `learning_rate` times its `lr_scale`."""
+    """Set the learning rate of every group to `learning_rate` times its `lr_scale`."""
     for group in optimizer.param_groups:
         value = learning_rate * group["lr_scale"]
         if isinstance(group["lr"], torch.Tensor):

@@ -1,4 +1,4 @@
-"""Tensors that are spread over several processes."""
+"""Access to tensors that may be sharded over several processes."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch.distributed.tensor import DTensor
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor that may be sharded."""
+    """This process's shard of a sharded tensor; any other tensor unchanged."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -16,7 +16,7 @@ from typing import IO, Any
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.prepare.shards import Written
 from hornet_train.track.files import read_json, write_json
-from hornet_train.untrusted import open_own
+from hornet_train.untrusted import open_nofollow
 
 
 class Store:
@@ -38,7 +38,7 @@ class Store:
         """Raises ConfigError where the folder cannot be written, or another process writes there."""
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            self._lock = open_own(self.work / "lock", "a+")
+            self._lock = open_nofollow(self.work / "lock", "a+")
         except OSError as error:
             raise ConfigError(
                 f"{self.out} cannot be written ({error.strerror}): choose another folder"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hornet_train.errors import DataError
 from hornet_train.report import panels
-from hornet_train.track.events import BestResult, Event, best_result, course, number
+from hornet_train.track.events import BestResult, Event, best_result, number, without_undone
 from hornet_train.track.files import write_bytes
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import read_events
@@ -65,7 +65,7 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
 
     folder = Path(run_folder)
     try:
-        events = course(read_events(folder / "metrics.jsonl"))
+        events = without_undone(read_events(folder / "metrics.jsonl"))
     except FileNotFoundError as fault:
         raise DataError(
             f"{folder} holds no metrics.jsonl: it is no run folder, or its run has not begun"

@@ -19,7 +19,7 @@ from hornet_train.data.loader import EvalData
 from hornet_train.data.streaming import StreamPlan
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
-from hornet_train.engine.recovery import forget_lost_best
+from hornet_train.engine.recovery import fall_back_to_saved_best
 from hornet_train.engine.sharding import is_sharded
 from hornet_train.engine.task import Monitor
 from hornet_train.engine.trainer import Trainer
@@ -69,15 +69,15 @@ def build_run(
     """
     store = CheckpointStore(folder / "checkpoints", keep=config.checkpoint.keep)
     newest, passed_over = (None, []) if config.resume == "restart" else world.on_main(store.newest)
-    run = world.together(lambda: _build_alone(kit, config, world, store, newest))
+    run = world.on_all_ranks(lambda: _build_alone(kit, config, world, store, newest))
     identity = run.datasets.identity()
-    if not world.agree((run.trainer.state.step, identity)):
+    if not world.same_on_all_ranks((run.trainer.state.step, identity)):
         raise DataError("the processes see other images than each other: data.root must be the same for all")
-    forget_lost_best(run.trainer.state, store, world)
+    fall_back_to_saved_best(run.trainer.state, store, world)
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(identity)}
     store.metadata |= {HEADER: header_text(tree, run.datasets.classes)}
     run.trainer.network = _network(run.trainer.state.model, config, world)
-    notes = [*(f"passed over: {reason}" for reason in passed_over), *run.notes]
+    notes = [*(f"checkpoint skipped: {reason}" for reason in passed_over), *run.notes]
     return replace(run, facts={**run.facts, "writes to": str(folder)}, notes=notes)
 
 
@@ -127,7 +127,7 @@ def _build_alone(
         settings=settings,
         store=store,
         world=world,
-        initial=lambda: initial_model()[0].state_dict(),
+        initial_weights=lambda: initial_model()[0].state_dict(),
         monitor=monitor,
     )
     facts = start_facts(kit.metrics, config, datasets, trainer, check.description)

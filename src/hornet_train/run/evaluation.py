@@ -11,7 +11,7 @@ from typing import Any
 
 from hornet_train.config.schema import EvalConfig
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate, in_lockstep
+from hornet_train.engine.evaluate import evaluate, with_collective
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models.structure import fuse
 from hornet_train.run.loaders import eval_loader
@@ -36,14 +36,14 @@ def run_evaluation(
         UserError: the checkpoint is damaged or for another model, or the data are not there.
     """
     assert config.checkpoint is not None
-    weights, job = world.together(lambda: _open(kit, config, world))
-    if not world.agree(_identity(weights, job)):  # of sets that some lack, they would never come to an end
+    weights, job = world.on_all_ranks(lambda: _open(kit, config, world))
+    if not world.same_on_all_ranks(_identity(weights, job)):  # else some would wait for ever
         raise DataError(
             "the processes see other sets, images or weights than each other: data.root and checkpoint "
             "must be the same for all"
         )
     for note in job.notes:
-        console.warn(note) if note.startswith("passed over") else console.say(note)
+        console.warn(note) if note.startswith("checkpoint skipped") else console.say(note)
     begin = time.perf_counter()
     several = sum(len(one.parts) for one in job.sets) > 1  # the only one is in the table
     measured = [_measure(kit, job, one, config, world, console if several else None) for one in job.sets]
@@ -108,7 +108,7 @@ def _measure(
         if (
             max(counts) - min(counts) > 1
         ):  # a rank that is done long before the others would wait for too long
-            batches = in_lockstep(batches, max(counts), world.barrier)
+            batches = with_collective(batches, max(counts), world.barrier)
         models = {"model": job.model}
         found[name] = evaluate(one.task, models, batches, world=world, precision=config.precision)["model"]
         if console is not None:

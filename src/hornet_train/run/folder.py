@@ -20,9 +20,9 @@ from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.track.environment import environment
-from hornet_train.track.files import read_json, remove_parts, write_json, write_text
+from hornet_train.track.files import read_json, remove_temporary_files, write_json, write_text
 from hornet_train.track.sinks import rewind
-from hornet_train.untrusted import open_own
+from hornet_train.untrusted import open_nofollow
 
 _log = logging.getLogger("hornet_train")
 
@@ -117,7 +117,7 @@ def hold_run_folder(folder: Path) -> IO[str]:
         ConfigError: another process trains there; it is named. Or the folder cannot be written.
     """
     try:
-        file = open_own(folder / ".lock", "a+")
+        file = open_nofollow(folder / ".lock", "a+")
     except OSError as error:
         raise ConfigError([f"{folder}/.lock cannot be written ({error.strerror})"]) from error
     try:
@@ -204,4 +204,4 @@ def clean_run_folder(folder: Path) -> None:
     """Remove what killed processes of this run left half written; call it when the folder is held."""
     CheckpointStore(folder / "checkpoints", keep=1).clean()
     for name in ("config.yaml", "environment.json", "metrics.jsonl", "curves.png", "wandb_run.json"):
-        remove_parts(folder / name)
+        remove_temporary_files(folder / name)

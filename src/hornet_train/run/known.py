@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.config.stored import config_in_folder, config_in_weights
-from hornet_train.engine.checkpoint import locate
+from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.errors import CheckpointError
 from hornet_train.models.variants import VARIANTS
 from hornet_train.models.weight_files import read_weights
@@ -21,7 +21,7 @@ def known_of(checkpoint: str) -> dict[str, Any] | None:
     """
     path = Path(checkpoint)
     if path.is_dir():
-        saved = locate(path, groups=())[0]
+        saved = find_checkpoint(path, groups=())[0]
         if "config.yaml" not in saved.texts:
             raise CheckpointError(f"{saved.folder} has no config.yaml: give one of its .safetensors instead")
         return config_in_folder(saved.texts["config.yaml"], saved.folder)

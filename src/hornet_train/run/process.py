@@ -14,7 +14,7 @@ from hornet_train.data.memory import keep_freed_memory
 from hornet_train.data.sources.cache import cache_folder
 from hornet_train.engine.distributed import World, choose_device, distributed
 from hornet_train.errors import ConfigError
-from hornet_train.untrusted import only_ours
+from hornet_train.untrusted import only_user_can_write
 
 CUBLAS, REPRODUCIBLE = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # the values that cuBLAS documents
 
@@ -57,7 +57,7 @@ def keep_compiled_code() -> None:
     """Let torch.compile keep its code in the user's own cache folder, and not in `/tmp/torchinductor_<user>`,
     which anybody may have made before."""
     place = cache_folder() / "inductor"
-    if only_ours(place):
+    if only_user_can_write(place):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
 
 

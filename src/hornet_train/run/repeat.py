@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.config.repeat import Repeated
-from hornet_train.engine.checkpoint import locate
 from hornet_train.engine.distributed import World
+from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.errors import CheckpointError, DataError
 from hornet_train.run.resume import identity_changes
 from hornet_train.run.weights import identity_of
@@ -40,7 +40,7 @@ def compared(run: Repeated, images: Mapping[str, Any], *, world: World) -> list[
 
 def _images(run: Repeated, now: Mapping[str, Any]) -> Iterator[str]:
     try:
-        saved, _ = locate(run.file.parent, groups=())
+        saved, _ = find_checkpoint(run.file.parent, groups=())
     except CheckpointError as error:
         yield f"whether these are the images of the run that is repeated is not known: {error}"
         return

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hornet_train.engine.checkpoint import Saved
-from hornet_train.engine.state import Record, TrainState
+from hornet_train.engine.checkpoint import Checkpoint
+from hornet_train.engine.fault_history import FaultHistory
+from hornet_train.engine.state import TrainState
 from hornet_train.errors import DataError
 from hornet_train.run.weights import identity_of
 from hornet_train.tasks.kit_types import Datasets
 
 
-def restore_state(state: TrainState, saved: Saved, datasets: Datasets, *, forced: bool) -> list[str]:
+def restore_state(state: TrainState, saved: Checkpoint, datasets: Datasets, *, forced: bool) -> list[str]:
     """Restore a checkpoint that was trained on these samples; what a user should know of it, as sentences.
 
     Args:
@@ -39,12 +40,12 @@ def restore_state(state: TrainState, saved: Saved, datasets: Datasets, *, forced
             )
         notes.append(f"going on with other images ({listed})")
     state.restore(saved.tensors, saved.numbers)
-    if forced and state.record.rollbacks:
+    if forced and state.fault_history.rollbacks:
         notes.append(
-            f"{state.record.rollbacks} returns to a checkpoint are forgotten, and what they left out and did "
-            "to the learning rate"
+            f"{state.fault_history.rollbacks} returns to a checkpoint are forgotten, and what they left out "
+            "and did to the learning rate"
         )
-        state.record = Record()
+        state.fault_history = FaultHistory()
     return [*notes, f"going on from {saved.folder}"]
 
 

@@ -40,8 +40,8 @@ def open_sinks(
         ConfigError: the folder cannot be written.
     """
     log, step = config.log, run.resumed_from
-    again = frozenset({"rollback", *(["eval"] if run.trainer.owes_evaluation else [])})
-    rollbacks = run.trainer.state.record.rollbacks
+    again = frozenset({"rollback", *(["eval"] if run.trainer.evaluation_due else [])})
+    rollbacks = run.trainer.state.fault_history.rollbacks
     open_run_folder(folder, tree, world=world, step=step or 0, again=again, rollbacks=rollbacks)
     try:
         jsonl = JsonlSink(folder / "metrics.jsonl")

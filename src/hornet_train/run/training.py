@@ -82,7 +82,7 @@ def run_training(
             for text in warnings:
                 console.warn(text)
             for text in ([note] if note else []) + notes + run.notes:
-                console.warn(text) if text.startswith("passed over") else console.say(text)
+                console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
             _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)
     trainer = run.trainer
     return TrainResult(
@@ -129,7 +129,7 @@ def _fit(
     step, total = trainer.state.step, trainer.settings.total_steps
     if step > total:
         console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
-    elif step == total and not trainer.owes_evaluation:
+    elif step == total and not trainer.evaluation_due:
         console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains anew")
     else:
         console.start_panel(run.facts, "hornet-train")
@@ -139,7 +139,7 @@ def _fit(
                 lambda: open_sinks(kit, composed.config, tree, run, world, folder, console, more_sinks, stack)
             )
             if run.resumed_from is not None:
-                trainer.tell("resumed")
+                trainer.emit("resumed")
             trainer.fit()
     minutes = (time.monotonic() - begin) / 60
     best = trainer.state.best

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.config.stored import CLASSES, HEADER
-from hornet_train.engine.checkpoint import CheckpointStore, Saved, locate, read_checkpoint
+from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.errors import CheckpointError
 from hornet_train.models.weight_files import read_weights
 from hornet_train.tasks.kit_types import Weights
@@ -36,7 +37,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
         except ValueError as error:
             raise CheckpointError(f"{path}: its header cannot be read ({error})") from error
         return Weights(tensors, path, name, None, _class_names(header, path), origin["notes"])
-    saved, notes = locate(path)
+    saved, notes = find_checkpoint(path)
     step = int(saved.numbers["step"])
     name = wanted or _made_it_the_best(saved) or ("ema" if "ema" in saved.tensors else "model")
     if name not in saved.tensors:
@@ -45,14 +46,14 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     return Weights(saved.tensors[name], saved.folder, name, step, classes, notes)
 
 
-def _made_it_the_best(saved: Saved) -> str | None:
+def _made_it_the_best(saved: Checkpoint) -> str | None:
     """Which weights made a checkpoint the best of its run; None where it is not the best.
 
     The newest checkpoint beside it tells too: where a disk was full, this one may not have been written again
     after its evaluation.
     """
     told = [saved.numbers]
-    newest = CheckpointStore(saved.folder.parent, keep=1).stands_at()
+    newest = CheckpointStore(saved.folder.parent, keep=1).newest_complete()
     if newest is not None:
         with suppress(CheckpointError):
             told.append(read_checkpoint(newest, groups=()).numbers)
@@ -60,7 +61,7 @@ def _made_it_the_best(saved: Saved) -> str | None:
     return next((best["weights"] for best in bests if best["step"] == saved.numbers["step"]), None)
 
 
-def identity_of(saved: Saved) -> dict[str, Any]:
+def identity_of(saved: Checkpoint) -> dict[str, Any]:
     """What a checkpoint says of the images it was trained on; nothing where it has no data.json.
 
     Raises:

@@ -29,7 +29,7 @@ from hornet_train.tasks.kit_types import (
     Table,
     Weights,
 )
-from hornet_train.track.events import strict
+from hornet_train.track.events import strict_json
 from hornet_train.track.metric_table import MetricTable
 
 C = TypeVar("C", bound=Config)
@@ -144,7 +144,7 @@ class Kit(ABC, Generic[C, E]):
         """
         del one
         (metrics,) = parts.values()
-        return strict(self.metrics.headline_first({**metrics, "bad": metrics.get("bad", 0)}))
+        return strict_json(self.metrics.headline_first({**metrics, "bad": metrics.get("bad", 0)}))
 
     def result_tables(self, result: Mapping[str, Any]) -> list[Table]:
         """Tables of what eval.json holds: by default one row with every metric of the task."""

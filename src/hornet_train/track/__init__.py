@@ -1,4 +1,5 @@
-"""What a run leaves behind while it goes: sums of metrics, lines of events, a console, its environment.
+"""What a run records: sums of metrics, events, console output, its environment.
 
-Nothing here knows the loop, a model or a config: events and plain values come in, files and lines go out.
+Nothing here knows the training loop, a model or a config. Events and plain values come in, files and lines of
+text go out.
 """

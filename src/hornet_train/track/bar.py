@@ -17,7 +17,7 @@ from hornet_train.track.events import number
 from hornet_train.track.metric_table import MetricTable
 
 _ACCENT = "cyan"
-_WIDE = 110  # columns; below it the bar leaves out the step
+_WIDE = 110  # columns; a narrower bar leaves out the step
 
 
 class Bar:
@@ -32,11 +32,11 @@ class Bar:
         metrics: MetricTable,
         redirect: bool,
     ) -> None:
-        """`redirect`: show what others print above the bar, where the stream is this process's own stdout."""
+        """`redirect`: print other output of this process above the bar; if the stream is its own stdout."""
         self._metrics = metrics
         self._total = total_steps
         self._steps_per_epoch = max(steps_per_epoch, 1)
-        # the stream was found to be a terminal; rich is not to ask the environment again
+        # the caller knows that the stream is a terminal; rich must not decide by the environment
         self._console = Console(
             file=cast(IO[str], stream), force_terminal=True, highlight=False, markup=False
         )
@@ -55,8 +55,8 @@ class Bar:
         self._started = False
         self._task = self._progress.add_task("train", total=total_steps, where="", numbers="", eta="")
         self._headline: tuple[int, str, float] | None = None  # step, metric, value
-        self._train = ""  # the bar's words from the latest train event
-        self._speed = ""
+        self._train = ""  # loss of the latest train event
+        self._speed = ""  # speed of the latest train event
 
     def advance(self, step: int, eta: float | None) -> None:
         """Move to `step`; the first call puts the bar on the screen."""
@@ -81,7 +81,7 @@ class Bar:
         self._show()
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The headline metric of an evaluation; of two at one step (model, ema) the better."""
+        """Show the headline metric of an evaluation; the better of two at one step (model, ema)."""
         if not metrics:
             return
         name, value = next(iter(metrics.items()))
@@ -91,7 +91,7 @@ class Bar:
         self._show()
 
     def print(self, message: str, style: str | None = None) -> None:
-        """Lines above the bar."""
+        """Print lines above the bar."""
         self._console.print(Text(message, style=style or ""), soft_wrap=True)
 
     def panel(self, rows: Mapping[str, str | list[str]], title: str) -> None:
@@ -117,7 +117,7 @@ class Bar:
         self._console.print(table)
 
     def stop(self) -> None:
-        """Leave the bar on the screen as it stands."""
+        """Stop updating the bar, and leave it on the screen."""
         if self._started:
             self._started = False
             self._progress.stop()
@@ -128,7 +128,7 @@ class Bar:
 
 
 class _Field(ProgressColumn):
-    """A text of the task, cut where the terminal is too narrow."""
+    """A text of the progress task, truncated if the terminal is too narrow."""
 
     def __init__(self, name: str, style: str = "") -> None:
         super().__init__(table_column=Column(no_wrap=True))
@@ -136,5 +136,5 @@ class _Field(ProgressColumn):
         self._style = style
 
     def render(self, task: Task) -> Text:
-        """The text as it is now."""
+        """The present text."""
         return Text(str(task.fields[self._name]), style=self._style)

@@ -1,4 +1,4 @@
-"""The very code of a run: the commit of its checkout, and what is changed but not committed."""
+"""The exact code of a run: the git commit of its checkout, and the uncommitted changes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from hornet_train.redaction import redacted
 from hornet_train.track.files import write_bytes
 
-MOST_BYTES = 1_000_000  # of a diff that is kept
-MOST_NAMES = 200  # of untracked files that are listed
+MAX_DIFF_BYTES = 1_000_000  # a larger diff is not stored
+MAX_UNTRACKED = 200  # names of untracked files in the list
 
 
 def git_state(file: Path) -> dict[str, Any] | None:
-    """`{"commit", "dirty"}` of the checkout that tracks `file`; None without one, or without git.
+    """`{"commit", "dirty"}` of the checkout that tracks `file`; None if there is none, or no git.
 
-    An installed copy under a virtual environment may lie in somebody else's checkout, which does not track
-    it: its commit would say nothing about this code.
+    A package installed in a virtual environment may be inside of another checkout, which does not track it.
+    The commit of that checkout would say nothing about this code.
     """
     if _git(file.parent, "ls-files", "--error-unmatch", "--", file.name) is None:
         return None
@@ -28,45 +28,46 @@ def git_state(file: Path) -> dict[str, Any] | None:
     return None if commit is None or changes is None else {"commit": commit, "dirty": bool(changes)}
 
 
-def changes(file: Path, folder: Path | None) -> dict[str, Any]:
-    """What differs from the commit, in the checkout that tracks `file`, kept beside environment.json.
+def uncommitted_changes(file: Path, folder: Path | None) -> dict[str, Any]:
+    """The differences from the commit, in the checkout that tracks `file`; the diff is stored in a file.
 
-    `git apply uncommitted.diff` on that commit brings the code back, but for files that git does not track,
-    of which only the names are kept. Another start of a run, with other changes, has a file of its own.
+    `git apply uncommitted.diff` on that commit restores the code, except untracked files, of which only the
+    names are stored. A run that is started again with other changes gets a further file.
 
     Args:
         file: in a checkout (`git_state` is not None).
-        folder: where to keep them; None tells of them only.
+        folder: where to store the diff; None does not store it.
 
     Returns:
-        `diff`: `{"bytes", "sha256"}`, with `file` where it was kept, or `why` it was not, and
-        `without_secrets` where passwords and the like were taken out; null where nothing that git tracks
-        differs. `untracked`: names, from the top of the checkout, at most MOST_NAMES; `untracked_in_all`: how
-        many there are, null where git does not say.
+        `diff`: `{"bytes", "sha256"}`, with the name `file` if it was stored, or else the reason `why` not,
+        and `without_secrets` if secrets were redacted; null if there are no differences in tracked files.
+        `untracked`: names from the top of the checkout, at most MAX_UNTRACKED. `untracked_in_all`: their
+        number, null if git fails.
     """
-    told = _git(file.parent, "ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", ":/")
-    names = [name for name in (told or "").split("\0") if name]
-    untracked = {"untracked": names[:MOST_NAMES], "untracked_in_all": None if told is None else len(names)}
-    text, size, digest = _difference(file.parent)
+    answer = _git(file.parent, "ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", ":/")
+    names = [name for name in (answer or "").split("\0") if name]
+    count = None if answer is None else len(names)
+    untracked = {"untracked": names[:MAX_UNTRACKED], "untracked_in_all": count}
+    text, size, digest = _git_diff(file.parent)
     if digest is None:
         return {"diff": {"why": "git diff gave no answer"}, **untracked}
     if size == 0:
         return {"diff": None, **untracked}
     diff: dict[str, Any] = {"bytes": size, "sha256": digest}
     if text is not None:
-        kept = redacted(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        if kept != text:
-            text = kept
-            diff = {"bytes": len(kept), "sha256": hashlib.sha256(kept).hexdigest(), "without_secrets": True}
+        safe = redacted(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        if safe != text:
+            text = safe
+            diff = {"bytes": len(safe), "sha256": hashlib.sha256(safe).hexdigest(), "without_secrets": True}
     if text is None:
-        diff["why"] = f"more than {MOST_BYTES:,} bytes are not kept"
+        diff["why"] = f"more than {MAX_DIFF_BYTES:,} bytes are not kept"
     elif folder is not None:
-        diff["file"] = _put(folder, text)
+        diff["file"] = _store_diff(folder, text)
     return {"diff": diff, **untracked}
 
 
-def _put(folder: Path, text: bytes) -> str:
-    """Write a diff under the first name that is free or holds the same; gives the name."""
+def _store_diff(folder: Path, text: bytes) -> str:
+    """Write a diff under the first name that is free or has the same content; returns the name."""
     number = 1
     while True:
         path = folder / ("uncommitted.diff" if number == 1 else f"uncommitted.{number}.diff")
@@ -78,15 +79,15 @@ def _put(folder: Path, text: bytes) -> str:
         number += 1
 
 
-def _difference(folder: Path) -> tuple[bytes | None, int, str | None]:
-    """`git diff HEAD` of the whole checkout around a folder, as `git apply` takes it.
+def _git_diff(folder: Path) -> tuple[bytes | None, int, str | None]:
+    """`git diff HEAD` of the checkout that contains a folder, for `git apply`.
 
     Returns:
-        The text, None where it is too large; its bytes; its SHA-256, None where git fails.
+        The diff, None if it is too large; its size in bytes; its SHA-256, None if git fails.
     """
-    # whatever the user's settings of git are
+    # independent of the user's git settings
     plain = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
-    with tempfile.TemporaryFile() as answer:  # it may be of any size
+    with tempfile.TemporaryFile() as answer:  # it may be too large for memory
         try:
             subprocess.run(
                 ["git", "--no-optional-locks", "diff", "HEAD", *plain],
@@ -103,11 +104,11 @@ def _difference(folder: Path) -> tuple[bytes | None, int, str | None]:
         answer.seek(0)
         digest = hashlib.file_digest(answer, "sha256").hexdigest()
         answer.seek(0)
-        return answer.read() if size <= MOST_BYTES else None, size, digest
+        return answer.read() if size <= MAX_DIFF_BYTES else None, size, digest
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None where it fails or is not there."""
+    """The output of a git command; None if it fails or git is not installed."""
     try:
         answer = subprocess.run(
             ["git", "--no-optional-locks", *arguments],

@@ -1,4 +1,4 @@
-"""What rank 0 says while it trains: a progress bar on a terminal, a line now and then in a log file."""
+"""The console output of rank 0: a progress bar on a terminal, a line from time to time in a log file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
-from hornet_train.redaction import told
+from hornet_train.redaction import for_display
 from hornet_train.track import text
 from hornet_train.track.events import eval_metrics
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
-# Events that somebody should look at; they go to stderr, and seldom where there are many.
+# Events shown as warnings, on stderr, at a limited rate.
 _WARNINGS = frozenset({"bad_sample", "skipped_step", "rollback"})
-# Events that were logged as warnings when they happened.
+# Events that are not shown here, as a log message was written when they happened.
 _LOGGED = frozenset({"checkpoint_failed", "checkpoint_recovered"})
 
 
 class Console(Protocol):
-    """A sink that also talks. Each rank has one; on all but rank 0 it is the NullConsole."""
+    """A sink that also prints messages. Each rank has one; on all but rank 0 it is the NullConsole."""
 
     def write(self, event: Mapping[str, Any]) -> None: ...
     def close(self) -> None: ...
@@ -36,7 +36,7 @@ class Console(Protocol):
 
 
 class NullConsole:
-    """Says nothing."""
+    """Prints nothing."""
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -63,9 +63,9 @@ class NullConsole:
 class ConsoleSink:
     """The console of rank 0.
 
-    On a terminal there is one progress bar, from the first `advance` to `close`, with evaluations as lines
-    above it. Elsewhere there are plain lines without control characters, never wrapped: train events at most
-    every `line_seconds`, the others all. Whatever happens to the stream, training goes on.
+    On a terminal it shows one progress bar, from the first `advance` to `close`, and prints evaluations as
+    lines above it. Elsewhere it prints plain lines without control characters, never wrapped: train events at
+    most every `line_seconds`, all other events at once. A stream that fails does not stop the training.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class ConsoleSink:
         interactive: bool | None = None,
         line_seconds: float = 10.0,
     ) -> None:
-        """`metrics`: those of the task. `stream`: stdout unless given; warnings go to stderr. `interactive`:
-        None asks the stream."""
-        # a stream that was closed before the start is None
+        """`metrics`: those of the task. `stream`: None for stdout; warnings go to stderr. `interactive`: None
+        for whether the stream is a terminal. `line_seconds`: between two lines of the same kind."""
+        # sys.stdout is None if it was closed before the start
         self._out = text.SafeStream(stream or sys.stdout or io.StringIO())
         self._err = text.SafeStream(sys.stderr or io.StringIO())
         if interactive is None:
@@ -90,11 +90,11 @@ class ConsoleSink:
         self._line_seconds = line_seconds
         self._begin: tuple[float, int] | None = None  # time and step of the first `advance`
         self._step = 0
-        self._last_line: dict[str, float] = {}  # when a kind of event was last told
-        self._held_back: dict[str, int] = {}
+        self._last_line: dict[str, float] = {}  # kind of event -> when a line was last printed
+        self._suppressed: dict[str, int] = {}  # kind of event -> number of lines not printed since
         self._bar = None
         if interactive:
-            from hornet_train.track.bar import Bar  # rich, only where it shows
+            from hornet_train.track.bar import Bar  # imports rich, which takes time
 
             self._bar = Bar(self._out, total_steps, steps_per_epoch, metrics=metrics, redirect=stream is None)
 
@@ -113,10 +113,10 @@ class ConsoleSink:
             self.say(text.eval_line(event, self._metrics))
         elif kind in _WARNINGS:
             if self._due(kind):
-                more = self._held_back.pop(kind, 0)
+                more = self._suppressed.pop(kind, 0)
                 self.warn(text.other_line(event) + (f"  (and {more} more)" if more else ""))
             else:
-                self._held_back[kind] = self._held_back.get(kind, 0) + 1
+                self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
         elif kind not in _LOGGED:
             self.say(text.other_line(event))
 
@@ -129,10 +129,11 @@ class ConsoleSink:
             self._bar.advance(step, self._eta())
 
     def start_panel(self, rows: Mapping[str, str | list[str]], title: str = "") -> None:
-        """What this run is, before it starts."""
+        """A description of the run, before it starts."""
         if self._bar is not None:
             shown = {
-                key: told(row) if isinstance(row, str) else list(map(told, row)) for key, row in rows.items()
+                key: for_display(row) if isinstance(row, str) else list(map(for_display, row))
+                for key, row in rows.items()
             }
             self._bar.panel(shown, title)
         else:
@@ -147,7 +148,7 @@ class ConsoleSink:
 
     def say(self, message: str) -> None:
         """A line on stdout."""
-        message = told(message)
+        message = for_display(message)
         if self._bar is not None:
             self._bar.print(message)
         else:
@@ -155,8 +156,8 @@ class ConsoleSink:
             self._out.flush()
 
     def warn(self, message: str) -> None:
-        """A line on stderr, or above the bar where stderr is the same terminal."""
-        message = told(message)
+        """A line on stderr, or above the bar if stderr is a terminal too."""
+        message = for_display(message)
         if self._bar is not None and self._err.isatty():
             self._bar.print(f"warning: {message}", style="yellow")
         else:
@@ -164,15 +165,15 @@ class ConsoleSink:
             self._err.flush()
 
     def close(self) -> None:
-        """Leave the bar as it stands and tell what was held back."""
-        for kind, count in self._held_back.items():
+        """Print how many warnings were suppressed, and leave the bar on the screen."""
+        for kind, count in self._suppressed.items():
             self.warn(f"{kind}: {count} more")
-        self._held_back = {}
+        self._suppressed = {}
         if self._bar is not None:
             self._bar.stop()
 
     def _due(self, kind: str) -> bool:
-        """Whether a line of this kind may be told now."""
+        """Whether a line of this kind may be printed now."""
         now = time.monotonic()
         if now - self._last_line.get(kind, -float("inf")) < self._line_seconds:
             return False
@@ -180,7 +181,7 @@ class ConsoleSink:
         return True
 
     def _eta(self) -> float | None:
-        """Seconds to the end at this process's own pace so far, evaluations included."""
+        """Seconds to the end at the speed of this process so far, with evaluations."""
         if self._begin is None or self._step <= self._begin[1]:
             return None
         since, first = self._begin
@@ -192,7 +193,7 @@ class QuietConsole(NullConsole):
 
     def warn(self, message: str) -> None:
         """A line on stderr."""
-        sys.stderr.write(f"warning: {told(message)}\n")
+        sys.stderr.write(f"warning: {for_display(message)}\n")
 
 
 def console_for(
@@ -216,14 +217,14 @@ def console_for(
 
 
 class ConsoleHandler(logging.Handler):
-    """Sends log records through a console, so that they do not tear its bar: warnings and worse to `warn`."""
+    """Prints log records through a console, so that they do not break its bar; warnings by `warn`."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say the record's message."""
+        """Print the record's message."""
         message = self.format(record)
         if record.levelno >= logging.WARNING:
             self._console.warn(message)
@@ -232,7 +233,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def other_ranks_handler(rank: int) -> logging.Handler:
-    """Sends what another rank than 0 warns of, such as a reading process of its own, to its stderr."""
+    """Prints warnings of a rank other than 0, and of its worker processes, on its stderr."""
     handler = logging.StreamHandler(text.SafeStream(sys.stderr or io.StringIO()))
     handler.setFormatter(logging.Formatter(f"warning, rank {rank}: %(message)s"))
     return handler

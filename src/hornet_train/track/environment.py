@@ -1,4 +1,5 @@
-"""What a run ran on: versions, code, machine. Environment variables only by name: others hold secrets."""
+"""What a run ran on: versions, code, machine. Only a fixed list of environment variables is stored, as others
+may be secrets."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.redaction import redacted
-from hornet_train.track.checkout import changes, git_state
+from hornet_train.track.checkout import git_state, uncommitted_changes
 
-VARIABLES = (  # that decide which kernels run, or in what order they add up
+VARIABLES = (  # that affect which kernels run, or in what order they add up
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_LAUNCH_BLOCKING",
@@ -44,13 +45,13 @@ def environment(world_size: int = 1, device: str = "cpu", folder: Path | None = 
     Args:
         world_size: processes of the run.
         device: the device type that it trains on, "cuda" or "cpu".
-        folder: where to keep changes that are not committed; None tells of them only.
+        folder: where to store the diff of uncommitted changes; None does not store it.
     """
     import torch
 
     git = git_state(Path(__file__))
     if git is not None and git["dirty"]:
-        git |= changes(Path(__file__), folder)
+        git |= uncommitted_changes(Path(__file__), folder)
     cuda = torch.cuda.is_available()
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,17 +81,17 @@ def environment(world_size: int = 1, device: str = "cpu", folder: Path | None = 
 
 
 def packages() -> Mapping[str, str]:
-    """Name -> version of everything that is installed, sorted; names as the package index has them."""
+    """Name -> version of all installed packages, sorted; names are normalised as in the package index."""
     found: dict[str, str] = {}
-    for one in metadata.distributions():
-        name = one.metadata["Name"]
-        if name:  # a folder that an interrupted installation left has none
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), one.version)
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:  # None for the remains of an interrupted installation
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
     return dict(sorted(found.items()))
 
 
 def libraries(build: str) -> dict[str, str | None]:
-    """What torch computes with on a CPU, from the text of its build."""
+    """The versions of torch's CPU libraries, from its build description."""
     patterns = {
         "mkl": r"Math Kernel Library Version (\S+)",
         "onednn": r"MKL-DNN v(\S+)",
@@ -103,7 +104,7 @@ def libraries(build: str) -> dict[str, str | None]:
 
 
 def driver(version: Path) -> str | None:
-    """NVIDIA's driver, from the file in which it tells its version; None without one."""
+    """The version of the NVIDIA driver, from its version file; None if there is none."""
     try:
         found = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", version.read_text())
     except OSError:
@@ -112,7 +113,7 @@ def driver(version: Path) -> str | None:
 
 
 def cpu_model(info: Path) -> str:
-    """What this processor calls itself."""
+    """The model name of this processor."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
     except OSError:  # not Linux

@@ -1,7 +1,7 @@
-"""What an event is, and how to read one.
+"""Events of a run, and functions to read them.
 
-An event is a flat dict of JSON scalars with the keys "event" ("train", "eval", "resumed", ...) and mostly
-"step" and "epoch". The names are those of the run folder's metrics.jsonl (DESIGN.md).
+An event is a flat dict of JSON scalars with the key "event" ("train", "eval", "resumed", ...) and usually
+"step" and "epoch". The keys are those of metrics.jsonl in the run folder.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
 Event = dict[str, Any]
 
-# What an eval event says beside its metrics.
+# Numbers of an eval event that are not metrics.
 _NOT_METRICS = frozenset({"step", "epoch", "loss", "count", "seconds", "images_per_second", "data_wait"})
 
 
-_LARGEST = 1e40  # figures cannot be drawn of all that a float64 holds
+_LARGEST = 1e40  # the axes of figures cannot cover the range of float64
 
 
 class BestResult(NamedTuple):
@@ -32,41 +32,42 @@ class BestResult(NamedTuple):
 
 
 def number(value: Any) -> float | None:
-    """`value` as a finite float; None for anything else, booleans among them, and beyond what float32 has."""
+    """`value` as a float; None unless it is a finite number of at most about the range of float32. Booleans
+    are not numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
         return None
     return float(value)
 
 
 def eval_metrics(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> dict[str, float]:
-    """The metrics of an eval event, headline first: the table's, else the first that the event names."""
+    """The metrics of an eval event, the headline metric first: that of the table, else the event's first."""
     pairs = [(name, number(value)) for name, value in event.items() if name not in _NOT_METRICS]
     return table.headline_first({name: value for name, value in pairs if value is not None})
 
 
-def course(events: Iterable[Event]) -> list[Event]:
-    """The events without what a run did before it went back: the `train` and `eval` events of later steps."""
-    kept: list[Event] = []
+def without_undone(events: Iterable[Event]) -> list[Event]:
+    """The events without the `train` and `eval` events of steps that a rollback has undone."""
+    valid: list[Event] = []
     for event in events:
         if event.get("event") == "rollback":
             step = number(event.get("step")) or 0.0
-            kept = [
+            valid = [
                 one
-                for one in kept
+                for one in valid
                 if one.get("event") not in ("train", "eval") or (number(one.get("step")) or 0.0) <= step
             ]
-        kept.append(event)
-    return kept
+        valid.append(event)
+    return valid
 
 
 def best_result(
     events: Iterable[Mapping[str, Any]], table: MetricTable = NO_METRICS, metric: str | None = None
 ) -> BestResult | None:
-    """The best value of a metric over the eval events (the earliest of equals), or None before the first.
+    """The best value of a metric over the eval events, the earliest of equal ones; None without any.
 
     Args:
-        table: tells the headline metric, and which way is better.
-        metric: another than the headline.
+        table: has the headline metric, and whether more or less is better.
+        metric: a metric instead of the headline.
     """
     best: BestResult | None = None
     for event in events:
@@ -82,12 +83,12 @@ def best_result(
     return best
 
 
-def strict(event: Mapping[str, Any]) -> Event:
-    """What strict JSON can say: a NaN or infinity becomes null, and is told under "nonfinite".
+def strict_json(event: Mapping[str, Any]) -> Event:
+    """An event that strict JSON can represent: NaN and infinity become null, and are listed in "nonfinite".
 
-    Of a mapping within an event (norms by stage) likewise, under `norms.head` and so on.
+    In a mapping within an event (norms by stage) too; these are listed as `norms.head` and so on.
     """
-    told: dict[str, str] = {}
+    nonfinite: dict[str, str] = {}
 
     def plain(values: Mapping[str, Any], prefix: str = "") -> Event:
         result: Event = {}
@@ -95,17 +96,17 @@ def strict(event: Mapping[str, Any]) -> Event:
             if isinstance(value, Mapping):
                 value = plain(value, f"{prefix}{key}.")
             elif isinstance(value, float) and not math.isfinite(value):
-                told[f"{prefix}{key}"] = str(value)
+                nonfinite[f"{prefix}{key}"] = str(value)
                 value = None
             result[key] = value
         return result
 
     result = plain(event)
-    return {**result, "nonfinite": told} if told else result
+    return {**result, "nonfinite": nonfinite} if nonfinite else result
 
 
 def scalars(event: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of an event under the names that dashboards show: `train/loss`, `eval/ema/top1`."""
+    """The numbers of an event by the names that dashboards show: `train/loss`, `eval/ema/top1`."""
     prefix = str(event.get("event", "event"))
     if "weights" in event:
         prefix = f"{prefix}/{event['weights']}"

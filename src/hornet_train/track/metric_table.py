@@ -1,4 +1,4 @@
-"""What the metrics of a task are called, how they are printed, and which way is better."""
+"""The metrics of a task: their names, how they are printed, and whether more or less is better."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class MetricInfo:
 
     Attributes:
         key: its name in eval events: `top1`.
-        label: its name for people: `top-1`.
-        percent: whether its values are per cent.
-        direction: whether more or less of it is better.
+        label: its name in figures and tables: `top-1`.
+        percent: whether its values are percentages.
+        direction: "max" if more is better, "min" if less is.
     """
 
     key: str
@@ -35,11 +35,11 @@ class MetricTable:
     rows: tuple[MetricInfo, ...] = ()
 
     def info(self, key: str) -> MetricInfo:
-        """The row of a key; of an unknown one its words, a plain number, more being better."""
+        """The row of a key. An unknown key is a plain number, labelled by its words; more is better."""
         return next((row for row in self.rows if row.key == key), MetricInfo(key, key.replace("_", " ")))
 
     def headline_first(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The same metrics, those of the table first and in its order."""
+        """The same metrics, with those of the table first, in its order."""
         known = [row.key for row in self.rows if row.key in metrics]
         return {key: metrics[key] for key in (*known, *(key for key in metrics if key not in known))}
 

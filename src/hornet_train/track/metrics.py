@@ -1,4 +1,4 @@
-"""Sums that stay on the device until somebody logs them, and the speed of the loop."""
+"""Running sums that stay on the device until they are logged, and the throughput of the loop."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from torch import Tensor
 class Sums:
     """Named running sums. `add` never waits for the device; `read` copies to the host once.
 
-    Every rank must know the same names before `reduce`, since it adds up vectors by position: name them here
-    where a rank may see no data at all.
+    Every rank must have the same names before `reduce`, which adds up vectors by position. Pass the names to
+    the constructor if a rank may have no data at all.
     """
 
     def __init__(self, *names: str, device: torch.device | str = "cpu") -> None:
-        """`device`: where the sums live; float64 there, or float32 where the device has no float64 (MPS)."""
+        """`device`: where the sums are stored; as float64, or float32 on MPS, which has no float64."""
         self.device = torch.device(device)
         self.dtype = torch.float32 if self.device.type == "mps" else torch.float64
         self._names = names
         self._sums: dict[str, Tensor] = {}
-        self._host: dict[str, float] = {}  # plain numbers, kept off the device until they are read
+        self._host: dict[str, float] = {}  # sums of plain numbers; copied to the device when read
         self.reset()
 
     def reset(self) -> None:
-        """Back to nought, and to the names given at the start."""
+        """Set the sums of the names given to the constructor to 0, and forget other names."""
         self._sums = {}
         self._host = dict.fromkeys(self._names, 0.0)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The sums there are, sorted."""
+        """The names of all sums, sorted."""
         return tuple(sorted(self._sums.keys() | self._host.keys()))
 
     def add(self, **values: Tensor | float) -> None:
         """Add 0-d tensors (detached here) or plain numbers to the sums of these names."""
-        # evaluation runs in inference mode: a sum born there could not be added to outside of it
+        # evaluation runs in inference mode: a tensor created there could not be changed outside of it
         with torch.inference_mode(False), torch.no_grad():
             for name, value in values.items():
                 if not isinstance(value, Tensor):
@@ -49,15 +49,15 @@ class Sums:
                 else:
                     self._sums[name] = value.detach().to(self.device, self.dtype, copy=True)
 
-    def put(self, **values: Tensor) -> None:
-        """Have 0-d tensors, which are copied, in the place of the sums of these names."""
+    def set(self, **values: Tensor) -> None:
+        """Replace the sums of these names by copies of 0-d tensors."""
         for name in values:
             self._sums.pop(name, None)
             self._host.pop(name, None)
         self.add(**values)
 
     def reduce(self, all_reduce: Callable[[Tensor], object] | None = None) -> None:
-        """Sum over the ranks, once: `all_reduce` adds up a vector over all of them, in place (None: one)."""
+        """Sum over the ranks, once. `all_reduce` adds up a vector over all ranks, in place; None for one."""
         if all_reduce is None:
             return
         names, vector = self._packed()
@@ -83,40 +83,40 @@ class Sums:
 
 
 class Speed(NamedTuple):
-    """A window's throughput and the share of it, 0..1, that the loop waited for data."""
+    """The throughput of a window, and the share of its time, 0..1, that the loop waited for data."""
 
     images_per_second: float
     data_wait: float
 
 
 class Speedometer:
-    """Throughput since the last `read`, with evaluations and checkpoints taken out of the time."""
+    """Throughput since the last `read`, without the time of evaluations and checkpoints."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._start = clock()
         self._paused_at: float | None = None
-        self._out = 0.0  # seconds paused in this window
+        self._paused_seconds = 0.0
         self._wait = 0.0
         self._images = 0
 
     def add_wait(self, seconds: float) -> None:
-        """The loop stood `seconds` waiting for a batch."""
+        """Count `seconds` that the loop waited for a batch."""
         self._wait += seconds
 
     def add_images(self, count: int) -> None:
-        """`count` images are through, over all ranks."""
+        """Count images that were trained on, over all ranks."""
         self._images += count
 
     def pause(self) -> None:
-        """Stop the clock, until `resume`; a second pause changes nothing."""
+        """Stop the clock until `resume`; pausing again changes nothing."""
         if self._paused_at is None:
             self._paused_at = self._clock()
 
     def resume(self) -> None:
-        """Let the clock go on."""
+        """Start the clock again."""
         if self._paused_at is not None:
-            self._out += self._clock() - self._paused_at
+            self._paused_seconds += self._clock() - self._paused_at
             self._paused_at = None
 
     @contextmanager
@@ -129,14 +129,14 @@ class Speedometer:
             self.resume()
 
     def read(self) -> Speed:
-        """The window's speed; a new window starts here."""
+        """The speed of the window that ends here; a new window starts."""
         now = self._clock()
         paused = self._paused_at is not None
         if paused:
             self.resume()
-        elapsed = now - self._start - self._out
+        elapsed = now - self._start - self._paused_seconds
         images, wait = self._images, self._wait
-        self._start, self._out, self._wait, self._images = now, 0.0, 0.0, 0
+        self._start, self._paused_seconds, self._wait, self._images = now, 0.0, 0.0, 0
         if paused:
             self._paused_at = now
         if elapsed <= 0:

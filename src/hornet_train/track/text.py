@@ -12,11 +12,11 @@ from typing import IO, Any
 from hornet_train.track.events import eval_metrics, number
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
-_FEW = 8  # parts of a list that a line shows
+_MAX_ITEMS = 8  # of a list in a line
 
 
 def duration(seconds: float | None) -> str:
-    """`1:02:03`, `2d 03:04:05`; `-:--` for an unknown one."""
+    """`1:02:03`, `2d 03:04:05`; `-:--` for an unknown duration."""
     if seconds is None or not math.isfinite(seconds):
         return "-:--"
     minutes, second = divmod(round(seconds), 60)
@@ -28,7 +28,7 @@ def duration(seconds: float | None) -> str:
 
 
 def short(value: Any) -> str:
-    """A value for a reader: four significant digits, thousands set apart."""
+    """A value for display: four significant digits, thousands separated by commas."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
@@ -39,12 +39,12 @@ def short(value: Any) -> str:
 
 
 def metric_text(key: str, value: float, table: MetricTable) -> str:
-    """`top1 98.33%`; metrics that are not per cent as numbers, `mean_iou 0.4561`."""
+    """`top1 98.33%`; or `mean_iou 0.4561` for a metric that is not a percentage."""
     return f"{key} {value:.2f}%" if table.info(key).percent else f"{key} {short(value)}"
 
 
 def train_line(event: Mapping[str, Any], total_steps: int, eta: float | None) -> str:
-    """One line of a log about training."""
+    """One line for a train event: `step 100/6,000  epoch 2.5  loss 0.312  lr 0.001 ...`."""
     parts = [f"step {short(event.get('step', 0))}/{total_steps:,}", _epoch(event)]
     parts += [f"{k} {short(event[k])}" for k in ("loss", "lr", "grad_norm") if event.get(k) is not None]
     if (speed := number(event.get("images_per_second"))) is not None:
@@ -56,7 +56,7 @@ def train_line(event: Mapping[str, Any], total_steps: int, eta: float | None) ->
 
 
 def eval_line(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> str:
-    """One line of evaluation: `eval   step 1,234  epoch 10  ema  top1 98.33%  loss 0.0712  (360 images)`."""
+    """One line for an eval event: `eval   step 1,234  epoch 10  ema  top1 98.33%  (360 images)`."""
     parts = ["eval ", f"step {short(event.get('step', 0))}", _epoch(event), str(event.get("weights", ""))]
     parts += [metric_text(key, value, table) for key, value in eval_metrics(event, table).items()]
     if (loss := number(event.get("loss"))) is not None:
@@ -67,9 +67,9 @@ def eval_line(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> str:
 
 
 def other_line(event: Mapping[str, Any]) -> str:
-    """One line about anything else: `resumed  step 1,234  epoch 10  key value ...`."""
+    """One line for any other event: `resumed  step 1,234  epoch 10  key value ...`."""
     rest = [
-        f"{key} {_brief(value)}"
+        f"{key} {_event_value(value)}"
         for key, value in event.items()
         if key not in ("event", "step", "epoch") and value is not None and value != []
     ]
@@ -77,18 +77,18 @@ def other_line(event: Mapping[str, Any]) -> str:
     return "  ".join(p for p in (str(event.get("event", "event")), step, _epoch(event), *rest) if p)
 
 
-def _brief(value: Any) -> str:
-    """A value in a few words; of a long list the beginning."""
+def _event_value(value: Any) -> str:
+    """A value of an event; the first items of a long list."""
     if isinstance(value, Mapping):
         return "(" + ", ".join(f"{key} {short(part)}" for key, part in value.items()) + ")"
     if isinstance(value, list | tuple):
-        more = f", ... {len(value):,} in all" if len(value) > _FEW else ""
-        return ", ".join(short(part) for part in value[:_FEW]) + more
+        more = f", ... {len(value):,} in all" if len(value) > _MAX_ITEMS else ""
+        return ", ".join(short(part) for part in value[:_MAX_ITEMS]) + more
     return short(value)
 
 
 def panel_lines(rows: Mapping[str, str | Sequence[str]], title: str) -> list[str]:
-    """A title and aligned rows; a list of values takes a line each."""
+    """A title and aligned rows; each value of a list has a line of its own."""
     width = max(map(len, rows), default=0)
     lines = [title] if title else []
     for key, value in rows.items():
@@ -98,12 +98,12 @@ def panel_lines(rows: Mapping[str, str | Sequence[str]], title: str) -> list[str
 
 
 def zip_first(key: str, values: Sequence[str]) -> list[tuple[str, str]]:
-    """The values, the first with its key and the others with none."""
+    """(key, value) for the first value, ("", value) for the others."""
     return [(key if i == 0 else "", text) for i, text in enumerate(values or [""])]
 
 
 def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """A table in aligned columns, numbers to the right."""
+    """A table in aligned columns; numbers are aligned to the right."""
     cells = [[cell if isinstance(cell, str) else short(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     right = numeric_columns(columns, rows)
@@ -119,7 +119,7 @@ def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 
 
 def numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[bool]:
-    """Which columns hold numbers only, as numbers or as text (`98.33%`, `1,437`)."""
+    """Which columns contain only numbers, as numbers or as text (`98.33%`, `1,437`)."""
     return [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
 
 
@@ -137,9 +137,9 @@ def _epoch(event: Mapping[str, Any]) -> str:
 
 
 class SafeStream(io.TextIOBase):
-    """A text stream that cannot stop the program: once a write fails, it says nothing more.
+    """A text stream whose failures cannot stop the program: once a write fails, it writes nothing more.
 
-    A write fails on a closed pipe, a terminal that went away, a full disk under a log file.
+    A write fails on a closed pipe, on a terminal that was closed, and for a log file on a full disk.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -180,10 +180,10 @@ class SafeStream(io.TextIOBase):
         self.broken = True
         if self._stream is not sys.__stdout__:
             return
-        # Python flushes stdout once more when it ends and would turn the failure into exit code 120
+        # Python flushes stdout again when it exits, and turns a failure there into exit code 120
         try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
         except (OSError, ValueError):
             pass

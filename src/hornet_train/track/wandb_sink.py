@@ -1,8 +1,9 @@
-"""Weights & Biases as a sink that can neither stop nor slow the training.
+"""Weights & Biases as a sink that can neither stop nor slow down the training.
 
-Every call into wandb is guarded and, but for the first, made by a thread of its own. The first failure is
-told once and ends this sink. metrics.jsonl has everything anyway, also what an offline run loses to SIGKILL,
-or to a SIGTERM that wandb's service gets too: wandb writes its file by blocks of 32 KiB.
+Every call into wandb is guarded and, except the first, made by a separate thread. The first failure is logged
+once and disables this sink. metrics.jsonl has all events anyway. An offline W&B run loses its last events to
+a SIGKILL, or to a SIGTERM that wandb's service receives too, because wandb writes its file in blocks of
+32 KiB.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hornet_train.redaction import redacted, redacted_tree
-from hornet_train.track.events import BestResult, best_result, course, scalars
+from hornet_train.track.events import BestResult, best_result, scalars, without_undone
 from hornet_train.track.files import read_json, write_json
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import read_events
@@ -31,17 +32,17 @@ Mode = Literal["online", "offline", "disabled"]
 _log = logging.getLogger("hornet_train")
 
 _INIT_SECONDS = 30
-_UPLOAD_SECONDS = 20  # at the end, for what is not yet uploaded
-_FINISH_SECONDS = 30  # until its service counts as hung
+_UPLOAD_SECONDS = 20  # for the rest of the upload at the end
+_FINISH_SECONDS = 30  # after which its service counts as hung
 _ROWS_AHEAD = 1000  # history rows reserved at a time, see `_reserve`
-_MOST_WAITING = 10_000  # events; a service that takes none for so long is gone
+_MAX_WAITING = 10_000  # events in the queue; with more the service counts as gone
 
 
 class WandbSink:
     """One W&B run for one run folder, continued after a resume: its id is in `<run folder>/wandb_run.json`.
 
-    Steps are the metric `step`, the x axis of all others, and not W&B's own row counter: that one only goes
-    up, and a run that resumes at an earlier step must be able to tell that step again.
+    The x axis of all metrics is a metric `step`, and not W&B's own row counter. That counter only increases,
+    but a run that resumes at an earlier step has to log that step again.
     """
 
     def __init__(
@@ -55,39 +56,40 @@ class WandbSink:
         *,
         metrics: MetricTable = NO_METRICS,
     ) -> None:
-        """Starts or continues the W&B run.
+        """Start or continue the W&B run.
 
         Args:
-            run_folder: where wandb keeps its files (in `wandb/`); its metrics.jsonl gives the best so far.
+            run_folder: wandb stores its files here, in `wandb/`. The best result so far is read from its
+                metrics.jsonl.
             config: shown by W&B as the run's config.
             project: W&B project.
-            name: of the run; the run folder's by default.
-            entity: W&B user or team; the user's default by default.
-            mode: None means WANDB_MODE where set, else online for who is logged in and offline for others.
+            name: of the run; None for the name of the run folder.
+            entity: W&B user or team; None for the user's default.
+            mode: None for WANDB_MODE if set, else online for a user who is logged in and offline for others.
             metrics: those of the task, by which the best result is found.
         """
         self._folder = Path(run_folder)
         self._metrics = metrics
         self._run: Any = None
-        self._off = False
+        self._disabled = False
         self._where = ""
         self._rows = self._reserved = 0
         self._best: BestResult | None = None
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(_MOST_WAITING)
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(_MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._guard(lambda: self._start(dict(config), project, name, entity, mode))
-        if not self._off:
+        if not self._disabled:
             self._thread = threading.Thread(target=self._work, name="wandb-sink", daemon=True)
             self._thread.start()
 
     @property
     def where(self) -> str:
-        """Where to look: the run's address, or for an offline run the `wandb sync` command; empty if off."""
+        """The run's URL, or for an offline run the `wandb sync` command; empty if the sink is disabled."""
         return self._where
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Hand an event with a step to the thread."""
-        if self._off or "step" not in event:
+        """Queue an event that has a step for the thread."""
+        if self._disabled or "step" not in event:
             return
         event = dict(event)
         try:
@@ -96,9 +98,9 @@ class WandbSink:
             self._fail("its service takes no more data")
 
     def close(self) -> None:
-        """Finish the run, within 30 s; what is not uploaded by then stays in the folder for `wandb sync`."""
+        """Finish the run within 30 s; data not uploaded by then stays in the folder for `wandb sync`."""
         thread, self._thread = self._thread, None
-        if thread is None or self._off:
+        if thread is None or self._disabled:
             return
         try:
             self._queue.put_nowait(None)
@@ -108,7 +110,7 @@ class WandbSink:
         thread.join(_FINISH_SECONDS)
         if thread.is_alive():
             self._fail(f"it did not finish within {_FINISH_SECONDS} s")
-            self._guard(_kill_service)  # what that raises is told by nobody: the sink is off already
+            self._guard(_kill_service)  # an error there is not logged: the sink is disabled already
 
     def _start(
         self, config: dict[str, Any], project: str, name: str | None, entity: str | None, mode: Mode | None
@@ -123,13 +125,13 @@ class WandbSink:
             "console": "off",
             "init_timeout": _INIT_SECONDS,
             "login_timeout": _INIT_SECONDS,
-            "finish_timeout": _UPLOAD_SECONDS,  # holds for wandb's own atexit hook too
+            "finish_timeout": _UPLOAD_SECONDS,  # applies to wandb's own atexit hook too
             "disable_code": True,
-            "disable_git": True,  # an address of a remote may hold a token; environment.json has the commit
+            "disable_git": True,  # the URL of a remote may contain a token; environment.json has the commit
         }
-        known = wandb.Settings.model_fields  # an older wandb lacks some
+        known = wandb.Settings.model_fields  # older versions of wandb lack some
         settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
-        wandb.setup(settings)  # else its login talks before it knows that it is silent
+        wandb.setup(settings)  # before the login, which would print messages otherwise
         run_id = self._stored_id() or secrets.token_hex(4)
 
         def init(mode: Mode | None) -> Any:
@@ -148,20 +150,20 @@ class WandbSink:
 
         try:
             self._run = init(mode)
-        except Exception as fault:  # a compute node without internet, for one
+        except Exception as error:  # a compute node without internet, for one
             if mode in ("offline", "disabled"):
                 raise
-            _log.warning("Weights & Biases runs offline (%s); `wandb sync` can upload it", _one_line(fault))
-            wandb.teardown()  # the service holds the run's id for the attempt that failed
+            _log.warning("Weights & Biases runs offline (%s); `wandb sync` can upload it", _one_line(error))
+            wandb.teardown()  # else the service still has the run's id reserved for the failed attempt
             wandb.setup(settings)
             self._run = init("offline")
-        parts = self._folder / "wandb" / "offline-run-*"  # each start of an offline run is a part of its own
+        parts = self._folder / "wandb" / "offline-run-*"  # each start of an offline run writes a new folder
         self._where = f"wandb sync {parts}" if self._run.offline else str(self._run.url or "")
         self._run.define_metric("*", step_metric="step")
         self._rows = max(self._rows, int(self._run.step))
         self._reserve(run_id)
         if (self._folder / "metrics.jsonl").exists():
-            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl")), self._metrics))
+            self._summarise(self._best_so_far())
 
     def _log(self, event: dict[str, Any]) -> None:
         values = scalars(event)
@@ -173,16 +175,20 @@ class WandbSink:
         self._run.log({**position, **values}, step=self._rows)
         self._rows += 1
         if event.get("event") == "rollback":
-            self._tell_best(best_result(course(read_events(self._folder / "metrics.jsonl")), self._metrics))
+            self._summarise(self._best_so_far())
         if event.get("event") == "eval":
             before = self._best
             best = best_result([event], self._metrics, before.metric if before else None)
             if best is not None and self._metrics.info(best.metric).better(
                 best.value, before.value if before else None
             ):
-                self._tell_best(best)
+                self._summarise(best)
 
-    def _tell_best(self, best: BestResult | None) -> None:
+    def _best_so_far(self) -> BestResult | None:
+        return best_result(without_undone(read_events(self._folder / "metrics.jsonl")), self._metrics)
+
+    def _summarise(self, best: BestResult | None) -> None:
+        """Show the best result in the summary of the W&B run."""
         self._best = best
         if best is not None:
             self._run.summary.update(
@@ -190,26 +196,26 @@ class WandbSink:
             )
 
     def _stored_id(self) -> str | None:
-        """The run's id, and by the way the first row that no earlier process of it can have used."""
+        """The run's id; None for a new run. Also sets the first row that no earlier process has used."""
         try:
             stored = read_json(self._folder / "wandb_run.json")
             self._rows = int(stored["rows"])
             return str(stored["id"])
-        except (OSError, ValueError, KeyError, TypeError):  # the first start, or damaged: a new W&B run then
+        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: start a new W&B run
             return None
 
     def _reserve(self, run_id: str) -> None:
-        """Take the next rows for this process.
+        """Reserve the next rows for this process.
 
-        Two offline parts of a run that tell the same row numbers would overwrite each other on the server; a
-        killed process cannot say where it stopped, so it says ahead.
+        Two offline parts of a run with the same row numbers would overwrite each other on the server. A
+        killed process cannot store where it stopped, so the rows are reserved before they are used.
         """
         self._reserved = self._rows + _ROWS_AHEAD
         write_json(self._folder / "wandb_run.json", {"id": run_id, "rows": self._reserved})
 
     def _work(self) -> None:
-        """The thread: calls in order, and the finish at the end."""
-        while not self._off:
+        """The thread: makes the queued calls in order, and finishes the run at the end."""
+        while not self._disabled:
             call = self._queue.get()
             if call is None:
                 self._guard(lambda: self._run.finish())
@@ -219,23 +225,23 @@ class WandbSink:
     def _guard(self, call: Callable[[], None]) -> None:
         try:
             call()
-        # Broad on purpose, the one place in the program: wandb reaches into network, disk, a service process
-        # and the user's login, it raises what those raise, and nothing it can raise is worth a training run.
-        except (Exception, SystemExit) as fault:  # noqa: BLE001
-            self._fail(_one_line(fault))
-            if isinstance(fault, ConnectionError):
-                self._guard(_forget_service)  # of a service that has gone: that fails too, and is known
+        # Catches everything, the only place in the program that does: wandb uses network, disk, a service
+        # process and the user's login, and raises errors of all these; none may end a training run.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            self._fail(_one_line(error))
+            if isinstance(error, ConnectionError):
+                self._guard(_forget_service)  # the service is gone, so this may fail too
 
     def _fail(self, reason: str) -> None:
-        if not self._off:
-            self._off = True
+        if not self._disabled:
+            self._disabled = True
             self._where = ""
             _log.warning("Weights & Biases is off from here on (%s); the training goes on", reason)
 
 
 @contextmanager
 def _redacted_arguments() -> Iterator[None]:
-    """While wandb looks at the command line, which it keeps, there are no secrets in it."""
+    """Hide secrets of the command line from wandb, which stores it."""
     given = sys.argv
     sys.argv = [redacted(argument) for argument in given]
     try:
@@ -244,12 +250,12 @@ def _redacted_arguments() -> Iterator[None]:
         sys.argv = given
 
 
-def _one_line(fault: BaseException) -> str:
-    return " ".join(f"{type(fault).__name__}: {fault}".split())
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _kill_service() -> None:
-    """End a service that hangs: wandb's own atexit hook would wait for it without end."""
+    """Kill a service that hangs: wandb's own atexit hook would wait for it for ever."""
     import wandb
 
     wandb.setup()._connection._proc._process.kill()
@@ -257,9 +263,9 @@ def _kill_service() -> None:
 
 
 def _forget_service() -> None:
-    """Take leave of a service that has ended, by a signal to all processes of a run, say.
+    """Close the connection to a service that has ended, by a signal to all processes of the run for example.
 
-    Without that wandb's own atexit hook would try to, and show a traceback.
+    Otherwise wandb's own atexit hook would try to, and print a traceback.
     """
     import wandb
 
@@ -267,7 +273,7 @@ def _forget_service() -> None:
 
 
 def logged_in() -> bool:
-    """Whether this user has W&B credentials, by the environment and ~/.netrc; asks nobody and no network."""
+    """Whether this user has W&B credentials, in the environment or ~/.netrc; uses no network."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
@@ -276,6 +282,6 @@ def logged_in() -> bool:
         try:
             if host in netrc.netrc(str(path)).hosts:
                 return True
-        except (OSError, netrc.NetrcParseError):  # none, or not readable: then wandb cannot use it either
+        except (OSError, netrc.NetrcParseError):  # missing or unreadable: wandb cannot use it either
             continue
     return False

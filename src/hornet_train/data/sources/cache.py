@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from hornet_train.data.sources.tree import Tree, scan, stamp
-from hornet_train.untrusted import open_own
+from hornet_train.untrusted import open_nofollow
 
 CACHED_FROM = 50_000  # files; fewer are listed again in less time than it takes to wonder
 
@@ -49,7 +49,7 @@ def locked(place: Path) -> Iterator[bool]:
     """Held by one process of this machine at a time; the others wait. False where nothing can be kept."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_own(place.parent / f"{place.name[0]}.lock", "w")
+        lock = open_nofollow(place.parent / f"{place.name[0]}.lock", "w")
     except OSError as error:
         _log.warning("scans are not kept: %s cannot be written (%s)", place.parent, error.strerror)
         yield False

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from hornet_train.untrusted import keeps_code
+from hornet_train.untrusted import may_cache_code
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +29,7 @@ def compiled(kernel: Callable[P, R]) -> Callable[P, R]:
 
         how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
         try:
-            return cast(Callable[P, R], numba.njit(kernel, cache=keeps_code(), **how))
+            return cast(Callable[P, R], numba.njit(kernel, cache=may_cache_code(), **how))
         except RuntimeError:  # neither beside this file nor in the home folder can anything be written
             return cast(Callable[P, R], numba.njit(kernel, **how))
 

@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic, register_jitable
 
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
-from hornet_train.untrusted import keeps_code
+from hornet_train.untrusted import may_cache_code
 
 thread_number: Any = types.ExternalFunction(THREAD_NUMBER, types.int32())
 thread_count: Any = types.ExternalFunction(THREAD_COUNT, types.int32())
@@ -27,7 +27,7 @@ def compiled(loop: Callable[[Any], None]) -> int:
     """
     export_symbols()
     try:
-        function = numba.cfunc(_SIGNATURE, cache=keeps_code())(loop)
+        function = numba.cfunc(_SIGNATURE, cache=may_cache_code())(loop)
     except RuntimeError:  # nothing can be written beside that file or in the home folder
         function = numba.cfunc(_SIGNATURE)(loop)
     _alive.append(function)

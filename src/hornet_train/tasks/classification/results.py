@@ -8,7 +8,7 @@ from typing import Any
 from hornet_train.tasks.classification.suites import corruption_errors
 from hornet_train.tasks.classification.suites.corruptions import ALEXNET, SEVERITIES
 from hornet_train.tasks.kit_types import Table
-from hornet_train.track.events import strict
+from hornet_train.track.events import strict_json
 
 MEANS = ("top1", "top5", "loss")
 
@@ -37,7 +37,7 @@ def summary(name: str, parts: Mapping[str, Mapping[str, float]], left_out: int =
         metric: sum(metrics[metric] * metrics["count"] for metrics in parts.values()) / count
         for metric in MEANS
     }
-    return strict({**means, "count": count, "bad": bad, **more})
+    return strict_json({**means, "count": count, "bad": bad, **more})
 
 
 def result_tables(result: Mapping[str, Any]) -> list[Table]:

@@ -201,7 +201,7 @@ def test_labels_are_read_within_limits(tmp_path: Path) -> None:
     os.truncate(large, 10**10)
     with pytest.raises(DataError, match="is the limit of its kind"):
         read_val_labels(large, ["n0"])
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_val_labels(Path("/dev/zero"), ["n0"])
     part = zlib.compress(bytes(300 * 10**6), 1)
     (tmp_path / "meta.mat").write_bytes(
@@ -224,7 +224,7 @@ def test_folders_of_pipes_devices_and_loops_are_read_to_their_end(tmp_path: Path
     for name in ("one", "two", "three"):  # 3 ** 40 paths
         (folder / name).symlink_to(".")
     for name in ("01.jpg", "02.jpg"):
-        with pytest.raises(SampleError, match="no regular file"):
+        with pytest.raises(SampleError, match="not a regular file"):
             read_image(folder / name)
     layout = list_split(tmp_path / "train", "train")
     assert len(layout.paths) == 3

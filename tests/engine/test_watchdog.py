@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hornet_train.engine import watch
-from hornet_train.engine.watch import PeerWatch
+from hornet_train.engine import watchdog
+from hornet_train.engine.watchdog import PeerWatchdog
 
 
 class Shared:
@@ -32,19 +32,19 @@ class Shared:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "BEAT", 0.1)
-    monkeypatch.setattr(watch, "SILENT", 1.0)
+    monkeypatch.setattr(watchdog, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "SILENCE_SECONDS", 1.0)
 
 
 def group(
-    size: int, limit: float = 2.5, also: Callable[[], int] = lambda: 0
-) -> tuple[Shared, list[PeerWatch], list[list[str | None]]]:
+    size: int, limit: float = 2.5, other_progress: Callable[[], int] = lambda: 0
+) -> tuple[Shared, list[PeerWatchdog], list[list[str | None]]]:
     store, said = Shared(), [[] for _ in range(size)]  # type: ignore[var-annotated]
 
     def saying(rank: int) -> Callable[[str | None], None]:
         return said[rank].append
 
-    return store, [PeerWatch(store, r, size, limit, saying(r), also) for r in range(size)], said
+    return store, [PeerWatchdog(store, r, size, limit, saying(r), other_progress) for r in range(size)], said
 
 
 def wait_for(said: list[list[str | None]], ranks: tuple[int, ...]) -> None:
@@ -55,10 +55,10 @@ def wait_for(said: list[list[str | None]], ranks: tuple[int, ...]) -> None:
 
 
 def test_one_that_does_not_answer_is_named_by_the_lowest_that_does() -> None:
-    store, watches, said = group(3)
+    store, watchdogs, said = group(3)
     for step in (0, 1):
-        for one in watches:
-            one.at(step, "in a step")
+        for one in watchdogs:
+            one.report(step, "in a step")
         time.sleep(0.4)
     store.cut.add("watch/0")
     wait_for(said, (1, 2))
@@ -67,31 +67,31 @@ def test_one_that_does_not_answer_is_named_by_the_lowest_that_does() -> None:
     assert "has not answered for" in said[1][0]
     assert "after step 1, in a step" in said[1][0]
     assert said[2] == [None]
-    for one in watches:
+    for one in watchdogs:
         one.close()
 
 
 def test_one_that_is_behind_is_named() -> None:
-    _, watches, said = group(3)
+    _, watchdogs, said = group(3)
     for step in (0, 1):
-        for one in watches:
-            one.at(step, "in a step")
-    watches[2].at(1, "waiting for data")
+        for one in watchdogs:
+            one.report(step, "in a step")
+    watchdogs[2].report(1, "waiting for data")
     wait_for(said, (0,))
     assert said[0][0] is not None
     assert "all answer, but rank 2 (process" in said[0][0]
     assert "is after step 1, waiting for data" in said[0][0]
-    for one in watches:
+    for one in watchdogs:
         one.close()
 
 
 def test_a_slow_disk_is_no_hang() -> None:
     """A rank that reads or writes a large checkpoint gets on, though its steps do not."""
     pieces = [0]
-    _, watches, said = group(2, limit=1.5, also=lambda: pieces[0])
-    for one in watches:
-        one.at(7, "in a step")
-        one.at(8, "saving")
+    _, watchdogs, said = group(2, limit=1.5, other_progress=lambda: pieces[0])
+    for one in watchdogs:
+        one.report(7, "in a step")
+        one.report(8, "saving")
     end = time.monotonic() + 3
     while time.monotonic() < end:
         pieces[0] += 1
@@ -100,21 +100,21 @@ def test_a_slow_disk_is_no_hang() -> None:
     wait_for(said, (0,))
     assert said[0][0] is not None
     assert "all after step 8, saving" in said[0][0]
-    for one in watches:
+    for one in watchdogs:
         one.close()
 
 
 def test_while_any_rank_gets_on_nothing_is_wrong_nor_in_the_first_step() -> None:
-    _, watches, said = group(2, limit=1.5)
-    for one in watches:
-        one.at(7, "in a step")
+    _, watchdogs, said = group(2, limit=1.5)
+    for one in watchdogs:
+        one.report(7, "in a step")
     time.sleep(2.5)  # compiling
-    watches[1].at(8, "in a step")
-    watches[0].at(8, "in a step")
+    watchdogs[1].report(8, "in a step")
+    watchdogs[0].report(8, "in a step")
     end = time.monotonic() + 3
     while time.monotonic() < end:
-        watches[1].at(8, "evaluating")
+        watchdogs[1].report(8, "evaluating")
         time.sleep(0.1)
     assert said == [[], []]
-    for one in watches:
+    for one in watchdogs:
         one.close()

@@ -1,4 +1,4 @@
-"""Step folders read back: what their manifest promises is checked before anything is believed."""
+"""The files of one checkpoint: names, manifest, and reading with every checksum verified."""
 
 from __future__ import annotations
 
@@ -15,19 +15,32 @@ from safetensors import SafetensorError
 
 from hornet_train.engine.state import TensorGroups, check_numbers
 from hornet_train.errors import CheckpointError
-from hornet_train.track.files import PIECE, TRAFFIC
-from hornet_train.untrusted import MAX_JSON, MB, check_header, open_plain, parse_json, read_text, read_within
+from hornet_train.track.files import CHUNK_BYTES, DISK_PROGRESS
+from hornet_train.untrusted import (
+    MAX_JSON,
+    MB,
+    check_header,
+    open_regular,
+    parse_json,
+    read_text,
+    read_within,
+)
 
 FORMAT = 1
-_POINTER = 100  # bytes of a pointer, at most
+_MAX_POINTER = 100  # bytes of the file `last` or `best`
 _STEP = re.compile(r"step_([0-9]{8,18})")
 _REPLACED = re.compile(r"\.(step_[0-9]{8,18})\.replaced")
-_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # names of files in the folder itself
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # of a file in the folder itself
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was read and whose sums match; `texts` are its further files, by name."""
+class Checkpoint:
+    """A checkpoint that was read and whose checksums match.
+
+    Attributes:
+        numbers: the content of `state.json`.
+        texts: the content of further files, by name.
+    """
 
     folder: Path
     tensors: TensorGroups
@@ -37,35 +50,40 @@ class Saved:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint is said to hold: size in bytes and SHA-256 of each file."""
+    """What a checkpoint should hold.
+
+    Attributes:
+        files: name -> size in bytes and SHA-256.
+    """
 
     step: int
     files: dict[str, tuple[int, str]]
 
 
 def step_name(step: int) -> str:
+    """The name of a step's folder."""
     return f"step_{step:08d}"
 
 
-def step_of(name: str) -> int | None:
-    """The step of a folder of that name, also of one that is being replaced; None for other names."""
+def parse_step_name(name: str) -> int | None:
+    """The step of a folder of that name, also while it is being replaced; None for any other name."""
     replaced = _REPLACED.fullmatch(name)
     match = _STEP.fullmatch(replaced[1] if replaced else name)
     step = int(match[1]) if match else -1
     return step if match and match[0] == step_name(step) else None
 
 
-def pointed(folder: Path, pointer: str) -> str | None:
-    """The step folder's name in `last` or `best`; None where there is none."""
+def read_pointer(folder: Path, pointer: str) -> str | None:
+    """The name of the step folder that `last` or `best` points to; None without a valid pointer."""
     try:
-        name = read_text(folder / pointer, _POINTER).strip()
-    except (OSError, ValueError):  # none, or none of ours: the folders themselves tell enough
+        name = read_text(folder / pointer, _MAX_POINTER).strip()
+    except (OSError, ValueError):  # missing or damaged: the step folders themselves are enough
         return None
-    return name if _STEP.fullmatch(name) and step_of(name) is not None else None
+    return name if _STEP.fullmatch(name) and parse_step_name(name) is not None else None
 
 
-def looks_whole(folder: Path) -> bool:
-    """Whether a step folder has all its files in full length; their sums are not computed."""
+def has_all_files(folder: Path) -> bool:
+    """Whether a step folder has all its files at full length. Checksums are not computed."""
     try:
         return all(
             (folder / name).stat().st_size == size for name, (size, _) in read_manifest(folder).files.items()
@@ -74,15 +92,15 @@ def looks_whole(folder: Path) -> bool:
         return False
 
 
-def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Saved:
-    """Read a step folder after checking it against its manifest.
+def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
+    """Read a step folder and verify it against its manifest.
 
     Args:
         folder: a step folder.
         groups: which safetensors to read (`model`, `ema`, `optimizer`); None for all.
 
     Raises:
-        CheckpointError: a file is missing, truncated or altered, or the format is not ours.
+        CheckpointError: a file is missing, truncated or altered, or the format is not supported.
     """
     manifest = read_manifest(folder)
     tensors: TensorGroups = {}
@@ -94,7 +112,7 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
             continue
         if size > MAX_JSON and not name.endswith(".safetensors"):
             raise CheckpointError(f"{folder / name} is to have {size:,} bytes, and {MAX_JSON:,} is the limit")
-        data = _verified(folder / name, size, digest)
+        data = _read_verified(folder / name, size, digest)
         try:
             if name.endswith(".safetensors"):
                 check_header(data[:8])
@@ -104,59 +122,59 @@ def read_checkpoint(folder: Path, groups: tuple[str, ...] | None = None) -> Save
             else:
                 texts[name] = data.decode()
         except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{folder / name} cannot be read ({_brief(error)})") from None
+            raise CheckpointError(f"{folder / name} cannot be read ({_shortened(error)})") from None
     if numbers is None or (groups is None and not {"model", "optimizer"} <= set(tensors)):
         raise CheckpointError(f"{folder / 'manifest.json'} does not list all files of a checkpoint")
-    named = step_of(folder.name)
+    named = parse_step_name(folder.name)
     if numbers["step"] != manifest.step or named not in (None, manifest.step):
         raise CheckpointError(f"{folder} holds the checkpoint of another step, {numbers['step']}")
-    return Saved(folder, tensors, numbers, texts)
+    return Checkpoint(folder, tensors, numbers, texts)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What a step folder should hold.
+    """Read what a step folder should hold.
 
     Raises:
         CheckpointError: there is no manifest, or it is damaged or of another format.
     """
     path = folder / "manifest.json"
     try:
-        told = parse_json(read_within(path, MB))
-        files, version, step = told["files"], told["format"], told["step"]
-        promised = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        content = parse_json(read_within(path, MB))
+        files, version, step = content["files"], content["format"], content["step"]
+        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except FileNotFoundError:
         if not os.path.lexists(folder):
-            raise CheckpointError(f"{folder} is not there") from None
+            raise CheckpointError(f"{folder} does not exist") from None
         raise CheckpointError(f"{folder} has no manifest.json: it is not a complete checkpoint") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({_brief(error)})") from None
+        raise CheckpointError(f"{path} is damaged ({_shortened(error)})") from None
     if version != FORMAT:
         raise CheckpointError(
-            f"{folder} has checkpoint format {_brief(version)}, this program reads {FORMAT}"
+            f"{folder} has checkpoint format {_shortened(version)}, this program reads {FORMAT}"
         )
-    for name, (size, digest) in promised.items():
-        if not _PLAIN.fullmatch(name):
-            raise CheckpointError(f"{path} names a file outside of its folder: {_brief(repr(name))}")
+    for name, (size, digest) in listed.items():
+        if not _FILE_NAME.fullmatch(name):
+            raise CheckpointError(f"{path} names a file outside of its folder: {_shortened(repr(name))}")
         if type(size) is not int or type(digest) is not str:
-            raise CheckpointError(f"{path} is damaged (no size and sum of {_brief(name)})")
+            raise CheckpointError(f"{path} is damaged (no size and checksum of {_shortened(name)})")
     if type(step) is not int:
-        raise CheckpointError(f"{path} is damaged (step {_brief(step)})")
-    return Manifest(step, promised)
+        raise CheckpointError(f"{path} is damaged (step {_shortened(step)})")
+    return Manifest(step, listed)
 
 
-def _verified(path: Path, size: int, digest: str) -> bytes:
-    """A file's content; each piece of it counts in `TRAFFIC`."""
+def _read_verified(path: Path, size: int, digest: str) -> bytes:
+    """A file's content, after a check of size and SHA-256; each chunk of it counts in `DISK_PROGRESS`."""
     content, found = BytesIO(), hashlib.sha256()
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             length = os.fstat(file.fileno()).st_size
-            left = size if length == size else 0  # one of another size is not read
-            while piece := file.read(min(left, PIECE)):
-                left -= content.write(piece)
-                found.update(piece)
-                TRAFFIC.pieces += 1
+            left = size if length == size else 0  # a file of another size is not read
+            while chunk := file.read(min(left, CHUNK_BYTES)):
+                left -= content.write(chunk)
+                found.update(chunk)
+                DISK_PROGRESS.chunks += 1
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     if length != size:
@@ -166,6 +184,7 @@ def _verified(path: Path, size: int, digest: str) -> bytes:
     return content.getvalue()
 
 
-def _brief(what: object) -> str:
-    text = " ".join(str(what).split())
+def _shortened(value: object) -> str:
+    """A value from an untrusted file, on one line of limited length."""
+    text = " ".join(str(value).split())
     return text if len(text) <= 200 else f"{text[:200]}..."
