@@ -35,7 +35,7 @@ def group_lines(groups: Sequence[str], *, find: Find, names: Sequence[str], trai
             lines += _wrapped([*label, *words], title)
             title = " " * len(title)
     if len(names) > 1:
-        lines.append("Tasks; the chosen options say which one it is, else task= does:")
+        lines.append("Tasks, task=name; an option of one task chooses that task too:")
         lines += [f"  {name:<15} {find(name).about}" for name in names]
     return lines
 

@@ -1,4 +1,4 @@
-"""Which task a command is for: `task=`, or what its options, its checkpoint or its `from=` say."""
+"""Which task a command is for: that of `task=`, of its options, of its checkpoint or of its `from=`."""
 
 from __future__ import annotations
 

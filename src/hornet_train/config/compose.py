@@ -101,7 +101,7 @@ def checked(
         schema: of the config.
         tree: the defaults, with the options that are chosen.
         parsed: key -> value of the command line; groups among them are in `tree` already.
-        options: group -> option, which the result tells.
+        options: group -> option, for `choices` of the result.
         faults: those that were found before.
         check: gives a sentence for each rule across fields that is broken.
 

@@ -59,6 +59,6 @@ def _fill_in(tree: DictConfig, task: ChosenTask, empty: Collection[str]) -> None
         if group in empty or group in tree:  # hornet-eval has fewer groups than hornet-train
             tree[group] = OmegaConf.merge(tree.get(group, {}), given.get(group, {}))
     if TASK in empty:
-        tree[TASK].name = task.name  # so that the run's config.yaml tells which task it was
+        tree[TASK].name = task.name  # config.yaml then names the task
     if "recipe" in tree:
         tree.recipe.setdefault("published", {})

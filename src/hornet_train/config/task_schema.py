@@ -1,4 +1,4 @@
-"""What a task tells config of itself. config imports no task: it is given a way to find one by its name."""
+"""What a task hands to config: its schema and its rules. config imports no task, it is given `find`."""
 
 from __future__ import annotations
 
