@@ -37,9 +37,10 @@ def suite(
     plugins = [part for name in names for part in ("-p", name)]
     support = os.pathsep.join([str(ROOT / "tests/support"), os.environ.get("PYTHONPATH", "")])
     known = {name: value for name, value in os.environ.items() if name != "HORNET_TEST_SEED"}
+    known |= {"PYTHONPATH": support, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider", "-v", "-s", *arguments],
-        cwd=folder, env={**known, "PYTHONPATH": support, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
+        cwd=folder, env={**known, **environment},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
