@@ -32,7 +32,7 @@ def gpu_day(
     return subprocess.run(
         [SCRIPT, "--device", "cpu", *arguments],
         env={**os.environ, "PYTHON": str(python), "OUT": str(out)},
-        cwd=out.parent, capture_output=True, text=True, timeout=600, check=False,
+        cwd=out.parent, capture_output=True, text=True, timeout=3600, check=False,
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_wheels_are_installed_beside_the_torch_that_is_there(tmp_path: Path) -> 
 
 @pytest.mark.faults
 def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
-    done = gpu_day(tmp_path / "out", "--minutes", "9")
+    done = gpu_day(tmp_path / "out", "--minutes", "60")
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "out/log.txt").read_text()
     assert statuses(tmp_path / "out") == dict.fromkeys(PARTS, "done"), log[-3000:]

@@ -33,12 +33,14 @@ def suite(
     """The small suite, in a folder that is no repository."""
     (folder / "test_suite.py").write_text(SUITE.replace("SLOW", str(slow)))
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = draw(count): some\n")
-    plugins = [part for name in ("order", "short_form", "time_limit") for part in ("-p", name)]
+    names = ("order", "short_form", "time_limit", "xdist.plugin")
+    plugins = [part for name in names for part in ("-p", name)]
     support = os.pathsep.join([str(ROOT / "tests/support"), os.environ.get("PYTHONPATH", "")])
     known = {name: value for name, value in os.environ.items() if name != "HORNET_TEST_SEED"}
+    known |= {"PYTHONPATH": support, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider", "-v", "-s", *arguments],
-        cwd=folder, env={**known, "PYTHONPATH": support, **environment},
+        cwd=folder, env={**known, **environment},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
