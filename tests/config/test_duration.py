@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from configs import compose_train
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hornet_train.config.compose import compose_train, to_yaml
+from hornet_train.config.compose import to_yaml
 from hornet_train.config.duration import Duration
 from hornet_train.config.stored import read_config
 from hornet_train.errors import ConfigError
