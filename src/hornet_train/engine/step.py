@@ -66,8 +66,7 @@ def train_step(
         state: what is updated.
         network: the state's model as it is trained: under DDP, compiled.
         micro_batches: this rank's; as many as `sizes`.
-        sizes: images each micro-batch counts for; 0 for a stand-in, which changes neither the gradient nor
-            running statistics. As many on every rank.
+        sizes: images of each micro-batch, 0 for a stand-in, which changes nothing; as many on every rank.
         step_size: images of the step over all ranks. A micro-batch's mean loss has weight size / step_size,
             so the gradient is that of the mean over the step however it was cut up, also in the shorter
             last step of an epoch.
@@ -79,9 +78,8 @@ def train_step(
     for micro, (size, batch) in enumerate(zip(sizes, micro_batches, strict=True)):
         torch.manual_seed(device_seed(seed, state.step, world.rank, micro))
         rng = batch_rng(seed, state.step, world.rank, micro)
-        last = micro == len(sizes) - 1
-        synchronise(state.model, now=last)
-        with _synchronising(network, last=last), _leaving_no_trace(state.model, stand_in=size == 0):
+        synchronise(state.model, now=micro == len(sizes) - 1)
+        with _synchronising(network, last=micro == len(sizes) - 1), _leaving_no_trace(state.model, size):
             with autocast(precision, world.device):
                 loss = task.loss(network, batch, rng)
             weighted = loss * (size / step_size * world.size)  # DDP takes the mean over the ranks
@@ -141,12 +139,13 @@ def _step_unless(skipped: Tensor, optimizer: Optimizer) -> None:
 
 
 @contextmanager
-def _leaving_no_trace(model: nn.Module, *, stand_in: bool) -> Iterator[None]:
-    """Keep a stand-in out of the running statistics of batch norm: its images have no weight in the step."""
-    before = [buffer.clone() for buffer in model.buffers()] if stand_in else []
+def _leaving_no_trace(model: nn.Module, size: int) -> Iterator[None]:
+    """Keep a stand-in, which counts for 0 images, out of the running statistics of batch norm."""
+    buffers = [] if size else list(model.buffers())
+    before = [buffer.clone() for buffer in buffers]
     yield
     # after the backward pass, which may need the buffers as they are, and may run parts of the model again
-    for buffer, value in zip(model.buffers() if stand_in else (), before, strict=True):
+    for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
 
 
