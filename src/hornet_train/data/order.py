@@ -162,8 +162,8 @@ class EpochPlan:
         """The samples of each of this rank's micro-batches.
 
         A rank with fewer micro-batches than others, or none, still takes part in every collective of the
-        step: it is handed the first image of the step as a stand-in, twice (batch norm refuses one), which
-        `micro_sizes` gives no weight.
+        step: it is handed the first image of the step as a stand-in, which `micro_sizes` gives no weight;
+        twice, since batch norm may refuse one image, unless micro-batches are of one image anyway.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         size = self.step_size(step)
@@ -180,7 +180,8 @@ class EpochPlan:
             return Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))
 
         mine = map(address, range(*self._share(step)))
-        return [list(islice(mine, size)) if size else [address(0)] * 2 for size in self.micro_sizes(step)]
+        stand_in = [address(0)] * min(2, self.micro_batch_size)
+        return [list(islice(mine, size)) if size else stand_in for size in self.micro_sizes(step)]
 
     def stream(self, first_step: int, total_steps: int, *, skip: int = 0) -> Iterator[list[Address]]:
         """The micro-batches from a step on, across epochs: what came before is neither read nor drawn.
