@@ -158,7 +158,7 @@ class Recipe:
 @group
 class Checkpoint:
     every: Length
-    keep: Count  # the newest so many; besides these the best
+    keep: Count  # the newest so many that were due; besides these the best, and the last
     max_minutes: Minutes | None  # of training, after which to save and end with code 75; null: no limit
 
 

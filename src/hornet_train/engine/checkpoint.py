@@ -181,11 +181,12 @@ class CheckpointStore:
         self.clean()
 
     def _is_scheduled(self, path: Path) -> bool:
-        """Whether a step folder is more than what a stop left; one that cannot be read is taken for it."""
+        """Whether a step folder is more than what a stop left; of one that is damaged nobody knows."""
         if path.name not in self._scheduled:
             try:
                 self._scheduled[path.name] = is_scheduled(read_checkpoint(path, groups=()).numbers)
             except CheckpointError:
+                self._damaged.add(path.name)
                 return True
         return self._scheduled[path.name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hornet_train.data.reader import BadSample
@@ -36,9 +36,11 @@ class Unlogged:
 
 
 def is_unlogged(value: object) -> bool:
-    """Whether a value read from a file that may be anyone's is what `asdict` gives of an `Unlogged`."""
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Unlogged)}:
+    """Whether a value from a file that may be anyone's is what `asdict` gives of an `Unlogged`. Fields may be
+    missing."""
+    if not isinstance(value, dict) or not value.keys() <= {field.name for field in fields(Unlogged)}:
         return False
+    value = {**asdict(Unlogged()), **value}
     greatest, bad = value["greatest"], value["bad"]
     return (
         all(map(is_number, (value["loss"], value["images"], value["grad_norm"])))
