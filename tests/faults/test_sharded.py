@@ -64,6 +64,7 @@ def test_it_is_in_bf16_too(tmp_path: Path) -> None:
 def test_batch_norms_in_bf16(tmp_path: Path) -> None:
     """Their running statistics are in fp32: trained as with DDP, stopped and gone on, read by hornet-eval."""
     more = [*RUN, "precision=bf16", "model=timm", "model.name=test_resnet"]
+    more += ["model.channels_last=false"]  # as FSDP has kernels: other ones round otherwise, which grows
     ddp = undisturbed(tmp_path / "ddp", *more, "dist=ddp", processes=2)
     fsdp = tmp_path / "fsdp"
     stopped = torchrun(2, "-m", "hornet_train", *more, "dist=fsdp", f"run_dir={fsdp}", STOP)
