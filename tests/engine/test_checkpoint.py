@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from hornet_train.data.worker import BadSample
 from hornet_train.engine import checkpoint
 from hornet_train.engine import find_checkpoint as finding
 from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.find_checkpoint import find_checkpoint
-from hornet_train.engine.state import check_numbers, load_strictly
+from hornet_train.engine.state import check_numbers, is_scheduled, load_strictly
+from hornet_train.engine.unlogged import Unlogged
 from hornet_train.errors import CheckpointError
 from hornet_train.track import files
 from hornet_train.track.files import write_through
@@ -285,6 +290,112 @@ def test_what_an_older_version_remembers_is_taken_over() -> None:
     assert record == FaultHistory(mean=1.5, seen=9, rollbacks=1, targets=[4], left_out=[(5, 9)])
     with pytest.raises(ValueError, match="record"):
         check_numbers({**told, "record": {**kept, "since": -1}})
+
+
+UNLOGGED = {
+    "loss": 1 / 3,
+    "images": 24.0,
+    "grad_norm": float("inf"),
+    "greatest": {"gate_product_0": float("nan")},
+    "bad": [{"index": 3, "where": "a.jpg", "reason": "it is damaged"}],
+}
+
+
+def test_what_a_window_has_summed_up_comes_back_exactly() -> None:
+    told = {
+        "step": 12,
+        "evaluated": 0,
+        "best": None,
+        "loss_scaler": {},
+        "scheduled": 10,
+        "unlogged": UNLOGGED,
+    }
+    read = check_numbers(json.loads(json.dumps(told)))
+    assert not is_scheduled(read)
+    assert is_scheduled({**read, "scheduled": 12})
+    unlogged = Unlogged.of(read["unlogged"])
+    assert (unlogged.loss, unlogged.images, unlogged.grad_norm) == (1 / 3, 24.0, float("inf"))
+    assert math.isnan(unlogged.greatest["gate_product_0"])
+    assert unlogged.bad == [BadSample(3, "a.jpg", "it is damaged")]
+    older = {key: value for key, value in told.items() if key not in ("scheduled", "unlogged")}
+    assert is_scheduled(check_numbers(older))
+    assert Unlogged.of({}) == Unlogged()
+    for kept in (asdict(Unlogged()), {}):  # the latter of a version that keeps nothing there
+        assert Unlogged.of(check_numbers({**told, "unlogged": kept})["unlogged"]) == Unlogged()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scheduled": 13},
+        {"scheduled": None},
+        {"unlogged": None},
+        {"unlogged": {**UNLOGGED, "images": -1.0}},
+        {"unlogged": {**UNLOGGED, "more": 1.0}},
+        {"unlogged": {**UNLOGGED, "greatest": {"gate_product_0": "high"}}},
+        {"unlogged": {**UNLOGGED, "bad": [{"index": 3}]}},
+    ],
+)
+def test_a_wrong_window_or_mark_is_refused_by_its_name(wrong: dict[str, Any]) -> None:
+    told = {
+        "step": 12,
+        "evaluated": 0,
+        "best": None,
+        "loss_scaler": {},
+        "scheduled": 10,
+        "unlogged": UNLOGGED,
+    }
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: not what a run keeps there"):
+        check_numbers({**told, **wrong})
+
+
+def write_at_stop(store: CheckpointStore, step: int, scheduled: int) -> Path:
+    """A checkpoint that a stop asked for, after the scheduled one of an earlier step."""
+    tensors = {"model": {"n": torch.tensor(step)}, "optimizer": {}}
+    numbers = {"step": step, "evaluated": 0, "best": None, "loss_scaler": {}, "scheduled": scheduled}
+    return store.save(tensors, numbers)
+
+
+def test_what_a_stop_left_takes_no_place_and_goes_with_the_next_one(tmp_path: Path) -> None:
+    def left() -> list[int]:
+        return [int(path.name[5:]) for path in store.steps()]
+
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (10, 20, 30):
+        write(store, step)
+    write_at_stop(store, 33, 30)
+    assert left() == [20, 30, 33]
+    store = CheckpointStore(tmp_path, keep=2)  # a start anew, which has to look into them
+    assert store.newest()[0] == tmp_path / "step_00000033"
+    write_at_stop(store, 36, 30)
+    assert left() == [20, 30, 36]
+    assert store.before(39) == (30, tmp_path / "step_00000030")
+    assert store.before(39, avoid=[30]) == (20, tmp_path / "step_00000020")
+    write(store, 40)
+    assert left() == [30, 40]
+    write_at_stop(store, 42, 40)
+    write(store, 42)  # its evaluation was made up for, and is the best
+    write(store, 50)
+    assert left() == [42, 50]
+    assert store.before(49) == (42, tmp_path / "step_00000042")
+
+
+def test_where_nothing_but_a_stop_left_something_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=1)
+    write_at_stop(store, 3, 0)
+    write_at_stop(store, 4, 0)
+    assert [path.name for path in store.steps()] == ["step_00000004"]
+    assert store.before(9) is None
+
+
+def test_a_damaged_one_that_a_stop_left_pushes_none_out(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    write(store, 1)
+    flip(write_at_stop(store, 2, 1) / "state.json")
+    store = CheckpointStore(tmp_path, keep=2)
+    write(store, 3)
+    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (1, 2, 3)]
+    assert store.before(2) == (1, tmp_path / "step_00000001")
 
 
 def test_weights_of_another_model_are_named() -> None:

@@ -311,6 +311,8 @@ def with_sums(folder: Path, file: str, text: str) -> None:
 
 
 BEST = {"step": 6, "weights": "ema", "metric": "top1", "value": 50.0}
+UNLOGGED = {"loss": 1.0, "images": 8.0, "grad_norm": 0.5, "greatest": {}, "bad": []}
+BAD = {"index": 3, "where": "a.jpg", "reason": "it is damaged"}
 WRONG_NUMBERS: list[Any] = [
     *WRONG,
     *({"step": step} for step in (8, -9, 9.0, "9", None, True, [9], 10**30)),
@@ -321,7 +323,20 @@ WRONG_NUMBERS: list[Any] = [
     ),
     *({"loss_scaler": scaler} for scaler in (None, [], 5)),
     *({"bad_samples": bad} for bad in (None, 5, {}, [1.5], ["x"], [-1])),
-]
+    *({"scheduled": scheduled} for scheduled in (None, True, "9", 9.0, -1, 10, 10**30, [], {})),
+    *(
+        {"unlogged": unlogged}
+        for unlogged in (
+            None, 5, [], {**UNLOGGED, "x": 1.0}, {**UNLOGGED, "loss": None}, {**UNLOGGED, "loss": "1"},
+            {**UNLOGGED, "images": -8.0}, {**UNLOGGED, "images": float("nan")}, {**UNLOGGED, "images": True},
+            {**UNLOGGED, "grad_norm": 10**30}, {**UNLOGGED, "grad_norm": []}, {**UNLOGGED, "greatest": [1.0]},
+            {**UNLOGGED, "greatest": {"a": "1"}}, {**UNLOGGED, "greatest": {"a": None}},
+            {**UNLOGGED, "bad": {}}, {**UNLOGGED, "bad": [3]}, {**UNLOGGED, "bad": [{"index": 3}]},
+            {**UNLOGGED, "bad": [{**BAD, "index": -3}]}, {**UNLOGGED, "bad": [{**BAD, "where": 5}]},
+            {**UNLOGGED, "bad": [{**BAD, "reason": None}]}, {**UNLOGGED, "bad": [{**BAD, "x": 1}]},
+        )
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("wrong", WRONG_NUMBERS, ids=range(len(WRONG_NUMBERS)))

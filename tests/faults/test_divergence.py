@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT, TINY, events, run
+from helpers import ROOT, TINY, comparable, events, run
 from processes import final
 
 pytestmark = pytest.mark.faults
@@ -61,6 +61,28 @@ def test_two_ranks_go_back_together(tmp_path: Path) -> None:
     (event,) = events(tmp_path, "rollback")
     assert (event["step"], event["failed_at"], event["left_out"]) == (4, 9, [5, 9])
     assert [e["step"] for e in events(tmp_path, "eval")] == [12, 12]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_after_a_stop_it_goes_back_to_where_it_would_have_gone_without(
+    processes: int, tmp_path: Path
+) -> None:
+    """The checkpoint of step 8 is scheduled, the stop is after step 9 or 10, the fault in step 11."""
+    fault = {"kind": "loss", "steps": [10], "rank": processes - 1}
+    stop = {"kind": "stop", "steps": [8], "rank": processes - 1}
+    asked = [*RUN, "guard.max_skips=1", "log.every=5it", "log.gates=true", "dist.threads=1"]
+    whole = faulty([fault], tmp_path / "whole", *asked, processes=processes)
+    assert whole.returncode == 0, whole.stderr
+    (event,) = events(tmp_path / "whole", "rollback")
+    assert event["step"] == 8
+    stopped = faulty([fault, stop], tmp_path / "run", *asked, processes=processes)
+    assert "saved; the same command" in stopped.stderr
+    (event,) = events(tmp_path / "run", "preempted")
+    assert event["step"] in (9, 10)
+    done = faulty([fault], tmp_path / "run", *asked, processes=processes)
+    assert done.returncode == 0, done.stderr
+    assert comparable(tmp_path / "run") == comparable(tmp_path / "whole")
+    torch.testing.assert_close(final(tmp_path / "run"), final(tmp_path / "whole"), rtol=0, atol=0)
 
 
 def test_a_run_that_keeps_failing_ends_with_a_diagnosis(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, events, run, torchrun
+from helpers import ROOT, TINY, comparable, events, run, torchrun
 from processes import final, ranks_of, started, told, undisturbed, wait_until
 
 from hornet_train.engine.checkpoint import read_checkpoint, read_pointer
@@ -64,6 +64,7 @@ def test_it_is_in_bf16_too(tmp_path: Path) -> None:
 def test_batch_norms_in_bf16(tmp_path: Path) -> None:
     """Their running statistics are in fp32: trained as with DDP, stopped and gone on, read by hornet-eval."""
     more = [*RUN, "precision=bf16", "model=timm", "model.name=test_resnet"]
+    more += ["model.channels_last=false"]  # as FSDP has kernels: other ones round otherwise, which grows
     ddp = undisturbed(tmp_path / "ddp", *more, "dist=ddp", processes=2)
     fsdp = tmp_path / "fsdp"
     stopped = torchrun(2, "-m", "hornet_train", *more, "dist=fsdp", f"run_dir={fsdp}", STOP)
@@ -94,6 +95,20 @@ def test_a_shorter_last_step_has_equally_many_micro_batches_on_every_rank(tmp_pa
     uneven = [*RUN, "data.train_count=13", "batch_size=8", "micro_batch_size=2", "dist.timeout_minutes=0.5"]
     runs = [undisturbed(tmp_path / s, *uneven, f"dist={s}", processes=2) for s in ("ddp", "fsdp")]
     close(*runs, "fp32")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_after_a_stop_it_is_the_undisturbed_run(strategy: str, tmp_path: Path) -> None:
+    """Asked in step 7, stopped in the middle of an event's eight steps, and of an epoch."""
+    asked = [*RUN, f"dist={strategy}", "log.every=8it", "log.gates=true"]
+    whole, folder = undisturbed(tmp_path / "whole", *asked, processes=2), tmp_path / "run"
+    faulty = [str(ROOT / "tests" / "support" / "faulty.py"), '[{"kind": "stop", "steps": [6], "rank": 1}]']
+    stopped = torchrun(2, *faulty, *asked, f"run_dir={folder}")
+    assert "saved; the same command" in stopped.stderr
+    assert 7 <= events(folder, "preempted")[0]["step"] < 12
+    undisturbed(folder, *asked, processes=2)
+    assert comparable(folder) == comparable(whole)
+    torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)
 
 
 def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:

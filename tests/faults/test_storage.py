@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import BIN, TINY, comparable, events, run
+from helpers import BIN, TINY, comparable, events, run, torchrun
 from PIL import Image
 from processes import final, ranks_of, started, told, undisturbed, wait_until
 from skimage import data
@@ -127,6 +127,57 @@ def test_a_full_disk_warns_and_the_run_goes_on(small_disk: Path, tmp_path: Path,
     assert events(folder, "checkpoint_failed")[0]["reason"].endswith("(No space left on device)")
     assert events(folder, "checkpoint_recovered")
     check_same(folder, whole)
+
+
+REFUSING = """
+import os, sys
+import hornet_train.engine.trainer as trainer
+from hornet_train.cli.train import main
+from hornet_train.engine.checkpoint import CheckpointStore
+from hornet_train.errors import CheckpointError
+
+save, evaluate, fit = CheckpointStore.save, trainer.evaluate, trainer.Trainer.fit
+told = [10.0, 50.0, 30.0, 20.0]
+
+def refusing(self, tensors, numbers):
+    if numbers["step"] == 6:
+        raise CheckpointError("the disk is full")
+    return save(self, tensors, numbers)
+
+def scripted(*arguments, **how):
+    results = evaluate(*arguments, **how)
+    value = told.pop(0)
+    return {name: {**metrics, "top1": value} for name, metrics in results.items()}
+
+def telling(self):
+    best = fit(self)
+    print(f"rank {self.world.rank} knows {best.step} {best.value}", file=sys.stderr)
+    return best
+
+CheckpointStore.save, trainer.evaluate, trainer.Trainer.fit = refusing, scripted, telling
+main()
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_all_ranks_know_that_the_best_was_never_written(strategy: str, tmp_path: Path) -> None:
+    """top1 is 10, 50, 30, 20 after 3, 6, 9, 12 steps, and the disk, of which rank 0 knows, full at step 6."""
+    folder, script = tmp_path / "run", tmp_path / "refusing.py"
+    script.write_text(REFUSING)
+    asked = [*TINY, "epochs=4", "checkpoint.keep=1", f"dist={strategy}", "dist.threads=1"]
+    done = torchrun(2, str(script), *asked, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert "the checkpoint of step 6, the best, was never written: the best is that of step 3" in done.stderr
+    assert "rank 0 knows 9 30.0" in done.stderr
+    assert "rank 1 knows 9 30.0" in done.stderr
+    assert "best top1: 30.00 (model weights, step 9)" in done.stdout
+    assert pointed(folder / "checkpoints", "best") == "step_00000009"
+    assert sorted(path.name for path in (folder / "checkpoints").glob("step_*")) == [
+        "step_00000009",
+        "step_00000012",
+    ]
+    best = read_checkpoint(folder / "checkpoints/step_00000012").numbers["best"]
+    assert (best["step"], best["value"]) == (9, 30.0)
 
 
 def test_a_disk_that_stays_full_ends_the_run_with_a_message(

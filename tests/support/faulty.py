@@ -1,11 +1,14 @@
 """hornet-train with faults put into its steps: python faulty.py '<JSON list of faults>' <arguments>.
 
-{"kind": "loss" | "gradient" | "spike", "steps": [...], "rank": 0} or {"kind": "sample", "index": 7}.
+{"kind": "loss" | "gradient" | "spike", "steps": [...], "rank": 0} or {"kind": "sample", "index": 7}; of kind
+"stop" the process is asked to stop in these steps.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -29,6 +32,8 @@ def install(faults: list[dict[str, Any]]) -> None:
     def train_step(state: Any, *args: Any, world: Any, **how: Any) -> Any:
         now.update(step=state.step, rank=world.rank)
         hooks = []
+        if due("stop"):
+            os.kill(os.getpid(), signal.SIGTERM)
         if due("gradient"):
             first = next(state.model.parameters())
             hooks.append(first.register_hook(lambda gradient: gradient * float("nan")))

@@ -83,6 +83,19 @@ def test_rewind_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]
 
 
+def test_rewind_keeps_what_a_run_did_before_it_went_back(tmp_path: Path) -> None:
+    """Back from 30 to 10, then a checkpoint of step 20: the steps before the rollback stay, as they were."""
+    path = tmp_path / "m.jsonl"
+    back = {"event": "rollback", "step": 10, "count": 1}
+    again = {"event": "rollback", "step": 20, "count": 2}
+    settled = [train(10), train(20), train(30), back, train(20)]
+    write(path, *settled, train(40), again, train(50))
+    assert rewind(path, 20, again=frozenset({"rollback"}), rollbacks=1) == 3
+    assert read_events(path) == settled
+    assert rewind(path, 10, again=frozenset({"rollback"})) == 4  # the checkpoint of step 10 knows of none
+    assert read_events(path) == [train(10)]
+
+
 def test_a_damaged_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"step": 1}\n\xff\x00garbage\n{"step": 2}\n')

@@ -176,7 +176,7 @@ class Checkpoint:
     """When to save."""
 
     every: Length
-    keep: Count  # how many of the newest are kept, besides the best
+    keep: Count  # how many of the newest scheduled ones are kept, besides the best and the last
     max_minutes: Minutes | None  # of training, then save and end with exit code 75; null: no limit
 
 

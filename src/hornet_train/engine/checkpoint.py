@@ -187,6 +187,7 @@ class CheckpointStore:
             try:
                 self._scheduled[path.name] = is_scheduled(read_checkpoint(path, groups=()).numbers)
             except CheckpointError:
+                self._damaged.add(path.name)
                 return True
         return self._scheduled[path.name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hornet_train.data.worker import BadSample
@@ -38,9 +38,10 @@ class Unlogged:
 
 
 def is_unlogged(value: object) -> bool:
-    """Whether a value read from an untrusted file is the JSON form of an `Unlogged`."""
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Unlogged)}:
+    """Whether a value read from an untrusted file is the JSON form of an `Unlogged`; fields may be missing."""
+    if not isinstance(value, dict) or not value.keys() <= {field.name for field in fields(Unlogged)}:
         return False
+    value = {**asdict(Unlogged()), **value}
     named, bad = (value["parts"], value["greatest"]), value["bad"]
     return (
         all(map(is_number, (value["loss"], value["weight"], value["grad_norm"])))
