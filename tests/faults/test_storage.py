@@ -171,7 +171,7 @@ def test_all_ranks_know_that_the_best_was_never_written(strategy: str, tmp_path:
     assert "rank 0 knows 9 30.0" in done.stderr
     assert "rank 1 knows 9 30.0" in done.stderr
     assert "best top1: 30.00 (model weights, step 9)" in done.stdout
-    assert pointed(folder / "checkpoints", "best") == "step_00000009"
+    assert read_pointer(folder / "checkpoints", "best") == "step_00000009"
     assert sorted(path.name for path in (folder / "checkpoints").glob("step_*")) == [
         "step_00000009",
         "step_00000012",
