@@ -17,7 +17,8 @@ from hornet_train.data.batch import ragged, stacked
 from hornet_train.data.loader import EvalLoader, Loaded, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
 from hornet_train.data.sources.source import Fields
-from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
+from hornet_train.data.stream_plan import StreamPlan
+from hornet_train.data.streaming import StreamEvalLoader, StreamTrainLoader
 from hornet_train.errors import SampleError
 
 CPU = torch.device("cpu")

@@ -16,7 +16,8 @@ from PIL import Image
 
 from hornet_train.data.loader import LoaderSettings
 from hornet_train.data.sources.source import Encoded, Fields
-from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
+from hornet_train.data.stream_plan import StreamPlan
+from hornet_train.data.streaming import StreamEvalLoader, StreamTrainLoader
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform

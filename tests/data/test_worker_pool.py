@@ -20,7 +20,8 @@ from hornet_train.data.address import sample_rng
 from hornet_train.data.loader import EvalLoader, Loaded, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
 from hornet_train.data.sources.source import Encoded, Fields
-from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
+from hornet_train.data.stream_plan import StreamPlan
+from hornet_train.data.streaming import StreamEvalLoader, StreamTrainLoader
 from hornet_train.errors import DataError, SampleError
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform

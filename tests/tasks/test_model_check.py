@@ -9,7 +9,7 @@ from torch import nn
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.data.order import EpochPlan, Plan
-from hornet_train.data.streaming import StreamPlan
+from hornet_train.data.stream_plan import StreamPlan
 from hornet_train.errors import ConfigError
 from hornet_train.models.complexity import trains_on_one_image
 from hornet_train.tasks.model_check import check_micro_batches

@@ -16,7 +16,7 @@ from hornet_train.config.schema import Config
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
 from hornet_train.data.loader import EvalData
-from hornet_train.data.streaming import StreamPlan
+from hornet_train.data.stream_plan import StreamPlan
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.recovery import fall_back_to_saved_best

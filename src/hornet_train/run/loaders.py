@@ -10,7 +10,8 @@ from hornet_train.config.schema import Config, Data
 from hornet_train.data.loader import EvalData, EvalLoader, LoaderSettings, TrainData, TrainLoader
 from hornet_train.data.order import EpochPlan, Plan
 from hornet_train.data.sources.source import Shards, Source
-from hornet_train.data.streaming import StreamEvalLoader, StreamPlan, StreamTrainLoader
+from hornet_train.data.stream_plan import StreamPlan
+from hornet_train.data.streaming import StreamEvalLoader, StreamTrainLoader
 from hornet_train.data.worker import Samples
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
