@@ -58,10 +58,8 @@ def test_no_task_knows_another_and_each_is_laid_out_alike() -> None:
     for task in folders:
         text = "".join(path.read_text() for path in (SOURCES / "tasks" / task).rglob("*.py"))
         assert set(re.findall(r"hornet_train\.tasks\.(\w+)", text)) & folders == {task}
-        files = {
-            str(path.relative_to(SOURCES / "tasks" / task))
-            for path in (SOURCES / "tasks" / task).rglob("*.py")
-        }
+        place = SOURCES / "tasks" / task
+        files = {str(path.relative_to(place)) for path in place.rglob("*.py")}
         assert files >= {"schema.py", "rules.py", "samples.py", "task.py", "metrics.py", "build/kit.py"}
 
 
@@ -75,7 +73,7 @@ def test_a_kit_brings_what_is_asked_of_it(task: str) -> None:
 
 def test_the_map_names_files_that_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    named = {name for name in re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text)}
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text))
     assert len(named) > 30
     assert not [name for name in named if not (SOURCES / name).is_file()]
     for link in re.findall(r"\]\(([^)#]+)\)", text):

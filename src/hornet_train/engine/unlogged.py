@@ -38,7 +38,7 @@ class Unlogged:
 
 
 def is_unlogged(value: object) -> bool:
-    """Whether a value read from an untrusted file is the JSON form of an `Unlogged`; some fields may be missing."""
+    """Whether a value read from an untrusted file is an `Unlogged` as JSON; some fields may be missing."""
     if not isinstance(value, dict) or not value.keys() <= {field.name for field in fields(Unlogged)}:
         return False
     value = {**asdict(Unlogged()), **value}

@@ -71,8 +71,8 @@ def _own_kit(name: str) -> Any:
 def _own_module(name: str) -> ModuleType:
     """A module by its dotted name or by the path of its file.
 
-    It is looked for on Python's path, in the working directory, and beside conf/, where examples/ lies. These
-    stay on the path: workers find the module there, too.
+    It is looked for on Python's path, in the working directory, and in this program's checkout, if it runs
+    from one, where examples/ lies. These stay on the path: workers find the module there, too.
 
     Raises:
         ConfigError: there is no such module, or another one of that name.
@@ -86,7 +86,8 @@ def _own_module(name: str) -> ModuleType:
         if module.__file__ is None or Path(module.__file__).resolve() != file.resolve():
             raise ConfigError([f"task={name}: Python has another module {file.stem!r}: rename the file"])
         return module
-    for place in (Path.cwd(), conf_dir().parent):
+    checkout = conf_dir().parent  # an installed conf/ lies in the package, which is no place to look in
+    for place in (Path.cwd(), *([checkout] if (checkout / "pyproject.toml").is_file() else [])):
         if not _is_there(name):
             _look_in(place)
     if not _is_there(name):
