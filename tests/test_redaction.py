@@ -1,4 +1,4 @@
-"""Secrets out of texts, and nothing else."""
+"""Secrets are removed from texts, and nothing else is."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ WITHOUT = [
 
 
 @pytest.mark.parametrize("text", WITH_SECRET)
-def test_a_secret_is_left_out(text: str) -> None:
+def test_a_secret_is_redacted(text: str) -> None:
     assert SECRET not in redacted(text)
     assert MARK in redacted(text)
     assert redacted(redacted(text)) == redacted(text)
 
 
 @pytest.mark.parametrize("text", WITHOUT)
-def test_what_is_none_stays(text: str) -> None:
+def test_a_text_without_secrets_is_unchanged(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_the_rest_of_an_address_stays() -> None:
+def test_the_rest_of_a_url_is_unchanged() -> None:
     assert redacted(WITH_SECRET[0]) == "https://***@host/x"
     assert redacted(WITH_SECRET[5]) == "https://host/x?X-Amz-Signature=***&X-Amz-Date=2"
 
 
-def test_secrets_of_the_environment_are_known_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_environment_are_redacted_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SERVICE_TOKEN", "no-form-of-its-own")
     monkeypatch.setenv("SHORT_TOKEN", "data")
     assert redacted("it said no-form-of-its-own, of data") == "it said ***, of data"
@@ -90,7 +90,7 @@ PIECES = [*"ab:/@?&=;#'\" \n.-_*{}", "token", "https://", "password=", "hf_", "a
 
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
-def test_a_redacted_text_is_told_by_itself(text: str) -> None:
+def test_redacting_again_changes_nothing(text: str) -> None:
     once = redacted(text)
     assert redacted(once) == once
 
@@ -98,7 +98,7 @@ def test_a_redacted_text_is_told_by_itself(text: str) -> None:
 @pytest.mark.parametrize(
     "part", ["a", "a://", "a.b_", "://", "?", "token=", "x:", "a://b:", "secret='", "api_", "eyJ."]
 )
-def test_it_takes_no_time_that_grows_faster_than_the_text(part: str) -> None:
+def test_the_time_grows_linearly_with_the_text(part: str) -> None:
     def seconds(count: int) -> float:
         begin = time.process_time()
         redacted(part * count)
@@ -108,7 +108,7 @@ def test_it_takes_no_time_that_grows_faster_than_the_text(part: str) -> None:
     assert seconds(20_000) < 60 * max(seconds(2_000), 0.02)
 
 
-def test_a_message_steers_no_terminal_and_ends() -> None:
+def test_a_message_has_no_control_characters_and_a_limited_length() -> None:
     assert for_display("a\x1b[2Jb\u202ec\td\ne") == "a\\x1b[2Jb\\u202ec\td\ne"
     assert len(for_display("x" * 10**7)) < 11_000
     cut = "x" * 9_990 + f"https://user:{SECRET}@host"

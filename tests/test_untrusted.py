@@ -1,4 +1,4 @@
-"""Files of anybody's, and what the program itself may not do."""
+"""Files from untrusted sources, and calls that the program may not make."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
         file.write("x")
 
 
-def test_code_is_kept_only_where_nobody_else_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_cached_only_where_nobody_else_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -72,7 +74,7 @@ def test_code_is_kept_only_where_nobody_else_writes(tmp_path: Path, monkeypatch:
 
 
 def calls() -> Iterator[tuple[Path, str, ast.Call]]:
-    """(file, what is called, the call) all over the program."""
+    """(file, name of the function, call) for each call in the program."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

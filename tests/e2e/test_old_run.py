@@ -1,4 +1,4 @@
-"""A run folder written by an earlier version of this code (tests/old_run) is read as it was then."""
+"""A run folder of an earlier version (tests/old_run) is evaluated and resumed as by that version."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_goes_on_bit_for_bit(folder: Path) -> None:
         assert norms == pytest.approx(
             {name: float(tensors[group][name].double().norm()) for name in norms}, rel=2e-3, abs=1e-4
         )
-    told, then = _untimed(events(folder)), _untimed(EXPECTED["events"])
-    told = [event for event in told if event["event"] != "resumed"]
-    assert [(e["event"], e["step"]) for e in told] == [(e["event"], e["step"]) for e in then]
+    now, then = _untimed(events(folder)), _untimed(EXPECTED["events"])
+    now = [event for event in now if event["event"] != "resumed"]
+    assert [(e["event"], e["step"]) for e in now] == [(e["event"], e["step"]) for e in then]
     if _processor() == EXPECTED["cpu"] and torch.__version__ == EXPECTED["torch"]:  # others round otherwise
         assert {group: _digest(named) for group, named in tensors.items()} == EXPECTED["sha256"]
-        assert told == then
+        assert now == then
 
 
 def _untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

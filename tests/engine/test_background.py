@@ -1,4 +1,4 @@
-"""Checkpoints written beside a training."""
+"""Checkpoints written in the background of a training."""
 
 import threading
 import time
@@ -26,8 +26,8 @@ def numbers(step):
     return {"step": step, "evaluated": 0, "best": None, "loss_scaler": {}}
 
 
-class HeldUp(CheckpointStore):
-    """Begins to write when it is told to."""
+class Blocked(CheckpointStore):
+    """Begins to write when `go` is set."""
 
     def __init__(self, folder):
         super().__init__(folder, keep=9)
@@ -40,20 +40,20 @@ class HeldUp(CheckpointStore):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("prepared", [False, True])
-def test_what_is_written_is_what_was_saved_however_long_it_takes(tmp_path, prepared, device):
-    store = HeldUp(tmp_path)
-    tensors, told = state(1, device=device), numbers(1)
+def test_a_checkpoint_has_the_values_of_the_time_of_the_save(tmp_path, prepared, device):
+    store = Blocked(tmp_path)
+    tensors, step_numbers = state(1, device=device), numbers(1)
     with BackgroundSaver(store) as saver:
         if prepared:
             saver.preallocate(tensors)
-        saver.save(tensors, told)
+        saver.save(tensors, step_numbers)
         assert not list(tmp_path.iterdir())
         assert saver._copies["model"]["a"].is_pinned() == (device != "cpu")  # else no copy is asynchronous
         for tensor in (tensors["model"]["a"], tensors["model"]["count"], *tensors["optimizer"].values()):
             tensor.add_(1)  # the training goes on
-        told["step"] = 2
+        step_numbers["step"] = 2
         store.go.set()
-        saver.save(tensors, told)
+        saver.save(tensors, step_numbers)
         saver.save(state(3, width=6, device=device), numbers(3))  # another model
     for step, width in ((1, 5), (2, 5), (3, 6)):
         saved = read_checkpoint(tmp_path / f"step_{step:08d}")
@@ -79,7 +79,7 @@ class Refusing(CheckpointStore):
 
 
 def polled(saver, until, seconds=60):
-    """Outcomes, the loop going on until there are so many."""
+    """Poll until there are `until` outcomes; returns them."""
     outcomes, end = [], time.monotonic() + seconds
     while len(outcomes) < until and time.monotonic() < end:
         outcomes += saver.poll()
@@ -87,7 +87,7 @@ def polled(saver, until, seconds=60):
     return outcomes
 
 
-def test_what_cannot_be_written_is_told_at_once_and_tried_again(tmp_path, monkeypatch, caplog):
+def test_a_failed_write_is_reported_at_once_and_tried_again(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(background, "FIRST_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(background, "MAX_RETRY_SECONDS", 0.02)
     tensors = state(1)
@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_told_at_once_and_tried_again(tmp_path, monkey
     assert torch.equal(saved.tensors["model"]["a"], state(1)["model"]["a"])
 
 
-def test_a_newer_checkpoint_takes_the_place_of_one_that_waits(tmp_path):
+def test_a_newer_checkpoint_replaces_one_that_could_not_be_written(tmp_path):
     with BackgroundSaver(Refusing(tmp_path, refused=1)) as saver:
         saver.save(state(1), numbers(1))
         saver.save(state(2), numbers(2))
@@ -120,7 +120,7 @@ def save_and_end(store, error=None):
             raise error
 
 
-def test_the_last_one_is_tried_for_a_while_and_then_ends_the_run(tmp_path, caplog):
+def test_the_last_checkpoint_is_retried_for_a_while_and_then_raises(tmp_path, caplog):
     CheckpointStore(tmp_path, keep=9).save(state(1), numbers(1))
     with BackgroundSaver(Refusing(tmp_path, refused=2)) as saver:
         saver.save(state(2), numbers(2))
@@ -131,7 +131,7 @@ def test_the_last_one_is_tried_for_a_while_and_then_ends_the_run(tmp_path, caplo
         save_and_end(Refusing(tmp_path, refused=9**9))
 
 
-def test_an_error_of_the_run_is_not_hidden_by_one_of_a_checkpoint(tmp_path, caplog):
+def test_an_error_of_the_run_is_raised_rather_than_one_of_a_checkpoint(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     store = CheckpointStore(tmp_path / "file" / "checkpoints", keep=1)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or absent, damaged ones that are named and skipped."""
+"""Checkpoints are complete or absent; damaged ones are named and skipped."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def write(store: CheckpointStore, step: int, best: int | None = None) -> Path:
         "model": {"a": torch.randn(3, 4, generator=generator), "n": torch.tensor(step)},
         "optimizer": {"a/exp_avg": torch.randn(3, 4, generator=generator)},
     }
-    told = None if best is None else {"step": best, "weights": "model", "metric": "top1", "value": 1.0}
-    return store.save(tensors, {"step": step, "evaluated": 0, "best": told, "loss_scaler": {}})
+    best_entry = None if best is None else {"step": best, "weights": "model", "metric": "top1", "value": 1.0}
+    return store.save(tensors, {"step": step, "evaluated": 0, "best": best_entry, "loss_scaler": {}})
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     }
 
 
-def test_old_ones_go_but_never_the_best_or_the_last(tmp_path: Path) -> None:
+def test_old_checkpoints_are_removed_but_never_the_best_or_the_last(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=2)
     for step in range(1, 7):
         write(store, step, best=2 if step >= 2 else 1)
@@ -99,7 +99,7 @@ def nonsense(path: Path) -> None:
 @pytest.mark.parametrize(
     "file", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
 )
-def test_a_damaged_one_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path: Path, file: str, damage: Callable[[Path], None]
 ) -> None:
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
@@ -127,7 +127,7 @@ FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.j
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_full_disk_is_told_and_older_checkpoints_stand(
+def test_a_full_disk_raises_and_leaves_older_checkpoints_unchanged(
     tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = CheckpointStore(tmp_path / "checkpoints", keep=1)
@@ -144,7 +144,7 @@ def test_a_full_disk_is_told_and_older_checkpoints_stand(
         patched.setattr(files, "write_through", full)
         with pytest.raises(CheckpointError, match=f"{file}.* cannot be written .No space left"):
             write(store, 2, best=2)
-    done = file in ("last", "best")  # then the checkpoint itself is there
+    done = file in ("last", "best")  # then the checkpoint itself is complete
     assert store.newest()[0] == store.folder / f"step_0000000{2 if done else 1}"
     assert read_checkpoint(store.folder / (store.folder / "last").read_text().strip())
     assert read_checkpoint(store.folder / (store.folder / "best").read_text().strip())
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_and_older_checkpoints_stand(
     assert (store.folder / "best").read_text() == "step_00000002\n"
 
 
-def test_room_for_the_pointers_is_made_by_what_may_go(
+def test_old_checkpoints_are_removed_to_make_room_for_the_pointers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = CheckpointStore(tmp_path, keep=1)
@@ -174,7 +174,7 @@ def test_room_for_the_pointers_is_made_by_what_may_go(
     assert [path.name for path in store.step_folders()] == ["step_00000004"]
 
 
-def test_none_good_is_an_error_that_tells_the_way_out(tmp_path: Path) -> None:
+def test_if_all_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     for step in (1, 2):
         truncate(write(store, step) / "model.safetensors")
@@ -198,13 +198,13 @@ def test_an_interrupted_write_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_a_kill_while_a_step_is_written_again_leaves_what_it_had(tmp_path: Path) -> None:
+def test_a_kill_while_a_step_is_written_again_leaves_its_old_checkpoint(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     write(store, 1)
     folder = write(store, 2, best=2)
     (store.folder / ".step_00000002.writing").mkdir()
     (store.folder / ".last.123.tmp").write_text("step_0000")
-    replaced = folder.rename(store.folder / ".step_00000002.replaced")  # and here it is killed
+    replaced = folder.rename(store.folder / ".step_00000002.replaced")  # here the process is killed
     assert CheckpointStore(store.folder, keep=3).newest() == (replaced, [])
     assert find_checkpoint(tmp_path)[0].folder == replaced
     store.clean()
@@ -217,8 +217,8 @@ def test_a_kill_while_a_step_is_written_again_leaves_what_it_had(tmp_path: Path)
     }
 
 
-def test_damaged_ones_and_those_ahead_do_not_count_as_kept(tmp_path: Path) -> None:
-    """The run goes back from 5 and 4 to 3, and the newest two that are good stay."""
+def test_damaged_and_later_checkpoints_do_not_count_towards_keep(tmp_path: Path) -> None:
+    """The run goes back to step 3, as 6 and 4 are damaged; the newest two usable ones stay."""
     store = CheckpointStore(tmp_path, keep=2)
     for step in (2, 3):
         write(store, step)
@@ -236,7 +236,7 @@ def test_damaged_ones_and_those_ahead_do_not_count_as_kept(tmp_path: Path) -> No
     assert [path.name for path in store.step_folders()] == [f"step_0000000{n}" for n in (7, 8)]
 
 
-def test_a_pointer_to_a_best_of_a_future_that_was_given_up_goes(tmp_path: Path) -> None:
+def test_a_pointer_to_a_best_of_a_step_gone_back_from_is_removed(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     write(store, 1)
     flip(write(store, 2, best=2) / "model.safetensors")
@@ -245,7 +245,7 @@ def test_a_pointer_to_a_best_of_a_future_that_was_given_up_goes(tmp_path: Path) 
     assert not (tmp_path / "best").exists()
 
 
-def test_a_checkpoint_that_a_training_removes_meanwhile_is_looked_for_anew(
+def test_the_folder_is_listed_again_if_a_training_removes_a_checkpoint_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = CheckpointStore(tmp_path / "checkpoints", keep=1)
@@ -282,14 +282,14 @@ def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:
         read_checkpoint(folder)
 
 
-def test_what_an_older_version_remembers_is_taken_over() -> None:
-    """Before overflows were counted apart; where its streak began is not known."""
-    kept = {"streak": 2, "mean": 1.5, "seen": 9, "rollbacks": 1, "targets": [4], "left_out": [[5, 9]]}
-    told = {"step": 12, "evaluated": 0, "best": None, "loss_scaler": {}, "record": kept}
-    record = FaultHistory.from_json(check_numbers(told)["record"])
-    assert record == FaultHistory(mean=1.5, seen=9, rollbacks=1, targets=[4], left_out=[(5, 9)])
+def test_the_fault_history_of_an_older_version_is_read() -> None:
+    """From before overflows were counted separately; the first step of the streak is not known."""
+    old = {"streak": 2, "mean": 1.5, "seen": 9, "rollbacks": 1, "targets": [4], "left_out": [[5, 9]]}
+    numbers = {"step": 12, "evaluated": 0, "best": None, "loss_scaler": {}, "record": old}
+    history = FaultHistory.from_json(check_numbers(numbers)["record"])
+    assert history == FaultHistory(mean=1.5, seen=9, rollbacks=1, targets=[4], left_out=[(5, 9)])
     with pytest.raises(ValueError, match="record"):
-        check_numbers({**told, "record": {**kept, "since": -1}})
+        check_numbers({**numbers, "record": {**old, "since": -1}})
 
 
 UNLOGGED = {
@@ -403,5 +403,5 @@ def test_weights_of_another_model_are_named() -> None:
     saved = {"weight": torch.zeros(4, 3), "extra": torch.zeros(1)}
     with pytest.raises(CheckpointError, match="another model") as raised:
         load_strictly(model, saved, what="model")
-    for told in ("bias is missing", "extra is not in the model", "weight is (4, 3), in the model (2, 3)"):
-        assert told in str(raised.value)
+    for part in ("bias is missing", "extra is not in the model", "weight is (4, 3), in the model (2, 3)"):
+        assert part in str(raised.value)

@@ -1,4 +1,4 @@
-"""A run that is stopped or killed and goes on is the undisturbed run: the same bits, the same events."""
+"""A run that is stopped or killed and resumed equals an undisturbed run: the same bits, the same events."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SomeDamaged(Squares):
 
 @dataclass(frozen=True)
 class Faulty(PerPixel):
-    """Losses that are no number in some steps, each time that they are made."""
+    """The loss of some steps is NaN, each time that they are trained."""
 
     faults: tuple[int, ...] = ()
     step: Callable[[], int] = int
@@ -76,7 +76,7 @@ class Loudest:
 
 
 class Asked(Stop):
-    """Asks to stop where `now` says so."""
+    """Asks to stop when `now` returns True."""
 
     def __init__(self, now: Callable[[], bool]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Asked(Stop):
 
 
 def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
-    """The run, where its folder stands, as the command makes it."""
+    """The run, resumed from its folder if there is one, as the command builds it."""
     how = {"total_steps": STEPS, "log_every": 8, "eval_every": 9, **how}
     trainer = dense_trainer(folder, **how)
     state = trainer.state
@@ -108,23 +108,23 @@ When = Callable[[Trainer, int], bool]  # with the step at which this process beg
 
 
 def at(step: int) -> When:
-    """After a step, or within its evaluation."""
+    """Stop after a step, or within its evaluation."""
     return lambda trainer, _: trainer.state.step == step
 
 
 def after(step: int) -> When:
-    """After a step, its evaluation done."""
+    """Stop after a step and its evaluation."""
     return lambda trainer, _: trainer.state.step == step and not trainer.evaluation_due
 
 
 def soon(trainer: Trainer, begun: int) -> bool:
-    """After the first step that is made."""
+    """Stop after the first step of this process."""
     return trainer.state.step > begun and not trainer.evaluation_due
 
 
 def disturbed(folder: Path, stops: list[When], **how: Any) -> tuple[Trainer, int]:
-    """A run that is asked to stop when the first of `stops` says so, started again, and so on to its end;
-    and how often it was stopped: it may never come to a step that is left out."""
+    """A run that is stopped by the first of `stops`, resumed, stopped by the next one, and so on to its end;
+    and how often it was stopped: it never comes to a step that is left out."""
     count = 0
     for when in [*stops, lambda *_: False]:
         trainer = made(folder, **how)
@@ -169,26 +169,26 @@ STOPS: dict[str, list[When]] = {
         ((6, 13, 14, 21), 2),
     ],
 )
-def test_a_run_that_was_stopped_is_the_undisturbed_one(
+def test_a_run_that_was_stopped_equals_the_undisturbed_one(
     tmp_path: Path, faults: tuple[int, ...], keep: int
 ) -> None:
-    whole = made(tmp_path / "whole", faults=faults, keep=keep)
-    whole.fit()
+    undisturbed = made(tmp_path / "whole", faults=faults, keep=keep)
+    undisturbed.fit()
     assert len(events(tmp_path / "whole", "rollback")) == len(faults)
     assert {event["index"] for event in events(tmp_path / "whole", "bad_sample")} == set(DAMAGED)
     counts = {}
     for name, stops in STOPS.items():
         trainer, counts[name] = disturbed(tmp_path / name, stops, faults=faults, keep=keep)
-        check_same(tmp_path / name, trainer, tmp_path / "whole", whole)
+        check_same(tmp_path / name, trainer, tmp_path / "whole", undisturbed)
     assert sum(map(bool, counts.values())) >= len(STOPS) - 3
     assert counts["after every step"] >= 12
 
 
 @pytest.mark.parametrize("faults", [(), (13, 14)])
-def test_a_run_that_was_killed_is_the_undisturbed_one(tmp_path: Path, faults: tuple[int, ...]) -> None:
-    """Between two checkpoints and two events, on the way to a fault, and just after it has gone back."""
-    whole = made(tmp_path / "whole", faults=faults)
-    whole.fit()
+def test_a_run_that_was_killed_equals_the_undisturbed_one(tmp_path: Path, faults: tuple[int, ...]) -> None:
+    """Killed between two checkpoints and two events, before a bad step, and just after going back."""
+    undisturbed = made(tmp_path / "whole", faults=faults)
+    undisturbed.fit()
     for killed_at in (4, 7, 12, 15, 17):
         folder = tmp_path / str(killed_at)
         trainer = made(folder, faults=faults)
@@ -203,11 +203,11 @@ def test_a_run_that_was_killed_is_the_undisturbed_one(tmp_path: Path, faults: tu
         trainer = made(folder, faults=faults)
         assert trainer.state.step < killed_at
         trainer.fit()
-        check_same(folder, trainer, tmp_path / "whole", whole)
+        check_same(folder, trainer, tmp_path / "whole", undisturbed)
 
 
-def test_an_event_tells_of_the_steps_before_a_stop(tmp_path: Path) -> None:
-    """Their mean is that of the single steps, and so is the greatest value."""
+def test_a_train_event_includes_the_steps_before_a_stop(tmp_path: Path) -> None:
+    """Its mean is that of the single steps, and so is the greatest value."""
     single = made(tmp_path / "single", log_every=1)
     single.fit()
     disturbed(tmp_path / "run", [at(2), at(6), at(11)])
@@ -222,8 +222,8 @@ def test_an_event_tells_of_the_steps_before_a_stop(tmp_path: Path) -> None:
             assert event[name] == max(one[name] for one in window)
 
 
-def test_going_back_takes_back_what_was_summed_up_since(tmp_path: Path) -> None:
-    """From the seventh step to the fifth: the event of step 8 tells of the steps 1 to 5 and of that one."""
+def test_going_back_restores_the_sums_for_the_next_event(tmp_path: Path) -> None:
+    """From step 7 back to step 5: the event of step 8 is over steps 1 to 5 and 8."""
     trainer = made(tmp_path / "run", faults=(6,), total_steps=16)
     trainer.fit()
     single = made(tmp_path / "single", faults=(6,), total_steps=16, log_every=1)
@@ -236,7 +236,7 @@ def test_going_back_takes_back_what_was_summed_up_since(tmp_path: Path) -> None:
     assert event["loss"] == pytest.approx(mean, rel=1e-9)
 
 
-def test_a_checkpoint_of_a_stop_is_none_to_go_back_to(tmp_path: Path) -> None:
+def test_a_run_never_goes_back_to_a_checkpoint_of_a_stop(tmp_path: Path) -> None:
     trainer = made(tmp_path / "run", faults=(13,))
     trainer.stop = Asked(lambda: trainer.state.step == 12)
     with pytest.raises(Preempted):
@@ -251,8 +251,8 @@ def test_a_checkpoint_of_a_stop_is_none_to_go_back_to(tmp_path: Path) -> None:
     assert store.rollback_target(13, avoid=[10]) == (9, tmp_path / "run/checkpoints/step_00000009")
 
 
-def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Path) -> None:
-    """Stopped in the evaluation of a step whose checkpoint was due, twice."""
+def test_a_scheduled_checkpoint_stays_scheduled_when_a_stop_writes_it_again(tmp_path: Path) -> None:
+    """Stopped twice in the evaluation of a step whose checkpoint was scheduled."""
     how = {"eval_every": 10}
     for _ in range(2):
         trainer = made(tmp_path / "run", **how)
@@ -264,10 +264,10 @@ def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Pat
         assert numbers["scheduled"] == 10
 
 
-def test_a_checkpoint_of_an_older_version_is_gone_on_from(
+def test_a_run_resumes_from_a_checkpoint_of_an_older_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not tell of the window, which begins there, nor why it was written: it may be gone back to."""
+    """It has no sums for the next event, which begin at 0, and it counts as scheduled."""
     numbers = TrainState.numbers
 
     def older(state: TrainState) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The best evaluation is one whose checkpoint is on the disk, also where the disk was full at the time."""
+"""The best evaluation is always one whose checkpoint is on the disk, even if the disk was full before."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Refuse = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
-class Told(PerPixel):
-    """Evaluations whose results are told; the weights as they are are better than their average."""
+class Scripted(PerPixel):
+    """The results of evaluations are those in `VALUES`, for the model and for its average."""
 
     step: Callable[[], int] = int
     fault: int = -1
@@ -41,7 +41,7 @@ class Told(PerPixel):
 
 
 class Full(CheckpointStore):
-    """A store on a disk that is full whenever `refuse` says so of a checkpoint's numbers."""
+    """A store on a disk that is full for the checkpoints whose numbers `refuse` accepts."""
 
     refuse: Refuse
 
@@ -55,7 +55,7 @@ def made(folder: Path, refuse: Refuse, *, checkpoint_every: int = 2, keep: int =
     trainer = dense_trainer(
         folder, total_steps=8, eval_every=2, checkpoint_every=checkpoint_every, log_every=4, keep=keep
     )
-    trainer.task = Told(step=lambda: trainer.state.step)
+    trainer.task = Scripted(step=lambda: trainer.state.step)
     trainer.store = Full(folder / "checkpoints", keep=keep)
     trainer.store.refuse = refuse
     trainer.__post_init__()
@@ -67,14 +67,14 @@ def at_step_four(numbers: Mapping[str, Any]) -> bool:
 
 
 def check_best(folder: Path, trainer: Trainer, step: int) -> None:
-    """The best is of a step, everywhere: in memory, in the newest checkpoint, by the pointer, on the disk."""
+    """The best is that of `step` in memory, in the newest checkpoint, by the pointer and on the disk."""
     assert trainer.state.best is not None
     assert (trainer.state.best.step, trainer.state.best.value) == (step, VALUES[step])
     checkpoints = folder / "checkpoints"
     newest, _ = CheckpointStore(checkpoints, keep=1).newest()
     assert newest is not None
-    told = read_checkpoint(newest).numbers["best"]
-    assert (told["step"], told["value"]) == (step, VALUES[step])
+    saved = read_checkpoint(newest).numbers["best"]
+    assert (saved["step"], saved["value"]) == (step, VALUES[step])
     assert read_pointer(checkpoints, "best") == f"step_{step:08d}"
     found = find_weights(folder, None)
     assert found.step == step
@@ -153,7 +153,7 @@ def test_going_back_gives_it_up(tmp_path: Path) -> None:
     """The fifth step is no number: the run goes back to step 2, and what was to be written is not."""
     trainer = made(tmp_path, at_step_four, keep=9)
     trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1))
-    trainer.task = Told(step=lambda: trainer.state.step, fault=4)
+    trainer.task = Scripted(step=lambda: trainer.state.step, fault=4)
     trainer.__post_init__()
     trainer.fit()
     assert [event["step"] for event in events(tmp_path, "rollback")] == [2]

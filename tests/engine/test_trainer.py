@@ -1,4 +1,4 @@
-"""The loop with a task of its own that is not classification."""
+"""The training loop with a task that is not classification."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_dense_task_trains_evaluates_and_keeps_the_best(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("killed_at", [7, 11])
-def test_a_resumed_run_is_the_undisturbed_run(tmp_path: Path, killed_at: int) -> None:
+def test_a_resumed_run_equals_the_undisturbed_run(tmp_path: Path, killed_at: int) -> None:
     """Killed in mid-epoch after a checkpoint at step 5 or 10; resumed with other worker counts."""
     undisturbed = dense_trainer(tmp_path / "undisturbed")
     undisturbed.fit()
@@ -110,7 +110,7 @@ def test_the_gradient_is_clipped_once_a_step(tmp_path: Path) -> None:
     assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_evaluation_leaves_no_trace(tmp_path: Path) -> None:
+def test_evaluations_do_not_change_the_training(tmp_path: Path) -> None:
     """More evaluations or none: the same weights, and the model is training again afterwards."""
     often = dense_trainer(tmp_path / "often", total_steps=4)
     often.settings = type(often.settings)(**{**vars(often.settings), "eval_every": 1})
@@ -136,13 +136,13 @@ def test_an_evaluation_does_not_depend_on_its_batches(batch_size: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 6])
-def test_ranks_meet_equally_often_however_many_batches_each_has(count: int) -> None:
+def test_a_collective_is_called_equally_often_for_any_number_of_batches(count: int) -> None:
     events: list[object] = []
     squares = Squares(count, seed=6)
     data = EvalLoader(squares, squares, LoaderSettings(CPU.device))
-    for loaded in with_collective(data.batches(0, 1, 1), 4, lambda: events.append("meet")):
-        events.append(len(loaded.batch["image"]))  # noqa: PERF401 - the meetings come in between
-    assert events == ["meet", 1] * min(count, 4) + [1] * (count - 4) + ["meet"] * (4 - count)
+    for loaded in with_collective(data.batches(0, 1, 1), 4, lambda: events.append("call")):
+        events.append(len(loaded.batch["image"]))  # noqa: PERF401 - with calls between them
+    assert events == ["call", 1] * min(count, 4) + [1] * (count - 4) + ["call"] * (4 - count)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

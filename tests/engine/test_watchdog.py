@@ -1,4 +1,4 @@
-"""Who is named when a group gets on no more."""
+"""Which ranks are named when a group makes no progress."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def wait_for(said: list[list[str | None]], ranks: tuple[int, ...]) -> None:
         time.sleep(0.05)
 
 
-def test_one_that_does_not_answer_is_named_by_the_lowest_that_does() -> None:
+def test_a_silent_rank_is_named_by_the_lowest_rank_that_responds() -> None:
     store, watchdogs, said = group(3)
     for step in (0, 1):
         for one in watchdogs:
@@ -71,7 +71,7 @@ def test_one_that_does_not_answer_is_named_by_the_lowest_that_does() -> None:
         one.close()
 
 
-def test_one_that_is_behind_is_named() -> None:
+def test_a_rank_that_is_behind_is_named() -> None:
     _, watchdogs, said = group(3)
     for step in (0, 1):
         for one in watchdogs:
@@ -85,8 +85,8 @@ def test_one_that_is_behind_is_named() -> None:
         one.close()
 
 
-def test_a_slow_disk_is_no_hang() -> None:
-    """A rank that reads or writes a large checkpoint gets on, though its steps do not."""
+def test_a_slow_disk_does_not_count_as_a_hang() -> None:
+    """Reading or writing a large checkpoint is progress, though no step is finished."""
     pieces = [0]
     _, watchdogs, said = group(2, limit=1.5, other_progress=lambda: pieces[0])
     for one in watchdogs:
@@ -104,7 +104,7 @@ def test_a_slow_disk_is_no_hang() -> None:
         one.close()
 
 
-def test_while_any_rank_gets_on_nothing_is_wrong_nor_in_the_first_step() -> None:
+def test_neither_slow_ranks_nor_a_long_first_step_count_as_a_hang() -> None:
     _, watchdogs, said = group(2, limit=1.5)
     for one in watchdogs:
         one.report(7, "in a step")

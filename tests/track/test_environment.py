@@ -1,4 +1,4 @@
-"""environment.json says what ran, and no secret; files are replaced whole."""
+"""environment.json describes the run without secrets; files are replaced atomically."""
 
 from __future__ import annotations
 
@@ -71,32 +71,32 @@ def test_git_state_of_the_checkout_that_tracks_the_file(
     assert git_state(module) is None
 
 
-def test_the_commit_and_the_diff_bring_the_code_back(tmp_path: Path) -> None:
-    there, run = tmp_path / "there", tmp_path / "run"
-    module = committed(there)
+def test_the_commit_and_the_diff_restore_the_code(tmp_path: Path) -> None:
+    checkout_folder, run = tmp_path / "there", tmp_path / "run"
+    module = committed(checkout_folder)
     run.mkdir()
-    git(there, "config", "diff.noprefix", "true")
-    git(there, "config", "color.ui", "always")
+    git(checkout_folder, "config", "diff.noprefix", "true")
+    git(checkout_folder, "config", "color.ui", "always")
     module.write_bytes(b"caf\xe9\r\n")  # not UTF-8
-    (there / "data.bin").write_bytes(bytes(reversed(range(256))))
-    (there / "new.py").write_text("3\n")
-    git(there, "add", "new.py")
-    (there / "package" / "un\u00e9.py").write_text("4\n")
-    told = uncommitted_changes(module, run)
-    assert (told["untracked"], told["untracked_in_all"]) == (["package/un\u00e9.py"], 1)
+    (checkout_folder / "data.bin").write_bytes(bytes(reversed(range(256))))
+    (checkout_folder / "new.py").write_text("3\n")
+    git(checkout_folder, "add", "new.py")
+    (checkout_folder / "package" / "un\u00e9.py").write_text("4\n")
+    found = uncommitted_changes(module, run)
+    assert (found["untracked"], found["untracked_in_all"]) == (["package/un\u00e9.py"], 1)
     kept = (run / "uncommitted.diff").read_bytes()
-    assert told["diff"] == {
+    assert found["diff"] == {
         "bytes": len(kept),
         "sha256": hashlib.sha256(kept).hexdigest(),
         "file": "uncommitted.diff",
     }
     back = tmp_path / "back"
-    git(tmp_path, "clone", "-q", str(there), str(back))
+    git(tmp_path, "clone", "-q", str(checkout_folder), str(back))
     git(back, "apply", str(run / "uncommitted.diff"))
     for name in ("package/a.py", "data.bin", "new.py"):
-        assert (back / name).read_bytes() == (there / name).read_bytes()
+        assert (back / name).read_bytes() == (checkout_folder / name).read_bytes()
 
-    assert uncommitted_changes(module, run) == told  # another start with the same changes
+    assert uncommitted_changes(module, run) == found  # another start with the same changes
     module.write_text("5\n")
     later = uncommitted_changes(module, run)["diff"]
     assert later["file"] == "uncommitted.2.diff"
@@ -104,18 +104,18 @@ def test_the_commit_and_the_diff_bring_the_code_back(tmp_path: Path) -> None:
     assert uncommitted_changes(module, None)["diff"] == {name: later[name] for name in ("bytes", "sha256")}
 
 
-def test_a_large_diff_is_told_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_diff_is_described_but_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = committed(tmp_path / "there")
     module.write_text("".join(f"{number}\n" for number in range(1000)))
     monkeypatch.setattr(checkout, "MAX_DIFF_BYTES", 4000)
     monkeypatch.setattr(checkout, "MAX_UNTRACKED", 2)
     for name in "abc":
         (module.parent / name).touch()
-    told = uncommitted_changes(module, tmp_path)
-    assert told["diff"]["why"] == "more than 4,000 bytes are not kept"
-    assert told["diff"]["bytes"] > 4000
-    assert len(told["diff"]["sha256"]) == 64
-    assert (told["untracked"], told["untracked_in_all"]) == (["package/a", "package/b"], 3)
+    found = uncommitted_changes(module, tmp_path)
+    assert found["diff"]["why"] == "more than 4,000 bytes are not kept"
+    assert found["diff"]["bytes"] > 4000
+    assert len(found["diff"]["sha256"]) == 64
+    assert (found["untracked"], found["untracked_in_all"]) == (["package/a", "package/b"], 3)
     assert not list(tmp_path.glob("*.diff"))
     git(tmp_path / "there", "checkout", "--", ".")
     assert uncommitted_changes(module, tmp_path)["diff"] is None
@@ -123,7 +123,7 @@ def test_a_large_diff_is_told_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert uncommitted_changes(module, tmp_path)["diff"] == {"why": "git diff gave no answer"}
 
 
-def test_what_the_machine_says_of_itself(tmp_path: Path) -> None:
+def test_versions_of_driver_processor_and_libraries(tmp_path: Path) -> None:
     file = tmp_path / "version"
     assert driver(file) is None
     for text in (

@@ -35,7 +35,7 @@ def test_sums_of_tensors_and_numbers_in_double_precision() -> None:
     assert sums.read() == {}
 
 
-def test_sums_born_in_inference_mode_go_on_outside_of_it() -> None:
+def test_sums_created_in_inference_mode_can_be_changed_outside() -> None:
     sums = Sums()
     with torch.inference_mode():
         sums.add(x=torch.tensor(1.0))
@@ -44,7 +44,7 @@ def test_sums_born_in_inference_mode_go_on_outside_of_it() -> None:
     assert sums.read() == {"x": 2.5}
 
 
-def test_the_first_tensor_is_copied_not_adopted() -> None:
+def test_the_first_tensor_is_copied() -> None:
     value, sums = torch.zeros((), dtype=torch.float64), Sums()
     sums.add(x=value)
     sums.add(x=torch.ones(()))

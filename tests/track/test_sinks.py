@@ -1,4 +1,4 @@
-"""metrics.jsonl survives what happens to runs: a kill in mid-write, a resume at an earlier step, NaN."""
+"""metrics.jsonl stays valid: after a kill while writing, a resume at an earlier step, and with NaN."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def strict(constant: str) -> None:
     raise AssertionError(f"{constant} is not JSON")
 
 
-def test_lines_are_strict_json_and_say_what_was_not_finite(tmp_path: Path) -> None:
+def test_lines_are_strict_json_and_list_nonfinite_values(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, train(1, loss=float("nan"), grad_norm=float("inf")), train(2, note="größer"))
     first, second = (json.loads(line, parse_constant=strict) for line in path.read_text("utf-8").splitlines())
@@ -53,20 +53,20 @@ def test_an_event_is_on_disk_before_the_next_one(tmp_path: Path) -> None:
     sink.close()
 
 
-def test_any_torn_tail_is_left_out_read_or_resumed(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_left_out_when_read_or_resumed(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     write(path, train(1), train(2))
     data = path.read_bytes()
     first = data.index(b"\n") + 1
     for end in range(first, len(data) + 1):
         path.write_bytes(data[:end])
-        whole = end >= len(data) - 1  # only the line feed missing: the event is there
-        assert [e["step"] for e in read_events(path)] == ([1, 2] if whole else [1])
+        complete = end >= len(data) - 1  # only the line feed is missing
+        assert [e["step"] for e in read_events(path)] == ([1, 2] if complete else [1])
         write(path, train(3))
-        assert [e["step"] for e in read_events(path)] == ([1, 2, 3] if whole else [1, 3])
+        assert [e["step"] for e in read_events(path)] == ([1, 2, 3] if complete else [1, 3])
 
 
-def test_rewind_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+def test_rewind_removes_events_after_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     saved = {"event": "checkpoint", "step": 20}
     lost = [train(30), {"event": "bad_sample", "file": "x.jpg"}]  # no step: it belongs to 30
@@ -180,7 +180,7 @@ def test_a_full_disk_costs_tensorboard_nothing(tmp_path: Path) -> None:
     assert [s.step for s in shown.Scalars("train/loss")] == [1, 2, 3, 4]
 
 
-def test_a_line_of_another_shape_harms_nobody(tmp_path: Path) -> None:
+def test_invalid_lines_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1}\n{"step": "x"}\n{"step": null}\n[1]\n' + "[" * 99999 + '\n{"step": 2}\n')
     assert rewind(path, 1) == 5
@@ -233,7 +233,7 @@ def test_the_best_is_the_first_highest_headline_of_any_task() -> None:
     assert scalars(events[0])["eval/model/top1"] == 90.0
 
 
-def test_a_run_that_goes_back_shows_one_course(tmp_path: Path) -> None:
+def test_events_of_undone_steps_are_left_out_after_a_rollback(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     best = {"event": "eval", "step": 30, "weights": "ema", "top1": 99.0}

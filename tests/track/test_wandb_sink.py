@@ -61,8 +61,8 @@ def records(path: Path) -> list[Any]:
             break
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.FaultHistory()
+        if kind in (1, 4):  # complete, or the last part
+            record = wandb_internal_pb2.Record()
             record.ParseFromString(parts)
             found.append(record)
             parts = b""
@@ -87,8 +87,8 @@ def test_a_run_killed_and_resumed_is_one_run_offline(tmp_path: Path) -> None:
     assert [p.name for p in work.iterdir()] == ["run"]  # all of it in the run folder
     files = sorted((work / "run/wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 3  # the first may be empty: wandb writes by blocks of 32 KiB
-    told = [records(path) for path in files[1:]]
-    runs = [next(r.run for r in part if r.WhichOneof("record_type") == "run") for part in told]
+    parts = [records(path) for path in files[1:]]
+    runs = [next(r.run for r in part if r.WhichOneof("record_type") == "run") for part in parts]
     assert {run.run_id for run in runs} == {read_json(work / "run/wandb_run.json")["id"]}
     assert {(run.project, run.display_name) for run in runs} == {("hornet", "run")}
     assert {u.key: json.loads(u.value_json) for u in runs[0].config.update}["optim"] == {"lr": 0.004}
@@ -97,15 +97,15 @@ def test_a_run_killed_and_resumed_is_one_run_offline(tmp_path: Path) -> None:
         histories = [r.history for r in part if r.WhichOneof("record_type") == "history"]
         return [{i.key or ".".join(i.nested_key): i.value_json for i in h.item} for h in histories]
 
-    histories = [rows(part) for part in told]
-    # 41 to 50 are told again after the kill, at their own steps, and no row of a part lies on one of another
+    histories = [rows(part) for part in parts]
+    # 41 to 50 are logged again after the kill, at their own steps, and no two parts have the same row
     assert [int(row["step"]) for row in histories[0]] == [*range(41, 61), 60]
     assert [int(row["step"]) for row in histories[1]] == [*range(61, 71), 70]
     assert histories[0][0]["train/loss"].startswith("0.0243")
     numbers = [int(row["_step"]) for part in histories for row in part]
     assert numbers == sorted(set(numbers))
     assert numbers[0] >= 51
-    metrics = [r.metric for part in told for r in part if r.WhichOneof("record_type") == "metric"]
+    metrics = [r.metric for part in parts for r in part if r.WhichOneof("record_type") == "metric"]
     assert any(metric.step_metric == "step" for metric in metrics)
 
     def best(part: list[Any]) -> dict[str, str]:
@@ -113,12 +113,12 @@ def test_a_run_killed_and_resumed_is_one_run_offline(tmp_path: Path) -> None:
         items = {u.key or "/".join(u.nested_key): u.value_json for u in updates}
         return {key: value for key, value in items.items() if key.startswith("best/")}
 
-    assert best(told[0]) == {"best/top1": "98.5", "best/step": "60", "best/weights": '"ema"'}
-    assert best(told[1]) == best(told[0])  # 98.0 is no better; the best is known from before
+    assert best(parts[0]) == {"best/top1": "98.5", "best/step": "60", "best/weights": '"ema"'}
+    assert best(parts[1]) == best(parts[0])  # 98.0 is no better; the best is known from before
 
 
 class Broken:
-    """A wandb of which one thing raises."""
+    """A wandb module with one function that raises."""
 
     def __init__(self, broken: str, fault: BaseException) -> None:
         self._broken, self._fault = broken, fault
@@ -146,7 +146,7 @@ class Broken:
 
 @pytest.mark.parametrize("broken", ["setup", "init", "define_metric", "log", "update", "finish"])
 @pytest.mark.parametrize("fault", [RuntimeError("no\nluck"), SystemExit(1)])
-def test_whatever_raises_is_told_once_and_the_training_goes_on(
+def test_an_error_is_logged_once_and_the_training_continues(
     broken: str,
     fault: BaseException,
     tmp_path: Path,
@@ -169,7 +169,7 @@ def test_whatever_raises_is_told_once_and_the_training_goes_on(
     assert fake.calls.count(broken) == 1
 
 
-def test_a_finish_that_hangs_is_left_behind(
+def test_a_finish_that_hangs_does_not_stop_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import threading
@@ -219,7 +219,7 @@ def test_who_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert logged_in()
 
 
-def test_the_best_of_before_is_read_from_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_so_far_is_read_from_metrics_jsonl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = JsonlSink(tmp_path / "metrics.jsonl")
     events.write({"event": "eval", "step": 5, "weights": "ema", "top1": 99.0})
     events.close()
