@@ -84,13 +84,14 @@ class Asked(Stop):
         return "a test" if self.now() else None
 
 
-def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
+def made(folder: Path, *, faults: tuple[int, ...] = (), window: int = 500, **how: Any) -> Trainer:
     """The run, where its folder stands, as the command makes it."""
     how = {"total_steps": STEPS, "log_every": 8, "eval_every": 9, **how}
     trainer = dense_trainer(folder, **how)
     state = trainer.state
     trainer.task = Faulty(0.2, faults=faults, step=lambda: state.step)
-    trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1, max_rollbacks=9), max_bad=1)
+    guard = GuardSettings(max_skips=1, max_rollbacks=9, window=window)
+    trainer.settings = replace(trainer.settings, guard=guard, max_bad=1)
     trainer.train_data = TrainLoader(SomeDamaged(22, seed=5), trainer.plan, Reading(CPU.device))  # type: ignore[arg-type]
     trainer.monitor = Loudest(state.model)  # type: ignore[arg-type]
     trainer.__post_init__()
@@ -200,6 +201,25 @@ def test_a_run_that_was_killed_is_the_undisturbed_one(tmp_path: Path, faults: tu
         trainer = made(folder, faults=faults)
         assert trainer.state.step < killed_at
         trainer.fit()
+        check_same(folder, trainer, tmp_path / "whole", whole)
+
+
+def test_what_was_given_up_is_told_of_after_a_stop_too(tmp_path: Path) -> None:
+    """Step 14 sends the run back to step 10, from which it makes 11 and 12 again; stopped after one of these."""
+    how = {"faults": (13,), "window": 2, "log_every": 1}
+    whole = made(tmp_path / "whole", **how)
+    whole.fit()
+    assert whole.state.record.left_out == [(12, 14)]
+    (skipped,) = events(tmp_path / "whole", "skipped_step")
+    assert skipped["step"] == 14
+    for step in (11, 12):
+        folder = tmp_path / str(step)
+        trainer, count = disturbed(
+            folder,
+            [lambda trainer, _, step=step: trainer.state.record.rollbacks and trainer.state.step == step],  # type: ignore[misc]
+            **how,
+        )
+        assert count == 1
         check_same(folder, trainer, tmp_path / "whole", whole)
 
 
