@@ -205,7 +205,7 @@ def test_a_run_that_was_killed_is_the_undisturbed_one(tmp_path: Path, faults: tu
 
 
 def test_what_was_given_up_is_told_of_after_a_stop_too(tmp_path: Path) -> None:
-    """Step 14 sends the run back to step 10, from which it makes 11 and 12 again; stopped after one of these."""
+    """Step 14 sends the run back to step 10; it makes the steps 11 and 12 again, and is stopped after one."""
     how = {"faults": (13,), "window": 2, "log_every": 1}
     whole = made(tmp_path / "whole", **how)
     whole.fit()
@@ -279,6 +279,16 @@ def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Pat
         assert CheckpointStore(tmp_path / "run/checkpoints", keep=2).before(12) is not None
         numbers = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").numbers
         assert numbers["scheduled"] == 10
+
+
+def test_tensors_come_in_the_same_order_however_a_file_was_read(tmp_path: Path) -> None:
+    """Ranks that gather sharded moments in different orders would mix them up."""
+    trainer = made(tmp_path / "run", total_steps=5)
+    trainer.fit()
+    groups = trainer.state.tensors()
+    shuffled = {**groups, "optimizer": dict(reversed(groups["optimizer"].items()))}
+    trainer.state.restore(shuffled, trainer.state.numbers())
+    assert list(trainer.state.tensors()["optimizer"]) == list(groups["optimizer"])
 
 
 def test_a_checkpoint_of_an_older_version_is_gone_on_from(
