@@ -84,13 +84,14 @@ class Asked(Stop):
         return "a test" if self.now() else None
 
 
-def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
+def made(folder: Path, *, faults: tuple[int, ...] = (), window: int = 500, **how: Any) -> Trainer:
     """The run, where its folder stands, as the command makes it."""
     how = {"total_steps": STEPS, "log_every": 8, "eval_every": 9, **how}
     trainer = dense_trainer(folder, **how)
     state = trainer.state
     trainer.task = Faulty(0.2, faults=faults, step=lambda: state.step)
-    trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1, max_rollbacks=9), max_bad=1)
+    guard = GuardSettings(max_skips=1, max_rollbacks=9, window=window)
+    trainer.settings = replace(trainer.settings, guard=guard, max_bad=1)
     trainer.train_data = TrainLoader(SomeDamaged(22, seed=5), trainer.plan, Reading(CPU.device))  # type: ignore[arg-type]
     trainer.monitor = Loudest(state.model)  # type: ignore[arg-type]
     trainer.__post_init__()
@@ -203,6 +204,25 @@ def test_a_run_that_was_killed_is_the_undisturbed_one(tmp_path: Path, faults: tu
         check_same(folder, trainer, tmp_path / "whole", whole)
 
 
+def test_what_was_given_up_is_told_of_after_a_stop_too(tmp_path: Path) -> None:
+    """Step 14 sends the run back to step 10; it makes the steps 11 and 12 again, and is stopped after one."""
+    how = {"faults": (13,), "window": 2, "log_every": 1}
+    whole = made(tmp_path / "whole", **how)
+    whole.fit()
+    assert whole.state.record.left_out == [(12, 14)]
+    (skipped,) = events(tmp_path / "whole", "skipped_step")
+    assert skipped["step"] == 14
+    for step in (11, 12):
+        folder = tmp_path / str(step)
+        trainer, count = disturbed(
+            folder,
+            [lambda trainer, _, step=step: trainer.state.record.rollbacks and trainer.state.step == step],  # type: ignore[misc]
+            **how,
+        )
+        assert count == 1
+        check_same(folder, trainer, tmp_path / "whole", whole)
+
+
 def test_an_event_tells_of_the_steps_before_a_stop(tmp_path: Path) -> None:
     """Their mean is that of the single steps, and so is the greatest value."""
     single = made(tmp_path / "single", log_every=1)
@@ -259,6 +279,16 @@ def test_one_that_is_due_stays_so_when_a_stop_has_it_written_again(tmp_path: Pat
         assert CheckpointStore(tmp_path / "run/checkpoints", keep=2).before(12) is not None
         numbers = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").numbers
         assert numbers["scheduled"] == 10
+
+
+def test_tensors_come_in_the_same_order_however_a_file_was_read(tmp_path: Path) -> None:
+    """Ranks that gather sharded moments in different orders would mix them up."""
+    trainer = made(tmp_path / "run", total_steps=5)
+    trainer.fit()
+    groups = trainer.state.tensors()
+    shuffled = {**groups, "optimizer": dict(reversed(groups["optimizer"].items()))}
+    trainer.state.restore(shuffled, trainer.state.numbers())
+    assert list(trainer.state.tensors()["optimizer"]) == list(groups["optimizer"])
 
 
 def test_a_checkpoint_of_an_older_version_is_gone_on_from(
