@@ -86,13 +86,14 @@ class Asked(Stop):
         return "a test" if self.now() else None
 
 
-def made(folder: Path, *, faults: tuple[int, ...] = (), **how: Any) -> Trainer:
+def made(folder: Path, *, faults: tuple[int, ...] = (), window: int = 500, **how: Any) -> Trainer:
     """The run, resumed from its folder if there is one, as the command builds it."""
     how = {"total_steps": STEPS, "log_every": 8, "eval_every": 9, **how}
     trainer = dense_trainer(folder, **how)
     state = trainer.state
     trainer.task = Faulty(0.2, faults=faults, step=lambda: state.step)
-    trainer.settings = replace(trainer.settings, guard=GuardSettings(max_skips=1, max_rollbacks=9), max_bad=1)
+    guard = GuardSettings(max_skips=1, max_rollbacks=9, window=window)
+    trainer.settings = replace(trainer.settings, guard=guard, max_bad=1)
     squares = SomeDamaged(22, seed=5)
     trainer.train_data = TrainLoader(squares, squares, trainer.plan, LoaderSettings(CPU.device))  # type: ignore[arg-type]
     trainer.monitor = Loudest(state.model)  # type: ignore[arg-type]
@@ -206,8 +207,31 @@ def test_a_run_that_was_killed_equals_the_undisturbed_one(tmp_path: Path, faults
         check_same(folder, trainer, tmp_path / "whole", undisturbed)
 
 
-def test_a_train_event_includes_the_steps_before_a_stop(tmp_path: Path) -> None:
-    """Its mean is that of the single steps, and so is the greatest value."""
+def test_what_was_given_up_is_told_of_after_a_stop_too(tmp_path: Path) -> None:
+    """Step 14 sends the run back to step 10; it makes the steps 11 and 12 again, and is stopped after one."""
+    how = {"faults": (13,), "window": 2, "log_every": 1}
+    whole = made(tmp_path / "whole", **how)
+    whole.fit()
+    assert whole.state.fault_history.left_out == [(12, 14)]
+    (skipped,) = events(tmp_path / "whole", "skipped_step")
+    assert skipped["step"] == 14
+    for step in (11, 12):
+        folder = tmp_path / str(step)
+        trainer, count = disturbed(
+            folder,
+            [
+                lambda trainer, _, step=step: (
+                    trainer.state.fault_history.rollbacks and trainer.state.step == step
+                )
+            ],  # type: ignore[misc]
+            **how,
+        )
+        assert count == 1
+        check_same(folder, trainer, tmp_path / "whole", whole)
+
+
+def test_an_event_tells_of_the_steps_before_a_stop(tmp_path: Path) -> None:
+    """Their mean is that of the single steps, and so is the greatest value."""
     single = made(tmp_path / "single", log_every=1)
     single.fit()
     disturbed(tmp_path / "run", [at(2), at(6), at(11)])
@@ -264,7 +288,17 @@ def test_a_scheduled_checkpoint_stays_scheduled_when_a_stop_writes_it_again(tmp_
         assert numbers["scheduled"] == 10
 
 
-def test_a_run_resumes_from_a_checkpoint_of_an_older_version(
+def test_tensors_come_in_the_same_order_however_a_file_was_read(tmp_path: Path) -> None:
+    """Ranks that gather sharded moments in different orders would mix them up."""
+    trainer = made(tmp_path / "run", total_steps=5)
+    trainer.fit()
+    groups = trainer.state.tensors()
+    shuffled = {**groups, "optimizer": dict(reversed(groups["optimizer"].items()))}
+    trainer.state.restore(shuffled, trainer.state.numbers())
+    assert list(trainer.state.tensors()["optimizer"]) == list(groups["optimizer"])
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no sums for the next event, which begin at 0, and it counts as scheduled."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -20,17 +23,28 @@ from hornet_train.engine.unlogged import Unlogged
 NAN = float("nan")
 
 
-@dataclass(frozen=True)
-class WithAnother(World):
-    """This rank and one that watched other values. Of two numbers NaN is never the greater, as with Gloo."""
+class Pair:
+    """Two ranks in two threads, whose greatest values are taken as Gloo does: it loses a NaN of rank 1."""
 
-    other: Tensor = field(default_factory=lambda: torch.zeros(0))
+    def __init__(self) -> None:
+        self.sent: dict[int, Tensor] = {}
+        self.barrier = threading.Barrier(2, timeout=60)
+
+    def greatest(self, rank: int, tensor: Tensor) -> None:
+        self.sent[rank] = tensor.clone()
+        self.barrier.wait()
+        one, other = self.sent[0], self.sent[1]
+        tensor.copy_(torch.where(one < other, other, one))
+        self.barrier.wait()
+
+
+@dataclass(frozen=True)
+class OneOfTwo(World):
+    pair: Pair = field(default_factory=Pair)
 
     def all_reduce(self, tensor: Tensor, how: Literal["sum", "max"] = "sum") -> None:
         assert how == "max"
-        missing = self.other.isnan()
-        theirs = torch.stack([self.other.masked_fill(missing, 0.0), missing.float()])
-        tensor.copy_(torch.where(theirs > tensor, theirs, tensor))
+        self.pair.greatest(self.rank, tensor)
 
 
 class Watched:
@@ -77,8 +91,15 @@ def test_a_window_that_is_cut_in_two_has_the_same_sums_to_the_bit(cut: int) -> N
 
 
 def test_the_greatest_of_two_ranks_is_told_and_a_nan_of_either() -> None:
-    world = WithAnother(0, 2, torch.device("cpu"), other=torch.tensor([2.0, NAN, 1.0]))
-    window = LogWindow(world, dict, Watched(1.0, 5.0, NAN))
-    greatest = window.read().greatest
-    assert greatest["a"] == 2.0
-    assert torch.tensor([greatest["b"], greatest["c"]]).isnan().all()
+    pair = Pair()
+
+    def read(rank: int, *seen: float) -> dict[str, float]:
+        world = OneOfTwo(rank, 2, torch.device("cpu"), pair=pair)
+        return LogWindow(world, dict, Watched(*seen)).read().greatest
+
+    with ThreadPoolExecutor(2) as ranks:
+        asked = [ranks.submit(read, 0, 1.0, 5.0, NAN), ranks.submit(read, 1, 2.0, NAN, 1.0)]
+        for greatest in [rank.result(timeout=60) for rank in asked]:
+            assert greatest["a"] == 2.0
+            assert math.isnan(greatest["b"])
+            assert math.isnan(greatest["c"])

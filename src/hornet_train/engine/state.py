@@ -68,14 +68,19 @@ class TrainState:
 
     def tensors(self) -> TensorGroups:
         """Groups `model`, `ema` (with averaging) and `optimizer`; the latter's tensors are named
-        `<parameter>/<slot>`."""
+        `<parameter>/<slot>`.
+
+        They are in the same order on every rank, since sharded ones are gathered one after the other. A
+        safetensors file that is read gives its tensors in another order in each process, hence slots are
+        sorted.
+        """
         groups: TensorGroups = {"model": dict(self.model.state_dict())}
         if self.average is not None:
             groups["ema"] = dict(self.average.module.state_dict())
         groups["optimizer"] = {
             f"{name}/{slot}": value
             for name, parameter in self.model.named_parameters()
-            for slot, value in self.optimizer.state.get(parameter, {}).items()
+            for slot, value in sorted(self.optimizer.state.get(parameter, {}).items())
         }
         return groups
 
