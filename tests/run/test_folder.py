@@ -1,0 +1,81 @@
+"""The run folder: whose it is, and the order of what happens to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from configs import compose_train
+
+from hornet_train.config.compose import to_yaml
+from hornet_train.engine.distributed import World
+from hornet_train.errors import ConfigError
+from hornet_train.run.folder import check_run_folder, claim_run_folder, occupied
+
+ALONE = World(0, 1, torch.device("cpu"))
+COMPOSED = compose_train(["seed=3"])
+SCHEMA = type(COMPOSED.config)
+
+
+def started(folder: Path, tree: dict[str, Any] | None = None) -> Path:
+    """A folder in which a run has begun."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(tree or COMPOSED.tree))
+    return folder
+
+
+def test_a_folder_of_the_same_config_is_gone_on_in_and_of_another_refused(tmp_path: Path) -> None:
+    folder = started(tmp_path / "run")
+    check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
+    other = compose_train(["seed=4"]).tree
+    with pytest.raises(ConfigError, match=r"holds a run with another config:\n    seed"):
+        check_run_folder(folder, other, "auto", SCHEMA)
+    check_run_folder(folder, other, "force", SCHEMA)
+    assert "seed" in str(claim_run_folder(folder, other, "force", SCHEMA))
+
+
+def test_a_restart_keeps_the_old_run_under_another_name(tmp_path: Path) -> None:
+    folder = started(tmp_path / "run")
+    (tmp_path / "run.old1").mkdir()
+    note = claim_run_folder(folder, COMPOSED.tree, "restart", SCHEMA)
+    assert note is not None
+    assert note.endswith("run.old2")
+    assert (tmp_path / "run.old2" / "config.yaml").exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_an_occupied_folder_is_clean_and_nobody_else_s(tmp_path: Path) -> None:
+    folder = started(tmp_path / "run")
+    half_written = folder / "checkpoints" / ".step_00000005.writing"
+    half_written.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from hornet_train.run.folder import hold_run_folder\n"
+        "hold_run_folder(Path(sys.argv[1]))"
+    )
+    other = [sys.executable, "-c", code, str(folder)]
+    with occupied(folder, COMPOSED.tree, "auto", SCHEMA, world=ALONE) as note:
+        assert note is None
+        assert not half_written.exists()
+        done = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert "another process trains in it" in done.stderr
+        assert f"process {os.getpid()}" in done.stderr
+    assert subprocess.run(other, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["file", "checkpoints is a file", "no config"])
+def test_what_is_no_run_folder_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    if kind == "file":
+        folder.write_text("")
+    elif kind == "no config":
+        (folder / "checkpoints").mkdir(parents=True)
+    else:
+        folder.mkdir()
+        (folder / "checkpoints").write_text("")
+    with pytest.raises(ConfigError, match="choose another|where a folder is needed"):
+        check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
