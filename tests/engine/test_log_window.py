@@ -79,7 +79,7 @@ def test_a_window_that_is_cut_in_two_has_the_same_sums_to_the_bit(cut: int) -> N
         whole.add(step, 24)
     for step in steps[:cut]:
         begun.add(step, 24)
-    kept = Unlogged.of(json.loads(json.dumps(asdict(begun.read()))))
+    kept = Unlogged.from_json(json.loads(json.dumps(asdict(begun.read()))))
     after = LogWindow(CPU, dict, resumed=kept)
     for step in steps[cut:]:
         after.add(step, 24)

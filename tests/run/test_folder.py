@@ -77,5 +77,5 @@ def test_what_is_no_run_folder_is_refused(kind: str, tmp_path: Path) -> None:
     else:
         folder.mkdir()
         (folder / "checkpoints").write_text("")
-    with pytest.raises(ConfigError, match="choose another|where a folder is needed"):
+    with pytest.raises(ConfigError, match=r"choose another|where a folder is needed"):
         check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)

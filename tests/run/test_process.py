@@ -15,6 +15,7 @@ from processes import final
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from hornet_train.engine.task import Loss
 from hornet_train.errors import ConfigError
 from hornet_train.run.process import set_up_process, torch_errors_in_words
 from hornet_train.tasks.classification.task import Classification
@@ -69,11 +70,11 @@ def test_the_settings_hold_while_a_task_computes(
 def test_an_operator_without_a_deterministic_algorithm_is_named(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def loss(_task: Classification, model: torch.nn.Module, batch: dict[str, Tensor], _rng: object) -> Tensor:
+    def loss(_task: Classification, model: torch.nn.Module, batch: dict[str, Tensor], _rng: object) -> Loss:
         image: Tensor = batch["image"].float()
         image.put_(torch.zeros(2, dtype=torch.int64), torch.ones(2))  # which of the two stays?
         total: Tensor = model(image).sum()
-        return total
+        return Loss(total)
 
     monkeypatch.setattr(Classification, "loss", loss)
     one_step = (*TINY, "epochs=1it", "schedule.warmup=0it")
