@@ -179,7 +179,7 @@ def add_branch(out_NC: Tensor, x_NC: Tensor | None, branch_NC: Tensor, factor_N1
     elif factor_N1 is not None:
         out_NC.copy_(branch_NC * factor_N1)
     elif x_NC is not None:
-        torch.add(x_NC, branch_NC, out=out_NC)
+        torch.add(x_NC.to(out_NC.dtype), branch_NC, out=out_NC)  # two bfloat16 would be added as bfloat16
     else:
         out_NC.copy_(branch_NC)
 
