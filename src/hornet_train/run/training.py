@@ -156,7 +156,9 @@ def _fit(
 
 def _newest_metrics(folder: Path) -> dict[str, dict[str, float]]:
     """The newest `eval` event of each kind of weights, by the run folder."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
+    if not (folder / "metrics.jsonl").exists():  # of a complete run somebody may have moved it away
+        return found
     for event in read_events(folder / "metrics.jsonl"):
         if event.get("event") == "eval":
             found[str(event["weights"])] = {
