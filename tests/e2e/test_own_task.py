@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT, events, run, torchrun
-from processes import final, started, told, wait_until
+from processes import final, has_logged, started, wait_until
 
 FILE = ROOT / "examples" / "own_task.py"
 SMALL = [
@@ -48,7 +48,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_goes_on_bit_for_bit_after_a_kill(one: Path, tmp_path: Path) -> None:
     command = ("hornet-train", "task=examples.own_task", *SMALL, f"run_dir={tmp_path / 'run'}")
     process = started(*command)
-    wait_until(process, told(tmp_path / "run", 2))
+    wait_until(process, has_logged(tmp_path / "run", 2))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = run(*command)

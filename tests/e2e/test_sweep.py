@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import TINY, events, run
-from processes import started, told, wait_until
+from processes import has_logged, started, wait_until
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -42,7 +42,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
     arguments = ["-m", *TINY, "epochs=60", "eval.every=60ep", "seed=3,4", f"hydra.sweep.dir={tmp_path}"]
     process = started("hornet-train", *arguments)
     first = tmp_path / "seed=3"
-    wait_until(process, told(first, 3))
+    wait_until(process, has_logged(first, 3))
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 75, out + err

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import TINY, comparable, run
-from processes import final, started, told, wait_until
+from processes import final, has_logged, started, wait_until
 
 from hornet_train.engine import checkpoint
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, read_pointer
@@ -122,7 +122,7 @@ def test_killed_at_random_again_and_again(tmp_path: Path, test_seed: int) -> Non
     chance = random.Random(test_seed)
     for number in range(1, 4):
         process = started("hornet-train", *often, f"run_dir={folder}")
-        wait_until(process, told(folder, 2 * number))
+        wait_until(process, has_logged(folder, 2 * number))
         time.sleep(chance.random() / 20)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

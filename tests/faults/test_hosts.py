@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import BIN, TINY, events
-from processes import told, undisturbed, wait_until
+from processes import has_logged, undisturbed, wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -98,7 +98,7 @@ def test_a_lost_host_leaves_the_other_to_finish(how: str, hosts: Hosts, tmp_path
     folder = tmp_path / "run"
     command = [*LONG, f"run_dir={folder}", "dist.timeout_minutes=0.3"]
     first, second = hosts.start(0, *command), hosts.start(1, *command)
-    wait_until(first, told(folder, 12))
+    wait_until(first, has_logged(folder, 12))
     if how == "killed":
         hosts.kill(1)
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import TINY, comparable, events, run, torchrun
-from processes import final, ranks_of, started, told, undisturbed, wait_until
+from processes import final, has_logged, ranks_of, started, undisturbed, wait_until
 from shards import write_streams
 
 pytestmark = pytest.mark.faults
@@ -31,7 +31,7 @@ def test_a_killed_rank_is_replaced(tmp_path: Path) -> None:
     asked = [*LONG, "log.every=4it", "log.gates=true"]
     whole, folder = undisturbed(tmp_path / "whole", *asked, processes=2), tmp_path / "run"
     process = started(*restarting(2), "-m", "hornet_train", *asked, f"run_dir={folder}")
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
@@ -45,7 +45,7 @@ def test_a_stopped_rank_is_named_and_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = ["-m", "hornet_train", *LONG, f"run_dir={folder}", "dist.timeout_minutes=0.3"]
     process = started(*restarting(2), *command)
-    wait_until(process, told(folder, 10))
+    wait_until(process, has_logged(folder, 10))
     stopped, begin = ranks_of(process)[1], time.monotonic()
     os.kill(stopped, signal.SIGSTOP)
     _, err = process.communicate(timeout=300)

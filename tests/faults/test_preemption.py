@@ -12,7 +12,7 @@ import processes
 import pytest
 import torch
 from helpers import BIN, TINY, comparable, events, run, torchrun
-from processes import final, ranks_of, started, told, undisturbed, wait_until
+from processes import final, has_logged, ranks_of, started, undisturbed, wait_until
 from shards import write_streams
 
 from hornet_train.engine.checkpoint import read_pointer
@@ -36,7 +36,7 @@ def test_a_signal_to_the_group_saves_and_the_next_start_goes_on(
 ) -> None:
     folder = tmp_path / "run"
     process = started("hornet-train", *LONG, f"run_dir={folder}", "data.workers=2")
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     os.killpg(process.pid, number)  # its readers get it too
     os.killpg(process.pid, number)  # passed on by a launcher, say
     _, err = process.communicate(timeout=60)
@@ -59,7 +59,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
     folder = tmp_path / "run"
     command = ("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *LONG)
     process = started(*command, f"run_dir={folder}")
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     os.kill(ranks_of(process)[1], signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -92,7 +92,7 @@ def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     slow = [*TINY, "epochs=1", "eval.batch_size=1", "data.val_count=1200"]
     process = started("hornet-train", *slow, f"run_dir={folder}")
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     time.sleep(0.3)
     os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -121,7 +121,7 @@ def test_ranks_leave_a_streamed_evaluation_together(tmp_path: Path) -> None:
         "main(sys.argv[1:])\n"
     )
     process = started("torchrun", "--standalone", "--nproc_per_node=2", f"{tmp_path}/slow.py", *streamed)
-    wait_until(process, told(tmp_path / "run", 3))
+    wait_until(process, has_logged(tmp_path / "run", 3))
     time.sleep(1)
     os.kill(ranks_of(process)[1], signal.SIGTERM)
     _, err = process.communicate(timeout=120)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT, TINY, comparable, events, run, torchrun
-from processes import final, ranks_of, started, told, undisturbed, wait_until
+from processes import final, has_logged, ranks_of, started, undisturbed, wait_until
 
 from hornet_train.engine.checkpoint import read_checkpoint, read_pointer
 
@@ -119,7 +119,7 @@ def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
         *("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *slow),
         f"run_dir={folder}",
     )
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     time.sleep(0.3)
     os.kill(ranks_of(process)[1], signal.SIGTERM)
     _, err = process.communicate(timeout=120)

@@ -14,7 +14,7 @@ import processes
 import pytest
 import torch
 from helpers import BIN, ROOT, events, run
-from processes import final, told, undisturbed, wait_until
+from processes import final, has_logged, undisturbed, wait_until
 from slurm import Slurm, Unavailable, install, running
 
 from hornet_train.track.files import read_json
@@ -68,12 +68,12 @@ def test_a_job_on_two_nodes_goes_on_after_its_time_and_after_a_preemption(
     job = submitted(slurm, tmp_path, "--nodes=2", "--job-name=tiny", SCRIPT, *arguments, **more)
     folder = tmp_path / "runs" / f"tiny_{job}"
 
-    slurm.wait(job, told(folder, 8))
+    slurm.wait(job, has_logged(folder, 8))
     slurm.call(
         "scancel", "--batch", "--signal=USR1", job
     )  # as Slurm does, by --signal, ahead of the time limit
     slurm.wait(job, lambda: slurm.job(job)["Restarts"] == "1")
-    slurm.wait(job, told(folder, events(folder, "preempted")[0]["step"] + 4))
+    slurm.wait(job, has_logged(folder, events(folder, "preempted")[0]["step"] + 4))
     urgent = submitted(slurm, tmp_path, "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=true")
     slurm.wait(job, lambda: slurm.job(job)["Restarts"] == "2")
     ended = slurm.ended(job)
@@ -107,7 +107,7 @@ def test_a_job_that_fails_or_is_cancelled_stays_away(slurm: Slurm, tmp_path: Pat
     assert left.returncode == 75, left.stderr
     failing = submitted(slurm, tmp_path, SCRIPT, *arguments, "optim.lr=2e-3")
     cancelled = submitted(slurm, tmp_path, SCRIPT, *LONG, "epochs=4000")
-    slurm.wait(cancelled, told(tmp_path / "runs" / f"hornet_{cancelled}", 1))
+    slurm.wait(cancelled, has_logged(tmp_path / "runs" / f"hornet_{cancelled}", 1))
     slurm.call("scancel", cancelled)
     for job, state in ((failing, "FAILED"), (cancelled, "CANCELLED")):
         ended = slurm.ended(job)
@@ -121,7 +121,7 @@ def test_one_process_of_a_node_gets_the_signal(slurm: Slurm, tmp_path: Path) -> 
     """As under proctrack/cgroup: the shell of the node alone. resume=restart holds for the first start."""
     folder = tmp_path / "run"
     job = submitted(slurm, tmp_path, SCRIPT, *LONG, "resume=restart", f"run_dir={folder}")
-    slurm.wait(job, told(folder, 5))
+    slurm.wait(job, has_logged(folder, 5))
     trains = int((folder / ".lock").read_text().split()[1])
     os.kill(parent(parent(trains)), signal.SIGUSR1)
     assert slurm.ended(job)["JobState"] == "COMPLETED"
@@ -146,7 +146,7 @@ def test_a_sweep_as_jobs_of_slurm_goes_on_after_its_time(slurm: Slurm, tmp_path:
         cwd=tmp_path, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     first = sweep / "epochs=80"
-    wait_until(client, told(first, 5))
+    wait_until(client, has_logged(first, 5))
     (job,) = (folder.name for folder in (sweep / ".submitit").glob("*_0"))
     slurm.call(
         "scancel", "--signal=USR2", job

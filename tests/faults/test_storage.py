@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers import BIN, TINY, comparable, events, run, torchrun
 from PIL import Image
-from processes import final, ranks_of, started, told, undisturbed, wait_until
+from processes import final, has_logged, ranks_of, started, undisturbed, wait_until
 from skimage import data
 
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, read_pointer
@@ -113,7 +113,7 @@ def check_same(folder: Path, whole: Path) -> None:
 def test_a_full_disk_warns_and_the_run_goes_on(small_disk: Path, tmp_path: Path, whole: Path) -> None:
     folder = small_disk / "run"
     running = Log(tmp_path / "log", "hornet-train", *LONG, f"run_dir={folder}")
-    wait_until(running.process, told(folder, 4))
+    wait_until(running.process, has_logged(folder, 4))
     running.wait_for("is not saved: ", lambda: fill(small_disk))
     kept = CheckpointStore(folder / "checkpoints", keep=2).newest()
     assert kept[0] is not None
@@ -187,7 +187,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_message(
     script.write_text(IMPATIENT)
     two = ["torchrun", "--standalone", "--nproc_per_node=2", str(script), *LONG, f"run_dir={folder}"]
     running = Log(tmp_path / "two", *two)
-    wait_until(running.process, told(folder, 4))
+    wait_until(running.process, has_logged(folder, 4))
     running.wait_for("is not saved: ", lambda: fill(small_disk))
     err = running.end()
     assert running.process.returncode != 0
@@ -216,7 +216,7 @@ def test_asked_to_stop_on_a_full_disk(small_disk: Path, tmp_path: Path, whole: P
     folder, script = small_disk / "run", tmp_path / "impatient.py"
     script.write_text(IMPATIENT)
     running = Log(tmp_path / "log", "python", str(script), *LONG, "epochs=400", f"run_dir={folder}")
-    wait_until(running.process, told(folder, 4))
+    wait_until(running.process, has_logged(folder, 4))
     running.wait_for("is not saved: ", lambda: fill(small_disk))
     os.kill(running.process.pid, signal.SIGTERM)
     err = running.end()
@@ -229,7 +229,7 @@ def test_asked_to_stop_on_a_full_disk(small_disk: Path, tmp_path: Path, whole: P
 def test_a_folder_that_becomes_read_only(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     running = Log(tmp_path / "log", "hornet-train", *LONG, f"run_dir={folder}")
-    wait_until(running.process, told(folder, 4))
+    wait_until(running.process, has_logged(folder, 4))
     with mounted(folder, "--bind", str(folder)):
         mount("-o", "remount,bind,ro", str(folder))
         running.wait_for("Read-only file system")
@@ -266,7 +266,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, whole: Path) -> None
     assert abs(float(seen.stdout)) > 1e6
     folder = tmp_path / "run"
     running = Log(tmp_path / "log", "hornet-train", *LONG, f"run_dir={folder}", env=environment)
-    wait_until(running.process, told(folder, 10))
+    wait_until(running.process, has_logged(folder, 10))
     os.kill(running.process.pid, signal.SIGTERM)
     err = running.end()
     assert running.process.returncode == 75, err
@@ -300,7 +300,7 @@ def test_data_files_that_vanish(photos: Path, tmp_path: Path, on_bad: str) -> No
         "batch_size=16", "epochs=12", "eval.every=6ep", "data.max_bad=0.1", f"data.on_bad={on_bad}",
         f"run_dir={folder}",
     )  # fmt: skip
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     gone = [root / "train/cat/03.jpg", root / "val/dog/02.jpg"]
     for path in gone:
         path.unlink()
@@ -325,7 +325,7 @@ def readers_of(process: int) -> list[int]:
 def test_a_reader_that_is_killed_is_replaced(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     process = started("hornet-train", *LONG, f"run_dir={folder}", "data.workers=2")
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     os.kill(readers_of(process.pid)[0], signal.SIGKILL)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
@@ -338,7 +338,7 @@ def test_a_reader_of_another_rank_is_replaced_and_told(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     two = ("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *LONG)
     process = started(*two, f"run_dir={folder}", "data.workers=1")
-    wait_until(process, told(folder, 3))
+    wait_until(process, has_logged(folder, 3))
     os.kill(readers_of(ranks_of(process)[1])[0], signal.SIGKILL)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err

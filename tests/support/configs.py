@@ -1,4 +1,4 @@
-"""Configs as the commands compose them, of this program's tasks."""
+"""Configs composed as the commands do, with the tasks of this program."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hornet_train.tasks.table import NAMES, find
 
 
 def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Any]:
-    """As `hornet-train <overrides>`."""
+    """The config of `hornet-train <overrides>`."""
     return of_train.compose_train(overrides, find=find, names=NAMES, world_size=world_size)
 
 
 def compose_eval(overrides: list[str], stored: Callable[[str], dict[str, Any] | None]) -> Composed[Any]:
-    """As `hornet-eval <overrides>`; `stored` gives what is known of a checkpoint's training."""
+    """The config of `hornet-eval <overrides>`; `stored` returns the training config of a checkpoint."""
     return of_eval.compose_eval(overrides, stored, find=find, names=NAMES)

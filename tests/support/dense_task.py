@@ -1,4 +1,4 @@
-"""A dense task, per-pixel labels on synthetic images, written against the Task protocol alone."""
+"""A dense task (per-pixel labels of synthetic images) that uses nothing but the Task protocol."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ CPU = World(rank=0, size=1, device=torch.device("cpu"))
 
 @dataclass(frozen=True)
 class Squares:
-    """A bright square on noise; the label of each pixel is whether it lies inside. Storage and samples in
-    one."""
+    """A bright square on noise; the label of a pixel is whether it lies inside. Both source and samples."""
 
     ragged: ClassVar[tuple[str, ...]] = ()
     count: int
@@ -70,13 +69,13 @@ class Squares:
 
 
 def scaled(loss: Loss, factor: float) -> Loss:
-    """A loss times a factor: NaN, or large enough for a spike."""
+    """A loss times a factor, which is NaN or large enough to count as a spike."""
     return replace(loss, mean=loss.mean * factor)
 
 
 @dataclass(frozen=True)
 class PerPixel:
-    """Cross-entropy of each pixel; the share of pixels that are right, in per cent."""
+    """Cross-entropy of each pixel; the metric is the percentage of pixels classified correctly."""
 
     drop_path: float = 0.0
     goal: Goal = Goal("pixel_accuracy")  # noqa: RUF009 - frozen
@@ -86,7 +85,7 @@ class PerPixel:
         return nn.Sequential(nn.Conv2d(3, 8, 1), mixing, nn.GELU(), nn.Conv2d(8, 2, 1))
 
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:
-        strength = 1.0 + 0.1 * rng.random()  # a draw by batch on the host
+        strength = 1.0 + 0.1 * rng.random()  # a random number drawn for each batch, on the host
         logits = model(strength * stacked(batch, "image")).float()
         return Loss(F.cross_entropy(logits, stacked(batch, "label")))
 
@@ -119,7 +118,7 @@ def dense_trainer(
     world: World = CPU,
     task: PerPixel | None = None,
 ) -> Trainer:
-    """A run of 22 images in global batches of 8: two whole steps and one of 6 an epoch."""
+    """A run of 22 images in global batches of 8: each epoch has two full steps and one of 6 images."""
     task = task or PerPixel(drop_path)
     torch.manual_seed(0)
     model = task.build_model().to(world.device)

@@ -1,7 +1,7 @@
-"""hornet-train with faults put into its steps: python faulty.py '<JSON list of faults>' <arguments>.
+"""hornet-train with faults injected into its steps: python faulty.py '<JSON list of faults>' <arguments>.
 
-{"kind": "loss" | "gradient" | "spike", "steps": [...], "rank": 0} or {"kind": "sample", "index": 7}; of kind
-"stop" the process is asked to stop in these steps.
+{"kind": "loss" | "gradient" | "spike", "steps": [...], "rank": 0} or {"kind": "sample", "index": 7}; kind
+"stop" sends the process SIGTERM in these steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hornet_train.tasks.classification.task import Classification
 
 
 def install(faults: list[dict[str, Any]]) -> None:
-    """Put the faults in, for as long as this process lives."""
+    """Inject the faults into this process; they stay until it ends."""
     step_, loss_, prepared_ = trainer.train_step, Classification.loss, Classification.prepared
     now: dict[str, int] = {}
 

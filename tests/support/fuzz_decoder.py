@@ -1,6 +1,7 @@
-"""Feeds mutated image files to `decode`: python fuzz_decoder.py <first> <count>. Prints each it begins with.
+"""Feeds mutated image files to `decode`: python fuzz_decoder.py <first> <count>.
 
-Run as a process of its own by test_decode_fuzz, so that a crash or a hang is that process's alone.
+Prints the number of each file before it is decoded.
+test_decode_fuzz runs it as a separate process, so that a crash or a hang does not take the tests with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hornet_train.images.decode import decode
 
 
 def seeds() -> list[bytes]:
-    """Small files of every format and of the odd kinds that data sets hold."""
+    """Small files of every format, and of the unusual kinds that occur in data sets."""
     picture = Image.fromarray(data.astronaut()).crop((150, 0, 246, 72))
     deep = Image.fromarray((np.arange(48 * 64, dtype=np.uint16) * 20).reshape(48, 64))
     kinds: list[tuple[Image.Image, str, dict[str, object]]] = [
@@ -84,7 +85,7 @@ MUTATIONS: list[Callable[[bytearray, np.random.Generator, bytes], bytearray]] = 
 
 
 def mutated(number: int, files: list[bytes]) -> bytes:
-    """File `number`: a function of the number alone."""
+    """Mutated file `number`, which depends on the number alone."""
     rng = np.random.default_rng(number)
     file = bytearray(files[rng.integers(len(files))])
     for _ in range(rng.integers(1, 4)):
@@ -94,12 +95,12 @@ def mutated(number: int, files: list[bytes]) -> bytes:
 
 
 def main(first: int, count: int) -> None:
-    """Decode `count` files; each is an image or a SampleError, and nothing else."""
-    warnings.simplefilter("error")  # a start without warnings, also over damaged files
+    """Decode `count` files; each must give an image or a SampleError, and nothing else."""
+    warnings.simplefilter("error")  # damaged files must not cause warnings either
     files = seeds()
     refused = 0
     for number in range(first, first + count):
-        print(number, flush=True)  # noqa: T201 - the last one printed is the one to blame
+        print(number, flush=True)  # noqa: T201 - the last number printed is the file that crashed
         try:
             image = decode(mutated(number, files), "a mutated file")
         except SampleError:

@@ -1,4 +1,4 @@
-"""Real commands as a user types them, and the smallest run that shows something."""
+"""Runs commands as a user types them; TINY is the smallest useful training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import warm_start
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
-# 40 images, so that a global batch of 16 leaves a last step of 8; a few seconds a run.
+# 40 images, so that with a global batch of 16 the last step of an epoch has 8. A run takes a few seconds.
 TINY = [
     "data=synthetic",
     "data.train_count=40",
@@ -34,10 +34,10 @@ TINY = [
 def run(
     *command: str, timeout: float = 240, fresh: bool = False, **more: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands (found beside this Python) to its end.
+    """Run a command of this environment to its end.
 
     Args:
-        fresh: whether it imports everything itself, as for a user; else it may be forked (warm_start.py).
+        fresh: start a new Python, as a user does; else it may be forked from a warm process (warm_start.py).
     """
     if not fresh and more.keys() <= {"cwd"} and (server := warm_start.server_for(command)):
         return server.run(resolve(command), cwd=more.get("cwd"), timeout=timeout)
@@ -47,21 +47,21 @@ def run(
 
 
 def resolve(command: tuple[str, ...]) -> list[str]:
-    """`hornet-train`, `hornet-eval`, `torchrun`, `python` of this environment."""
+    """The command, with the path of its program (`hornet-train`, `torchrun`, ...) in this environment."""
     return [str(BIN / command[0]), *command[1:]]
 
 
 def torchrun(processes: int, *command: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """`command` on several processes, on a port of its own."""
+    """Run `command` on several processes with torchrun, on a free port."""
     return run("torchrun", "--standalone", f"--nproc_per_node={processes}", *command, **more)
 
 
-# of this start and this disk, not of the run
+# events about one start or one disk; an uninterrupted run does not have them
 PASSING = {"resumed", "preempted", "checkpoint_failed", "checkpoint_recovered"}
 
 
 def comparable(folder: Path) -> list[dict[str, Any]]:
-    """The events of a run folder that are the same however often the run was interrupted, without speeds."""
+    """The events of a run folder that do not depend on interruptions, without speeds: to compare runs."""
     return [
         {key: value for key, value in event.items() if key not in ("images_per_second", "data_wait")}
         for event in events(folder)
@@ -70,6 +70,6 @@ def comparable(folder: Path) -> list[dict[str, Any]]:
 
 
 def events(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The events of a run folder."""
+    """The events in a run folder's metrics.jsonl, of one kind or all."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [e for e in map(json.loads, lines) if kind is None or e["event"] == kind]

@@ -1,7 +1,8 @@
 """A run of two ranks that is killed again and again: python killer.py FOLDER KILLS EPOCHS SEED.
 
-The ranks are forked from a process that has imported everything, so that a start takes a second. Prints a
-line of JSON: what each attempt was killed in. What each step of each rank saw is in FOLDER/seen.
+First it runs undisturbed in FOLDER/whole, then with kills in FOLDER/killed. The ranks are forked from a
+process that has imported everything, so that a start takes a second. Prints a line of JSON: how many kills
+hit each kind of moment. The samples that each step saw are in seen/<rank>, below each of the two folders.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ RUN = [
 
 
 def warm_up(folder: Path) -> None:
-    """Import and compile what a training needs, in this process."""
+    """Import and compile in this process everything that a training needs."""
     try:
         main([*RUN, "epochs=1", f"run_dir={folder / 'warm'}"])
     except SystemExit as ended:
@@ -45,19 +46,19 @@ def warm_up(folder: Path) -> None:
             raise
 
 
-def watched(seen: Path) -> None:
-    """Have each step write down what it saw."""
+def record_samples(seen: Path) -> None:
+    """Make each step record its samples in a file of `seen`."""
     step_ = trainer.train_step
 
     def train_step(state: Any, network: Any, task: Any, batches: Any, *args: Any, **how: Any) -> Any:
         step, rank, indices = state.step, how["world"].rank, []
 
-        def noted() -> Iterator[Any]:
+        def recorded() -> Iterator[Any]:
             for batch in batches:
                 indices.append(batch["index"].tolist())
                 yield batch
 
-        result = step_(state, network, task, noted(), *args, **how)
+        result = step_(state, network, task, recorded(), *args, **how)
         with (seen / str(rank)).open("a") as file:
             file.write(json.dumps([step, indices]) + "\n")
         return result
@@ -66,7 +67,7 @@ def watched(seen: Path) -> None:
 
 
 def start(folder: Path, epochs: int) -> list[int]:
-    """Both ranks, as processes of their own."""
+    """Fork a process for each rank; returns their ids."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,17 +94,17 @@ def start(folder: Path, epochs: int) -> list[int]:
 
 
 def running(pids: list[int]) -> bool:
-    """Whether all of them still are; the dead stay to be waited for."""
+    """Whether all of them are running; those that ended are left for os.waitpid."""
     return all(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for pid in pids)
 
 
 def ended(pids: list[int]) -> bool:
-    """Whether all of them are dead."""
+    """Whether all of them have ended."""
     return not any(running([pid]) for pid in pids)
 
 
 def wait_for_moment(kind: str, run: Path, pids: list[int], pause: float) -> None:
-    """Until it is time to kill: some time after the start, in a checkpoint's write or in an evaluation."""
+    """Wait for the moment to kill: `pause` seconds into a start, a training, a write or an evaluation."""
     end = time.monotonic() + 60
     metrics = run / "metrics.jsonl"
     at_start = time.time_ns()
@@ -122,8 +123,8 @@ def wait_for_moment(kind: str, run: Path, pids: list[int], pause: float) -> None
     time.sleep(pause)
 
 
-def disturbed(folder: Path, epochs: int, kills: int, seed: int) -> list[str]:
-    """Run to the end, but for so many kills; what each of them hit."""
+def run_with_kills(folder: Path, epochs: int, kills: int, seed: int) -> list[str]:
+    """Run to the end, with `kills` kills on the way; returns the kind of moment that each one hit."""
     draw, hits = random.Random(seed), []
     kinds = ["start", "training", "write", "write", "evaluation"] * (kills // 5)
     draw.shuffle(kinds)
@@ -141,7 +142,7 @@ def disturbed(folder: Path, epochs: int, kills: int, seed: int) -> list[str]:
             end = time.monotonic() + 3
             while not ended(pids) and time.monotonic() < end:
                 time.sleep(0.01)
-            for pid in pids:  # as a launcher does with what is left: it may wait for the other to come
+            for pid in pids:  # as a launcher does: a rank that is left may wait for the other forever
                 os.kill(pid, signal.SIGKILL)
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         if codes == [0] * RANKS:
@@ -157,6 +158,6 @@ if __name__ == "__main__":
     warm_up(place)
     for name, times in (("whole", 0), ("killed", count)):
         (place / name / "seen").mkdir(parents=True)
-        watched(place / name / "seen")
-        hit = disturbed(place / name, length, times, number)
+        record_samples(place / name / "seen")
+        hit = run_with_kills(place / name, length, times, number)
     sys.stdout.write(json.dumps({kind: hit.count(kind) for kind in sorted(set(hit))}) + "\n")

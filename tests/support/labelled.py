@@ -1,4 +1,4 @@
-"""Labelled images of a source, decoded."""
+"""Reads a labelled image from a source, decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hornet_train.tasks.classification.sources import LabelledImages
 
 
 def labelled(source: LabelledImages, index: int) -> tuple[Tensor, Any]:
-    """(uint8 (3, H, W), label) of a sample."""
+    """(image, uint8 (3, H, W); label) of a sample."""
     fields = source.read(index)
     assert list(fields) == ["image", "label"]
     return decoded_image(fields["image"]), fields["label"]

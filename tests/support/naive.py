@@ -1,4 +1,4 @@
-"""HorNet once more, slowly, in numpy: written from the definitions, for tests to compare with."""
+"""A slow reference implementation of HorNet in numpy, written from the definitions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def naive_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarra
 
 
 def naive_depthwise(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """One kernel tap at a time."""
+    """A depthwise convolution, one kernel tap at a time."""
     size = weight.shape[-1]
     pad = size // 2
     height, width = x.shape[2:]
@@ -59,7 +59,7 @@ def naive_filter(layer: GlobalLocalFilter, x: np.ndarray) -> np.ndarray:
 
 
 def naive_pool(x: np.ndarray) -> np.ndarray:
-    """Each pixel's neighbours one by one, those outside the map not counted."""
+    """The mean of each pixel's 3x3 neighbours; those outside the map do not count."""
     out = np.zeros_like(x)
     height, width = x.shape[2:]
     for i in range(height):
@@ -98,7 +98,7 @@ def naive_mlp(x: np.ndarray, first: nn.Linear, second: nn.Linear) -> np.ndarray:
 
 
 def naive_patches(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
-    """A convolution whose kernel is its stride; what is left over at the right and below is not seen."""
+    """A convolution whose kernel is its stride; pixels left over at the right and the bottom are ignored."""
     size = conv.kernel_size[0]
     batch, channels, height, width = x.shape
     x = x[:, :, : height // size * size, : width // size * size]
@@ -108,7 +108,7 @@ def naive_patches(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
 
 
 def naive_hornet(model: HorNet, x: np.ndarray, orders: tuple[int, ...], scale: float) -> np.ndarray:
-    """Logits. The model gives the weights, nothing else: structure, orders and scale are given."""
+    """Logits (B, classes). Only the weights are taken from the model; orders and scale are arguments."""
 
     def norm(x: np.ndarray, module: nn.Module) -> np.ndarray:
         return naive_norm(x, module.weight.detach().numpy(), module.bias.detach().numpy())

@@ -1,13 +1,13 @@
-"""The order of the files of tests: those that take long first, so that no worker has one left at the end.
+"""Runs the slowest test files first, so that no worker is left with one of them at the end.
 
-A pytest plugin for `-n 2 --dist loadfile --no-loadscope-reorder`, by which each worker takes the next file.
+A pytest plugin for `-n 2 --dist loadfile --no-loadscope-reorder`, with which each worker takes the next file.
 """
 
 from __future__ import annotations
 
 import pytest
 
-# Parts of paths, the longest first; what is not named comes after them, in the usual order.
+# Parts of paths, the slowest first; all other files come after them, in the usual order.
 LONG = (
     "tests/faults/test_killed",
     "tests/faults/test_storage",

@@ -1,4 +1,4 @@
-"""Pictures to compare operations on, as Pillow's images and as tensors."""
+"""Pictures to compare image operations on, as Pillow images and as tensors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PICTURES = {"photo": PHOTO, "dull": DULL, "flat": FLAT, "tiny": TINY}
 
 
 def tensor(picture: Image.Image) -> Tensor:
-    """uint8 (3, H, W), in channels-last memory, as decoded."""
+    """uint8 (3, H, W) in channels-last memory, as the decoder returns it."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def apart(ours: Tensor, theirs: Image.Image) -> Tensor:
-    """Levels between the two, pixel by pixel; float32 (3, H, W)."""
+    """Absolute difference in levels of 255, for each pixel and channel; float32 (3, H, W)."""
     return (ours.float() - tensor(theirs).float()).abs()

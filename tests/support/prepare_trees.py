@@ -1,4 +1,4 @@
-"""Trees of class folders made from scikit-image's pictures, and processes found by a mark."""
+"""Class folders of scikit-image's pictures; hornet-data processes, found by a mark in their environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARK = "HORNET_TEST_MARK"
 
 
 def photographs(root: Path, splits: tuple[str, ...] = ("train", "val"), each: int = 5) -> Path:
-    """`each` crops a class of three pictures, as JPEG, PNG and WebP, 120 x 90."""
+    """Write three classes per split, of `each` crops of 120 x 90 pixels, in JPEG, PNG and WebP."""
     for split, name in ((split, name) for split in splits for name in PICTURES):
         image = Image.fromarray(getattr(data, name)())
         folder = root / split / name
@@ -31,7 +31,7 @@ def photographs(root: Path, splits: tuple[str, ...] = ("train", "val"), each: in
 
 
 def hornet_data(*arguments: str, mark: str = "", **more: Any) -> subprocess.Popen[str]:
-    """`hornet-data` in a process of its own."""
+    """Start `hornet-data` as a process; `mark` is set in its environment (see `marked`)."""
     return subprocess.Popen(
         [sys.executable, "-m", "hornet_train.cli.data", *arguments],
         stdout=subprocess.PIPE,
@@ -43,7 +43,7 @@ def hornet_data(*arguments: str, mark: str = "", **more: Any) -> subprocess.Pope
 
 
 def marked(mark: str) -> list[int]:
-    """Living processes that were started with this mark, and their children."""
+    """Ids of the running processes that were started with this mark, and of their children."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -64,21 +64,21 @@ def reads(pid: int, path: Path) -> bool:
 
 
 def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
-    """Until it is true; the test fails when it does not become so."""
+    """Wait until `what` returns something true; the test fails if that takes longer than `seconds`."""
     end = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, f"still not true after {seconds:g} s"
         time.sleep(0.02)
 
 
 def open_when_read(fifo: Path) -> int:
-    """A named pipe's writing end, once somebody reads it and so hangs there."""
+    """Open the writing end of a named pipe once a process reads it, and so blocks on it."""
     handles: list[int] = []
 
     def opened() -> bool:
         try:
             handles.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # nobody reads yet
+        except OSError:  # no reader yet
             return False
         return True
 

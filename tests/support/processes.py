@@ -1,4 +1,4 @@
-"""Real runs as processes to be stopped, killed and starved, and what they leave."""
+"""Trainings as separate processes, for tests to stop, kill and starve, and the tensors they end with."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from helpers import TINY, resolve, run
 
 from hornet_train.engine.checkpoint import read_checkpoint, read_pointer
 
-LONG = [*TINY, "augment=paper", "model.drop_path=0.2", "checkpoint.every=1000it"]  # no checkpoint by itself
+LONG = [*TINY, "augment=paper", "model.drop_path=0.2", "checkpoint.every=1000it"]  # no scheduled checkpoint
 
 
 def undisturbed(folder: Path, *arguments: str, processes: int = 1) -> Path:
-    """The run folder of a training that nothing happens to."""
+    """Train without interruption; returns the run folder."""
     start = ["hornet-train"]
     if processes > 1:
         start = ["torchrun", "--standalone", f"--nproc_per_node={processes}", "-m", "hornet_train"]
@@ -27,14 +27,14 @@ def undisturbed(folder: Path, *arguments: str, processes: int = 1) -> Path:
 
 
 def final(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """All tensors of a run folder's last checkpoint."""
+    """All tensors in the last checkpoint of a run folder."""
     name = read_pointer(folder / "checkpoints", "last")
     assert name is not None
     return read_checkpoint(folder / "checkpoints" / name).tensors
 
 
 def started(*command: str) -> subprocess.Popen[str]:
-    """A command in a process group of its own."""
+    """Start a command in a process group of its own."""
     return subprocess.Popen(
         resolve(command),
         stdout=subprocess.PIPE,
@@ -46,22 +46,22 @@ def started(*command: str) -> subprocess.Popen[str]:
 
 
 def wait_until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    """Until something is seen of a process, which must live until then."""
+    """Wait until `happened` returns True; the process must still be running then."""
     end = time.monotonic() + 180
     while not happened():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "nothing happened"
+        assert time.monotonic() < end, "it did not happen within 180 s"
         time.sleep(0.005)
 
 
-def told(folder: Path, count: int) -> Callable[[], bool]:
-    """Whether a run has written `count` of its `train` events."""
+def has_logged(folder: Path, count: int) -> Callable[[], bool]:
+    """A condition for `wait_until`: the run has logged at least `count` `train` events."""
     metrics = folder / "metrics.jsonl"
     return lambda: metrics.exists() and metrics.read_bytes().count(b'"train"') >= count
 
 
 def ranks_of(process: subprocess.Popen[str]) -> dict[int, int]:
-    """Rank -> process id of what a torchrun has started."""
+    """Rank -> process id of the processes that a torchrun has started."""
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
     ranks = {}
     for child in map(int, children.stdout.split()):

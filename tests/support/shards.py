@@ -1,4 +1,4 @@
-"""Small data sets of real pictures as parquet, arrow and webdataset files."""
+"""Writes small data sets of photographs as parquet, arrow and webdataset files."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ LABELS = [0, 1, 2, 2, 1, 0, 1, 0, 2, 1, 2, 0]
 
 
 def pictures(count: int = 12) -> list[tuple[bytes, int]]:
-    """(JPEG file, label): crops of three photographs."""
-    whole = [Image.fromarray(getattr(data, name)()) for name in CLASSES]
+    """`count` pairs of (JPEG file, label): crops of three photographs."""
+    photographs = [Image.fromarray(getattr(data, name)()) for name in CLASSES]
     samples = []
     for i in range(count):
         label = LABELS[i % len(LABELS)]
         file = io.BytesIO()
-        whole[label].crop((5 * i, 3 * i, 5 * i + 70 + i, 3 * i + 60)).save(file, "JPEG")
+        photographs[label].crop((5 * i, 3 * i, 5 * i + 70 + i, 3 * i + 60)).save(file, "JPEG")
         samples.append((file.getvalue(), label))
     return samples
 
 
 def dataset(samples: list[tuple[bytes, int]], *, named: bool = True, path: bool = True) -> Any:
-    """A `datasets.Dataset` with columns image and label; `named`: labels are of ClassLabel type."""
+    """A `datasets.Dataset` with columns image and label; `named`: labels have type ClassLabel."""
     import datasets
 
-    datasets.utils.disable_progress_bars()  # of writing
+    datasets.utils.disable_progress_bars()  # progress bars of writing
     label = datasets.ClassLabel(names=list(CLASSES)) if named else datasets.Value("int64")
     features = datasets.Features({"image": datasets.Image(), "label": label})
     rows = {
@@ -42,7 +42,7 @@ def dataset(samples: list[tuple[bytes, int]], *, named: bool = True, path: bool 
 
 
 def write_parquet(folder: Path, split: str, samples: list[tuple[bytes, int]], **more: Any) -> list[Path]:
-    """Two shards of row groups of three."""
+    """Write two shards, with three rows in a row group; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     half = (len(samples) + 1) // 2
     paths = []
@@ -53,7 +53,7 @@ def write_parquet(folder: Path, split: str, samples: list[tuple[bytes, int]], **
 
 
 def write_streams(folder: Path, *, train: int, val: int, size: int = 8) -> None:
-    """Parquet shards of `size` pictures each, of both splits."""
+    """Write `train` and `val` parquet shards of `size` pictures each."""
     folder.mkdir(parents=True)
     samples = pictures(max(train, val) * size)
     for split, count in (("train", train), ("validation", val)):
@@ -63,7 +63,7 @@ def write_streams(folder: Path, *, train: int, val: int, size: int = 8) -> None:
 
 
 def write_tar(path: Path, samples: list[tuple[bytes, int]], *, first: int = 0) -> Path:
-    """Members <key>.jpg and <key>.cls, in one folder."""
+    """Write a webdataset tar, with members <key>.jpg and <key>.cls in one folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for i, (encoded, label) in enumerate(samples, start=first):
@@ -79,7 +79,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def write_index(folder: Path, split: str, counts: dict[str, int]) -> None:
-    """What `hornet-data pack` leaves beside shards."""
+    """Write the index that `hornet-data pack` leaves beside its shards."""
     shards = [
         {"file": file, "samples": count, "bytes": (folder / file).stat().st_size, "sha256": ""}
         for file, count in counts.items()

@@ -1,4 +1,4 @@
-"""The short form of a long test: a part of its cases, which part is drawn anew for each commit.
+"""The short form of long tests: only some of their cases, drawn anew for each commit.
 
 A pytest plugin (tests/conftest.py registers it). Without `--short` everything runs, with the seed 0. With it
 a test asks the fixture `amount` how many cases to try, draws them from the fixture `test_seed`, and a
@@ -21,16 +21,16 @@ SEED_VARIABLE = "HORNET_TEST_SEED"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hornet-train")
-    group.addoption("--short", action="store_true", help="long tests try a part of their cases")
+    group.addoption("--short", action="store_true", help="long tests try only some of their cases")
     group.addoption(
         "--test-seed",
         type=int,
-        help=f"which part (default: ${SEED_VARIABLE}; with --short the git commit; else 0)",
+        help=f"the seed that draws them (default: ${SEED_VARIABLE}; with --short the git commit; else 0)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # workers of pytest-xdist get the options as they are after this
+    # pytest-xdist passes the options to its workers after this
     if config.option.test_seed is None:
         given = os.environ.get(SEED_VARIABLE)
         if given is not None and not given.isdecimal():
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def seed_of_commit() -> int:
-    """A number made of the commit's name; 0 outside of a git repository."""
+    """A number made from the commit hash; 0 outside of a git repository."""
     asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=7", "HEAD"]
     try:
         return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout, 16)
@@ -63,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         )
 
 
-@pytest.hookimpl(trylast=True)  # of what -m and -k leave
+@pytest.hookimpl(trylast=True)  # draw from the tests that -m and -k select
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.option.short:
         return
@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def test_seed(pytestconfig: pytest.Config) -> int:
-    """What a test's own draws start from; 0 in the full form."""
+    """The seed for the random cases of a test; 0 in the full form."""
     return int(pytestconfig.option.test_seed)
 
 

@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine, all that it writes in one folder, while a test runs."""
+"""A real Slurm with two nodes on this machine, for the time of a test; it writes to one folder only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue")
 PACKAGES = ("slurm-wlm", "munge")
 NODES = ("127.0.0.1", "127.0.0.2")  # names that torchrun resolves on every machine
-SECONDS = 120  # for a daemon to answer, a job to start
+SECONDS = 120  # in which a daemon must answer and a job must start
 
-# Two partitions of the same node: a job in `urgent` ends those in `main`, which have a minute to save and are
-# queued again. A requeued job waits for cred_expire, by default two minutes.
+# Two partitions of the same nodes: a job in `urgent` preempts those in `main`, which have a minute to save
+# and are queued again. A requeued job waits for cred_expire, by default two minutes.
 CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -58,24 +58,24 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptM
 """
 
 
-class Unavailable(Exception):  # noqa: N818 - no fault, but a reason to skip
-    """There is no Slurm here, and why."""
+class Unavailable(Exception):  # noqa: N818 - not an error, but a reason to skip
+    """Slurm cannot run here; the message says why."""
 
 
 def install() -> None:
-    """Bring Debian's packages where they are missing.
+    """Install Debian's packages of Slurm if they are missing.
 
     Raises:
-        Unavailable: that cannot be done here.
+        Unavailable: they cannot be installed here.
     """
     if os.geteuid() != 0:
-        raise Unavailable("its daemons are started as root, and this is another user")
+        raise Unavailable("its daemons must be started as root, and this is another user")
     if all(map(shutil.which, PROGRAMS)):
         return
     if shutil.which("apt-get") is None:
         raise Unavailable(f"{', '.join(PACKAGES)} are not installed, and there is no apt-get")
     with (Path(tempfile.gettempdir()) / "slurm-install.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be at it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be installing them
         if not all(map(shutil.which, PROGRAMS)):
             _install_packages()
 
@@ -94,14 +94,14 @@ def _install_packages() -> None:
 
 
 class Slurm:
-    """A running Slurm; its commands find it by SLURM_CONF."""
+    """A running Slurm; the commands find it by SLURM_CONF."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
 
     def call(self, *command: str) -> str:
-        """What a Slurm command says."""
+        """Run a Slurm command; returns its output."""
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=60, check=False, env=self.environment
         )
@@ -114,29 +114,29 @@ class Slurm:
         return {key: value for key, _, value in pairs}
 
     def wait(self, number: str, happened: Callable[[], bool], *, seconds: float = 180) -> None:
-        """Until something is seen of a job, which must not have ended before."""
+        """Wait until `happened` returns True; the job must not end before."""
         end = time.monotonic() + seconds
         while not happened():
             state = self.job(number)
-            assert time.monotonic() < end, f"nothing happened: {state}"
+            assert time.monotonic() < end, f"it did not happen within {seconds:g} s: {state}"
             assert state["JobState"] not in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"), state
             time.sleep(0.1)
 
     def ended(self, number: str, *, seconds: float = 240) -> dict[str, str]:
-        """Wait for a job's end: what Slurm knows of it then."""
+        """Wait for the end of a job; returns what Slurm knows of it then."""
         end = time.monotonic() + seconds
         while (state := self.job(number))["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "PREEMPTED"):
-            assert time.monotonic() < end, f"it does not end: {state}"
+            assert time.monotonic() < end, f"the job did not end within {seconds:g} s: {state}"
             time.sleep(0.2)
         return state
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Slurm]:
-    """Start munged, slurmctld and slurmd; all that is left of them at the end is `folder`.
+    """Run munged, slurmctld and slurmd for the time of a with block; they leave nothing behind but `folder`.
 
     Args:
-        folder: empty, with a short path (a socket's is bounded) that every user may pass through.
+        folder: empty; every user may enter it, and its path is short, as that of a socket is limited.
     """
     for name in ("state", *(f"spool.{node}" for node in NODES)):
         (folder / name).mkdir()
@@ -183,7 +183,7 @@ def _idle(slurm: Slurm) -> bool:
 def _daemon(
     command: list[str], folder: Path, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
+    """Run a process for the time of a with block."""
     with (folder / f"{command[0]}.out").open("a") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -203,8 +203,8 @@ def _wait_for(happened: Callable[[], bool], daemons: list[subprocess.Popen[bytes
     end = time.monotonic() + SECONDS
     while not happened():
         if time.monotonic() > end or any(daemon.poll() is not None for daemon in daemons):
-            told = "\n".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.out")))
-            raise AssertionError(f"Slurm does not start, or not end its jobs:\n{told}")
+            output = "\n".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.out")))
+            raise AssertionError(f"Slurm did not start, or did not end its jobs:\n{output}")
         time.sleep(0.1)
 
 

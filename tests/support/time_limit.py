@@ -1,4 +1,4 @@
-"""`--time-limit SECONDS`: a test that takes longer fails, and the others go on. A pytest plugin."""
+"""A pytest plugin: with `--time-limit SECONDS` a test that takes longer fails, and the next one runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from types import FrameType
 
 import pytest
 
-# After which a process that does not even react (it waits in C code) is ended: pytest-xdist starts another.
+# Seconds after the limit at which a process that does not react, as it waits in C code, is killed;
+# pytest-xdist then starts another one.
 GRACE = 20.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("hornet-train").addoption(
-        "--time-limit", type=float, default=0.0, help="seconds that each test may take; 0: any (default)"
+        "--time-limit", type=float, default=0.0, help="seconds that each test may take; 0: no limit (default)"
     )
 
 

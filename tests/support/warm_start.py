@@ -1,9 +1,9 @@
-"""Processes of our commands that start with everything imported: half of the seconds of a short run.
+"""Commands that start with everything already imported, which saves half the time of a short run.
 
-A server imports torch, timm and the commands once, without doing anything, and forks a process for each call.
-That is a process with its own folder, environment, output and exit code, as of a command that a user types.
-What the imports do is not seen by it: `helpers.run(..., fresh=True)`, `torchrun` and `processes.started`
-start from nothing. Not where there is a GPU: what CUDA has set up does not outlive a fork.
+A server imports torch, timm and the commands once, and forks a process for each call. That process has its
+own working folder, environment, output and exit code, like a command that a user types. Only the imports
+themselves are not tested this way: `helpers.run(..., fresh=True)`, `torchrun` and `processes.started` start a
+new Python. The server is not used on a machine with a GPU, as CUDA does not survive a fork.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ COMMANDS = {
     "hornet-data": "hornet_train.cli.data",
     "hornet-bench": "hornet_train.cli.bench",
 }
-# Environment variables that libraries read when they are imported: with others a process starts from nothing.
+# Prefixes of environment variables that libraries read at import. If one of these variables differs from the
+# server's, the command starts as a new Python instead.
 AT_IMPORT = ("OMP", "MKL", "OPENBLAS", "TORCH", "PYTORCH", "CUDA", "NUMBA", "PYTHON", "MPL", "LD_", "HF_",
              "XDG", "WANDB", "HORNET", "KINETO", "HOME")  # fmt: skip
 
@@ -48,7 +49,7 @@ class Server:
     def run(
         self, command: list[str], *, cwd: str | Path | None, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """As subprocess.run does, with captured text."""
+        """Like subprocess.run with captured text."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             asked = {"command": command, "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
             message = json.dumps(asked).encode() + b"\n"
@@ -59,7 +60,7 @@ class Server:
             try:
                 self.channel.settimeout(timeout)
                 code = int(self.reply())
-            except BaseException as error:  # also Ctrl-C and the limit of a test
+            except BaseException as error:  # Ctrl-C and a test's time limit too
                 self.channel.settimeout(None)
                 os.kill(process, signal.SIGKILL)
                 self.reply()
@@ -73,7 +74,7 @@ class Server:
         return subprocess.CompletedProcess(command, code, *texts)
 
     def reply(self) -> str:
-        """A line of the server's. Raises TimeoutError after the channel's timeout."""
+        """Read a line from the server. Raises TimeoutError after the channel's timeout."""
         line = b""
         while not line.endswith(b"\n"):
             byte = self.channel.recv(1)
@@ -91,12 +92,12 @@ _server: Server | None = None
 
 
 def at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    """What libraries look at when they are imported."""
+    """The environment variables that libraries read at import."""
     return {name: value for name, value in environment.items() if name.startswith(AT_IMPORT)}
 
 
 def server_for(command: tuple[str, ...]) -> Server | None:
-    """The server, where it can start this command in the environment as it is now."""
+    """The server, if it can run this command in the current environment; else None."""
     global _server
     if command[0] not in COMMANDS or Path("/dev/nvidiactl").exists():
         return None
@@ -106,7 +107,7 @@ def server_for(command: tuple[str, ...]) -> Server | None:
 
 
 def serve(channel: socket.socket) -> None:
-    """Until the other side is closed: fork, tell the process's number, wait, tell its exit code."""
+    """For each request: fork, send the process id, wait, send the exit code; until the channel is closed."""
     from importlib import import_module
 
     for module in (*COMMANDS.values(), "torch", "timm", "numba", "matplotlib.backends.backend_agg"):
@@ -130,7 +131,7 @@ def serve(channel: socket.socket) -> None:
 
 
 def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
-    """The command that is asked for, in this process."""
+    """Run the requested command in this process, and exit."""
     code = 1
     try:
         os.dup2(out, 1)
@@ -141,13 +142,13 @@ def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(asked["environment"])
         sys.argv = asked["command"]
-        sys.path[0] = str(Path(sys.executable).parent)  # as of the script that a user starts
+        sys.path[0] = str(Path(sys.executable).parent)  # as for the script that a user starts
         from importlib import import_module
 
         import_module(COMMANDS[Path(sys.argv[0]).name]).main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    except BaseException:  # noqa: BLE001 - the process ends with it
+    except BaseException:  # noqa: BLE001 - printed, as Python does before it exits
         traceback.print_exc()
     finally:
         atexit._run_exitfuncs()
@@ -157,5 +158,5 @@ def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's; the commands set their own
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # pytest handles Ctrl-C; the commands set their own handler
     serve(socket.socket(fileno=int(sys.argv[1])))

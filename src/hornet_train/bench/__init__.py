@@ -1,1 +1,1 @@
-"""What is measured of this program, side by side with what it is measured against."""
+"""Benchmarks: this program and what it is compared with, measured side by side."""

@@ -1,4 +1,4 @@
-"""The models of a bench: timm's, HorNet's among them, and HorNets in plain layers."""
+"""The models of a benchmark: timm's (HorNet is one of them), and HorNets built from plain layers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from hornet_train.models.variants import GF, VARIANTS
 _CLASSES = 1000
 
 
-def contenders_of(
+def build_contenders(
     peers: Sequence[str], models: Sequence[str], image_size: int, *, plain: bool
 ) -> list[Contender]:
-    """Peers first, each name once.
+    """The models to compare: peers first, each name once.
 
     Args:
-        peers, models: timm's names.
+        peers, models: names of models in timm.
         image_size: pixels, square.
-        plain: whether the HorNets among `models` come in plain layers too.
+        plain: whether to add a plain-layer version of each HorNet among `models`.
 
     Raises:
-        ConfigError: names that timm does not know, or a HorNet that there is no plain one of.
+        ConfigError: timm has no model of a name, or a HorNet has no plain-layer version.
     """
     names = dict.fromkeys((*peers, *models))
     faults = [
@@ -37,34 +37,34 @@ def contenders_of(
     ]
     ours = [name for name in models if name in VARIANTS] if plain else []
     faults += [
-        f"plain=true: {name} is isotropic, which there is no plain one of"
+        f"plain=true: {name} is isotropic, and isotropic models have no plain version"
         for name in ours
         if VARIANTS[name].isotropic
     ]
     if faults:
         raise ConfigError(faults)
     contenders = [contender(name, image_size) for name in names]
-    plain_ones = [
+    plain_models = [
         Contender(f"{name}, plain layers", partial(plain_hornet, name, image_size)) for name in ours
     ]
-    return [*contenders, *plain_ones]
+    return [*contenders, *plain_models]
 
 
 def contender(name: str, image_size: int) -> Contender:
-    """One of timm's models, for images of one size."""
+    """A model of timm, for square images of `image_size` pixels."""
     return Contender(name, partial(_build, name, image_size))
 
 
 def _build(name: str, image_size: int) -> nn.Module:
-    try:  # what has filters or positions is built for the size; a plain convolutional network takes none
+    try:  # models with global filters or position embeddings are built for an image size
         built: nn.Module = timm.create_model(name, num_classes=_CLASSES, img_size=image_size)
-    except TypeError:
+    except TypeError:  # a convolutional network takes no img_size
         built = timm.create_model(name, num_classes=_CLASSES)
     return built
 
 
 def plain_hornet(name: str, image_size: int) -> PlainHorNet:
-    """A registered HorNet in plain layers, for images of one size."""
+    """A registered HorNet built from plain layers, for square images of `image_size` pixels."""
     variant = VARIANTS[name]
     orders = variant.orders
     return PlainHorNet(

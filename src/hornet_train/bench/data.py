@@ -1,7 +1,7 @@
-"""The data pipeline measured: against the bare JPEG decode, against timm's loader, and after a resume.
+"""Benchmarks of the data pipeline: against the bare JPEG decode, against timm's loader, and after a resume.
 
-Every comparison is of rounds that take turns in one process; what is told is the median over the rounds, and
-for a ratio the median of the rounds' ratios.
+The two sides of a comparison take turns in one process. The figures are medians over the rounds; a ratio
+is the median of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ ERASE = 0.25
 BATCH = 32
 _CPU = torch.device("cpu")
 _SEED = 0
-_FILES = 1600  # that the loaders read in a round
-_DECODED = 400  # of these, that one process does
+_FILES = 1600  # read by each loader in a round
+_DECODED = 400  # of these, decoded in the one-process comparison
 _WARM = 2  # batches before the clock starts
-_LONG = 1_281_167  # samples of the epoch that is resumed in
+_LONG = 1_281_167  # samples of an epoch of ImageNet, for the first batch after a resume
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours against something else: per second or in microseconds, medians; `ratio` is that of ours to it."""
+    """Our figure and another one, both medians over the rounds; `ratio` is ours divided by the other."""
 
     what: str
     unit: str
     ours: float
     other: float
     ratio: float
-    least: float  # of the rounds' ratios
-    most: float
+    least: float  # smallest of the rounds' ratios
+    most: float  # largest of them
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,39 +67,40 @@ class Ratio:
 def measure(
     root: Path, *, workers: int, rounds: int, against_timm: bool, say: Callable[[str], None]
 ) -> list[Ratio]:
-    """Everything, some minutes.
+    """Run all comparisons; this takes some minutes.
 
     Args:
-        root: holds `train/<class>/`, of which at most 1,600 images are read.
-        workers: reading processes of each loader.
-        rounds: how often each is measured.
-        against_timm: whether timm's loader is measured too; otherwise the loaders are told beside what the
-            processes would decode alone.
-        say: told what is being measured.
+        root: a folder with `train/<class>/`; at most 1,600 of its images are read.
+        workers: worker processes of each loader.
+        rounds: how often each side is measured.
+        against_timm: whether to measure timm's loader too; otherwise our loaders are compared with the rate
+            at which the worker processes would decode if they did nothing else.
+        say: called with a line of progress.
 
     Raises:
-        DataError: no images there; or timm's RandAugment cannot run under this Pillow.
+        DataError: the folder has too few images, or timm's RandAugment cannot run with this Pillow.
     """
     if against_timm and int(PIL.__version__.split(".")[0]) >= 13:
         raise DataError(
-            f"timm's RandAugment raises under Pillow {PIL.__version__} where posterize reaches 0 bits: run "
-            "with Pillow 12 (make bench-data does), or leave timm out with --without-timm"
+            f"timm's RandAugment fails with Pillow {PIL.__version__} when posterize reaches 0 bits: use "
+            "Pillow 12 (make bench-data does), or skip timm with --without-timm"
         )
-    source = _First(FolderSource(root, "train"))
+    source = _FirstFiles(FolderSource(root, "train"))
     if len(source) < BATCH * (_WARM + 1):
-        raise DataError(f"{root}/train has {len(source)} images; a measurement takes {BATCH * (_WARM + 1)}")
+        least = BATCH * (_WARM + 1)
+        raise DataError(f"{root}/train has {len(source)} images; a measurement needs at least {least}")
     jpegs = list(islice(filter(partial(_is_jpeg, source), range(len(source))), _DECODED))
     if len(jpegs) < BATCH:
         raise DataError(
-            f"{root}/train has {len(jpegs)} sound JPEGs among its first {len(source):,} images, and a batch "
-            f"has {BATCH}: the bare decode is that of JPEGs; give another folder, or none"
+            f"{root}/train has {len(jpegs)} readable JPEGs among its first {len(source):,} images, but the "
+            f"bare JPEG decode is measured on at least {BATCH}: give another folder, or leave --images out"
         )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         say("one process: decode, and a training image from file to tensor")
         with ProcessPoolExecutor(1, get_context("fork"), initializer=set_up_worker) as process:
-            results = process.submit(_of_one_process, source, jpegs, rounds).result()
+            results = process.submit(_single_process, source, jpegs, rounds).result()
         for training in (True, False):
             say(f"loaders, {workers} workers: {'training' if training else 'evaluation'}")
             if against_timm:
@@ -107,14 +108,14 @@ def measure(
             else:
                 rate = max(1, workers) * 1e6 / results[0].other
                 results.append(_loader_alone(source, workers, rounds, rate, training=training))
-        say("the first batch of an epoch, and after a resume at 90 % of it")
+        say("the first batch at the start of an epoch, and after a resume at 90 % of it")
         return [*results, _first_batches(source, workers, rounds)]
     finally:
         torch.set_num_threads(threads)
 
 
 def train_transform() -> TrainTransform:
-    """The augmentation of the published trainings."""
+    """The augmentation that the published models were trained with."""
     policy = parse_policy(RECIPE, MEAN_PIXEL, "bicubic")
     transform = TrainTransform(SIZE, policies=(policy,), erase_prob=ERASE)
     transform.warm_up()
@@ -126,8 +127,8 @@ def _ratio(what: str, unit: str, ours: list[float], other: list[float]) -> Ratio
     return Ratio(what, unit, median(ours), median(other), median(ratios), min(ratios), max(ratios))
 
 
-class _First:
-    """The first images of a folder."""
+class _FirstFiles:
+    """The first `_FILES` images of a folder."""
 
     def __init__(self, source: FolderSource) -> None:
         self.source = source
@@ -144,7 +145,7 @@ class _First:
 
 
 def _is_jpeg(source: Source, index: int) -> bool:
-    """Whether the bare decoder takes it."""
+    """Whether the bare decoder can read the file."""
     try:
         simplejpeg.decode_jpeg(Path(source.locate(index)).read_bytes(), "RGB")
     except (ValueError, OSError):
@@ -152,10 +153,10 @@ def _is_jpeg(source: Source, index: int) -> bool:
     return True
 
 
-def _of_one_process(source: Source, chosen: list[int], rounds: int) -> list[Ratio]:
-    """Microseconds an image, of one process that does what a reading one does, batch by batch.
+def _single_process(source: Source, chosen: list[int], rounds: int) -> list[Ratio]:
+    """Microseconds per image, in one process that does the work of a worker, batch by batch.
 
-    Within a round, too, the three take turns.
+    The three kinds of work take turns within a round too.
     """
     files = {index: Path(source.locate(index)).read_bytes() for index in chosen}
     train = SampleReader(source, TrainSamples(train_transform(), _SEED))
@@ -183,8 +184,8 @@ def _of_one_process(source: Source, chosen: list[int], rounds: int) -> list[Rati
 
 
 def _loader_alone(source: Source, workers: int, rounds: int, decoded: float, *, training: bool) -> Ratio:
-    """Beside `decoded`, the images that the processes would decode in a second if they did nothing else."""
-    ours = [_images_per_second(_ours(source, workers, training)) for _ in range(rounds)]
+    """Our loader against `decoded`: images per second if the workers did nothing but decode."""
+    ours = [_images_per_second(_our_batches(source, workers, training)) for _ in range(rounds)]
     what = "training" if training else "evaluation"
     return _ratio(f"{what} loader : bare JPEG decode", "images/s", ours, [decoded] * rounds)
 
@@ -194,14 +195,16 @@ def _loaders(source: Source, root: Path, workers: int, rounds: int, *, training:
     timms: list[float] = []
     for round_ in range(rounds):
         for theirs in (False, True) if round_ % 2 else (True, False):
-            batches = _timms(root, workers, training) if theirs else _ours(source, workers, training)
-            (timms if theirs else ours).append(_images_per_second(batches))
+            if theirs:
+                timms.append(_images_per_second(_timm_batches(root, workers, training)))
+            else:
+                ours.append(_images_per_second(_our_batches(source, workers, training)))
     what = "training" if training else "evaluation"
     return _ratio(f"{what} loader : timm's create_loader", "images/s", ours, timms)
 
 
 def _images_per_second(batches: Iterator[Tensor]) -> float:
-    """From when some batches are there to when the last one is: no processes start or end between."""
+    """Timed between batches, so that starting and ending the workers does not count."""
     for _ in range(_WARM):
         next(batches)
     begin, images = time.perf_counter(), 0
@@ -212,7 +215,7 @@ def _images_per_second(batches: Iterator[Tensor]) -> float:
     return images / (end - begin)
 
 
-def _ours(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
+def _our_batches(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
     """Normalised batches, with random erasing in training."""
     settings, normalize = LoaderSettings(_CPU, workers), Normalize()
     loaded: Iterator[Loaded]
@@ -227,8 +230,8 @@ def _ours(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
         yield erase(images, stacked(one.batch, "erase")) if training else images
 
 
-def _timms(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
-    """The same of timm: its prefetcher normalises and erases."""
+def _timm_batches(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
+    """The same batches from timm, whose prefetcher normalises and erases."""
     from timm.data import create_dataset, create_loader
 
     how: dict[str, Any] = {"auto_augment": RECIPE, "re_prob": ERASE, "re_mode": "pixel"} if training else {}
@@ -252,7 +255,7 @@ def _timms(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class _Repeated:
-    """As many samples as ImageNet has, of fewer files."""
+    """A source of as many samples as ImageNet has, made by repeating the files of a smaller one."""
 
     source: Source
 
@@ -277,7 +280,8 @@ def _first_batches(source: Source, workers: int, rounds: int) -> Ratio:
     taken: dict[str, list[float]] = {name: [] for name in begins}
     for round_ in range(2 * rounds + 1):
         for name in sorted(begins, reverse=bool(round_ % 2)):
-            step = begins[name] + plan.steps_per_epoch * (round_ + 1)  # an epoch whose order is not known yet
+            # a new epoch each time, so that its order is not cached
+            step = begins[name] + plan.steps_per_epoch * (round_ + 1)
             begin = time.perf_counter()
             loader = TrainLoader(repeated, samples, plan, LoaderSettings(_CPU, workers)).batches(
                 step, step + 1

@@ -1,4 +1,4 @@
-"""How far a training step is from what the machine can do."""
+"""How close a training step comes to the peak rates of the machine."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from hornet_train.bench.timing import wait_for
 from hornet_train.engine.precision import PrecisionName, autocast
 
 _TRIES = 7
-# By kind of device: side of the matrices, large enough to be bound by arithmetic; bytes of the copy, larger
-# than caches.
-_SIDE = {"cpu": 2048, "cuda": 8192}
-_COPIED = {"cpu": 256 << 20, "cuda": 2 << 30}
-_COSTLIEST = 10
+# By type of device. Matrices large enough to be bound by arithmetic, and a copy larger than the caches.
+_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
+_COPIED = {"cpu": 256 << 20, "cuda": 2 << 30}  # bytes
+_LISTED_OPERATORS = 10
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A step beside the machine's peaks.
+    """A training step compared with the machine's peak rates.
 
     Attributes:
-        matmul: floating-point operations a second of a large matrix product in the step's precision.
-        bandwidth: bytes a second read and written by a large copy.
-        flops: operations of the step's convolutions and matrix products: 2 a MAC, forward three times.
-        bytes: that the step's operators read and write, each from and to memory.
-        seconds: of a step, the median.
-        operators: (name, share of the step's time, calls) of the costliest.
+        matmul: peak rate of a large matrix product in the step's precision, operations per second.
+        bandwidth: peak rate of a large copy, bytes read and written per second.
+        flops: of the step's convolutions and matrix products: 2 per MAC, and 3 times the forward pass.
+        bytes: read and written by the step's operators, if none of it were found in a cache.
+        seconds: median time of a step.
+        operators: (name, share of the step's time, calls) of the most expensive operators.
     """
 
     matmul: float
@@ -49,12 +48,12 @@ class Limit:
 
     @property
     def of_matmul(self) -> float:
-        """The share of the step's time that its arithmetic would take at the peak."""
+        """The share of the step's time that its arithmetic would take at the peak rate."""
         return self.flops / self.matmul / self.seconds
 
     @property
     def of_bandwidth(self) -> float:
-        """The share of the step's time that its bytes would take at the peak."""
+        """The share of the step's time that its memory traffic would take at the peak rate."""
         return self.bytes / self.bandwidth / self.seconds
 
     def as_json(self) -> dict[str, Any]:
@@ -62,12 +61,12 @@ class Limit:
 
 
 def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device: torch.device) -> Limit:
-    """Measure the machine and a training step.
+    """Measure the machine's peak rates and a training step.
 
     Args:
-        step: forward, backward and update, warmed up.
-        macs: multiply-accumulates of its forward pass, all images together.
-        dtype: that its matrix products run in.
+        step: runs forward, backward and update; already warmed up.
+        macs: multiply-accumulates of its forward pass, for the whole batch.
+        dtype: of its matrix products.
     """
     seconds = median(_timed(step, device) for _ in range(_TRIES))
     side, copied_bytes = _SIDE[device.type], _COPIED[device.type]
@@ -76,7 +75,7 @@ def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device
     source = torch.zeros(copied_bytes, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
     copied = min(_timed(lambda: target.copy_(source), device) for _ in range(_TRIES))
-    with _Moved() as moved:
+    with _MemoryTraffic() as moved:
         step()
     return Limit(
         matmul=2 * side**3 / product,
@@ -84,22 +83,22 @@ def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device
         flops=2 * 3 * macs,
         bytes=moved.bytes,
         seconds=seconds,
-        operators=_costliest(step, device),
+        operators=_most_expensive(step, device),
     )
 
 
-def kept_for_backward(model: nn.Module, images: Tensor, precision: PrecisionName) -> int:
-    """Bytes that a forward pass in training leaves in memory for the backward pass, parameters left out."""
+def activation_bytes(model: nn.Module, images: Tensor, precision: PrecisionName) -> int:
+    """Bytes that a training forward pass leaves in memory for the backward pass, without the parameters."""
     model.train()
-    with _Made() as made, autocast(precision, images.device):
+    with _NewStorages() as made, autocast(precision, images.device):
         out = model(images)
-    kept: int = made.alive()
+    size: int = made.alive()
     del out
-    return kept
+    return size
 
 
-class _Made(TorchDispatchMode):
-    """Remembers every storage that operators make, without holding on to it."""
+class _NewStorages(TorchDispatchMode):
+    """Records every storage that operators allocate, by weak reference."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +115,7 @@ class _Made(TorchDispatchMode):
         return out
 
     def alive(self) -> int:
-        """Bytes of those that are still held."""
+        """Bytes of the recorded storages that are still in use."""
         total = 0
         for storage, size in self.made.values():
             total += 0 if storage.expired() else size
@@ -131,8 +130,8 @@ def _timed(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - begin
 
 
-class _Moved(TorchDispatchMode):
-    """Adds up the bytes of what operators take and give; views move nothing."""
+class _MemoryTraffic(TorchDispatchMode):
+    """Adds up the bytes of the inputs and outputs of operators; views count as no traffic."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +148,7 @@ class _Moved(TorchDispatchMode):
         return out
 
 
-def _costliest(step: Callable[[], object], device: torch.device) -> list[tuple[str, float, int]]:
+def _most_expensive(step: Callable[[], object], device: torch.device) -> list[tuple[str, float, int]]:
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     with profile(activities=activities) as recorded:
@@ -160,5 +159,5 @@ def _costliest(step: Callable[[], object], device: torch.device) -> list[tuple[s
         if one.device_type == DeviceType.CPU  # operators: a GPU's kernels are listed beside them
     ]
     total = sum(time for _, time, _ in spent) or 1.0
-    ranked = sorted(spent, key=lambda one: -one[1])[:_COSTLIEST]
+    ranked = sorted(spent, key=lambda one: -one[1])[:_LISTED_OPERATORS]
     return [(name, time / total, count) for name, time, count in ranked]

@@ -1,4 +1,4 @@
-"""What the loop adds to a bare step, the average of the weights to a step, a checkpoint to the loop."""
+"""Overheads: of the training loop over a bare step, of averaged weights, and of writing a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from hornet_train.tasks.classification.task import Classification
 _CLASSES = 1000
 _FOREVER = 10**9  # steps
 _LEARNING_RATE = 1e-4
-_WARM_UP = 4  # steps; the first allocate, and have a checkpoint's memory made ready
+_WARM_UP = 4  # steps; the first ones allocate memory, also that of a checkpoint's copy
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """Of a step in `fit`; ratios are of times, the first over the second: median, least, greatest of rounds.
+    """Ratios of times, each as (median, smallest, largest) over the rounds.
 
     Attributes:
-        step_seconds: of a bare step.
-        fit: a step in `fit`, against forward, backward and the optimizer's update alone.
-        average: a step in `fit` with averaged weights, against one without.
-        checkpoint: seconds that each checkpoint kept the loop waiting.
+        step_seconds: median time of a bare step: forward, backward and the optimizer's update.
+        fit: a step in `fit` without averaged weights, over a bare step.
+        average: a step in `fit` with averaged weights, over one without.
+        checkpoint: seconds for which the loop waited at each checkpoint.
     """
 
     step_seconds: float
@@ -56,13 +56,13 @@ class Overhead:
         return dict(vars(self))
 
 
-class _Enough(Exception):  # noqa: N818 - ends a fit
+class _StopFit(Exception):  # noqa: N818 - no fault: it ends `fit` once enough is measured
     pass
 
 
 @dataclass
 class _Repeated:
-    """The same micro-batch for ever, on the device."""
+    """Training data that yield the same micro-batch forever, already on the device."""
 
     batch: Batch
 
@@ -81,27 +81,27 @@ def measure_loop(
     checkpoints: int,
     world: World,
 ) -> Overhead:
-    """Run `fit`, and between its steps bare ones; then write checkpoints.
+    """Run `fit` with bare steps between its steps, then write checkpoints.
 
     Args:
-        model: timm's name.
-        rounds: steps with and without averaged weights, and bare ones, that count.
-        checkpoints: how many are written, one after the other.
+        model: its name in timm.
+        rounds: how many steps of each kind are timed.
+        checkpoints: how many checkpoints are timed, one after the other.
     """
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(model, batch_size, image_size, precision, world, Path(folder))
-        taken = _in_turns(trainer, _bare(trainer, precision), rounds)
-        blocked = _blocked(trainer, checkpoints)
+        taken = _in_turns(trainer, _bare_step(trainer, precision), rounds)
+        waits = _checkpoint_waits(trainer, checkpoints)
     return Overhead(
         median(taken["bare"]),
         ratio(taken["bare"], taken["fit"]),
         ratio(taken["fit"], taken["average"]),
-        blocked,
+        waits,
     )
 
 
 def _in_turns(trainer: Trainer, bare: Callable[[], object], rounds: int) -> dict[str, list[float]]:
-    """Seconds of steps of one `fit` without and with averaged weights, and of bare steps between them."""
+    """Seconds of the steps of one `fit`, with and without averaged weights, and of bare steps in between."""
     taken: dict[str, list[float]] = {"fit": [], "average": [], "bare": []}
     state, average, device = trainer.state, trainer.state.average, trainer.world.device
     begin = 0.0
@@ -119,19 +119,19 @@ def _in_turns(trainer: Trainer, bare: Callable[[], object], rounds: int) -> dict
         now = time.perf_counter()
         if step > _WARM_UP:
             taken["fit" if state.average is None else "average"].append(now - begin)
-        if state.average is None:  # one bare step for each two of fit
+        if state.average is None:  # one bare step for every two steps of fit
             seconds = timed(bare)
             if step > _WARM_UP:
                 taken["bare"].append(seconds)
         state.average = average if state.average is None else None
         if len(taken["average"]) == rounds:
             state.average = average
-            raise _Enough
+            raise _StopFit
         begin = time.perf_counter()
 
     state.average = None
     trainer.advance = advance
-    with suppress(_Enough):
+    with suppress(_StopFit):
         trainer.fit()
     return taken
 
@@ -144,7 +144,7 @@ def _trainer(
     world: World,
     folder: Path,
 ) -> Trainer:
-    """A run on made-up images that are on the device already, which logs and saves nothing by itself."""
+    """A training on random images already on the device; it neither logs nor saves by itself."""
     torch.manual_seed(0)
     mixer = Mixer(_CLASSES, mixup=0.0, cutmix=0.0, prob=0.0, switch_prob=0.0, smoothing=0.0)
     task = Classification(ModelSpec(name, _CLASSES), Normalize(), mixer, erasing=False)
@@ -197,8 +197,8 @@ def _trainer(
     )
 
 
-def _bare(trainer: Trainer, precision: PrecisionName) -> Callable[[], object]:
-    """The same model's forward and backward pass and update alone, on images normalised before."""
+def _bare_step(trainer: Trainer, precision: PrecisionName) -> Callable[[], object]:
+    """A step of the same model without the loop: forward, backward, update, on normalised images."""
     state, task = trainer.state, trainer.task
     assert isinstance(task, Classification)
     loaded = next(trainer.train_data.batches(0, 1))
@@ -219,8 +219,8 @@ def _bare(trainer: Trainer, precision: PrecisionName) -> Callable[[], object]:
     return call
 
 
-def _blocked(trainer: Trainer, checkpoints: int) -> list[float]:
-    """Seconds that the loop waits for each of several checkpoints, steps between them."""
+def _checkpoint_waits(trainer: Trainer, checkpoints: int) -> list[float]:
+    """Seconds for which the loop waits at each of several checkpoints, with steps between them."""
     seconds: list[float] = []
     save = trainer.save
 
@@ -230,12 +230,12 @@ def _blocked(trainer: Trainer, checkpoints: int) -> list[float]:
         seconds.append(time.perf_counter() - begin)
 
     def advance(_step: int) -> None:
-        if trainer.saver.idle:  # the one before is on the disk, as it is between checkpoints that are due
+        if trainer.saver.idle:  # the last one is on the disk, as it would be in a real run
             timed_save()
         if len(seconds) == checkpoints:
-            raise _Enough
+            raise _StopFit
 
     trainer.advance = advance
-    with suppress(_Enough):
+    with suppress(_StopFit):
         trainer.fit()
     return seconds

@@ -1,5 +1,6 @@
-"""JPEGs to measure a loader on: 500 x 375 pixels, about 75 kB, cut from scikit-image's and scikit-learn's
-pictures. ImageNet's are of about that size.
+"""JPEGs to benchmark a loader with: crops of scikit-image's and scikit-learn's sample pictures.
+
+They have 500 x 375 pixels and about 75 kB, much like those of ImageNet.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def make_pictures(root: Path, *, different: int, files: int) -> None:
 
     Args:
         root: an empty folder.
-        different: pictures that differ.
-        files: files in all; beyond `different` they are the same ones again, as links.
+        different: number of distinct pictures.
+        files: number of files; those beyond `different` are hard links to earlier ones.
 
     Raises:
         DataError: scikit-image is not installed.
@@ -44,13 +45,18 @@ def make_pictures(root: Path, *, different: int, files: int) -> None:
 
 
 def source_pictures() -> list[Image.Image]:
+    """The sample pictures of both packages.
+
+    Raises:
+        DataError: scikit-image is not installed.
+    """
     from sklearn.datasets import load_sample_images
 
     try:
         from skimage import data
     except ImportError as error:
         raise DataError(
-            "the pictures are made from scikit-image's, which is not here: pip install scikit-image"
+            "the JPEGs are made from pictures of scikit-image, which is missing: pip install scikit-image"
         ) from error
     arrays = [
         *(data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.retina()),
@@ -61,7 +67,7 @@ def source_pictures() -> list[Image.Image]:
 
 
 def cut_picture(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A random part of random scale, 500 x 375."""
+    """A random crop at a random scale, 500 x 375 pixels."""
     scale = max(WIDTH / picture.width, HEIGHT / picture.height) * rng.uniform(1, 1.4)
     size = [
         max(least, round(side * scale)) for least, side in ((WIDTH, picture.width), (HEIGHT, picture.height))

@@ -1,9 +1,9 @@
-"""HorNet in plain layers, as one writes it down from the paper: what the fast paths are held against.
+"""HorNet in plain layers, written straight from the paper: what the fast paths are compared with.
 
-Nothing here is shared with `hornet_train.models`: the norms over channels are taken in NCHW in single
-operations, 1x1 convolutions are convolutions, the depthwise convolution has autograd's backward pass, the
-global filter is torch's FFT. Names and shapes of the state are the published ones, so that weights go from
-one to the other.
+It shares nothing with `hornet_train.models`: norms over channels are single operations in NCHW, 1x1
+convolutions are convolutions, the depthwise convolution has autograd's backward pass, the global filter is
+torch's FFT. Names and shapes in the state dict are the published ones, so that weights can be copied from one
+to the other.
 
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last.
 """
@@ -37,8 +37,8 @@ class PlainFilter(nn.Module):
     """The global filter: 3x3 on one half of the channels, a filter of the spectrum on the other, interleaved.
 
     Args:
-        dim: S.
-        grid: (H, W // 2 + 1) of its maps.
+        dim: number of channels, S.
+        grid: (H, W // 2 + 1): the size of the spectrum of its maps.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int]) -> None:
@@ -63,10 +63,10 @@ class PlainGnConv(nn.Module):
     """Recursive gated convolution, eqs. (3.2)-(3.4).
 
     Args:
-        dim: C.
-        order: n.
+        dim: number of channels, C.
+        order: n of gnConv.
         scale: 1 / alpha.
-        grid: of the global filter; None: 7x7 depthwise.
+        grid: of the global filter's spectrum; None: a 7x7 depthwise convolution instead.
     """
 
     def __init__(self, dim: int, order: int, scale: float, grid: tuple[int, int] | None) -> None:
@@ -116,17 +116,17 @@ class PlainBlock(nn.Module):
 
 
 class PlainHorNet(nn.Module):
-    """The classifier.
+    """HorNet as an image classifier.
 
     Args:
-        dim: C of the first stage.
+        dim: channels of the first stage.
         gf: whether the last two stages have global filters.
-        depths, orders: of the stages.
+        depths, orders: number of blocks and order of gnConv, by stage.
         scale: 1 / alpha.
-        image_size: pixels, square; a multiple of the last stage's stride. The filters are for it alone.
+        image_size: pixels, square; a multiple of the last stage's stride. Global filters fit this size only.
         stem_stride: kernel and stride of the first convolution.
-        layer_scale_init: of both branches of each block.
-        num_classes: of the head.
+        layer_scale_init: initial layer scale of both branches of each block.
+        num_classes: outputs of the head.
     """
 
     def __init__(

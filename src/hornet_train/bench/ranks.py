@@ -1,4 +1,4 @@
-"""One process of several that train a model together on made-up images, for `hornet-bench scaling`."""
+"""The program of each rank in `hornet-bench scaling`: times training steps on random images."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 
 
-def main(given: str) -> None:
-    """Write `seconds <of a step>` from rank 0."""
-    asked = json.loads(given)
-    device = choose_device(asked["device"])
+def main(settings_json: str) -> None:
+    """Print `seconds <of a step>` from rank 0."""
+    settings = json.loads(settings_json)
+    device = choose_device(settings["device"])
     if device.type == "cpu":
         keep_freed_memory()
     with distributed(device, backend="auto", timeout_minutes=10) as world:
         torch.manual_seed(0)
-        model = contender(asked["model"], asked["image_size"]).build()
+        model = contender(settings["model"], settings["image_size"]).build()
         model = lay_out(model.to(world.device), torch.channels_last).train()
         network = world.wrap(model)
         optimizer = adamw(
             parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
         )
         set_learning_rate(optimizer, 1e-4)
-        shape = (asked["batch_size"], 3, asked["image_size"], asked["image_size"])
+        shape = (settings["batch_size"], 3, settings["image_size"], settings["image_size"])
         images = torch.randn(shape, device=world.device).contiguous(memory_format=torch.channels_last)
-        labels = torch.randint(10, (asked["batch_size"],), device=world.device)
+        labels = torch.randint(10, (settings["batch_size"],), device=world.device)
         begin = 0.0
-        for step in range(asked["steps"] + 2):
+        for step in range(settings["steps"] + 2):
             if step == 2:
-                _wait(world.device)
+                _wait_for_all(world.device)
                 begin = time.perf_counter()
-            with autocast(asked["precision"], world.device):
+            with autocast(settings["precision"], world.device):
                 logits = network(images)
             F.cross_entropy(logits.float(), labels).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        _wait(world.device)
+        _wait_for_all(world.device)
         if world.is_main:
-            sys.stdout.write(f"seconds {(time.perf_counter() - begin) / asked['steps']}\n")
+            sys.stdout.write(f"seconds {(time.perf_counter() - begin) / settings['steps']}\n")
 
 
-def _wait(device: torch.device) -> None:
+def _wait_for_all(device: torch.device) -> None:
     wait_for(device)
     if dist.is_initialized():
         dist.barrier()

@@ -1,4 +1,4 @@
-"""How the time of a step grows: with the batch, with the pixels, with gnConv's order, over processes."""
+"""How the time of a step grows with batch, image size and gnConv's order; several processes against one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hornet_train.bench.step import Case, Contender, Setting, prepared
+from hornet_train.bench.step import Case, Contender, Setting, build_step
 from hornet_train.bench.timing import ratio, take_turns
 from hornet_train.errors import ConfigError
 from hornet_train.models.gnconv import GnConv
@@ -22,12 +22,13 @@ from hornet_train.models.gnconv import GnConv
 
 @dataclass(frozen=True)
 class Growth:
-    """Seconds against what grows.
+    """Time as a function of a size.
 
     Attributes:
-        of: what grows, and in which mode.
-        sizes, seconds: the median of the rounds for each size.
-        relative: seconds over those of the first size, the median of the rounds' ratios.
+        of: what the size is, and the mode: "batch, train".
+        sizes: in the order in which they were asked for.
+        seconds: of a step at each size, the median over the rounds.
+        relative: seconds at each size over those at the first one, the median of the rounds' ratios.
     """
 
     of: str
@@ -37,21 +38,21 @@ class Growth:
 
     @property
     def fit(self) -> tuple[float, float, float]:
-        """seconds = slope * size + intercept by least squares, and R^2, what it explains of the variance."""
+        """(slope, intercept, R^2) of the least-squares line seconds = slope * size + intercept."""
         slope, intercept = np.polyfit(self.sizes, self.seconds, 1)
         left = np.subtract(self.seconds, np.polyval((slope, intercept), self.sizes))
         return float(slope), float(intercept), float(1 - np.var(left) / np.var(self.seconds))
 
     def as_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {**vars(self)}
+        record: dict[str, Any] = {**vars(self)}
         if len(self.sizes) > 2:
             slope, intercept, explained = self.fit
-            told |= {"slope": slope, "intercept": intercept, "r2": explained}
-        return told
+            record |= {"slope": slope, "intercept": intercept, "r2": explained}
+        return record
 
 
 def batch_growth(contender: Contender, case: Case, sizes: Sequence[int], rounds: int) -> Growth:
-    """A step of several batch sizes, in turns."""
+    """A step at several batch sizes, taking turns."""
     calls = {
         size: _call(contender, Case(case.mode, size, case.image_size, case.precision, case.device))
         for size in sizes
@@ -60,7 +61,7 @@ def batch_growth(contender: Contender, case: Case, sizes: Sequence[int], rounds:
 
 
 def pixel_growth(build: Callable[[int], Contender], case: Case, sides: Sequence[int], rounds: int) -> Growth:
-    """A step of images of several sides, in turns; told in pixels of an image."""
+    """A step at several image sizes, taking turns; `sizes` are the pixels of an image, not its side."""
     calls = {
         side * side: _call(build(side), Case(case.mode, case.batch_size, side, case.precision, case.device))
         for side in sides
@@ -69,7 +70,7 @@ def pixel_growth(build: Callable[[int], Contender], case: Case, sides: Sequence[
 
 
 def order_growth(case: Case, orders: Sequence[int], *, width: int, side: int, rounds: int) -> Growth:
-    """One gnConv of several orders and one width, on maps of one side, in turns."""
+    """One gnConv at several orders, taking turns, on square maps of `side` pixels with `width` channels."""
     calls = {}
     for order in orders:
         layer = GnConv(width, order=order).to(case.device).to(memory_format=torch.channels_last)
@@ -82,30 +83,30 @@ def order_growth(case: Case, orders: Sequence[int], *, width: int, side: int, ro
 def process_ratios(
     name: str, case: Case, *, processes: int, steps: int, rounds: int
 ) -> tuple[float, float, float]:
-    """Images a second of several processes of one thread over those of one process with as many threads.
+    """Images per second of several one-thread processes, over those of one process with as many threads.
 
     Args:
-        name: timm's, of the model.
-        case: its batch is that of all processes together.
-        steps: of a round, after one to warm up.
+        name: of the model, in timm.
+        case: its batch size is that of all processes together.
+        steps: timed in a round, after the warm-up.
 
     Returns:
-        The median of the rounds' ratios, the least, the greatest.
+        Median, smallest and largest of the rounds' ratios.
 
     Raises:
-        ConfigError: the batch cannot be split, or a process fails.
+        ConfigError: the batch cannot be split evenly, or a process fails.
     """
     if case.batch_size % processes:
         raise ConfigError([f"batch_size={case.batch_size} cannot be split over {processes} processes"])
     seconds: dict[int, list[float]] = {1: [], processes: []}
     for round_ in range(rounds):
         for count in (1, processes) if round_ % 2 else (processes, 1):
-            seconds[count].append(_ranks(name, case, count, processes // count, steps))
+            seconds[count].append(_step_seconds(name, case, count, processes // count, steps))
     return ratio(seconds[processes], seconds[1])
 
 
-def _ranks(name: str, case: Case, processes: int, threads: int, steps: int) -> float:
-    """Seconds of a step of so many processes."""
+def _step_seconds(name: str, case: Case, processes: int, threads: int, steps: int) -> float:
+    """Seconds of a step on this many processes."""
     arguments = json.dumps(
         {
             "model": name,
@@ -126,13 +127,13 @@ def _ranks(name: str, case: Case, processes: int, threads: int, steps: int) -> f
     )
     lines = [line for line in ran.stdout.splitlines() if line.startswith("seconds ")]
     if ran.returncode or not lines:
-        last = (ran.stderr.strip().splitlines() or ["no word"])[-1]
-        raise ConfigError([f"{processes} processes of {name} failed: {last}"])
+        last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ConfigError([f"{name} on {processes} processes failed: {last}"])
     return float(lines[0].split()[1])
 
 
 def _call(contender: Contender, case: Case) -> Callable[[], object]:
-    return prepared(contender, Setting(channels_last=True, compiled=False), case)
+    return build_step(contender, Setting(channels_last=True, compiled=False), case)
 
 
 def _layer_call(layer: GnConv, x: torch.Tensor, case: Case) -> Callable[[], object]:

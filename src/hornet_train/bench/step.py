@@ -1,4 +1,4 @@
-"""A training step and an inference of several models, each in its fastest setting, taking turns."""
+"""Training steps and inference of several models, each in its fastest setting, taking turns."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from hornet_train.run.process import keep_compiled_code
 
 Mode = Literal["train", "inference"]
 Layout = Literal["contiguous", "channels_last"]
-_TRIALS = 2  # calls of a setting after which the fastest is taken
+_TRIALS = 2  # timed calls of each setting, of which the fastest counts
 _LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model, made anew for each setting.
+    """A model that takes part, built anew for each setting.
 
     Attributes:
-        name: as it is told.
-        build: gives the model, on the CPU.
+        name: in tables and files.
+        build: builds the model, on the CPU.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a model is run."""
+    """How a model is run: memory format, compiled or not."""
 
     channels_last: bool
     compiled: bool
@@ -55,14 +55,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """What all contenders do.
+    """The work that every model does.
 
     Attributes:
         mode: a forward pass under no_grad, or forward, backward and an AdamW update.
-        batch_size: images.
+        batch_size: images in a call.
         image_size: pixels, square.
         precision: of the forward pass.
-        device: where.
+        device: on which the model runs.
     """
 
     mode: Mode
@@ -74,13 +74,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """One contender in one mode.
+    """The figures of one model in one mode.
 
     Attributes:
         setting: the fastest of those tried.
-        tried: seconds of a call in each setting, the fastest of few.
-        seconds: of each round's call.
-        ratio: how many times as fast as the reference: the median of the rounds, the least, the greatest.
+        tried: setting -> seconds of its fastest trial.
+        seconds: of the call in each round, in the fastest setting.
+        ratio: how many times as fast as the reference: median, smallest and largest over the rounds.
+        images: in a call.
     """
 
     name: str
@@ -118,17 +119,17 @@ def measure(
     layouts: Sequence[Layout],
     say: Callable[[str], None],
 ) -> list[Measured]:
-    """Find each contender's fastest setting, then let all take turns.
+    """Find the fastest setting of each model, then time all of them in turns.
 
     Args:
         contenders: the first is the reference of the ratios.
-        rounds: calls of each that count.
-        compiling: whether torch.compile is tried.
-        layouts: memory formats that are tried.
-        say: told what is being done.
+        rounds: timed calls of each.
+        compiling: whether to try torch.compile.
+        layouts: memory formats to try.
+        say: called with a line about what is being done.
 
     Raises:
-        ConfigError: a model cannot be run at this size.
+        ConfigError: a model cannot run on images of this size.
     """
     calls: dict[str, Callable[[], object]] = {}
     settings: dict[str, Setting] = {}
@@ -138,7 +139,7 @@ def measure(
         tried[contender.name] = {}
         best: float | None = None
         for setting in _settings(compiling, layouts):
-            call = prepared(contender, setting, case)
+            call = build_step(contender, setting, case)
             seconds = _fastest(call, case, contender, setting)
             tried[contender.name][str(setting)] = seconds
             if best is None or seconds < best:
@@ -165,12 +166,12 @@ def _settings(compiling: bool, layouts: Sequence[Layout]) -> Iterator[Setting]:
         yield Setting(layout == "channels_last", compiled)
 
 
-def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:
-    """A call that does what the case says; a HorNet is fused for inference."""
+def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:
+    """A function that does the work of `case` once when called; a HorNet is fused for inference."""
     torch.manual_seed(0)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     model = lay_out(contender.build().to(case.device), layout)
-    images = images_of(case).contiguous(memory_format=layout)
+    images = random_images(case).contiguous(memory_format=layout)
     if case.mode == "inference":
         fuse(model, case.image_size)
     if setting.compiled:
@@ -205,14 +206,14 @@ def prepared(contender: Contender, setting: Setting, case: Case) -> Callable[[],
     return train
 
 
-def images_of(case: Case) -> Tensor:
-    """Made-up images, channels_last."""
+def random_images(case: Case) -> Tensor:
+    """A batch of random images, (B, 3, H, W) in channels_last memory."""
     shape = (case.batch_size, 3, case.image_size, case.image_size)
     return torch.randn(shape, device=case.device).contiguous(memory_format=torch.channels_last)
 
 
 def _fastest(call: Callable[[], object], case: Case, contender: Contender, setting: Setting) -> float:
-    """Seconds of the fastest of few calls, after one that compiles and warms up."""
+    """Seconds of the fastest of `_TRIALS` calls, after one that compiles and warms up."""
     try:
         call()
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""Contenders that take turns in one process, so that what slows the machine down slows all of them."""
+"""Timing of functions that take turns in one process, so that a slower machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 def take_turns(
     contenders: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: int = 1, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of each call; every round calls each contender once, every other round in reverse.
+    """Seconds of each call, by name. Each round calls every function once, in alternating order.
 
     Args:
-        contenders: name -> what is timed.
-        rounds: calls of each that count.
-        warm_up: calls of each before these.
-        device: that the calls work on; waited for before the clock is read.
+        contenders: name -> the function to time.
+        rounds: timed calls of each.
+        warm_up: calls of each before the timed ones.
+        device: on which the functions work; it is synchronised before the clock is read.
     """
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(-warm_up, rounds):
@@ -33,12 +33,12 @@ def take_turns(
 
 
 def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """How many times as fast as theirs ours is: the median of the rounds' ratios, the least, the greatest."""
+    """How many times as fast ours is as theirs: median, smallest and largest of the rounds' ratios."""
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     return median(ratios), min(ratios), max(ratios)
 
 
 def wait_for(device: torch.device) -> None:
-    """Until a GPU has done what it was given."""
+    """Block until a GPU has finished its work; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""`hornet-bench`: how fast models and the loop are, beside others, as anyone can repeat it."""
+"""`hornet-bench`: how fast the models and the training loop are, compared with others."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _work(arguments: list[str]) -> None:
 
 
 def _step(overrides: list[str]) -> None:
-    from hornet_train.bench.contenders import contenders_of
+    from hornet_train.bench.contenders import build_contenders
     from hornet_train.bench.step import Case, measure
     from hornet_train.report.bench import draw_ratios
 
     config = compose_bench(StepBench, "step", overrides).config
     _check_files(config.out, config.plot)
-    contenders = contenders_of(config.peers, config.models, config.image_size, plain=config.plain)
+    contenders = build_contenders(config.peers, config.models, config.image_size, plain=config.plain)
     console = _console()
     from hornet_train.run.process import joined
 
@@ -69,7 +69,7 @@ def _step(overrides: list[str]) -> None:
         for one in results
     ]
     console.table(title, columns, rows)
-    _keep(console, config, precision, world.device, {"measured": [one.as_json() for one in results]})
+    _write_figures(console, config, precision, world.device, {"measured": [one.as_json() for one in results]})
     if config.plot is not None:
         draw_ratios([(one.mode, one.name, one.ratio) for one in results], Path(config.plot), title)
         console.say(f"plot: {config.plot}")
@@ -86,7 +86,7 @@ def _loop(overrides: list[str]) -> None:
     with joined(config.dist) as world:
         precision = _precision(config.precision, world.device)
         found = measure_loop(
-            _known(config.model),
+            _check_model(config.model),
             batch_size=config.batch_size,
             image_size=config.image_size,
             precision=precision,
@@ -98,13 +98,13 @@ def _loop(overrides: list[str]) -> None:
         ("a step in the loop, over a bare one", *(f"{value:.3f}" for value in found.fit)),
         ("with averaged weights, over without", *(f"{value:.3f}" for value in found.average)),
         (
-            "seconds that a checkpoint blocks",
+            "seconds that the loop waits for a checkpoint",
             *(f"{of(found.checkpoint):.3f}" for of in (median, min, max)),
         ),
     ]
     title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
     console.table(f"{title}; a bare step: {found.step_seconds:.3f} s", ("", "median", "from", "to"), rows)
-    _keep(console, config, precision, world.device, found.as_json())
+    _write_figures(console, config, precision, world.device, found.as_json())
 
 
 def _scaling(overrides: list[str]) -> None:
@@ -115,7 +115,7 @@ def _scaling(overrides: list[str]) -> None:
 
     config = compose_bench(ScalingBench, "scaling", overrides).config
     _check_files(config.out, config.plot)
-    console, name, rounds = _console(), _known(config.model), config.rounds
+    console, name, rounds = _console(), _check_model(config.model), config.rounds
     growths = []
     processes = None
     from hornet_train.run.process import joined
@@ -130,7 +130,8 @@ def _scaling(overrides: list[str]) -> None:
             sizes = {"width": config.width, "side": config.map_side}
             growths.append(order_growth(case, config.orders, **sizes, rounds=rounds))
         if config.processes > 1:
-            console.say(f"{config.processes} processes of one thread beside one of {config.processes}")
+            count = config.processes
+            console.say(f"{count} processes with 1 thread each, against 1 process with {count} threads")
             case = Case("train", config.batch_size, config.image_size, precision, world.device)
             processes = process_ratios(name, case, processes=config.processes, steps=4, rounds=rounds)
     rows = []
@@ -146,10 +147,10 @@ def _scaling(overrides: list[str]) -> None:
     console.table(f"{name}, {precision}", ("", "ms of each size", "last over first", "fit, ms"), rows)
     if processes is not None:
         console.say(
-            f"{config.processes} processes with 1 thread: {processes[0]:.2f} ({processes[1]:.2f} to "
-            f"{processes[2]:.2f}) times the images a second of 1 with {config.processes}"
+            f"{config.processes} processes with 1 thread each: {processes[0]:.2f} ({processes[1]:.2f} to "
+            f"{processes[2]:.2f}) times the images per second of 1 process with {config.processes}"
         )
-    _keep(
+    _write_figures(
         console,
         config,
         precision,
@@ -162,12 +163,12 @@ def _scaling(overrides: list[str]) -> None:
 
 
 def _limit(overrides: list[str]) -> None:
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler tells its own news
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler logs to the console
     import torch
 
     from hornet_train.bench.contenders import contender
-    from hornet_train.bench.limit import kept_for_backward, limit
-    from hornet_train.bench.step import Case, Setting, images_of, prepared
+    from hornet_train.bench.limit import activation_bytes, limit
+    from hornet_train.bench.step import Case, Setting, build_step, random_images
     from hornet_train.models.complexity import count
     from hornet_train.models.kernels.rows import product_dtype
     from hornet_train.models.layers import lay_out
@@ -175,13 +176,13 @@ def _limit(overrides: list[str]) -> None:
 
     config = compose_bench(LimitBench, "limit", overrides).config
     _check_files(config.out)
-    console, one = _console(), contender(_known(config.model), config.image_size)
+    console, one = _console(), contender(_check_model(config.model), config.image_size)
     from hornet_train.run.process import joined
 
     with joined(config.dist) as world:
         precision = _precision(config.precision, world.device)
         case = Case("train", config.batch_size, config.image_size, precision, world.device)
-        step = prepared(one, Setting(channels_last=True, compiled=config.compile), case)
+        step = build_step(one, Setting(channels_last=True, compiled=config.compile), case)
         for _ in range(2):
             step()
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -190,33 +191,36 @@ def _limit(overrides: list[str]) -> None:
             dtype = product_dtype(dtype)
         found = limit(step, macs=macs, dtype=dtype, device=world.device)
         model = lay_out(one.build().to(world.device), torch.channels_last)
-        kept = {"all activations": kept_for_backward(model, images_of(case), precision)}
+        activations = {"all activations": activation_bytes(model, random_images(case), precision)}
         if backbone_of(model) is not None:
             set_grad_checkpointing(model, True, config.model)
-            kept["every block recomputed"] = kept_for_backward(model, images_of(case), precision)
+            activations["every block recomputed"] = activation_bytes(model, random_images(case), precision)
     rows = [
-        *((f"kept for the backward pass, {name}", f"{size / 1e9:.2f} GB", "") for name, size in kept.items()),
+        *(
+            (f"memory for the backward pass, {name}", f"{size / 1e9:.2f} GB", "")
+            for name, size in activations.items()
+        ),
         (
-            f"matrix products in {str(dtype).removeprefix('torch.')}, the peak",
+            f"peak of matrix products in {str(dtype).removeprefix('torch.')}",
             f"{found.matmul / 1e9:,.0f} GFLOP/s",
             "",
         ),
-        ("copies, the peak", f"{found.bandwidth / 1e9:.1f} GB/s", ""),
+        ("peak of copies", f"{found.bandwidth / 1e9:.1f} GB/s", ""),
         (
             "the step's arithmetic",
             f"{found.flops / 1e9:,.0f} GFLOP",
-            f"{100 * found.of_matmul:.0f}% of its time",
+            f"{100 * found.of_matmul:.0f}% at the peak",
         ),
         (
-            "what its operators move",
+            "the memory traffic of its operators",
             f"{found.bytes / 1e9:.1f} GB",
-            f"{100 * found.of_bandwidth:.0f}% of its time",
+            f"{100 * found.of_bandwidth:.0f}% at the peak",
         ),
         *((name, f"{calls} calls", f"{100 * share:.1f}%") for name, share, calls in found.operators),
     ]
     title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
-    console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "at the peak, or share"), rows)
-    _keep(console, config, precision, world.device, {**found.as_json(), "kept_bytes": kept})
+    console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "share of the time"), rows)
+    _write_figures(console, config, precision, world.device, {**found.as_json(), "kept_bytes": activations})
 
 
 BENCHES: dict[str, Callable[[list[str]], None]] = {
@@ -239,8 +243,8 @@ def _precision(asked: PrecisionName | None, device: torch.device) -> PrecisionNa
     return native_precision(device) if asked is None else asked
 
 
-def _known(name: str) -> str:
-    """Raises ConfigError where timm has no such model."""
+def _check_model(name: str) -> str:
+    """The name, if timm has such a model; else raises ConfigError."""
     import timm
 
     import hornet_train.models  # noqa: F401 - registers HorNet
@@ -250,19 +254,19 @@ def _known(name: str) -> str:
     return name
 
 
-def _keep(
+def _write_figures(
     console: ConsoleSink, config: Bench, precision: str, device: torch.device, found: dict[str, Any]
 ) -> None:
-    """Write a bench's JSON file where one is asked for: its config, the machine and what was found."""
+    """Write the JSON file that `out=` names, if any: the config, the environment and the figures."""
     from hornet_train.config.validate import plain
     from hornet_train.track.environment import environment
     from hornet_train.track.files import write_json
 
     if config.out is None:
         return
-    told = {name: value for name, value in plain(config).items() if name not in ("out", "plot", "dist")}
-    told |= {"precision": precision, "environment": environment(device=device.type)}
-    write_json(Path(config.out), {**told, **found})
+    settings = {name: value for name, value in plain(config).items() if name not in ("out", "plot", "dist")}
+    settings |= {"precision": precision, "environment": environment(device=device.type)}
+    write_json(Path(config.out), {**settings, **found})
     console.say(f"figures: {config.out}")
 
 
@@ -272,13 +276,13 @@ def _check_files(out: str | None, plot: str | None = None) -> None:
 
 
 def check_writable(key: str, value: str | None) -> None:
-    """Raises ConfigError where a file of that name could not be written; before anything is measured."""
+    """Raises ConfigError if the file could not be written; called before anything is measured."""
     if value is None:
         return
     folder = Path(value).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(value).is_dir():
         raise ConfigError(
-            [f"{key}={value} cannot be written: give the path of a file in a folder that is there"]
+            [f"{key}={value} cannot be written: give the path of a file in an existing, writable folder"]
         )
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: questions, exit codes, how errors are told, quiet starts, joining the others."""
+"""What all commands share: --help and --version, exit codes, error messages, silenced library warnings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import traceback
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from hornet_train._timm import import_timm
 from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import for_display, redacted
 
-if TYPE_CHECKING:
-    pass
-
 USER_ERROR = 2
-PREEMPTED = 75  # EX_TEMPFAIL: saved; start me again
-LOST = 1  # another process of the run: start me again
+PREEMPTED = 75  # EX_TEMPFAIL: the run is saved; the same command continues it
+LOST = 1  # another process of the run is lost; a launcher may start all of them again
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -32,21 +29,21 @@ def run_command(
     after_interrupt: str = "",
     needs_timm: bool = True,
 ) -> NoReturn:
-    """Run a command and exit: 0 done, 1 another process is gone, 2 the user's mistake, 75 asked to stop.
+    """Run a command and exit.
 
-    Anything else, and 1 with a traceback, is a bug of ours.
-
-    A mistake is told without a traceback; HORNET_DEBUG=1 shows it.
+    Exit codes: 0 done, 1 another process of the run is lost, 2 the user's mistake, 75 asked to stop,
+    130 Ctrl-C. Any other code, and 1 with a traceback, is a bug. A user's mistake is printed without a
+    traceback, unless HORNET_DEBUG=1 asks for it.
 
     Args:
-        work: does what the overrides ask for.
-        questions: answers --help and the like; gives the overrides where there is something to do.
-        arguments: None for those of the command line.
-        after_interrupt: what to tell who has pressed Ctrl-C.
-        needs_timm: whether `work` uses models; timm takes seconds to import.
+        work: runs the command with its overrides.
+        questions: answers --help and the like and returns None, or returns the overrides for `work`.
+        arguments: of the command; None: those of the command line.
+        after_interrupt: a hint to print after "interrupted" on Ctrl-C.
+        needs_timm: whether `work` uses models; importing timm takes seconds.
     """
     _quiet()
-    sys.excepthook = _tell_bug
+    sys.excepthook = _print_bug
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
@@ -56,45 +53,45 @@ def run_command(
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
-        _complain(str(error), every_rank=error.of_one_rank)
+        _print_error(str(error), every_rank=error.of_one_rank)
         sys.exit(USER_ERROR)
     except Stopped as stopped:
-        _complain(str(stopped))
+        _print_error(str(stopped))
         sys.exit(PREEMPTED)
     except PeerError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
-        _complain(str(error), every_rank=True)
+        _print_error(str(error), every_rank=True)
         sys.exit(LOST)
     except KeyboardInterrupt:
-        _complain(f"interrupted{after_interrupt}")
+        _print_error(f"interrupted{after_interrupt}")
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
-class Stopped(Exception):  # noqa: N818 - no fault, but a reason to end
-    """A command was asked to stop and has: exit code 75, with this message."""
+class Stopped(Exception):  # noqa: N818 - not an error, but a reason to exit
+    """A command stopped because it was asked to: exit code 75, with this message."""
 
 
 def _quiet() -> None:
-    """Silence warnings of libraries about what is as it should be."""
+    """Silence library warnings that do not point to a problem."""
     # torch's DDP warns of the strides of 1x1 kernels under channels_last, where they do not matter
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    # a run's name may be in a script that the figure's font lacks
+    # the name of a run may have characters that the font of the figure lacks
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")
     # the number of workers is the user's choice, and the share of time spent waiting for data is logged
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    # torch.compile tells that it looked for CUDA on a machine that has none
+    # torch.compile reports that it found no CUDA on a machine without a GPU
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
-def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A traceback as Python tells it, but for secrets: a library's error may quote a URL."""
+def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback as Python does, with secrets masked: a library's error may quote a URL."""
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
-def _complain(message: str, *, every_rank: bool = False) -> None:
-    """To stderr, from rank 0, or from the rank that alone knows."""
+def _print_error(message: str, *, every_rank: bool = False) -> None:
+    """Print a message to stderr: from rank 0, or from every rank that has it, with its number."""
     rank = os.environ.get("RANK", "0")
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name

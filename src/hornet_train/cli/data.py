@@ -1,4 +1,4 @@
-"""`hornet-data`: data sets checked and packed before they are trained on."""
+"""`hornet-data`: check, pack, benchmark and look at data sets before training."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import NoReturn
 from hornet_train.cli.command import run_command
 from hornet_train.errors import ConfigError, did_you_mean
 
-# Subcommand -> (module with `parser()` and `run(options)`, what it does). Imported when it is asked for.
+# Subcommand -> (module with `parser()` and `run(options)`, line in --help). Imported only when it is used.
 SUBCOMMANDS = {
-    "check": ("hornet_train.cli.data_check", "is a data set whole, and can it be trained on?"),
-    "bench": ("hornet_train.cli.data_bench", "how fast images come, beside timm's loader"),
-    "show": ("hornet_train.cli.data_show", "a picture of the training images as the model sees them"),
-    "pack": ("hornet_train.cli.data_pack", "class folders into parquet or webdataset shards"),
+    "check": ("hornet_train.cli.data_check", "check that a data set is complete and can be trained on"),
+    "bench": ("hornet_train.cli.data_bench", "measure how fast images load, compared with timm's loader"),
+    "show": ("hornet_train.cli.data_show", "draw training images as the model sees them"),
+    "pack": ("hornet_train.cli.data_pack", "pack class folders into parquet or webdataset shards"),
 }
 
 HELP = """\
 hornet-data <command> ...
 
-Looks after data sets before they are trained on.
+Checks, packs, measures and shows data sets before training.
 
-Commands; hornet-data <command> --help tells more:
+Commands (details: hornet-data <command> --help):
 {commands}
 
-  --help       this text
-  --version    the version, and stop
+  --help       print this text
+  --version    print the version
 """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
     given = sys.argv[1:] if arguments is None else arguments
-    after = "; the same command goes on with what is finished" if given[:1] == ["pack"] else ""
+    after = "; the same command continues: finished shards are reused" if given[:1] == ["pack"] else ""
     run_command(_work, _answer_questions, arguments, after_interrupt=after, needs_timm=False)
 
 
 def _answer_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help and --version; the arguments where there is something to do.
+    """Answer --help and --version and return None; else return the arguments.
 
     Raises:
-        ConfigError: there is no such command or flag, or one has no such value.
+        ConfigError: an unknown command or flag, or a flag with an invalid value.
     """
     if not arguments or arguments[0] in ("--help", "-h"):
         commands = "\n".join(f"  {name:<12} {what}" for name, (_, what) in SUBCOMMANDS.items())
@@ -58,7 +58,7 @@ def _answer_questions(arguments: list[str]) -> list[str] | None:
     if {"--help", "-h"} & set(flags):
         sys.stdout.write(parser.format_help())
         return None
-    parser.read(flags)  # a mistake is told before anything slow is imported
+    parser.read(flags)  # report a mistake before anything slow is imported
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""`hornet-data bench`: how fast images come."""
+"""`hornet-data bench`: how fast images are loaded."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hornet_train.cli.flags import Parser, add_workers, whole
+from hornet_train.cli.flags import Parser, add_workers, whole_number
 from hornet_train.errors import ConfigError
 
 DESCRIPTION = """\
-Measures the data pipeline on JPEGs of 500 x 375 pixels and 75 kB: a training image against the bare
-decode, the loaders against timm's, the first batch after a resume against that of a start. Sides take
-turns in one process; medians over the rounds. Let nothing else run meanwhile."""
+Measures the data pipeline on JPEGs of 500 x 375 pixels and 75 kB. Compared are: the work on an image with
+the bare JPEG decode, our loaders with timm's, the first batch after a resume with the first batch of an
+epoch. The two sides take turns in one process; figures are medians over the rounds. Run nothing else
+meanwhile."""
 
 EXAMPLES = """\
-  # everything; timm's RandAugment needs Pillow 12, which make fetches beside the installed one
+  # everything; timm's RandAugment needs Pillow 12, which make installs in a folder of its own
   make bench-data
-  # without timm, on the images of one's own disk
+  # without timm, on your own images
   hornet-data bench --without-timm --images /data/imagenet"""
 
 _FILES = 1600
@@ -25,27 +26,33 @@ _DIFFERENT = 400
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The flags of the command."""
     made = Parser("hornet-data bench", DESCRIPTION, EXAMPLES)
     made.add_argument(
         "--images",
         type=Path,
         metavar="ROOT",
-        help=f"a folder with train/<class>/, of which {_FILES:,} are read (default: pictures are made)",
+        help=f"a folder with train/<class>/; at most {_FILES:,} images are read (default: generated JPEGs)",
     )
-    made.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="of each side (default: 5)")
-    made.add_argument("--without-timm", action="store_true", help="leave the comparison with timm out")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    made.add_argument(
+        "--rounds",
+        type=whole_number(1),
+        default=5,
+        metavar="N",
+        help="measurements of each side (default: 5)",
+    )
+    made.add_argument("--without-timm", action="store_true", help="skip the comparison with timm")
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     add_workers(made)
     return made
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure and tell.
+    """Measure, and print a table.
 
     Raises:
-        DataError: there are no images, or timm cannot run here.
-        ConfigError: the figures cannot be written where they should.
+        DataError: there are too few images, or timm cannot run with this Pillow.
+        ConfigError: the file of --json cannot be written.
     """
     from hornet_train._timm import import_timm
     from hornet_train.bench.data import Ratio, measure
@@ -54,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     from hornet_train.track.files import write_json
 
     if options.json is not None and not options.json.expanduser().parent.is_dir():
-        raise ConfigError(f"--json={options.json}: there is no folder {options.json.parent}; make it first")
+        raise ConfigError(f"--json={options.json}: there is no folder {options.json.parent}; create it first")
     import_timm()
     console = ConsoleSink(1, 1, interactive=False)
 
@@ -71,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
         found = results(options.images.expanduser())
     else:
         with tempfile.TemporaryDirectory(prefix="hornet-bench-") as folder:
-            console.say(f"making {_FILES:,} JPEGs")
+            console.say(f"generating {_FILES:,} JPEGs")
             make_pictures(Path(folder), different=_DIFFERENT, files=_FILES)
             found = results(Path(folder))
     columns = ("compared", "ours", "other", "unit", "ratio", "from", "to")

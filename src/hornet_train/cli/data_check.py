@@ -1,4 +1,4 @@
-"""`hornet-data check`: is a data set whole, and can it be trained on?"""
+"""`hornet-data check`: check that a data set is complete and can be trained on."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hornet_train.errors import ConfigError, DataError
 
 DESCRIPTION = """\
 Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its layout, which known
-data set it is, whether train and val have the same classes, class names that are nearly the same, and
-every file, decoded. Ends with exit code 0 where it can be trained on (up to 0.1% of the training files
-may be damaged: training replaces them), with 2 where it cannot; the last line says why."""
+data set it is, whether train and val have the same classes, whether class names are nearly the same, and
+whether every file can be decoded. The exit code is 0 if it can be trained on (up to 0.1% of the training
+files may be damaged: training replaces them), else 2; the last line says why."""
 
 EXAMPLES = """\
   # ImageNet, with every core
   hornet-data check /data/imagenet
-  # folders of other names, the damaged files to a list of your own
+  # folders with other names, and another file for the list of damaged images
   hornet-data check photos --splits training,test --csv photos-damaged.csv
-  # names only: seconds, not hours
+  # names only, without opening files: seconds instead of hours
   hornet-data check /data/imagenet22k --splits train --no-decode"""
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The flags of the command."""
     made = Parser("hornet-data check", DESCRIPTION, EXAMPLES)
     made.add_argument("root", metavar="ROOT", type=Path, help="the folder that holds train/ and val/")
     made.add_argument(
@@ -32,14 +32,14 @@ def parser() -> Parser:
         type=names,
         default=("train", "val"),
         metavar="NAMES",
-        help="folders in ROOT, comma-separated, that of the training images first (default: train,val)",
+        help="folders in ROOT, comma-separated, the training images first (default: train,val)",
     )
     add_workers(made)
     made.add_argument(
         "--csv",
         type=Path,
         metavar="FILE",
-        help="where damaged files are listed as path,reason (default: damaged.csv); written if there are any",
+        help="the list of damaged files, path,reason (default: damaged.csv); written only if there are any",
     )
     made.add_argument(
         "--timeout",
@@ -47,22 +47,22 @@ def parser() -> Parser:
         metavar="SECONDS",
         help="a file that takes longer counts as damaged (default: 60)",
     )
-    made.add_argument("--no-decode", action="store_true", help="look at names only, open no file")
+    made.add_argument("--no-decode", action="store_true", help="check names only, without opening files")
     return made
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check and report.
+    """Check, and print a report.
 
     Raises:
-        DataError: the data set cannot be used; the last line printed says why.
-        ConfigError: flags that do not go together.
+        DataError: the data set cannot be used; the last line of the report says why.
+        ConfigError: the flags exclude each other.
     """
     from hornet_train.prepare.check import check
     from hornet_train.track.console import ConsoleSink
 
     if options.no_decode and (options.csv is not None or options.timeout is not None):
-        raise ConfigError("--csv and --timeout are about decoding: leave them out with --no-decode")
+        raise ConfigError("--csv and --timeout apply to decoding: leave them out with --no-decode")
     report = check(
         options.root.expanduser(),
         options.splits,

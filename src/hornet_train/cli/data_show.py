@@ -5,37 +5,47 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hornet_train.cli.flags import Parser, whole
+from hornet_train.cli.flags import Parser, whole_number
 from hornet_train.errors import ConfigError
 
 DESCRIPTION = """\
-Draws a batch of training images, augmented, erased and mixed as the model would get them, with their
-classes and shares. Takes the keys of hornet-train, so that what is looked at is what would be trained."""
+Draws a batch of training images, augmented, erased and mixed as the model would see them, with their
+classes and the share of each. Takes the keys of hornet-train, so that you see what would be trained on."""
 
 EXAMPLES = """\
   # ImageNet under the published augmentation
   hornet-data show data=imagenet data.root=/data/imagenet
-  # 16 of one's own images, in epoch 30 of a run whose images grow
+  # 16 of your own images, in epoch 30 of a run with progressive resizing
   hornet-data show data=folder data.root=photos augment.start_size=128 --images 16 --epoch 30"""
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The flags of the command."""
     made = Parser("hornet-data show", DESCRIPTION, EXAMPLES)
-    made.add_argument("overrides", metavar="key=value", nargs="*", help="as of hornet-train")
-    made.add_argument("--out", type=Path, default=Path("show.png"), metavar="FILE", help="default: show.png")
-    made.add_argument("--images", type=whole(2, 256), default=32, metavar="N", help="default: 32")
     made.add_argument(
-        "--epoch", type=whole(0, 1_000_000), default=0, metavar="N", help="of which the first batch is shown"
+        "overrides", metavar="key=value", nargs="*", help="keys and groups, as for hornet-train"
+    )
+    made.add_argument(
+        "--out", type=Path, default=Path("show.png"), metavar="FILE", help="(default: show.png)"
+    )
+    made.add_argument(
+        "--images", type=whole_number(2, 256), default=32, metavar="N", help="how many (default: 32)"
+    )
+    made.add_argument(
+        "--epoch",
+        type=whole_number(0, 1_000_000),
+        default=0,
+        metavar="N",
+        help="show its first batch (default: 0)",
     )
     return made
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw and tell.
+    """Draw the images into a PNG, and print its path.
 
     Raises:
-        UserError: the config or the data are at fault, or the picture cannot be written.
+        UserError: the config or the data are invalid, or the picture cannot be written.
     """
     from hornet_train._timm import import_timm
     from hornet_train.config.compose_train import compose_train

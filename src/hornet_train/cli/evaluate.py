@@ -1,4 +1,4 @@
-"""`hornet-eval`: the accuracy of a checkpoint."""
+"""`hornet-eval`: evaluate a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags, for the commands that have no config: argparse that tells mistakes as our other commands do."""
+"""Flags for the commands without a config: argparse with the error messages of the other commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose mistakes are ConfigErrors, with the nearest flag for an unknown one."""
+    """An ArgumentParser that raises ConfigError on a mistake; for an unknown flag it suggests the nearest."""
 
     def __init__(self, command: str, description: str, examples: str) -> None:
         super().__init__(
@@ -25,10 +25,10 @@ class Parser(argparse.ArgumentParser):
         )
 
     def read(self, arguments: list[str]) -> argparse.Namespace:
-        """The flags' values.
+        """Parse the arguments.
 
         Raises:
-            ConfigError: an unknown flag, a missing or impossible value.
+            ConfigError: an unknown flag, or a missing or invalid value.
         """
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         for argument in arguments:
@@ -42,8 +42,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message} (see {self.prog} --help)")
 
 
-def whole(least: int, most: int | None = None) -> Any:
-    """A type for argparse: a whole number in bounds."""
+def whole_number(least: int, most: int | None = None) -> Any:
+    """An argparse type: an integer from `least` to `most`; None: no upper bound."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"-?\d+", text) or int(text) < least or (most is not None and int(text) > most):
@@ -55,14 +55,14 @@ def whole(least: int, most: int | None = None) -> Any:
 
 
 def positive(text: str) -> float:
-    """A type for argparse: a finite number above 0."""
+    """An argparse type: a finite number above 0."""
     if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not float(text) > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return float(text)
 
 
 def size(text: str) -> int:
-    """A type for argparse: bytes, as 512MB, 1.5GiB or 1000000."""
+    """An argparse type: a number of bytes, given as 512MB, 1.5GiB or 1000000."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B)?", text, re.IGNORECASE)
     unit = (found[2] or "").upper() if found else ""
     if not found or unit not in _UNITS or float(found[1]) * _UNITS[unit] < 1:
@@ -71,28 +71,28 @@ def size(text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """A type for argparse: distinct folder names, comma-separated."""
+    """An argparse type: distinct folder names, comma-separated."""
     parts = tuple(part.strip() for part in text.split(","))
     if (
         not all(parts)
         or len(set(parts)) < len(parts)
         or any("/" in part or part in (".", "..") for part in parts)
     ):
-        raise argparse.ArgumentTypeError(f"{text!r} is not names of folders such as train,val")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of distinct folder names such as train,val")
     return parts
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def add_workers(parser: Parser) -> None:
-    """The flag that every parallel command has."""
+    """Add the --workers flag, which every parallel command has."""
     parser.add_argument(
         "--workers",
-        type=whole(1),
+        type=whole_number(1),
         default=cores(),
         metavar="N",
-        help="processes (default: the cores there are, here %(default)s)",
+        help="number of processes (default: one per core, here %(default)s)",
     )

@@ -14,15 +14,15 @@ _WIDTH = 100
 
 
 def group_lines(groups: Sequence[str], *, find: Find, names: Sequence[str], training: bool) -> list[str]:
-    """A line or more for each group; the default option stands in [brackets].
+    """The options of each group, as lines of text; the default option is in [brackets].
 
-    Where there are several tasks, options that belong to one are listed by task.
+    If there are several tasks, options that belong to one task are listed under its name.
 
     Args:
-        groups: those that a command takes.
-        find: the schema of the task of a name.
-        names: of the tasks.
-        training: leave out the options that only an evaluation takes.
+        groups: the groups that the command takes.
+        find: returns the schema of a task, by its name.
+        names: of all tasks.
+        training: whether to leave out the options that only an evaluation takes.
     """
     defaults = default_options()
     refused = _evaluation_only(find, names) if training else frozenset()
@@ -41,7 +41,7 @@ def group_lines(groups: Sequence[str], *, find: Find, names: Sequence[str], trai
 
 
 def _by_task(group: str, shown: Sequence[str], names: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """(label, options) of each part of a group; a single part without a label where the tasks share it."""
+    """(label, options) for each task with options in a group; no label if all tasks share them."""
     of = {option: task_of(group, option) for option in shown}
     if len(names) < 2 or group not in GROUPS_BY_TASK or not any(of.values()):
         yield [], list(shown)
@@ -52,7 +52,7 @@ def _by_task(group: str, shown: Sequence[str], names: Sequence[str]) -> Iterator
 
 
 def _wrapped(words: Sequence[str], title: str) -> list[str]:
-    """The words in lines of the terminal's width, the first after a title."""
+    """The words, wrapped into lines; the first line begins with the title, the others are indented by it."""
     lines = [title]
     for word in words:
         if len(lines[-1]) + len(word) > _WIDTH:
@@ -62,7 +62,7 @@ def _wrapped(words: Sequence[str], title: str) -> list[str]:
 
 
 def _evaluation_only(find: Find, names: Sequence[str]) -> frozenset[str]:
-    """The options of `data` that hornet-train refuses."""
+    """The options of `data` that are for evaluation only, and that hornet-train refuses."""
     sources = {
         source
         for name in names

@@ -20,30 +20,30 @@ TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
 
 Trains a model, HorNet first of all, and writes checkpoints, metrics and curves to a run folder.
-The same command on the same run_dir goes on where the last checkpoint stands.
-from=<run folder | step folder | config.yaml> repeats a run in a new run folder: its config takes the
-place of a recipe, and groups and keys change it. Differences of code, versions and machine are reported.
+The same command with the same run_dir resumes from the last checkpoint.
+from=<run folder | step folder | config.yaml> repeats a run in a new run folder: its config is used in
+place of a recipe, and groups and keys change it. Differences in code, versions and machine are reported.
 
 {groups}
-The default recipe also chooses augment=digits. With other data= the default is recipe=none, the
+The default recipe also chooses augment=digits. With any other data= the default is recipe=none, the
 settings that the published trainings have in common.
 
 {keys}
 
 Durations have a unit: 300ep (epochs), 1500it (steps), 5% (of the run).
-Every key, with the options chosen: hornet-train ... --cfg job
+All keys and their values, for the options chosen: hornet-train ... --cfg job
 
 Examples:
   # the default: a pico model on handwritten digits
   hornet-train
   # a published recipe, on as many GPUs as this machine has
   torchrun --nproc_per_node=gpu -m hornet_train recipe=hornet_t_gf_in1k data.root=/data/imagenet
-  # the same on one GPU: the global batch is kept, micro-batches are added up
+  # the same on one GPU: same global batch, by gradient accumulation
   hornet-train recipe=hornet_t_gf_in1k data.root=/data/imagenet precision=bf16 compile=true
   # your own class folders, root/train/<class>/ and root/val/<class>/
   hornet-train model=hornet_s_gf data=folder data.root=photos batch_size=256 optim.lr=5e-4 \\
       epochs=50 schedule.warmup=5ep
-  # fine-tune from a checkpoint; the head is initialised anew where the classes are others
+  # fine-tune from a checkpoint; for other classes the head is initialised anew
   hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos \\
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep
   # resume a run that was stopped
@@ -57,51 +57,50 @@ Examples:
       batch_size=100 epochs=2 schedule.warmup=10%
   # two processes on the CPU
   torchrun --nproc_per_node=2 -m hornet_train dist=cpu
-  # Weights & Biases besides the run folder, with the largest gating product of each stage
+  # log to Weights & Biases too, with the largest gating product of each stage
   hornet-train log=wandb log.wandb_project=digits log.gates=true
-  # a checkpoint every 500 steps, the newest five kept
+  # a checkpoint every 500 steps, of which the newest five are kept
   hornet-train checkpoint.every=500it checkpoint.keep=5
 
-  --help       this text
-  --cfg job    the composed config, and stop
+  --help       print this text
+  --cfg job    print the composed config
   --multirun   a training for each combination of values (optim.lr=1e-3,2e-3 seed=0,1): one after the other,
-               or as jobs of Slurm with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
-  --version    the version, and stop
+               or as Slurm jobs with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
+  --version    print the version
 """
 
 EVALUATE = """\
 hornet-eval checkpoint=<run folder | step folder | .safetensors | official .pth> [key=value ...]
 
-Evaluates a checkpoint and writes eval.json. Model and preprocessing are those the checkpoint was
-trained with, unless other groups or keys say otherwise. Each image counts once on any number of
-processes.
+Evaluates a checkpoint and writes eval.json. Model and preprocessing are those of the training, unless
+groups or keys change them. Each image counts exactly once, on any number of processes.
 
 {groups}
 
 {keys}
 
 Examples:
-  # the best checkpoint of a run, on the images that were held out
+  # the best checkpoint of a run, on its held-out images
   hornet-eval checkpoint=runs/mine
-  # one checkpoint of a run, its raw weights
+  # a certain checkpoint of a run, its raw weights in place of the averaged ones
   hornet-eval checkpoint=runs/mine/checkpoints/step_00000600 weights=model
-  # an official checkpoint; its weights tell which model it is
+  # an official checkpoint; the model is recognised by its weights
   hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet data.root=/data/imagenet
-  # a 22K checkpoint on the 1K classes, by the map of its rows
+  # a 22K checkpoint on the 1K classes; the map says which row of the head is which class
   hornet-eval checkpoint=hornet_large_gf_22k.pth init_map=in1k_to_21k_map.pth data=imagenet \\
       data.root=/data/imagenet
-  # ImageNet's val folder as it is unpacked, all images in one folder
+  # ImageNet's val folder as unpacked, with all images in one folder
   hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet data.root=/data/imagenet \\
       data.val_labels=/data/LOC_val_solution.csv
-  # another set: ImageNet-A, its 200 classes only
+  # another set: ImageNet-A, predicting among its 200 classes only
   hornet-eval checkpoint=hornet_tiny_gf.pth data=imagenet_a data.root=/data/imagenet-a
-  # all sets there are below one folder (imagenet/val, imagenet-a, imagenetv2-..., imagenet-c)
+  # every set found below one folder (imagenet/val, imagenet-a, imagenetv2-..., imagenet-c)
   hornet-eval checkpoint=hornet_tiny_gf.pth suite=all data.root=/data
   # on eight GPUs
   torchrun --nproc_per_node=8 $(which hornet-eval) checkpoint=runs/mine
 
-  --help       this text
-  --version    the version, and stop
+  --help       print this text
+  --version    print the version
 """
 
 
@@ -109,9 +108,9 @@ INFO = """\
 hornet-info [model=<option>] [key=value ...]
 hornet-info --family [image_size=<pixels>]
 
-Tells what a model is made of and what it costs: for a HorNet part by part, with gnConv's cost beside
-the paper's bound; with --family every registered HorNet beside the published figures. Nothing is
-computed or downloaded. model.args takes every option of HorNet: depths dim orders scale mixers
+Prints the parts of a model with their parameters and MACs: for a HorNet also gnConv's cost and the
+paper's bound on it; with --family all registered HorNets, with the published figures. The model is not run,
+and nothing is downloaded. model.args takes every option of HorNet: depths dim orders scale mixers
 gating isotropic img_size stem_stride layer_scale_init and so on.
 
 {groups}
@@ -119,7 +118,7 @@ gating isotropic img_size stem_stride layer_scale_init and so on.
 {keys}
 
 Examples:
-  # a model as it is published
+  # a model as published
   hornet-info model=hornet_s_gf
   # at another image size
   hornet-info model=hornet_s_gf image_size=384
@@ -130,39 +129,39 @@ Examples:
   # any other model of timm
   hornet-info model=timm model.name=convnext_tiny
 
-  --family     every registered HorNet, at 224 and 384 pixels or at image_size
-  --help       this text
-  --version    the version, and stop
+  --family     all registered HorNets, at 224 and 384 pixels or at image_size
+  --help       print this text
+  --version    print the version
 """
 
 
 BENCH = """\
 hornet-bench step|loop|scaling|limit [key=value ...]
 
-  step      models beside others of timm, in turns in one process: a training step (forward, backward,
-            AdamW) and an inference (HorNets fused) of each, in the fastest of its settings (layout,
-            compiled or not); ratios are to the first of peers
-  loop      what the training loop adds to a bare step, averaged weights to the loop's, and for how long a
-            checkpoint keeps it waiting
-  scaling   how the time of a step grows with batch, pixels and gnConv's order, and what processes of one
-            thread each reach beside one process of as many
-  limit     this machine's peaks of matrix products and copies, the step's share of each, and its ten
-            costliest operators
+  step      speed of models compared with other models of timm, in turns in one process: a training step
+            (forward, backward, AdamW) and inference (HorNets fused), each model in its fastest setting
+            (memory format, compiled or not); ratios are to the first of peers
+  loop      overhead of the training loop over a bare step, overhead of averaged weights, and how long
+            the loop waits for a checkpoint
+  scaling   how the time of a step grows with batch size, image size and gnConv's order; several
+            one-thread processes against one process with as many threads
+  limit     this machine's peak rates of matrix products and copies, how close a step comes to them, and
+            its ten most expensive operators
 
-The keys of each: hornet-bench <name> --help. Let nothing else run meanwhile.
+Keys of a benchmark: hornet-bench <name> --help. Run nothing else meanwhile.
 
 Examples:
   # HorNet-T beside ConvNeXt-T and Swin-T
   hornet-bench step peers=convnext_tiny,swin_tiny_patch4_window7_224
-  # against the same network in plain layers, fp32, figures and a plot kept
+  # against the same network in plain layers, in fp32; write the figures and a plot
   hornet-bench step models=hornet_tiny_7x7 plain=true precision=fp32 out=step.json plot=step.png
-  # quickly: small images, without compiling
+  # a quick look: small images, no compilation
   hornet-bench step models=hornet_pico_gf peers=resnet18 image_size=64 compile=false rounds=3
   # where the time of a step goes
   hornet-bench limit model=hornet_small_gf out=limit.json
 
-  --help       this text, or a bench's keys
-  --version    the version, and stop
+  --help       print this text, or the keys of a benchmark
+  --version    print the version
 """
 
 ONE_BENCH = """\
@@ -175,29 +174,29 @@ hornet-bench {name} [key=value ...]
 
 
 def answer_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help, --cfg job or --version of hornet-train; the overrides where there is something to do."""
+    """Answer --help, --cfg job or --version of hornet-train and return None; else return the arguments."""
     asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
     if asked:
         overrides = [a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]
         composed = compose_train(overrides, find=find, names=NAMES)
-        _say(to_yaml(redacted_tree(composed.tree)))
+        _print(to_yaml(redacted_tree(composed.tree)))
         return None
     return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train", training=True)
 
 
 def answer_eval_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-eval."""
+    """Answer --help or --version of hornet-eval and return None; else return the arguments."""
     more = [f"evaluation/{name}" for name in NAMES]
     return _answer(arguments, "hornet-eval", EVALUATE, EVAL_GROUPS, "eval", *more)
 
 
 def answer_info_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-info."""
+    """Answer --help or --version of hornet-info and return None; else return the arguments."""
     return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info")
 
 
 def answer_bench_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-bench and of each bench."""
+    """Answer --help or --version of hornet-bench or a benchmark and return None; else the arguments."""
     name = arguments[0] if arguments else ""
     if (conf_dir() / f"bench_{name}.yaml").is_file():
         return _answer(arguments, "hornet-bench", ONE_BENCH.format(name=name), BENCH_GROUPS, f"bench_{name}")
@@ -212,35 +211,35 @@ def _answer(
     *files: str,
     training: bool = False,
 ) -> list[str] | None:
-    """Answer --help or --version; give the arguments back where neither is among them.
+    """Answer --help or --version and return None; else return the arguments.
 
     Args:
         arguments: of the command line.
         command: its name.
-        text: of --help, with places for the groups and the keys.
-        groups: of the command.
-        files: of conf/, without .yaml, whose keys are explained.
+        text: of --help, with the fields {groups} and {keys}.
+        groups: that the command takes.
+        files: of conf/, without .yaml, whose keys --help lists with their comments.
         training: whether the command trains.
     """
     if {"--help", "-h"} & set(arguments):
         lines = group_lines(groups, find=find, names=NAMES, training=training)
-        _say(text.format(groups="\n".join(lines), keys="\n".join(_key_lines(files))))
+        _print(text.format(groups="\n".join(lines), keys="\n".join(_key_lines(files))))
     elif arguments == ["--version"]:
-        _say(f"{command} {version('hornet-train')}\n")
+        _print(f"{command} {version('hornet-train')}\n")
     else:
         return arguments
     return None
 
 
-def _say(text: str) -> None:
-    """To stdout, from rank 0."""
+def _print(text: str) -> None:
+    """Write to stdout, from rank 0 only."""
     if os.environ.get("RANK", "0") == "0":
         sys.stdout.write(text)
 
 
 def _key_lines(files: Iterable[str]) -> Iterator[str]:
-    """The keys outside of the groups, as the files themselves explain them after their heads."""
-    yield "Keys, key=value; those of groups as in model.name=hornet_tiny_gf:"
+    """The keys outside of the groups: the lines of these files with their comments, without their heads."""
+    yield "Keys, key=value; keys of groups as in model.name=hornet_tiny_gf:"
     for name in files:
         file = conf_dir() / f"{name}.yaml"
         lines = file.read_text().splitlines() if file.is_file() else []

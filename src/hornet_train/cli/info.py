@@ -1,4 +1,4 @@
-"""`hornet-info`: what a model is made of and what it costs. Nothing is computed, so no GPU is needed."""
+"""`hornet-info`: the parts of a model and their cost. The model is not run, so no GPU is needed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def _inform(arguments: list[str]) -> None:
     family = FAMILY in arguments
     overrides = [argument for argument in arguments if argument != FAMILY]
     if family and (narrower := [o for o in overrides if not o.startswith("image_size=")]):
-        raise ConfigError([f"{FAMILY} tells of every model: {' '.join(narrower)} does not apply"])
+        raise ConfigError([f"{FAMILY} lists every model: {' '.join(narrower)} does not apply"])
     if os.environ.get("RANK", "0") != "0":
-        compose_info(overrides)  # a mistake is every rank's
+        compose_info(overrides)  # so that every rank fails on a mistake
         return
     table = _family(compose_info(overrides).config) if family else info(overrides).table
-    # plain lines, as in a file: a terminal that is too narrow then cuts no number
+    # plain lines, so that a narrow terminal does not cut numbers off
     console = ConsoleSink(1, 1, interactive=False)
     console.table(table.title, table.columns, table.rows)
     for note in table.notes:

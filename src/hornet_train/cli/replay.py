@@ -1,4 +1,4 @@
-"""`hornet-train replay=FILE`: a step that was skipped and kept, by guard.dump=true, is made again."""
+"""`hornet-train replay=FILE`: repeat a skipped step from the file that guard.dump=true wrote."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ KEY = "replay="
 
 
 def run_replay(overrides: list[str]) -> None:
-    """Make the step again; other overrides change the run's config: precision=fp32, say, to see if it helps.
+    """Repeat the step, and print where it first has a number that is not finite.
+
+    Other overrides change the config of the run: precision=fp32, for instance, to see whether it helps.
 
     Raises:
-        UserError: the file is none, or does not fit the overrides.
+        UserError: the file is not such a dump, or does not fit the overrides.
     """
     from hornet_train.engine.distributed import choose_device, launched_world_size
     from hornet_train.engine.dump import read_dump
@@ -30,9 +32,9 @@ def run_replay(overrides: list[str]) -> None:
 
     files = [text.removeprefix(KEY) for text in overrides if text.startswith(KEY)]
     if len(files) != 1 or not files[0]:
-        raise ConfigError([f"{KEY}<file>: one file, from the dumps folder of a run"])
+        raise ConfigError([f"{KEY}<file>: give one file from the dumps folder of a run"])
     if launched_world_size() > 1:
-        raise ConfigError([f"{KEY}{files[0]}: a rank's step is made again by one process, without torchrun"])
+        raise ConfigError([f"{KEY}{files[0]}: a replay runs in one process, without torchrun"])
     file = Path(files[0]).expanduser()
     dump = read_dump(file)
     composed = replay_config(dump, file, [text for text in overrides if not text.startswith(KEY)])

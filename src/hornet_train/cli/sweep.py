@@ -1,4 +1,4 @@
-"""`hornet-train --multirun`: several trainings, one after the other or as jobs of a cluster."""
+"""`hornet-train --multirun`: several trainings, one after the other or as jobs on a cluster."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FLAGS = ("--multirun", "-m")
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """`hornet-train` where `FLAGS` are among its arguments; the exit code of the first job that fails."""
-    hint = "; jobs that a cluster has taken go on; the same command with the same hydra.sweep.dir goes on too"
+    """`hornet-train` with one of `FLAGS`; exits with the code of the first job that failed."""
+    hint = "; submitted jobs keep running; the same command with the same hydra.sweep.dir continues the sweep"
     others = [argument for argument in arguments if argument not in FLAGS]
     run_command(_sweep, answer_questions, others, after_interrupt=hint, needs_timm=False)
 
@@ -27,12 +27,12 @@ def _sweep(arguments: list[str]) -> None:
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError(
-            "--multirun starts processes itself, and so not under torchrun: "
-            "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8, say"
+            "--multirun starts processes itself: start it directly, not under torchrun. Several processes: "
+            "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8"
         )
     ended = sweep(arguments, train_in_a_process, find=find, names=NAMES)
     failed = [job for job in ended if job.code]
     for job in failed:
-        sys.stderr.write(f"hornet-train: ended with code {job.code}: {' '.join(job.overrides)}\n")
+        sys.stderr.write(f"hornet-train: exit code {job.code}: {' '.join(job.overrides)}\n")
     if failed:
         sys.exit(failed[0].code)

@@ -1,6 +1,6 @@
-"""One job of a sweep: a training in a process of its own, as one rank of several where submitit started them.
+"""One job of a sweep: a training in a process of its own; under submitit, one of several ranks.
 
-A process of its own leaves nothing behind for the next training, and keeps its signals apart from submitit's.
+A separate process leaves no state behind for the next training, and keeps its signals apart from submitit's.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def train_in_a_process(overrides: list[str]) -> int:
-    """Train: the exit code.
+    """Train, and return the exit code.
 
-    Where the training was asked to stop, and has saved, this process ends too. Slurm then has the job again;
-    submitit writes no result, and who waits for one gets that of the start which comes to the end.
+    If the training was asked to stop and has saved, this process ends too. Slurm then queues the job again;
+    submitit writes no result for this attempt, only for the one that finishes.
 
     Raises:
-        SystemExit: asked to stop.
+        SystemExit: the training was asked to stop.
     """
     by_submitit = os.environ.get("SUBMITIT_EXECUTOR")
     if by_submitit:
         from submitit.helpers import TorchDistributedEnvironment
 
-        # all GPUs stay visible: a rank takes that of its LOCAL_RANK
+        # all GPUs stay visible: a rank uses the one of its LOCAL_RANK
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and "resume=restart" in overrides:
-        overrides = [*overrides, "resume=auto"]  # anew, but once
+        overrides = [*overrides, "resume=auto"]  # start anew only once
     code = _call([sys.executable, "-m", "hornet_train", *overrides])
-    stopped = code == PREEMPTED or -code in _PASSED_ON  # by a signal: it was not yet listening
+    stopped = code == PREEMPTED or -code in _PASSED_ON  # a signal before its handlers were installed
     if not stopped:
         return code
     if by_submitit != "slurm":
@@ -42,11 +42,11 @@ def train_in_a_process(overrides: list[str]) -> int:
     if os.environ["RANK"] == "0":
         _queue_again(os.environ["SLURM_JOB_ID"])
         sys.exit(PREEMPTED)
-    sys.exit(0)  # where KillOnBadExit is set, another code would end rank 0 before it is done
+    sys.exit(0)  # with KillOnBadExit another code would kill rank 0 before it has queued the job
 
 
 def _call(command: list[str]) -> int:
-    """Run a command, and pass on to it what asks to stop; its exit code, or the negative signal."""
+    """Run a command, forwarding stop signals; returns its exit code, or minus the signal that ended it."""
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -63,10 +63,10 @@ def _call(command: list[str]) -> int:
 
 
 def _queue_again(job: str) -> None:
-    """Have Slurm start this job again, unless it was ended: cancelled, or queued again already.
+    """Have Slurm queue this job again, unless it was cancelled or is queued again already.
 
-    One that leaves by itself, ahead of its time limit or in the grace time of a preemption, would be at its
-    end for Slurm.
+    Without this, Slurm takes a job that exits by itself, before its time limit or in the grace time of a
+    preemption, for finished.
     """
     state = subprocess.run(
         ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""`hornet-train`: parse, train, say how it ended. Heavy imports wait until there is something to train."""
+"""`hornet-train`: train a model. Heavy imports wait until there is something to train."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     if set(FLAGS) & set(arguments):
         run_sweep(arguments)
-    hint = "; the same command with the same run_dir goes on from the last checkpoint"
+    hint = "; the same command with the same run_dir resumes from the last checkpoint"
     run_command(_train, answer_questions, arguments, after_interrupt=hint)
 
 
@@ -34,7 +34,7 @@ def _train(overrides: list[str]) -> None:
         raise Stopped(
             f"stopped by {asked.reason}: "
             + ("saved; " if asked.saved else "nothing was trained yet; ")
-            + "the same command with the same run_dir goes on"
+            + "the same command with the same run_dir resumes the run"
         ) from None
 
 
