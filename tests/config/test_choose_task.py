@@ -163,7 +163,7 @@ def test_recipes_state_their_result_in_the_tasks_own_words() -> None:
             "one for classification: augmix, digits, none, paper, three",
         ),
         (["recipe=dots", "data=digits"], "data=digits is for classification, recipe=dots for counting"),
-        (["task=couting"], "task=couting: no such option of task"),
+        (["task=couting"], "task=couting: no such task; it is one of: "),
         (["data=dots", "optim.lrr=1"], "unknown key optim.lrr: did you mean 'optim.lr'?"),
         (["data=dots", "augment.mixup=1"], "unknown key augment.mixup"),
         (["data=dots", "augment.shift=9"], "augment.shift=9 is more than data.side=8"),

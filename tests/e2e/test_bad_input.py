@@ -48,11 +48,11 @@ def picture_folders(root: Path, *classes: str, count: int = 3) -> None:
         (["model=timm", "model.name=halonet26t"], ["data.image_size=32", "halonet26t", "AssertionError"]),
         (
             ["model=timm", "model.name=mobilenetv3_small_050", "batch_size=359"],
-            ["mobilenetv3_small_050", "a single image", "batch_size=359", "data.drop_last=true"],
+            ["mobilenetv3_small_050", "alone in a micro-batch", "data.drop_last=true"],
         ),
         (
             ["model=timm", "model.name=mobilenetv3_small_050", "batch_size=36", "micro_batch_size=1"],
-            ["mobilenetv3_small_050", "a single image", "take a larger micro_batch_size"],
+            ["mobilenetv3_small_050", "micro_batch_size=1: give a larger one"],
         ),
         (["dist=cpu", "dist.backend=nccl"], ["dist.backend=nccl"]),
         (["seed=1,2"], ["seed=1,2"]),

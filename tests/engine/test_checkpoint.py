@@ -294,7 +294,8 @@ def test_the_fault_history_of_an_older_version_is_read() -> None:
 
 UNLOGGED = {
     "loss": 1 / 3,
-    "images": 24.0,
+    "weight": 24.0,
+    "parts": {},
     "grad_norm": float("inf"),
     "greatest": {"gate_product_0": float("nan")},
     "bad": [{"index": 3, "where": "a.jpg", "reason": "it is damaged"}],
@@ -313,15 +314,15 @@ def test_what_a_window_has_summed_up_comes_back_exactly() -> None:
     read = check_numbers(json.loads(json.dumps(told)))
     assert not is_scheduled(read)
     assert is_scheduled({**read, "scheduled": 12})
-    unlogged = Unlogged.of(read["unlogged"])
-    assert (unlogged.loss, unlogged.images, unlogged.grad_norm) == (1 / 3, 24.0, float("inf"))
+    unlogged = Unlogged.from_json(read["unlogged"])
+    assert (unlogged.loss, unlogged.weight, unlogged.grad_norm) == (1 / 3, 24.0, float("inf"))
     assert math.isnan(unlogged.greatest["gate_product_0"])
     assert unlogged.bad == [BadSample(3, "a.jpg", "it is damaged")]
     older = {key: value for key, value in told.items() if key not in ("scheduled", "unlogged")}
     assert is_scheduled(check_numbers(older))
-    assert Unlogged.of({}) == Unlogged()
+    assert Unlogged.from_json({}) == Unlogged()
     for kept in (asdict(Unlogged()), {}):  # the latter of a version that keeps nothing there
-        assert Unlogged.of(check_numbers({**told, "unlogged": kept})["unlogged"]) == Unlogged()
+        assert Unlogged.from_json(check_numbers({**told, "unlogged": kept})["unlogged"]) == Unlogged()
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_what_a_window_has_summed_up_comes_back_exactly() -> None:
         {"scheduled": 13},
         {"scheduled": None},
         {"unlogged": None},
-        {"unlogged": {**UNLOGGED, "images": -1.0}},
+        {"unlogged": {**UNLOGGED, "weight": -1.0}},
         {"unlogged": {**UNLOGGED, "more": 1.0}},
         {"unlogged": {**UNLOGGED, "greatest": {"gate_product_0": "high"}}},
         {"unlogged": {**UNLOGGED, "bad": [{"index": 3}]}},
@@ -345,7 +346,9 @@ def test_a_wrong_window_or_mark_is_refused_by_its_name(wrong: dict[str, Any]) ->
         "scheduled": 10,
         "unlogged": UNLOGGED,
     }
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: not what a run keeps there"):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(wrong))}: missing, or not a value that a run stores there"
+    ):
         check_numbers({**told, **wrong})
 
 
@@ -358,7 +361,7 @@ def write_at_stop(store: CheckpointStore, step: int, scheduled: int) -> Path:
 
 def test_what_a_stop_left_takes_no_place_and_goes_with_the_next_one(tmp_path: Path) -> None:
     def left() -> list[int]:
-        return [int(path.name[5:]) for path in store.steps()]
+        return [int(path.name[5:]) for path in store.step_folders()]
 
     store = CheckpointStore(tmp_path, keep=2)
     for step in (10, 20, 30):
@@ -369,23 +372,23 @@ def test_what_a_stop_left_takes_no_place_and_goes_with_the_next_one(tmp_path: Pa
     assert store.newest()[0] == tmp_path / "step_00000033"
     write_at_stop(store, 36, 30)
     assert left() == [20, 30, 36]
-    assert store.before(39) == (30, tmp_path / "step_00000030")
-    assert store.before(39, avoid=[30]) == (20, tmp_path / "step_00000020")
+    assert store.rollback_target(39) == (30, tmp_path / "step_00000030")
+    assert store.rollback_target(39, avoid=[30]) == (20, tmp_path / "step_00000020")
     write(store, 40)
     assert left() == [30, 40]
     write_at_stop(store, 42, 40)
     write(store, 42)  # its evaluation was made up for, and is the best
     write(store, 50)
     assert left() == [42, 50]
-    assert store.before(49) == (42, tmp_path / "step_00000042")
+    assert store.rollback_target(49) == (42, tmp_path / "step_00000042")
 
 
 def test_where_nothing_but_a_stop_left_something_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=1)
     write_at_stop(store, 3, 0)
     write_at_stop(store, 4, 0)
-    assert [path.name for path in store.steps()] == ["step_00000004"]
-    assert store.before(9) is None
+    assert [path.name for path in store.step_folders()] == ["step_00000004"]
+    assert store.rollback_target(9) is None
 
 
 def test_a_damaged_one_that_a_stop_left_pushes_none_out(tmp_path: Path) -> None:
@@ -394,8 +397,8 @@ def test_a_damaged_one_that_a_stop_left_pushes_none_out(tmp_path: Path) -> None:
     flip(write_at_stop(store, 2, 1) / "state.json")
     store = CheckpointStore(tmp_path, keep=2)
     write(store, 3)
-    assert [path.name for path in store.steps()] == [f"step_0000000{n}" for n in (1, 2, 3)]
-    assert store.before(2) == (1, tmp_path / "step_00000001")
+    assert [path.name for path in store.step_folders()] == [f"step_0000000{n}" for n in (1, 2, 3)]
+    assert store.rollback_target(2) == (1, tmp_path / "step_00000001")
 
 
 def test_weights_of_another_model_are_named() -> None:

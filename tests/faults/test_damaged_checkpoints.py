@@ -311,7 +311,7 @@ def with_sums(folder: Path, file: str, text: str) -> None:
 
 
 BEST = {"step": 6, "weights": "ema", "metric": "top1", "value": 50.0}
-UNLOGGED = {"loss": 1.0, "images": 8.0, "grad_norm": 0.5, "greatest": {}, "bad": []}
+UNLOGGED = {"loss": 1.0, "weight": 8.0, "parts": {}, "grad_norm": 0.5, "greatest": {}, "bad": []}
 BAD = {"index": 3, "where": "a.jpg", "reason": "it is damaged"}
 WRONG_NUMBERS: list[Any] = [
     *WRONG,
@@ -328,7 +328,7 @@ WRONG_NUMBERS: list[Any] = [
         {"unlogged": unlogged}
         for unlogged in (
             None, 5, [], {**UNLOGGED, "x": 1.0}, {**UNLOGGED, "loss": None}, {**UNLOGGED, "loss": "1"},
-            {**UNLOGGED, "images": -8.0}, {**UNLOGGED, "images": float("nan")}, {**UNLOGGED, "images": True},
+            {**UNLOGGED, "weight": -8.0}, {**UNLOGGED, "weight": float("nan")}, {**UNLOGGED, "weight": True}, {**UNLOGGED, "parts": [1.0]}, {**UNLOGGED, "parts": {"a": "1"}},
             {**UNLOGGED, "grad_norm": 10**30}, {**UNLOGGED, "grad_norm": []}, {**UNLOGGED, "greatest": [1.0]},
             {**UNLOGGED, "greatest": {"a": "1"}}, {**UNLOGGED, "greatest": {"a": None}},
             {**UNLOGGED, "bad": {}}, {**UNLOGGED, "bad": [3]}, {**UNLOGGED, "bad": [{"index": 3}]},

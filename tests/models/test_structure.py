@@ -132,7 +132,7 @@ def test_a_larger_model_trains_with_gate_monitor_and_layer_decay(segmenter):
     segmenter.train()(torch.randn(2, 3, 32, 48)).square().mean().backward()
     optimizer.step()
     assert monitor.names == tuple(f"gate_product_{stage}" for stage in range(4))
-    assert (monitor.take() > 0).all()
+    assert (monitor.read() > 0).all()
     assert not torch.equal(before, segmenter.backbone.stages[0][0].gnconv.proj_in.weight)
 
 
@@ -140,7 +140,7 @@ def test_only_gating_can_be_watched(hornet, other):
     hornet.train()
     monitor = structure.gate_monitor(hornet)
     hornet(torch.randn(1, 3, 32, 32))
-    assert (monitor.take() > 0).all()
+    assert (monitor.read() > 0).all()
     with pytest.raises(ValueError, match="no HorNet"):
         structure.gate_monitor(other)
 

@@ -59,7 +59,7 @@ def test_v2_is_labelled_by_the_number_of_its_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["imagenet_a", "imagenet_r"])
-def test_200_classes_among_the_1000(tmp_path: Path, name: find_suite.ImageNetSet) -> None:
+def test_200_classes_among_the_1000(tmp_path: Path, name: EvaluationSet) -> None:
     some = subset_wnids(name)
     _class_folders(tmp_path / "set", some)
     (tmp_path / "set/README.txt").write_text("as the archives have it")
@@ -164,7 +164,7 @@ def test_mce_is_the_mean_of_errors_by_alexnets() -> None:
 
 def test_sets_are_found_by_their_usual_names(tmp_path: Path) -> None:
     assert find_set(tmp_path, "imagenet_v2_top") is None
-    for name in get_args(find_suite.ImageNetSet):
+    for name in get_args(EvaluationSet):
         for place in usual_places(name):
             (tmp_path / place).mkdir(parents=True, exist_ok=True)
             assert find_set(tmp_path, name) is not None
