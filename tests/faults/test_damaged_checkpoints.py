@@ -328,7 +328,8 @@ WRONG_NUMBERS: list[Any] = [
         {"unlogged": unlogged}
         for unlogged in (
             None, 5, [], {**UNLOGGED, "x": 1.0}, {**UNLOGGED, "loss": None}, {**UNLOGGED, "loss": "1"},
-            {**UNLOGGED, "weight": -8.0}, {**UNLOGGED, "weight": float("nan")}, {**UNLOGGED, "weight": True}, {**UNLOGGED, "parts": [1.0]}, {**UNLOGGED, "parts": {"a": "1"}},
+            {**UNLOGGED, "weight": -8.0}, {**UNLOGGED, "weight": float("nan")},
+            {**UNLOGGED, "weight": True}, {**UNLOGGED, "parts": [1.0]}, {**UNLOGGED, "parts": {"a": "1"}},
             {**UNLOGGED, "grad_norm": 10**30}, {**UNLOGGED, "grad_norm": []}, {**UNLOGGED, "greatest": [1.0]},
             {**UNLOGGED, "greatest": {"a": "1"}}, {**UNLOGGED, "greatest": {"a": None}},
             {**UNLOGGED, "bad": {}}, {**UNLOGGED, "bad": [3]}, {**UNLOGGED, "bad": [{"index": 3}]},
