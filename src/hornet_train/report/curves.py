@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hornet_train.errors import DataError
-from hornet_train.report import panels
+from hornet_train.report import curve_panels
 from hornet_train.track.events import BestResult, Event, best_result, number, without_undone
 from hornet_train.track.files import write_bytes
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
@@ -28,16 +28,16 @@ _STYLE: dict[str, Any] = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 8.0,
-    "axes.edgecolor": panels.QUIET,
-    "axes.labelcolor": panels.QUIET,
+    "axes.edgecolor": curve_panels.QUIET,
+    "axes.labelcolor": curve_panels.QUIET,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": panels.GRID,
-    "text.color": panels.INK,
-    "xtick.color": panels.QUIET,
-    "ytick.color": panels.QUIET,
+    "grid.color": curve_panels.GRID,
+    "text.color": curve_panels.INK,
+    "xtick.color": curve_panels.QUIET,
+    "ytick.color": curve_panels.QUIET,
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "lines.solid_capstyle": "round",
@@ -77,10 +77,10 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
         axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1))
         best = best_result(events, table, metric)
         per_epoch = _steps_per_epoch(events)
-        panels.draw_losses(axes[0, 0], events, per_epoch)
-        panels.draw_metrics(axes[0, 1], events, per_epoch, best, table)
-        panels.draw_rate(axes[1, 0], events, per_epoch)
-        panels.draw_speed(axes[1, 1], events, per_epoch)
+        curve_panels.draw_losses(axes[0, 0], events, per_epoch)
+        curve_panels.draw_metrics(axes[0, 1], events, per_epoch, best, table)
+        curve_panels.draw_rate(axes[1, 0], events, per_epoch)
+        curve_panels.draw_speed(axes[1, 1], events, per_epoch)
         for ax in axes[1]:
             if per_epoch:
                 _step_axis(ax, per_epoch)
@@ -141,7 +141,7 @@ def _steps_per_epoch(events: Sequence[Event]) -> float | None:
 
 def _limit_x(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
     last = max(
-        (panels.at(step, per_epoch) for e in events if (step := number(e.get("step"))) is not None),
+        (curve_panels.at(step, per_epoch) for e in events if (step := number(e.get("step"))) is not None),
         default=0.0,
     )
     if last > 0:
@@ -159,7 +159,7 @@ def _step_axis(ax: Axes, per_epoch: float) -> None:
         return steps / per_epoch
 
     below = ax.secondary_xaxis(-0.2, functions=(to_steps, to_epochs))
-    below.tick_params(labelsize=7.5, length=0, labelcolor=panels.QUIET)
+    below.tick_params(labelsize=7.5, length=0, labelcolor=curve_panels.QUIET)
     below.spines["bottom"].set_visible(False)
     below.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     below.xaxis.set_major_formatter("{x:,.0f}")
@@ -172,5 +172,5 @@ def _title(folder: Path, best: BestResult | None, table: MetricTable) -> str:
         return run
     epoch = f"epoch {best.epoch:.4g}, " if best.epoch is not None else ""
     info = table.info(best.metric)
-    result = f"best {info.label} {panels.value_text(info, best.value)}"
-    return f"{run}: {result} ({panels.weights_name(best.weights)}, {epoch}step {best.step:,})"
+    result = f"best {info.label} {curve_panels.value_text(info, best.value)}"
+    return f"{run}: {result} ({curve_panels.weights_name(best.weights)}, {epoch}step {best.step:,})"

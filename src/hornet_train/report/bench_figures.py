@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from hornet_train.report import panels
+from hornet_train.report import curve_panels
 from hornet_train.track.files import write_bytes
 
 
@@ -27,18 +27,18 @@ def draw_ratios(
     modes = list(dict.fromkeys(mode for mode, _, _ in measured))
     most = max(sum(one[0] == mode for one in measured) for mode in modes)
     figure = Figure(figsize=(9.0, 0.7 + len(modes) * (0.6 + 0.34 * most)), dpi=130, layout="constrained")
-    figure.suptitle(title, fontsize=9, color=panels.INK)
+    figure.suptitle(title, fontsize=9, color=curve_panels.INK)
     for axes, mode in zip(figure.subplots(len(modes), squeeze=False)[:, 0], modes, strict=True):
         rows = [(name, ratio) for one, name, ratio in measured if one == mode][::-1]
         values = [ratio[0] for _, ratio in rows]
         spread = [[ratio[0] - ratio[1] for _, ratio in rows], [ratio[2] - ratio[0] for _, ratio in rows]]
         places = range(len(rows))
-        axes.barh(places, values, xerr=spread, color=panels.QUIET, ecolor=panels.INK, height=0.6)
+        axes.barh(places, values, xerr=spread, color=curve_panels.QUIET, ecolor=curve_panels.INK, height=0.6)
         axes.set_yticks(places, [name for name, _ in rows], fontsize=8)
-        axes.axvline(1.0, color=panels.INK, linewidth=0.8)
+        axes.axvline(1.0, color=curve_panels.INK, linewidth=0.8)
         for place, value in zip(places, values, strict=True):
             axes.annotate(f" {value:.2f}", (0, place), va="center", fontsize=8, color="white")
-        axes.set_title(mode, loc="left", fontsize=9, color=panels.INK)
+        axes.set_title(mode, loc="left", fontsize=9, color=curve_panels.INK)
         axes.spines[["top", "right"]].set_visible(False)
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
@@ -61,13 +61,13 @@ def draw_growth(
 
     rows = (len(growths) + 2) // 3
     figure = Figure(figsize=(9.0, 0.4 + 2.4 * rows), dpi=130, layout="constrained")
-    figure.suptitle(title, fontsize=9, color=panels.INK)
+    figure.suptitle(title, fontsize=9, color=curve_panels.INK)
     grid = figure.subplots(rows, 3, squeeze=False).ravel()
     for axes, (of, sizes, seconds) in zip(grid, growths, strict=False):
-        axes.plot(sizes, [1000 * one for one in seconds], marker="o", color=panels.INK, linewidth=1.0)
+        axes.plot(sizes, [1000 * one for one in seconds], marker="o", color=curve_panels.INK, linewidth=1.0)
         axes.set_ylim(0, 1100 * max(seconds))
         axes.set_xlim(0, 1.05 * max(sizes))
-        axes.set_title(f"{of}, ms", loc="left", fontsize=9, color=panels.INK)
+        axes.set_title(f"{of}, ms", loc="left", fontsize=9, color=curve_panels.INK)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(growths) :]:
         axes.set_visible(False)

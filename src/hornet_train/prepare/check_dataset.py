@@ -9,11 +9,11 @@ from pathlib import Path
 
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
-from hornet_train.prepare.decoding import DamagedList, decode_all
-from hornet_train.prepare.examine import Tally
-from hornet_train.prepare.known import Known, recognise, unknown_wnids
-from hornet_train.prepare.layout import SplitLayout, list_root, some
-from hornet_train.prepare.names import near_duplicates
+from hornet_train.prepare.decode_split import DamagedList, decode_all
+from hornet_train.prepare.examine_images import Tally
+from hornet_train.prepare.label_sets import Known, recognise, unknown_wnids
+from hornet_train.prepare.split_layout import SplitLayout, list_root, some
+from hornet_train.prepare.class_names import near_duplicates
 from hornet_train.tasks.classification.sources import FlatSource, check_same_classes, imagenet_wnids
 
 MAX_DAMAGED = 0.001  # of a split's images; training stops at this share too (data.max_bad)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from hornet_train.errors import ConfigError
-from hornet_train.prepare.crew import Lost, run_crew
-from hornet_train.prepare.examine import Batch, Good, Tally, examine
-from hornet_train.prepare.layout import SplitLayout
+from hornet_train.prepare.watched_workers import Lost, run_crew
+from hornet_train.prepare.examine_images import Batch, Good, Tally, examine
+from hornet_train.prepare.split_layout import SplitLayout
 from hornet_train.prepare.progress import Progress
 
 _BATCH = 32  # files a worker takes at once

@@ -11,7 +11,7 @@ import numpy as np
 
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode, read_bytes
-from hornet_train.prepare.crew import Mark
+from hornet_train.prepare.watched_workers import Mark
 
 SMALL = 32  # pixels; a shorter side below it gives little to crop from
 _MOST_PIXELS = 1 << 16  # histograms end here; JPEG does too

@@ -27,7 +27,7 @@ Mark = Callable[[int], None]
 
 _POLL_SECONDS = 0.25
 # Imported once, in the server that workers are forked from, so that a worker that is replaced costs nothing.
-_PRELOAD = ["hornet_train.prepare.examine", "hornet_train.prepare.shards"]
+_PRELOAD = ["hornet_train.prepare.examine_images", "hornet_train.prepare.shard_files"]
 
 
 @dataclass(frozen=True)

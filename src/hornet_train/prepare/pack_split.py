@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.errors import ConfigError, DataError, SampleError
-from hornet_train.prepare.crew import Lost, run_crew
-from hornet_train.prepare.layout import SplitLayout, some
-from hornet_train.prepare.plan import Arguments, Shards, make_plan, usable_split
+from hornet_train.prepare.watched_workers import Lost, run_crew
+from hornet_train.prepare.split_layout import SplitLayout, some
+from hornet_train.prepare.shard_plan import Arguments, Shards, make_plan, usable_split
 from hornet_train.prepare.progress import Progress
-from hornet_train.prepare.shards import verify_shard, write_shard
-from hornet_train.prepare.store import Store
+from hornet_train.prepare.shard_files import verify_shard, write_shard
+from hornet_train.prepare.shard_folder import Store
 from hornet_train.track.files import write_json, write_text
 
 INDEX_VERSION = 1

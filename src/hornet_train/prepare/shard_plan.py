@@ -14,13 +14,13 @@ from hornet_train.data.address import epoch_order
 from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import ConfigError, DataError, SampleError
-from hornet_train.prepare.crew import Lost, run_crew
-from hornet_train.prepare.decoding import decode_all
-from hornet_train.prepare.examine import Tally
-from hornet_train.prepare.formats import EXTENSIONS, Format
-from hornet_train.prepare.layout import SplitLayout, list_split
-from hornet_train.prepare.shards import Encoding, Shard, measure
-from hornet_train.prepare.store import Store
+from hornet_train.prepare.watched_workers import Lost, run_crew
+from hornet_train.prepare.decode_split import decode_all
+from hornet_train.prepare.examine_images import Tally
+from hornet_train.prepare.shard_formats import EXTENSIONS, Format
+from hornet_train.prepare.split_layout import SplitLayout, list_split
+from hornet_train.prepare.shard_files import Encoding, Shard, measure
+from hornet_train.prepare.shard_folder import Store
 from hornet_train.tasks.classification.sources import FlatSource, imagenet_wnids
 
 _PROBED = 256  # images whose bytes tell the mean, for the number of shards

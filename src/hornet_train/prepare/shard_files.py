@@ -15,8 +15,8 @@ from PIL import Image
 from hornet_train.errors import DataError
 from hornet_train.images.decode import decode, read_bytes
 from hornet_train.images.resize import resize
-from hornet_train.prepare.crew import Mark
-from hornet_train.prepare.formats import Format, open_writer, read_labels
+from hornet_train.prepare.watched_workers import Mark
+from hornet_train.prepare.shard_formats import Format, open_writer, read_labels
 from hornet_train.track.files import sync_folder
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from hornet_train.errors import ConfigError, DataError
-from hornet_train.prepare.shards import Written
+from hornet_train.prepare.shard_files import Written
 from hornet_train.track.files import read_json, write_json
 from hornet_train.untrusted import open_nofollow
 
