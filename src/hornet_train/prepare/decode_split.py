@@ -1,4 +1,4 @@
-"""Every file of a split decoded in parallel; the damaged ones are listed as they are found."""
+"""Decode every file of a split in parallel, and write damaged files to a CSV as they are found."""
 
 from __future__ import annotations
 
@@ -10,61 +10,72 @@ from pathlib import Path
 from typing import IO
 
 from hornet_train.errors import ConfigError
-from hornet_train.prepare.watched_workers import Lost, run_crew
-from hornet_train.prepare.examine_images import Batch, Good, Tally, examine
-from hornet_train.prepare.split_layout import SplitLayout
+from hornet_train.prepare.examine_images import Batch, DecodedImage, ImageStatistics, examine_batch
 from hornet_train.prepare.progress import Progress
+from hornet_train.prepare.split_layout import SplitLayout
+from hornet_train.prepare.watched_workers import Lost, run_watched
 
-_BATCH = 32  # files a worker takes at once
+_BATCH_SIZE = 32  # files in one task of a worker
 
 
 def decode_all(
     layout: SplitLayout,
-    tell_damaged: Callable[[int, str], None],
-    tally: Tally,
+    report_damaged: Callable[[int, str], None],
+    statistics: ImageStatistics,
     title: str,
     *,
     workers: int,
     timeout: float,
 ) -> None:
-    """Decode every file of a split in processes; the damaged are told as (index, reason)."""
+    """Decode every file of a split in worker processes.
+
+    Args:
+        layout: the files.
+        report_damaged: called with (index, reason) for each damaged file.
+        statistics: each file that decodes is added to it.
+        title: of the progress display.
+        workers: number of processes.
+        timeout: seconds that one file may take.
+    """
     batches = _Batches(layout)
     done = 0
     with Progress(title, len(layout.paths), "images") as progress:
 
-        def tick(begun: int) -> None:
-            progress.reached(done + begun)
+        def show_progress(begun: int) -> None:
+            progress.update(done + begun)
 
-        for outcome in run_crew(examine, batches, workers=workers, timeout=timeout, tick=tick):
+        for outcome in run_watched(
+            examine_batch, batches, workers=workers, timeout=timeout, on_progress=show_progress
+        ):
             if isinstance(outcome, Lost):
                 done += 1
-                tell_damaged(outcome.task.indices[outcome.item], outcome.reason)
-                batches.again(outcome.task.without(outcome.item))
+                report_damaged(outcome.task.indices[outcome.item], outcome.reason)
+                batches.put_back(outcome.task.without(outcome.item))
                 continue
             done += len(outcome.task.paths)
             for index, found in zip(outcome.task.indices, outcome.result, strict=True):
-                if isinstance(found, Good):
-                    tally.add(index, found)
+                if isinstance(found, DecodedImage):
+                    statistics.add(index, found)
                 else:
-                    tell_damaged(index, found)
+                    report_damaged(index, found)
 
 
 class _Batches(Iterator[Batch]):
-    """The files of a split, some at a time; those of a batch that was lost come again."""
+    """The files of a split in batches; the remaining files of a lost batch can be put back."""
 
     def __init__(self, layout: SplitLayout) -> None:
         self._layout = layout
         self._next = 0
-        self._again: deque[Batch] = deque()
+        self._put_back: deque[Batch] = deque()
 
-    def again(self, batch: Batch) -> None:
+    def put_back(self, batch: Batch) -> None:
         if batch.paths:
-            self._again.append(batch)
+            self._put_back.append(batch)
 
     def __next__(self) -> Batch:
-        if self._again:
-            return self._again.popleft()
-        first, end = self._next, min(self._next + _BATCH, len(self._layout.paths))
+        if self._put_back:
+            return self._put_back.popleft()
+        first, end = self._next, min(self._next + _BATCH_SIZE, len(self._layout.paths))
         if first == end:
             raise StopIteration
         self._next = end
@@ -77,7 +88,10 @@ _HEADER = ("path", "reason")
 
 
 class DamagedList:
-    """The CSV of damaged files (path, reason); without a row there is none in the end. Used in a `with`."""
+    """The CSV of damaged files, with columns path and reason; a context manager.
+
+    A list without rows is deleted at the end.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,21 +99,21 @@ class DamagedList:
         self._file: IO[str]
 
     def __enter__(self) -> DamagedList:
-        """Begin a new list in place of an earlier one.
+        """Begin a new list, replacing that of an earlier check.
 
         Raises:
-            ConfigError: it cannot be written, or something else is there.
+            ConfigError: the file cannot be written, or an existing file is not such a list.
         """
         try:
-            if self.path.exists() and not self._is_list():
+            if self.path.exists() and not self._is_damaged_list():
                 raise ConfigError(
-                    f"--csv {self.path} is there and no list of damaged files: choose another name"
+                    f"--csv {self.path} exists and is not a list of damaged files: choose another name"
                 )
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
             self._write(_HEADER)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._cannot_write(error) from error
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -108,20 +122,24 @@ class DamagedList:
             self.path.unlink(missing_ok=True)
 
     def add(self, path: str, reason: str) -> None:
-        """Raises ConfigError where it cannot be written."""
+        """Append a row, on disk at once.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         try:
             self._write((path, reason))
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._cannot_write(error) from error
         self.count += 1
 
     def _write(self, row: tuple[str, str]) -> None:
         csv.writer(self._file).writerow(row)
         self._file.flush()
 
-    def _is_list(self) -> bool:
+    def _is_damaged_list(self) -> bool:
         with self.path.open("rb") as file:
             return file.readline().strip() in (b"", ",".join(_HEADER).encode())
 
-    def _unwritable(self, error: OSError) -> ConfigError:
-        return ConfigError(f"--csv {self.path} cannot be written ({error.strerror}); choose another place")
+    def _cannot_write(self, error: OSError) -> ConfigError:
+        return ConfigError(f"--csv {self.path} cannot be written ({error.strerror}); choose another path")

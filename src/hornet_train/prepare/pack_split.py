@@ -1,4 +1,4 @@
-"""Class folders packed into shards: planned once, written in parallel, read back, and gone on with."""
+"""Pack class folders into shards: plan once, write in parallel, read back. A later start continues."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.errors import ConfigError, DataError, SampleError
-from hornet_train.prepare.watched_workers import Lost, run_crew
-from hornet_train.prepare.split_layout import SplitLayout, some
-from hornet_train.prepare.shard_plan import Arguments, Shards, make_plan, usable_split
 from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.shard_files import verify_shard, write_shard
-from hornet_train.prepare.shard_folder import Store
+from hornet_train.prepare.shard_folder import ShardFolder
+from hornet_train.prepare.shard_plan import Arguments, PlannedShards, list_usable_split, make_plan
+from hornet_train.prepare.split_layout import SplitLayout, with_count
+from hornet_train.prepare.watched_workers import Lost, run_watched
 from hornet_train.track.files import write_json, write_text
 
 INDEX_VERSION = 1
-_A_SHARD = 60  # times an image's time for reading a shard back
+_SHARD_TIMEOUT_FACTOR = 60  # reading back a shard may take this many times the time of an image
 
 
 def pack(
@@ -33,113 +33,142 @@ def pack(
     timeout: float,
     say: Callable[[str], None],
 ) -> None:
-    """Pack a split into shards; those that are finished already are kept.
+    """Pack a split into shards; shards that an earlier start finished are kept.
 
     Args:
-        root: the folder that holds the split.
-        out: where shards go; made where it is not there.
-        arguments: what shards to make.
-        labels: of a split without class folders.
-        workers: shards that are written at a time.
+        root: the folder that contains the split.
+        out: the folder for the shards; created if needed.
+        arguments: what determines the content of the shards.
+        labels: the labels file of a split without class folders.
+        workers: number of shards that are written at a time.
         timeout: seconds that one image may take.
-        say: told what was done, in lines.
+        say: called with each line about what was done.
 
     Raises:
         DataError: the images cannot be used, or a shard cannot be written or read back.
-        ConfigError: `out` is taken or cannot be written.
+        ConfigError: `out` is in use or cannot be written.
     """
-    layout = usable_split(root / arguments.split, arguments.split, labels)
+    layout = list_usable_split(root / arguments.split, arguments.split, labels)
     if out.resolve().is_relative_to(layout.folder.resolve()):
-        raise ConfigError(f"{out} lies in {layout.folder}, whose images it is to hold: choose another folder")
+        raise ConfigError(
+            f"{out} lies in {layout.folder}, the folder of the images to pack: choose another folder"
+        )
     if layout.loose:
-        say(f"{arguments.split}: not packed: {some(len(layout.loose), 'image')} beside the class folders")
-    for why, count in layout.ignored.most_common(5):
-        say(f"{arguments.split}: not packed: {some(count, 'file')}: {why}")
-    with Store(out, arguments.split) as store:
+        say(
+            f"{arguments.split}: not packed: {with_count(len(layout.loose), 'image')} beside "
+            "the class folders"
+        )
+    for reason, count in layout.ignored.most_common(5):
+        say(f"{arguments.split}: not packed: {with_count(count, 'file')}: {reason}")
+    with ShardFolder(out, arguments.split) as shard_folder:
         try:
-            plan = make_plan(layout, store, arguments, workers=workers, timeout=timeout)
-            shards = Shards(layout, store, arguments, plan)
-            kept = _kept(store, shards, workers, timeout, say)
-            rest = [number for number in range(len(shards)) if number not in kept]
-            _write(store, shards, rest, workers, timeout)
-            _verify(store, shards, rest, workers, timeout)
-            _finish(layout, store, shards, plan)
+            plan = make_plan(layout, shard_folder, arguments, workers=workers, timeout=timeout)
+            shards = PlannedShards(layout, shard_folder, arguments, plan)
+            finished = _verified_shards(shard_folder, shards, workers, timeout, say)
+            remaining = [number for number in range(len(shards)) if number not in finished]
+            _write_shards(shard_folder, shards, remaining, workers, timeout)
+            _verify_written(shard_folder, shards, remaining, workers, timeout)
+            _write_index(layout, shard_folder, shards, plan)
         except SampleError as error:
-            if arguments.on_bad == "skip":  # it was sound when damage was looked for
+            if arguments.on_bad == "skip":  # it decoded when the plan was made
                 raise
             raise DataError(
-                f"{error.where}: {error.reason}; fetch it again, and the same command keeps what is "
-                "finished; or leave out what is damaged: --on-bad skip and an empty OUT"
+                f"{error.where}: {error.reason}; fetch it again and start the same command, which "
+                "keeps finished shards; or leave out damaged images: --on-bad skip and an empty OUT"
             ) from error
         except OSError as error:
             raise ConfigError(
                 f"{error.filename or out} cannot be written or read ({error.strerror}); finished shards are "
-                "kept: put it right and start the same command again"
+                "kept: fix the cause and start the same command again"
             ) from error
-    say(f"{some(shards.samples, 'sample')} in {some(len(shards), 'shard')}, read back: {store.index}")
+    say(
+        f"{with_count(shards.samples, 'sample')} in {with_count(len(shards), 'shard')}, "
+        f"read back: {shard_folder.index}"
+    )
     if plan["skipped"]:
-        say(f"{some(len(plan['skipped']), 'damaged image')} left out: {store.skipped}")
+        say(f"{with_count(len(plan['skipped']), 'damaged image')} left out: {shard_folder.skipped}")
 
 
-def _kept(
-    store: Store, shards: Shards, workers: int, timeout: float, say: Callable[[str], None]
+def _verified_shards(
+    shard_folder: ShardFolder, shards: PlannedShards, workers: int, timeout: float, say: Callable[[str], None]
 ) -> frozenset[int]:
-    """The numbers of shards that earlier starts finished and that are still what they were."""
-    recorded = [number for number in range(len(shards)) if store.record(shards.file(number)) is not None]
-    wrong = _read_back(store, shards, recorded, "looking at finished shards", workers, timeout)
+    """The numbers of the shards that earlier starts finished and that still read back as written."""
+    recorded = [
+        number
+        for number in range(len(shards))
+        if shard_folder.load_record(shards.file_name(number)) is not None
+    ]
+    wrong = _read_back(shard_folder, shards, recorded, "verifying finished shards", workers, timeout)
     for number, what in sorted(wrong.items()):
-        say(f"{shards.file(number)} is made anew: {what}")
-        store.forget(shards.file(number))
+        say(f"{shards.file_name(number)} is written again: {what}")
+        shard_folder.delete_record(shards.file_name(number))
     if recorded:
-        say(f"{some(len(recorded) - len(wrong), 'shard')} of {len(shards):,} kept")
+        say(f"{with_count(len(recorded) - len(wrong), 'shard')} of {len(shards):,} kept")
     return frozenset(recorded) - frozenset(wrong)
 
 
-def _write(store: Store, shards: Shards, numbers: list[int], workers: int, timeout: float) -> None:
-    total = sum(shards.samples_of(number) for number in numbers)
+def _write_shards(
+    shard_folder: ShardFolder, shards: PlannedShards, numbers: list[int], workers: int, timeout: float
+) -> None:
+    total = sum(shards.sample_count(number) for number in numbers)
     tasks = (shards.shard(number) for number in numbers)
     done = 0
     with Progress("packing", total, "images") as progress:
 
-        def tick(begun: int) -> None:
-            progress.reached(done + begun)
+        def show_progress(begun: int) -> None:
+            progress.update(done + begun)
 
-        for outcome in run_crew(write_shard, tasks, workers=workers, timeout=timeout, tick=tick):
+        for outcome in run_watched(
+            write_shard, tasks, workers=workers, timeout=timeout, on_progress=show_progress
+        ):
             if isinstance(outcome, Lost):
                 raise SampleError(
-                    outcome.task.paths[outcome.item], outcome.reason, "look at it, or remove it"
+                    outcome.task.paths[outcome.item], outcome.reason, "look at the file, or remove it"
                 )
             done += outcome.result.samples
-            store.keep_record(Path(outcome.task.file).name, outcome.result)
+            shard_folder.save_record(Path(outcome.task.file).name, outcome.result)
 
 
-def _verify(store: Store, shards: Shards, numbers: list[int], workers: int, timeout: float) -> None:
-    for number, what in _read_back(store, shards, numbers, "reading back", workers, timeout).items():
-        store.forget(shards.file(number))
+def _verify_written(
+    shard_folder: ShardFolder, shards: PlannedShards, numbers: list[int], workers: int, timeout: float
+) -> None:
+    for number, what in _read_back(shard_folder, shards, numbers, "reading back", workers, timeout).items():
+        shard_folder.delete_record(shards.file_name(number))
         raise DataError(
-            f"{store.out / shards.file(number)} does not read back as it was written ({what}): is the disk "
-            "sound? The same command makes it anew"
+            f"{shard_folder.out / shards.file_name(number)} does not read back as it was written ({what}): "
+            "is the disk sound? The same command writes it again"
         )
 
 
 def _read_back(
-    store: Store, shards: Shards, numbers: list[int], title: str, workers: int, timeout: float
+    shard_folder: ShardFolder,
+    shards: PlannedShards,
+    numbers: list[int],
+    title: str,
+    workers: int,
+    timeout: float,
 ) -> dict[int, str]:
-    """Number -> what is wrong, for those of the recorded shards that are not as they were written."""
+    """Read recorded shards back: number -> what differs, for those that are not as they were written."""
     tasks = (
         (shards.shard(number), written)
         for number in numbers
-        if (written := store.record(shards.file(number))) is not None
+        if (written := shard_folder.load_record(shards.file_name(number))) is not None
     )
-    by_file = {shards.file(number): number for number in numbers}
+    by_file = {shards.file_name(number): number for number in numbers}
     wrong: dict[int, str] = {}
     done = 0
     with Progress(title, len(numbers), "shards") as progress:
 
-        def tick(_: int) -> None:
-            progress.reached(done)
+        def show_progress(_: int) -> None:
+            progress.update(done)
 
-        for outcome in run_crew(verify_shard, tasks, workers=workers, timeout=_A_SHARD * timeout, tick=tick):
+        for outcome in run_watched(
+            verify_shard,
+            tasks,
+            workers=workers,
+            timeout=_SHARD_TIMEOUT_FACTOR * timeout,
+            on_progress=show_progress,
+        ):
             done += 1
             shard, _ = outcome.task
             what = outcome.reason if isinstance(outcome, Lost) else outcome.result
@@ -148,18 +177,20 @@ def _read_back(
     return wrong
 
 
-def _finish(layout: SplitLayout, store: Store, shards: Shards, plan: dict[str, Any]) -> None:
-    """The index, and the list of what was left out."""
+def _write_index(
+    layout: SplitLayout, shard_folder: ShardFolder, shards: PlannedShards, plan: dict[str, Any]
+) -> None:
+    """Write the index, and the list of damaged images that were left out."""
     if plan["skipped"]:
         rows = io.StringIO()
         table = csv.writer(rows, lineterminator="\n")
         table.writerow(("path", "reason"))
         table.writerows((os.fspath(layout.locate(index)), reason) for index, reason in plan["skipped"])
-        write_text(store.skipped, rows.getvalue())
-    files = [shards.file(number) for number in range(len(shards))]
-    records = [store.record(file) for file in files]
+        write_text(shard_folder.skipped, rows.getvalue())
+    files = [shards.file_name(number) for number in range(len(shards))]
+    records = [shard_folder.load_record(file) for file in files]
     write_json(
-        store.index,
+        shard_folder.index,
         {
             "version": INDEX_VERSION,
             "arguments": plan["arguments"],

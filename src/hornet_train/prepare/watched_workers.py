@@ -1,8 +1,8 @@
-"""Processes that work on files which may kill them or never let go, and a parent that outlives both.
+"""A pool of worker processes that survives files which crash a worker or block it forever.
 
-A `ProcessPoolExecutor` breaks as a whole when one worker dies and cannot say over which file. Here each
-worker has a pipe and a shared number, the item it is at, so that the parent names what killed or holds a
-worker, starts another one, and goes on.
+A `ProcessPoolExecutor` breaks down entirely when one worker dies, and cannot say which file was the cause.
+Here each worker has a pipe and a shared number, the item it is working on, so that the parent can name the
+file that killed or blocks a worker, start another worker, and continue.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from hornet_train.errors import DataError, UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Mark = Callable[[int], None]
+BeginItem = Callable[[int], None]  # called by a worker with the number of the item that it begins
 
 _POLL_SECONDS = 0.25
-# Imported once, in the server that workers are forked from, so that a worker that is replaced costs nothing.
+# Imported once, by the fork server that starts the workers, so that replacing a worker costs nothing.
 _PRELOAD = ["hornet_train.prepare.examine_images", "hornet_train.prepare.shard_files"]
 
 
 @dataclass(frozen=True)
 class Done(Generic[Task, Result]):
-    """A task and what came of it."""
+    """A finished task and its result."""
 
     task: Task
     result: Result
@@ -43,8 +43,8 @@ class Lost(Generic[Task]):
     """A task whose worker died or was stopped.
 
     Attributes:
-        task: the task; nothing came of any of it.
-        item: the last item that was marked.
+        task: the task; there is no result for any of its items.
+        item: the item that the worker was working on.
         reason: what happened, in a few words.
     """
 
@@ -57,61 +57,61 @@ class Lost(Generic[Task]):
 class _Worker(Generic[Task]):
     process: Any
     pipe: Connection
-    at: Any  # a shared int64: the item it is at
+    current_item: Any  # a shared int64; -1 before the first item of a task
     task: Task | None = None
-    seen: int = -1  # the item it was at when last looked at
-    since: float = field(default_factory=time.monotonic)
+    last_item: int = -1  # `current_item` when the parent last looked
+    item_since: float = field(default_factory=time.monotonic)  # when the parent first saw `last_item`
 
 
-def run_crew(
-    work: Callable[[Task, Mark], Result],
+def run_watched(
+    work: Callable[[Task, BeginItem], Result],
     tasks: Iterable[Task],
     *,
     workers: int,
     timeout: float,
-    tick: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> Iterator[Done[Task, Result] | Lost[Task]]:
-    """Give tasks to processes; yields in the order of completion.
+    """Run tasks in worker processes; yields outcomes in the order of completion.
 
     Args:
-        work: called in a process as `work(task, mark)`; `mark(i)` says that it begins item i of the task. A
-            function of a module, with picklable arguments and results.
-        tasks: drawn one by one as workers get free. An iterator may be added to while this runs.
-        workers: processes, at least 1.
+        work: called in a worker as `work(task, begin_item)`; it calls `begin_item(i)` before item i of the
+            task. A module-level function with picklable arguments and results.
+        tasks: consumed one by one as workers become free. The iterator may grow while this runs.
+        workers: number of processes, at least 1.
         timeout: seconds that one item may take before its worker is stopped.
-        tick: called a few times a second with the number of items begun in the tasks under way.
+        on_progress: called a few times a second with the number of items begun in the unfinished tasks.
 
     Raises:
         UserError: as `work` raised it.
         DataError: a worker was killed before it began.
-        RuntimeError: a worker failed by a fault of ours; its traceback is on stderr.
+        RuntimeError: a worker failed because of a bug of ours; its traceback is on stderr.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     _start_forkserver()
-    waiting = iter(tasks)
-    crew: list[_Worker[Task]] = []
+    remaining = iter(tasks)
+    pool: list[_Worker[Task]] = []
     try:
         while True:
-            _hand_out(context, work, waiting, crew, workers)
-            busy = [worker for worker in crew if worker.task is not None]
+            _assign_tasks(context, work, remaining, pool, workers)
+            busy = [worker for worker in pool if worker.task is not None]
             if not busy:
                 return
             ready = set(wait([worker.pipe for worker in busy], timeout=_POLL_SECONDS))
             for worker in busy:
-                outcome = _collect(worker) if worker.pipe in ready else _overdue(worker, timeout)
+                outcome = _receive(worker) if worker.pipe in ready else _stop_if_overdue(worker, timeout)
                 if isinstance(outcome, Lost):
-                    crew.remove(worker)
+                    pool.remove(worker)
                 if outcome is not None:
                     yield outcome
-            tick(sum(max(worker.at.value, 0) for worker in crew if worker.task is not None))
+            on_progress(sum(max(worker.current_item.value, 0) for worker in pool if worker.task is not None))
     finally:
-        for worker in crew:
+        for worker in pool:
             _stop(worker)
 
 
 def _start_forkserver() -> None:
-    """Without an ear for Ctrl-C from its first moment on: it is for us, who then stop the workers."""
+    """Start the fork server with Ctrl-C ignored: the parent handles Ctrl-C and then stops the workers."""
     if threading.current_thread() is not threading.main_thread():
         forkserver.ensure_running()
         return
@@ -122,44 +122,44 @@ def _start_forkserver() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _hand_out(
+def _assign_tasks(
     context: Any,
-    work: Callable[[Task, Mark], Result],
-    waiting: Iterator[Task],
-    crew: list[_Worker[Task]],
+    work: Callable[[Task, BeginItem], Result],
+    remaining: Iterator[Task],
+    pool: list[_Worker[Task]],
     workers: int,
 ) -> None:
-    """A task for everyone who has none, as long as there are some."""
-    crew[:] = [worker for worker in crew if worker.task is not None or worker.process.is_alive()]
-    while len(crew) < workers or any(worker.task is None for worker in crew):
-        task = next(waiting, None)
+    """Give every idle worker a task while tasks remain, starting workers up to `workers`."""
+    pool[:] = [worker for worker in pool if worker.task is not None or worker.process.is_alive()]
+    while len(pool) < workers or any(worker.task is None for worker in pool):
+        task = next(remaining, None)
         if task is None:
             return
-        free = next((worker for worker in crew if worker.task is None), None)
-        if free is None:
-            free = _start(context, work)
-            crew.append(free)
-        free.task, free.seen, free.since = task, -1, time.monotonic()
-        free.at.value = -1
-        free.pipe.send(task)
+        idle = next((worker for worker in pool if worker.task is None), None)
+        if idle is None:
+            idle = _start_worker(context, work)
+            pool.append(idle)
+        idle.task, idle.last_item, idle.item_since = task, -1, time.monotonic()
+        idle.current_item.value = -1
+        idle.pipe.send(task)
 
 
-def _start(context: Any, work: Callable[[Task, Mark], Result]) -> _Worker[Task]:
+def _start_worker(context: Any, work: Callable[[Task, BeginItem], Result]) -> _Worker[Task]:
     ours, theirs = context.Pipe()
-    at = context.RawValue(ctypes.c_int64, -1)
-    process = context.Process(target=_serve, args=(theirs, at, work), daemon=True)
+    current_item = context.RawValue(ctypes.c_int64, -1)
+    process = context.Process(target=_worker_main, args=(theirs, current_item, work), daemon=True)
     process.start()
     theirs.close()
-    return _Worker(process, ours, at)
+    return _Worker(process, ours, current_item)
 
 
-def _serve(pipe: Connection, at: Any, work: Callable[[Any, Mark], Any]) -> None:
-    """A worker's life: until the parent closes the pipe, or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _worker_main(pipe: Connection, current_item: Any, work: Callable[[Any, BeginItem], Any]) -> None:
+    """A worker: receive a task, work, send the result, until the parent closes the pipe or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
-    def mark(item: int) -> None:
-        at.value = item
+    def begin_item(item: int) -> None:
+        current_item.value = item
 
     while True:
         try:
@@ -167,28 +167,31 @@ def _serve(pipe: Connection, at: Any, work: Callable[[Any, Mark], Any]) -> None:
         except EOFError:
             return
         try:
-            outcome = work(task, mark)
+            outcome = work(task, begin_item)
         except UserError as error:
             outcome = error
         pipe.send(outcome)
 
 
-def _end_with_parent() -> None:
-    """A killed parent stops nobody: without this, its writers would go on beside those of the next start."""
+def _exit_with_parent() -> None:
+    """Exit when the parent ends. A killed parent stops no worker: without this, workers would go on writing
+    beside those of the next start.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _collect(worker: _Worker[Task]) -> Done[Task, Any] | Lost[Task]:
+def _receive(worker: _Worker[Task]) -> Done[Task, Any] | Lost[Task]:
+    """The outcome of a worker whose pipe is readable: it has sent a result, or it has died."""
     task = worker.task
     assert task is not None
     try:
         result = worker.pipe.recv()
     except (EOFError, ConnectionResetError):
         worker.process.join()
-        item, code = worker.at.value, worker.process.exitcode
+        item, code = worker.current_item.value, worker.process.exitcode
         _stop(worker)
         if code is None or code >= 0:
             raise RuntimeError(f"a worker process ended with exit code {code} at item {item}") from None
@@ -205,11 +208,12 @@ def _collect(worker: _Worker[Task]) -> Done[Task, Any] | Lost[Task]:
     return Done(task, result)
 
 
-def _overdue(worker: _Worker[Task], timeout: float) -> Lost[Task] | None:
-    now, item = time.monotonic(), worker.at.value
-    if item != worker.seen:
-        worker.seen, worker.since = item, now
-    if item < 0 or now - worker.since < timeout:  # below 0: it has not begun
+def _stop_if_overdue(worker: _Worker[Task], timeout: float) -> Lost[Task] | None:
+    """Stop a worker that has been at one item for `timeout` seconds; None for a worker within its time."""
+    now, item = time.monotonic(), worker.current_item.value
+    if item != worker.last_item:
+        worker.last_item, worker.item_since = item, now
+    if item < 0 or now - worker.item_since < timeout:  # below 0: it has not begun
         return None
     assert worker.task is not None
     _stop(worker)
@@ -218,5 +222,5 @@ def _overdue(worker: _Worker[Task], timeout: float) -> Lost[Task] | None:
 
 def _stop(worker: _Worker[Any]) -> None:
     worker.process.kill()
-    worker.process.join(timeout=5)  # a process in an uninterruptible read outlives even this
+    worker.process.join(timeout=5)  # a process in an uninterruptible read outlives even SIGKILL
     worker.pipe.close()
