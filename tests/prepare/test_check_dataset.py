@@ -49,7 +49,9 @@ def test_an_intact_data_set_is_usable(check: Command, tmp_path: Path) -> None:
     assert list((tmp_path / "lists").iterdir()) == []
 
 
-def test_every_kind_of_damage_is_listed_and_many_damaged_files_make_it_unusable(check: Command, tmp_path: Path) -> None:
+def test_every_kind_of_damage_is_listed_and_many_damaged_files_make_it_unusable(
+    check: Command, tmp_path: Path
+) -> None:
     root = photographs(tmp_path / "photos")
     folder = root / "train" / "astronaut"
     os.truncate(folder / "00.jpg", 1000)

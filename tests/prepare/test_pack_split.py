@@ -86,7 +86,9 @@ def test_datasets_reads_parquet_shards(pack: Command, photos: Path, tmp_path: Pa
     assert (photos / "train" / raw[0]["image"]["path"]).read_bytes() == raw[0]["image"]["bytes"]
 
 
-def test_tar_shards_have_an_image_and_its_class_under_one_key(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_tar_shards_have_an_image_and_its_class_under_one_key(
+    pack: Command, photos: Path, tmp_path: Path
+) -> None:
     assert pack("out", "--format", "webdataset", "--shard-size", "150kB")[0] == 0
     index = index_of(tmp_path / "out")
     total = sum(len(data) for data, _ in expected(photos))
@@ -105,7 +107,9 @@ def test_tar_shards_have_an_image_and_its_class_under_one_key(pack: Command, pho
     assert len(set(keys)) == 21
 
 
-def test_only_images_above_the_shorter_side_are_scaled_down(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_only_images_above_the_shorter_side_are_scaled_down(
+    pack: Command, photos: Path, tmp_path: Path
+) -> None:
     large = Image.open(photos / "train" / "coffee" / "00.png").resize((301, 402), Image.Resampling.BICUBIC)
     large.save(photos / "train" / "coffee" / "00.png")
     assert pack("out", "--format", "parquet", "--shards", "1", "--shorter-side", "100")[0] == 0
@@ -160,7 +164,9 @@ def test_a_kill_loses_only_the_shards_being_written(pack: Command, photos: Path,
     assert (code, err) == (0, "")
     assert f"{damaged} is written again: another SHA-256" in printed
     assert "5 shards of 7 kept" in printed
-    assert {name: (out / name).stat().st_mtime_ns for name in intact} == {name: times[name] for name in intact}
+    assert {name: (out / name).stat().st_mtime_ns for name in intact} == {
+        name: times[name] for name in intact
+    }
     assert not list((out / ".train.pack").glob("*.part"))
     assert contents(out) == contents(tmp_path / "uninterrupted")
 
@@ -191,7 +197,9 @@ def test_a_damaged_image_ends_the_packing_or_is_left_out(pack: Command, photos: 
     assert row["reason"].startswith("cannot be decoded")
 
 
-def test_images_without_class_folders_are_packed_with_their_labels_file(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_images_without_class_folders_need_a_labels_file(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
     val = tmp_path / "flat" / "val"
     val.mkdir(parents=True)
     files = sorted((photos / "train").rglob("*.jpg"))[:6]
@@ -243,7 +251,9 @@ def test_a_full_disk_is_reported(photos: Path, tmp_path: Path) -> None:
         ((), "the following arguments are required: --format"),
     ],
 )
-def test_mistakes_are_reported_without_a_traceback(pack: Command, flags: tuple[str, ...], message: str) -> None:
+def test_mistakes_are_reported_without_a_traceback(
+    pack: Command, flags: tuple[str, ...], message: str
+) -> None:
     code, _, err = pack("out", *flags)
     assert code == 2
     assert message in err
