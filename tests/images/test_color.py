@@ -34,7 +34,7 @@ def test_hue_is_torchvisions(name: str, turn: float) -> None:
 
 @pytest.mark.parametrize("sigma", [0.1, 0.4, 1.0, 2.0])
 def test_gaussian_blur_is_torchvisions(sigma: float) -> None:
-    for picture in (PHOTO, PICTURES["dull"], PICTURES["flat"]):  # torchvision needs 12 pixels in both directions
+    for picture in (PHOTO, PICTURES["dull"], PICTURES["flat"]):  # torchvision needs 12 pixels a side
         theirs = functional.gaussian_blur(picture, [23, 23], [sigma, sigma])
         assert apart(color.gaussian_blur(tensor(picture), sigma), theirs).max() <= 1
     assert color.gaussian_blur(tensor(PICTURES["tiny"]), sigma).shape == (3, 2, 5)

@@ -73,7 +73,9 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
         if pixels_HWC is None:
             pixels_HWC = _decode_pillow(data, where)
     except MemoryError as error:
-        raise SampleError(where, "takes more memory than is available", "scale it down or remove it") from error
+        raise SampleError(
+            where, "takes more memory than is available", "scale it down or remove it"
+        ) from error
     return torch.from_numpy(pixels_HWC).permute(2, 0, 1)
 
 

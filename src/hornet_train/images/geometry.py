@@ -20,9 +20,9 @@ def random_resized_crop_box(
 ) -> Box:
     """A box of random area and aspect ratio inside the image, by torchvision's and timm's rule.
 
-    The area is uniform in `scale` (shares of the image), the aspect ratio width/height log-uniform in `ratio`.
-    The first of 10 draws that fits into the image is taken; if none fits, the largest central box whose aspect
-    ratio is within `ratio`.
+    The area is uniform in `scale` (shares of the image), the aspect ratio width/height log-uniform in
+    `ratio`. The first of 10 draws that fits into the image is taken; if none fits, the largest central box
+    whose aspect ratio is within `ratio`.
 
     If `scale` is (1, 1) and both bounds of `ratio` are equal, the user wants no randomness, and the box is
     central in every image. Torchvision's rule would place it at random in an image of n x (n + 1) pixels,

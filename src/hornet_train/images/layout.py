@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 
 def pixels_of(image_CHW: Tensor) -> Pixels:
-    """uint8 (3, H, W) tensor to a contiguous (H, W, 3) array: a view if memory is channels-last, else a copy."""
+    """uint8 (3, H, W) tensor to a contiguous (H, W, 3) array: a view of channels-last memory, or a copy."""
     return np.ascontiguousarray(image_CHW.permute(1, 2, 0).numpy())
 
 

@@ -62,9 +62,9 @@ def _normalize_on_cpu(pixels_BHWC: Tensor, scale: Tensor, shift: Tensor) -> Tens
     """uint8 (B, H, W, 3) * `scale` + `shift`, in float32, in the way that is fastest on a CPU.
 
     The constants are repeated along a row, since torch is slow when broadcasting over three values; the batch
-    is done image by image, since one image fits into the cache. Numpy allocates the result, because its memory is
-    reused from a freed batch; glibc before 2.38 hardly reuses memory of the alignment that torch asks for (its
-    bug 14581), and first writes to new pages take longer than the arithmetic.
+    is done image by image, since one image fits into the cache. Numpy allocates the result, because its
+    memory is reused from a freed batch; glibc before 2.38 hardly reuses memory of the alignment that torch
+    asks for (its bug 14581), and first writes to new pages take longer than the arithmetic.
     """
     values_BHWC = torch.from_numpy(np.empty(pixels_BHWC.shape, dtype=np.float32))
     width = pixels_BHWC.shape[2]

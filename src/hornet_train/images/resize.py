@@ -65,7 +65,10 @@ def resize_and_crop(
     rows = _Corner.of(len(pixels_HWC), size[0], top + height, interpolation)
     columns = _Corner.of(pixels_HWC.shape[1], size[1], left + width, interpolation)
     corner_CHW = _resample(
-        pixels_HWC[: rows.pixels_in], (rows.pixels_out, columns.pixels_out), interpolation, (rows.factor, columns.factor)
+        pixels_HWC[: rows.pixels_in],
+        (rows.pixels_out, columns.pixels_out),
+        interpolation,
+        (rows.factor, columns.factor),
     )
     cropped_HWC = corner_CHW.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
     return image_of(np.ascontiguousarray(cropped_HWC))

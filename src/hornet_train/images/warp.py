@@ -43,7 +43,9 @@ def warp(image_CHW: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolat
         moved_HWC = motion.shift_rows(pixels_HWC, first, weights, bounds)
     else:
         bounds = motion.inside_bounds(matrix, height, width)
-        moved_HWC = motion.affine(motion.pack_channels(pixels_HWC), matrix, interpolation == "bicubic", bounds)
+        moved_HWC = motion.affine(
+            motion.pack_channels(pixels_HWC), matrix, interpolation == "bicubic", bounds
+        )
     motion.fill_rows(moved_HWC, bounds, fill)
     return image_of(moved_HWC)
 
@@ -81,7 +83,10 @@ def _taps(shifts: Shifts, length: int, interpolation: Interpolation) -> tuple[In
 
 
 def _weights(fraction: Floats, interpolation: Interpolation) -> Floats:
-    """The weight of each tap, (taps, L), at `fraction` (L,) past the second of four pixels or the first of two."""
+    """The weights of the taps, (taps, L).
+
+    `fraction` (L,) is the position past the second of four pixels, or past the first of two.
+    """
     d = fraction
     # their sum is a little above 1, since truncation follows: a 5 must not become 4.99999, then 4
     if interpolation == "bilinear":

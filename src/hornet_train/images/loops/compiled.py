@@ -1,8 +1,8 @@
 """Compile the loops over pixels by numba.
 
 The loops are written so that numba compiles them well: a loop over one index from 0 on slices becomes vector
-instructions, others do not, and each constant has the type that the result is to have. Floats are float32, and
-products and sums are rounded one by one, so that a result does not depend on the processor.
+instructions, others do not, and each constant has the type that the result is to have. Floats are float32,
+and products and sums are rounded one by one, so that a result does not depend on the processor.
 """
 
 from __future__ import annotations

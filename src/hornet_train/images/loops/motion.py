@@ -111,8 +111,8 @@ def shift_columns(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fi
 def pack_channels(pixels: Pixels) -> Ints:
     """Pack the three channels of each pixel into one int64: 21 bits a channel, each value less 128.
 
-    A sum of such numbers with integer weights computes the sums of all three channels at once, as long as each
-    stays within its bits.
+    A sum of such numbers with integer weights computes the sums of all three channels at once, as long as
+    each stays within its bits.
 
     Returns:
         (H + 4, W + 4), the image with its border pixels repeated twice on each side.
