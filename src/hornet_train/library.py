@@ -15,7 +15,7 @@ from hornet_train._timm import import_timm
 from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hornet_train.report.models import Table as ModelTable
+    from hornet_train.report.model_tables import Table as ModelTable
     from hornet_train.run.training import TrainResult
     from hornet_train.tasks.kit_types import Table
 
@@ -157,7 +157,7 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     from hornet_train.config.compose_info import compose_info
     from hornet_train.models.spec import ModelSpec
     from hornet_train.models.structure import image_size_of
-    from hornet_train.report.models import stage_table
+    from hornet_train.report.model_tables import stage_table
     from hornet_train.tasks.model_check import check_image_size
 
     config = compose_info(list(overrides)).config

@@ -48,7 +48,7 @@ def test_the_bound_stands_beside_the_count(command: Command) -> None:
 
 def test_filters_of_another_size_are_told(command: Command) -> None:
     _, out, _ = command("hornet-info", "model=hornet_t_gf", "image_size=96")
-    assert "stored for 224 x 224 pixels and resized in every forward here" in out
+    assert "stored for 224 x 224 pixels and resized in every forward pass here" in out
     _, out, _ = command("hornet-info", "model=hornet_t_gf", "model.args.img_size=96")
     assert "hornet_tiny_gf at 96 x 96" in out
     assert "gf 6x4" in out

@@ -1,4 +1,4 @@
-"""Colour operations and blurs against Pillow's and torchvision's."""
+"""Colour operations and blurs are compared with those of Pillow and torchvision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ names = pytest.mark.parametrize("name", PICTURES)
 
 
 def test_greyscale_is_pillows_for_every_colour() -> None:
-    """On a grid of colours through the cube, with the corners and all greys."""
+    """On a grid of colours over the RGB cube, with its corners and its greys."""
     steps = np.append(np.arange(0, 256, 7), 255).astype(np.uint8)
     cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, len(steps), 3)
     picture = Image.fromarray(cube)
@@ -34,7 +34,7 @@ def test_hue_is_torchvisions(name: str, turn: float) -> None:
 
 @pytest.mark.parametrize("sigma", [0.1, 0.4, 1.0, 2.0])
 def test_gaussian_blur_is_torchvisions(sigma: float) -> None:
-    for picture in (PHOTO, PICTURES["dull"], PICTURES["flat"]):  # torchvision wants 12 pixels each way
+    for picture in (PHOTO, PICTURES["dull"], PICTURES["flat"]):  # torchvision needs 12 pixels a side
         theirs = functional.gaussian_blur(picture, [23, 23], [sigma, sigma])
         assert apart(color.gaussian_blur(tensor(picture), sigma), theirs).max() <= 1
     assert color.gaussian_blur(tensor(PICTURES["tiny"]), sigma).shape == (3, 2, 5)
@@ -57,7 +57,7 @@ def test_blend_is_pillows() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 30), width=st.integers(1, 30), contiguous=st.booleans(), seed=st.integers(0, 99))
-def test_any_shape_in_any_memory(height: int, width: int, contiguous: bool, seed: int) -> None:
+def test_any_shape_and_memory_layout(height: int, width: int, contiguous: bool, seed: int) -> None:
     values = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
     image = torch.from_numpy(values).permute(2, 0, 1)
     image = image.contiguous() if contiguous else image.flip(2).flip(2)

@@ -1,4 +1,4 @@
-"""Files as they are met in data sets, written by Pillow, against Pillow's `convert("RGB")`."""
+"""Decoded files of the kinds found in data sets are compared with Pillow's `convert("RGB")`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_decodes_as_pillow_converts(name: str, tmp_path: Path) -> None:
     assert (ours.int() - theirs.int()).abs().max() <= 1
 
 
-def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path: Path) -> None:
+def test_of_sixteen_bit_grey_the_high_byte_is_taken(tmp_path: Path) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(values).save(tmp_path / "deep.png")
     ours = read_image(tmp_path / "deep.png").numpy()
@@ -82,9 +82,9 @@ def test_orientation_tag_is_not_applied(tmp_path: Path) -> None:
     assert torch.equal(read_image(tmp_path / "turned.jpg"), read_image(tmp_path / "plain.jpg"))
 
 
-def test_name_does_not_matter_but_content_does(tmp_path: Path) -> None:
+def test_the_format_is_taken_from_the_content_not_the_name(tmp_path: Path) -> None:
     ASTRONAUT.save(tmp_path / "x.png")
-    renamed = (tmp_path / "x.png").rename(tmp_path / "x.JPEG")  # as one file of ImageNet's is
+    renamed = (tmp_path / "x.png").rename(tmp_path / "x.JPEG")  # ImageNet has such a file
     assert read_image(renamed).shape == (3, 243, 321)
 
 
@@ -107,7 +107,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_damage_is_told_with_the_path(name: str, tmp_path: Path) -> None:
+def test_damaged_files_are_reported_with_the_path(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(BROKEN[name])
     with pytest.raises(DataError, match="fetch it again or remove it") as caught:
@@ -115,19 +115,19 @@ def test_damage_is_told_with_the_path(name: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_missing_file_is_told_with_the_path(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg: cannot be read \(No such file"):
         read_image(tmp_path / "gone.jpg")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_bombs_are_refused_before_they_are_unpacked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bombs_are_refused_before_decoding(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PIXELS", 321 * 243 - 1)
     with pytest.raises(DataError, match=r"sample 7: 321x243 pixels is more than .* allowed"):
         decode(_bytes(kind), "sample 7")
 
 
-def test_pillows_own_bomb_error_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_bomb_error_becomes_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="decompression bomb"):
         decode(_bytes("PNG"))

@@ -1,4 +1,4 @@
-"""10,000 damaged files: the decoder neither crashes nor hangs, whatever it is given."""
+"""10,000 damaged files: the decoder neither crashes nor hangs, whatever the bytes."""
 
 from __future__ import annotations
 

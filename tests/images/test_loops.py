@@ -1,4 +1,4 @@
-"""Compiled loops at the edges of their arrays, where a wrong index reads another's memory."""
+"""Compiled loops on images of any shape: at array edges, a wrong index would read foreign memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_transforms_of_any_shape_are_pillows(
     theirs = picture.transform(picture.size, method, matrix, FILTERS[interpolation], fillcolor=FILL)
     ours = pixels_of(warp(tensor(picture), matrix, FILL, interpolation))
     apart = np.abs(ours.astype(int) - np.array(theirs))
-    # where a point is on the border within rounding, inside and outside are both right
+    # for a point on the border, within rounding, inside and outside are both right
     y, x = np.mgrid[:height, :width] + 0.5
     a, b, c, d, e, f = matrix
     at_x, at_y = a * x + b * y + c, d * x + e * y + f
@@ -61,9 +61,9 @@ def test_transforms_of_any_shape_are_pillows(
 def test_tables_are_pillows(height: int, width: int) -> None:
     pixels = noise(height, width) // 2 + 30
     picture = Image.fromarray(pixels)
-    stretched = levels.look_up(pixels, levels.stretching(pixels))
+    stretched = levels.look_up(pixels, levels.auto_contrast_tables(pixels))
     assert np.array_equal(stretched, np.array(ImageOps.autocontrast(picture)))
-    flattened = levels.look_up(pixels, levels.equalizing(pixels))
+    flattened = levels.look_up(pixels, levels.equalize_tables(pixels))
     assert np.array_equal(flattened, np.array(ImageOps.equalize(picture)))
     assert np.array_equal(levels.luma(pixels), np.array(Image.fromarray(pixels).convert("L")))
     tables = noise(256, 1, seed=1).reshape(256, 3).T.copy()
@@ -79,7 +79,7 @@ def test_smoothing_is_pillows(height: int, width: int) -> None:
     assert np.abs(levels.smooth(pixels).astype(int) - theirs).max() <= 1
 
 
-def test_one_level_is_a_level_everywhere() -> None:
+def test_blend_with_one_level_is_blend_with_an_image_of_that_level() -> None:
     pixels = noise(5, 7)
     level = np.full((5, 7), 77, dtype=np.uint8)
     for share in (0.0, 0.4, 1.9):

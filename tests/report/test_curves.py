@@ -1,4 +1,4 @@
-"""curves.png comes out of any metrics.jsonl: unfinished, with holes, of another task; the same bytes."""
+"""curves.png is drawn from any metrics.jsonl: unfinished, with gaps, of another task."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ Event = dict[str, object]
 def events(
     epochs: int, metrics: tuple[str, ...] = ("top1", "top5"), weights: tuple[str, ...] = ("model", "ema")
 ) -> list[Event]:
-    found: list[Event] = []
+    """The events of a run of `epochs` epochs of 20 steps, with an evaluation after each."""
+    result: list[Event] = []
     for step in range(1, epochs * 20 + 1):
         at: Event = {"step": step, "epoch": step / 20}
         speed = {"images_per_second": 900.0 + step % 7, "data_wait": 0.05, "lr": 1e-3 / step}
-        found.append({"event": "train", **at, "loss": 2 / math.sqrt(step), **speed})
+        result.append({"event": "train", **at, "loss": 2 / math.sqrt(step), **speed})
         if step % 20 == 0:
             for i, kind in enumerate(weights):
                 values = dict.fromkeys(metrics, 99 - 80 / step + i)
-                found.append(
+                result.append(
                     {"event": "eval", **at, "weights": kind, "loss": 1 / step, **values, "count": 360}
                 )
-    return found
+    return result
 
 
-def run(folder: Path, *found: Event) -> Path:
+def run(folder: Path, *recorded: Event) -> Path:
+    """A run folder with these events in metrics.jsonl."""
     folder.mkdir(exist_ok=True)
     sink = JsonlSink(folder / "metrics.jsonl")
-    for event in found:
+    for event in recorded:
         sink.write(event)
     sink.close()
     return folder
@@ -46,11 +48,11 @@ def run(folder: Path, *found: Event) -> Path:
 CASES: dict[str, list[Event]] = {
     "nothing yet": [],
     "no evaluation yet": events(1)[:10],
-    "one of each": [events(1)[0], events(1)[-1]],
-    "a whole run": events(12),
+    "one event of each kind": [events(1)[0], events(1)[-1]],
+    "a complete run": events(12),
     "no averaged weights": events(3, weights=("model",)),
     "another task": events(6, metrics=("pixel_accuracy", "mean_iou")),
-    "holes and other events": [
+    "gaps and other events": [
         {"event": "resumed", "step": 0},
         {"event": "train", "step": 1, "epoch": 0.1, "loss": float("nan"), "lr": 0.1},
         {"event": "bad_sample", "file": "x.jpg"},
@@ -85,12 +87,12 @@ def test_the_same_events_give_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["curves.png", "metrics.jsonl"]
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no metrics\.jsonl"):
+def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no metrics\.jsonl"):
         draw_curves(tmp_path)
 
 
-def test_the_sink_draws_at_evaluations_not_too_often_and_at_the_end(
+def test_the_sink_draws_after_evaluations_at_most_every_min_seconds_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Path] = []
@@ -104,12 +106,10 @@ def test_the_sink_draws_at_evaluations_not_too_often_and_at_the_end(
     assert len(drawn) == 2
 
 
-def test_a_picture_that_cannot_be_written_is_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_drawing_is_only_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, *events(1))
     (tmp_path / "curves.png").mkdir()
     sink = CurvesSink(tmp_path)
     sink.write(events(1)[-1])
     sink.close()
-    assert "curves.png is not drawn" in caplog.text
+    assert "curves.png cannot be drawn" in caplog.text

@@ -37,7 +37,7 @@ def _work(arguments: list[str]) -> None:
 def _step(overrides: list[str]) -> None:
     from hornet_train.bench.contenders import build_contenders
     from hornet_train.bench.step import Case, measure
-    from hornet_train.report.bench import draw_ratios
+    from hornet_train.report.bench_figures import draw_ratios
 
     config = compose_bench(StepBench, "step", overrides).config
     _check_files(config.out, config.plot)
@@ -111,7 +111,7 @@ def _scaling(overrides: list[str]) -> None:
     from hornet_train.bench.contenders import contender
     from hornet_train.bench.scaling import batch_growth, order_growth, pixel_growth, process_ratios
     from hornet_train.bench.step import Case
-    from hornet_train.report.bench import draw_growth
+    from hornet_train.report.bench_figures import draw_growth
 
     config = compose_bench(ScalingBench, "scaling", overrides).config
     _check_files(config.out, config.plot)

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
         DataError: the data set cannot be used; the last line of the report says why.
         ConfigError: the flags exclude each other.
     """
-    from hornet_train.prepare.check import check
+    from hornet_train.prepare.check_dataset import check
     from hornet_train.track.console import ConsoleSink
 
     if options.no_decode and (options.csv is not None or options.timeout is not None):

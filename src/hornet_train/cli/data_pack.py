@@ -92,8 +92,8 @@ def run(options: argparse.Namespace) -> None:
         DataError: the images cannot be used, or a shard cannot be written.
         ConfigError: the flags exclude each other, or a folder cannot be used.
     """
-    from hornet_train.prepare.pack import pack
-    from hornet_train.prepare.plan import Arguments
+    from hornet_train.prepare.pack_split import pack
+    from hornet_train.prepare.shard_plan import Arguments
     from hornet_train.track.console import ConsoleSink
 
     if options.quality is not None and options.shorter_side is None:

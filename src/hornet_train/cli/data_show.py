@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     composed = compose_train(options.overrides, find=find, names=NAMES)
     assert composed.task is not None
     import_timm()
-    from hornet_train.report.sheet import draw_sheet
+    from hornet_train.report.contact_sheet import draw_sheet
     from hornet_train.track.console import ConsoleSink
 
     drawn = kit_of(composed.task).draw(composed.config, images=options.images, epoch=options.epoch)

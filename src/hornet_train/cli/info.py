@@ -12,7 +12,7 @@ from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hornet_train.report.models import Table
+    from hornet_train.report.model_tables import Table
 
 FAMILY = "--family"
 
@@ -42,7 +42,7 @@ def _inform(arguments: list[str]) -> None:
 
 
 def _family(config: InfoConfig) -> Table:
-    from hornet_train.report.models import family_table
+    from hornet_train.report.model_tables import family_table
 
     sizes = (config.image_size,) if config.image_size else (224, 384)
     try:

@@ -1,10 +1,12 @@
-"""Encoded image bytes to uint8 RGB tensors: simplejpeg where it can, Pillow for everything else.
+"""Decode encoded images to uint8 RGB tensors: JPEG by simplejpeg if possible, everything else by Pillow.
 
-What decoding means here, and where it follows torchvision's and timm's `Image.convert("RGB")`:
-grey is repeated to three channels, a palette is looked up, an alpha channel is dropped (not composited), CMYK
-and YCCK are converted without a colour profile, the first frame of an animation is taken, and an EXIF
-orientation is *not* applied. Where it does not follow: 16-bit grey keeps its high byte, as Pillow itself does
-for 16-bit colour (`convert` would clip everything above 255 to white).
+The result is that of Pillow's `Image.convert("RGB")`, as in torchvision and timm: grey is repeated to three
+channels, a palette is looked up, an alpha channel is dropped (not composited), CMYK and YCCK are converted
+without a colour profile, an animation gives its first frame, and an EXIF orientation is *not* applied. One
+difference: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour (`convert` would
+clip everything above 255 to white).
+
+Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from torch import Tensor
 from hornet_train.errors import SampleError
 from hornet_train.untrusted import Refused, read_within
 
-# Only these: Pillow also knows formats that start other programs (EPS) or follow references.
+# Only these: Pillow can also open formats that start other programs (EPS) or refer to other files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 2 * 89_478_485  # where Pillow raises DecompressionBombError by default
-MAX_BYTES = 10**9  # of an encoded image, room for so many pixels without compression
+MAX_BYTES = 10**9  # of an encoded image: enough for MAX_PIXELS without compression
 
 _JPEG_START = b"\xff\xd8\xff"
-_NATIVE = frozenset({"YCbCr", "RGB", "Gray"})  # colour spaces libjpeg-turbo turns into RGB by itself
-# What Pillow's plugins raise over damaged files; UnidentifiedImageError is an OSError.
-_DAMAGE = (
+_SIMPLEJPEG_COLORSPACES = frozenset({"YCbCr", "RGB", "Gray"})  # those libjpeg-turbo converts to RGB
+# The exceptions that Pillow's plugins raise for damaged files. UnidentifiedImageError is an OSError.
+_DAMAGED_FILE_ERRORS = (
     OSError,
     ValueError,
     SyntaxError,
@@ -52,27 +54,29 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
     """Decode one image.
 
     Args:
-        data: a whole JPEG, PNG, WebP, GIF, BMP or TIFF file.
-        where: the path or description that a message shows.
+        data: the bytes of a complete JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        where: a path or description for error messages.
 
     Returns:
-        uint8 (3, H, W), RGB, 0..255. Its memory is channels-last, the layout `resize` is fastest
-        on.
+        uint8 (3, H, W), RGB, 0..255, in channels-last memory, on which `resize` is fastest.
 
     Raises:
-        SampleError: empty, not an image, damaged, truncated, or larger than `MAX_PIXELS` or `MAX_BYTES`.
+        SampleError: the data is empty, not an image, damaged, truncated, or larger than `MAX_PIXELS` or
+            `MAX_BYTES`.
     """
     if not data:
         raise SampleError(where, "the file is empty (0 bytes)")
     if len(data) > MAX_BYTES:
         raise SampleError(where, f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed")
     try:
-        pixels = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
-        if pixels is None:
-            pixels = _decode_pillow(data, where)
+        pixels_HWC = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
+        if pixels_HWC is None:
+            pixels_HWC = _decode_pillow(data, where)
     except MemoryError as error:
-        raise SampleError(where, "takes more memory than there is", "scale it down or remove it") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        raise SampleError(
+            where, "takes more memory than is available", "scale it down or remove it"
+        ) from error
+    return torch.from_numpy(pixels_HWC).permute(2, 0, 1)
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -88,10 +92,14 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 
 
 def read_bytes(path: str | os.PathLike[str], *, waiting: bool = False) -> bytes:
-    """A file's content. `waiting`: for a pipe's writer, where a clock runs that ends it.
+    """Read a file.
+
+    Args:
+        path: of the file.
+        waiting: whether to wait for the writer of a named pipe; for callers that have a time limit.
 
     Raises:
-        SampleError: it cannot be read; the message names it.
+        SampleError: the file cannot be read; the message names it.
     """
     try:
         return read_within(path, MAX_BYTES, waiting=waiting)
@@ -105,29 +113,33 @@ def read_bytes(path: str | os.PathLike[str], *, waiting: bool = False) -> bytes:
 
 
 def _decode_jpeg(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-    """The fast path: uint8 (H, W, 3), or None where Pillow has to judge (CMYK, YCCK, faults)."""
+    """The fast path: uint8 (H, W, 3), or None where Pillow has to decode (CMYK, YCCK, damaged files)."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         if height * width > MAX_PIXELS:
             raise _too_large(where, f"{width}x{height} pixels")
-        if colorspace not in _NATIVE:
+        if colorspace not in _SIMPLEJPEG_COLORSPACES:
             return None
-        pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = simplejpeg.decode_jpeg(data, "RGB")
-    except ValueError:  # strict: also raised for faults that libjpeg mends, which Pillow lets pass
+        pixels_HWC: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # also raised for damage that libjpeg can repair, which Pillow accepts
         return None
-    return pixels
+    return pixels_HWC
 
 
 def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """uint8 (H, W, 3) by Pillow. Raises SampleError for all that Pillow refuses."""
+    """Decode by Pillow to uint8 (H, W, 3).
+
+    Raises:
+        SampleError: Pillow cannot decode it, or it is too large.
+    """
     try:
-        with _no_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _warnings_ignored(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(where, f"{image.width}x{image.height} pixels")
             return _to_rgb(image)
     except Image.DecompressionBombError as error:
         raise _too_large(where, str(error)) from error
-    except _DAMAGE as error:
+    except _DAMAGED_FILE_ERRORS as error:
         if isinstance(error, UnidentifiedImageError):
             reason = f"not one of {', '.join(FORMATS)}"
         else:
@@ -136,20 +148,21 @@ def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dt
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Pillow warns of damage in tags, which no pixel depends on, and of sizes below our own limit."""
+def _warnings_ignored() -> Iterator[None]:
+    """Silence Pillow's warnings: about damaged tags, which affect no pixel, and about sizes that we allow."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    if image.mode.startswith("I"):  # 16 bits of grey, in Pillow's words "I;16", "I;16B" or "I"
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    """A Pillow image of any mode as uint8 (H, W, 3)."""
+    if image.mode.startswith("I"):  # 16-bit grey, of mode "I;16", "I;16B" or "I"
+        grey_HW = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the same colours; straight to RGB Pillow warns
-    return np.array(image.convert("RGB"))  # a copy: torch wants memory it may write to
+        image = image.convert("RGBA")  # the same colours; converting to RGB directly, Pillow warns
+    return np.array(image.convert("RGB"))  # a copy, since torch needs writable memory
 
 
 def _too_large(where: str, size: str) -> SampleError:

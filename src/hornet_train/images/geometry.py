@@ -1,4 +1,4 @@
-"""Boxes drawn at random, by the published rules: which part of an image is cut out or filled."""
+"""Draw random boxes by the published rules: which part of an image is cropped or erased."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def random_resized_crop_box(
 ) -> Box:
     """A box of random area and aspect ratio inside the image, by torchvision's and timm's rule.
 
-    Area uniform in `scale` (shares of the image), aspect ratio width/height log-uniform in `ratio`; of 10
-    tries the first that fits, else the largest central box whose aspect ratio is within `ratio`.
+    The area is uniform in `scale` (shares of the image), the aspect ratio width/height log-uniform in
+    `ratio`. The first of 10 draws that fits into the image is taken; if none fits, the largest central box
+    whose aspect ratio is within `ratio`.
 
-    Where `scale` is (1, 1) and `ratio` is one number, nothing is meant to be random, and the box is central
-    for every image. By torchvision's rule its place would be random in images of n x (n + 1) pixels: there a
-    square of the whole area, rounded, fits in two places.
+    If `scale` is (1, 1) and both bounds of `ratio` are equal, the user wants no randomness, and the box is
+    central in every image. Torchvision's rule would place it at random in an image of n x (n + 1) pixels,
+    where a square of the full area, rounded, fits in two positions.
 
     Returns:
         (top, left, height, width) in pixels, at least one pixel each way.
@@ -37,7 +38,7 @@ def random_resized_crop_box(
         if 0 < box_w <= width and 0 < box_h <= height:
             top = int(rng.integers(height - box_h + 1))
             left = int(rng.integers(width - box_w + 1))
-            if scale[0] == 1 and ratio[0] == ratio[1]:  # after the draws, so that later ones stay the same
+            if scale[0] == 1 and ratio[0] == ratio[1]:  # after the draws, so that later draws are the same
                 top, left = (height - box_h) // 2, (width - box_w) // 2
             return top, left, box_h, box_w
     box_h, box_w = height, width
@@ -57,16 +58,16 @@ def random_erase_box(
 ) -> Box:
     """The box that random erasing fills, by timm's rule (Zhong et al., arXiv 1708.04896).
 
-    Area uniform in `area` (shares of the image), height/width log-uniform in `aspect`; of 10 tries the first
-    that is smaller than the image both ways, else none.
+    The area is uniform in `area` (shares of the image), height/width log-uniform in `aspect`. The first of 10
+    draws that is smaller than the image in both directions is taken, else none.
 
     Returns:
-        (top, left, height, width) in pixels; zeros where there is no box.
+        (top, left, height, width) in pixels; all zero if there is no box.
     """
     for _ in range(_ATTEMPTS):
         pixels = rng.uniform(*area) * height * width
-        tall = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
-        box_h, box_w = round(math.sqrt(pixels * tall)), round(math.sqrt(pixels / tall))
+        height_by_width = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        box_h, box_w = round(math.sqrt(pixels * height_by_width)), round(math.sqrt(pixels / height_by_width))
         if box_h < height and box_w < width:
             top = int(rng.integers(height - box_h + 1))
             left = int(rng.integers(width - box_w + 1))

@@ -1,4 +1,7 @@
-"""An image as a tensor, for models, and as an array, for loops, on the same memory; and the types of both."""
+"""Convert an image between a (3, H, W) tensor and an (H, W, 3) array, and the types that images/ uses.
+
+Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Array = np.ndarray[Any, Any]
 
 
-def pixels_of(image: Tensor) -> Pixels:
-    """uint8 (3, H, W) as a contiguous (H, W, 3) array: a view where memory has that order, else a copy."""
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+def pixels_of(image_CHW: Tensor) -> Pixels:
+    """uint8 (3, H, W) tensor to a contiguous (H, W, 3) array: a view of channels-last memory, or a copy."""
+    return np.ascontiguousarray(image_CHW.permute(1, 2, 0).numpy())
 
 
-def image_of(pixels: Pixels) -> Tensor:
-    """uint8 (H, W, 3) as a (3, H, W) tensor on the same, writable memory."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+def image_of(pixels_HWC: Pixels) -> Tensor:
+    """uint8 (H, W, 3) array to a (3, H, W) tensor on the same memory, which must be writable."""
+    return torch.from_numpy(pixels_HWC).permute(2, 0, 1)

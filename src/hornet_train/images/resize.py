@@ -1,4 +1,7 @@
-"""Resizing of one uint8 (3, H, W) RGB image, or of what a crop leaves of it."""
+"""Resize one uint8 (3, H, W) RGB image, or a box of it.
+
+Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
+"""
 
 from __future__ import annotations
 
@@ -10,85 +13,90 @@ from torch import Tensor
 
 from hornet_train.images.layout import Box, Interpolation, Pixels, image_of, pixels_of
 
-_MOST_BETWEEN = 1 << 26  # pixels, between the two passes of a resize
+_MAX_INTERMEDIATE = 1 << 26  # pixels of the image between the two passes of a resize
 
 
 def resize(
-    image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic", box: Box | None = None
+    image_CHW: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic", box: Box | None = None
 ) -> Tensor:
-    """Resize with antialiasing, on uint8 throughout.
+    """Resize with antialiasing, in uint8 throughout.
 
     Args:
-        image: uint8 (3, H, W).
+        image_CHW: uint8 (3, H, W).
         size: (height, width) of the result, in pixels.
-        interpolation: the filter, as Pillow defines it. Rows are done first. Where Pillow does so too, all
-            but a few pixels in a million are within one level; Pillow 13 does columns first where that is
-            less work, and where bicubic overshoots, the order then shows in one or two pixels in a thousand.
-        box: what of the image is resized, all of it if not given; nothing outside shines in.
+        interpolation: the filter, as Pillow defines it. The horizontal pass comes first. If Pillow uses this
+            order too, all but a few pixels in a million are within one level of its result. Pillow 13 starts
+            with the vertical pass if that is less work; where bicubic overshoots, one or two pixels in a
+            thousand then differ by more.
+        box: the part of the image that is resized; default: all of it. Pixels outside have no influence.
 
     Returns:
-        uint8 (3, height, width), channels-last in memory; `image` itself where the size is right already.
+        uint8 (3, height, width), channels-last in memory; `image_CHW` itself if it has that size already.
     """
     if box is None:
-        if tuple(image.shape[1:]) == tuple(size):
-            return image
-        pixels = pixels_of(image)
-        if len(pixels) * size[1] > _MOST_BETWEEN and len(pixels) > size[0]:
-            # a very long column: its rows all widened first would not fit into memory
-            pixels = pixels_of(_resample(pixels, (size[0], pixels.shape[1]), interpolation))
-        return _resample(pixels, size, interpolation)
+        if tuple(image_CHW.shape[1:]) == tuple(size):
+            return image_CHW
+        pixels_HWC = pixels_of(image_CHW)
+        if len(pixels_HWC) * size[1] > _MAX_INTERMEDIATE and len(pixels_HWC) > size[0]:
+            # a very tall image: its horizontal pass first would not fit into memory
+            pixels_HWC = pixels_of(_resample(pixels_HWC, (size[0], pixels_HWC.shape[1]), interpolation))
+        return _resample(pixels_HWC, size, interpolation)
     top, left, height, width = box
-    part = image.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
-    return _resample(np.ascontiguousarray(part), size, interpolation)
+    part_HWC = image_CHW.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
+    return _resample(np.ascontiguousarray(part_HWC), size, interpolation)
 
 
 def resize_and_crop(
-    image: Tensor, size: tuple[int, int], box: Box, interpolation: Interpolation = "bicubic"
+    image_CHW: Tensor, size: tuple[int, int], box: Box, interpolation: Interpolation = "bicubic"
 ) -> Tensor:
-    """`resize`, then the pixels of a box; what is below and to the right of it is mostly not computed.
+    """`resize`, then crop to a box; most of what lies below and to the right of the box is not computed.
 
     Args:
-        image: uint8 (3, H, W).
-        size: (height, width) of the whole image resized, in pixels.
-        box: inside of it.
+        image_CHW: uint8 (3, H, W).
+        size: (height, width) of the complete resized image, in pixels.
+        box: in the resized image.
 
     Returns:
-        uint8 (3, box height, box width), channels-last in memory: bit for bit that part of the whole.
+        uint8 (3, box height, box width), channels-last in memory: bit for bit that part of the
+        complete resized image.
     """
     top, left, height, width = box
-    pixels = pixels_of(image)
-    rows = _Corner.of(len(pixels), size[0], top + height, interpolation)
-    columns = _Corner.of(pixels.shape[1], size[1], left + width, interpolation)
-    corner = _resample(
-        pixels[: rows.read], (rows.made, columns.made), interpolation, (rows.factor, columns.factor)
+    pixels_HWC = pixels_of(image_CHW)
+    rows = _Corner.of(len(pixels_HWC), size[0], top + height, interpolation)
+    columns = _Corner.of(pixels_HWC.shape[1], size[1], left + width, interpolation)
+    corner_CHW = _resample(
+        pixels_HWC[: rows.pixels_in],
+        (rows.pixels_out, columns.pixels_out),
+        interpolation,
+        (rows.factor, columns.factor),
     )
-    kept = corner.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
-    return image_of(np.ascontiguousarray(kept))
+    cropped_HWC = corner_CHW.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
+    return image_of(np.ascontiguousarray(cropped_HWC))
 
 
 @dataclass(frozen=True)
 class _Corner:
-    """One side of the upper left corner of a resized image, computed without the rest.
+    """Along one axis, how to compute the upper left corner of a resized image without the rest.
 
     Attributes:
-        read: how many pixels of the image are read.
-        made: how many of the result are made.
-        factor: of the resize; None where the two numbers give it.
+        pixels_in: number of pixels of the image that are read.
+        pixels_out: number of pixels of the result that are computed.
+        factor: of the resize; None if it is `pixels_out / pixels_in`.
     """
 
-    read: int
-    made: int
+    pixels_in: int
+    pixels_out: int
     factor: float | None = None
 
     @classmethod
     def of(cls, length: int, size: int, needed: int, interpolation: Interpolation) -> _Corner:
-        """The first `needed` of `size` pixels of a side of `length`, and more where torch would not give
-        the same.
+        """The corner with the first `needed` of `size` pixels of a side of `length`.
 
-        A pixel's weights are a function of its number and of the scale, which must be length / size to the
-        last bit. Torch rounds weights to a precision that the greatest of them decides: half of the pixels
-        have it, as the other half's weights are theirs mirrored. Where the numbers read and made are equal,
-        torch would only copy.
+        All pixels are computed where torch would otherwise give other values. The weights of a pixel are a
+        function of its position and of the scale, which must be length / size to the last bit. Torch rounds
+        weights to a precision that depends on the greatest weight; that weight occurs in the first half of
+        the pixels, since the weights of the other half are the same mirrored. If `pixels_in` and `pixels_out`
+        were equal, torch would only copy.
         """
         factor = size / length
         if length == size or 2 * needed < size or 1 / factor != length / size:
@@ -105,14 +113,17 @@ _RESAMPLERS = {
 
 
 def _resample(
-    pixels: Pixels,
+    pixels_HWC: Pixels,
     size: tuple[int, int],
     interpolation: Interpolation,
     factors: tuple[float | None, float | None] = (None, None),
 ) -> Tensor:
-    """(H, W, 3) to (3, h, w) by the function below `functional.interpolate`, which takes sizes or factors."""
-    # channels-last also in the stride of the one image of the batch: otherwise torch's kernel rearranges the
-    # pixels itself, slowly
-    batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
-    result: Tensor = _RESAMPLERS[interpolation](batch, size, False, *factors)
-    return result[0]
+    """(H, W, 3) to (3, h, w) by the function that `functional.interpolate` calls.
+
+    That one takes a size and factors; `interpolate` takes either.
+    """
+    # permuted as a batch, so that also its batch stride is that of channels-last memory: otherwise torch's
+    # kernel copies the pixels into that layout itself, slowly
+    batch_BCHW = torch.from_numpy(pixels_HWC)[None].permute(0, 3, 1, 2)
+    result_BCHW: Tensor = _RESAMPLERS[interpolation](batch_BCHW, size, False, *factors)
+    return result_BCHW[0]

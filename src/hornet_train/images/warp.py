@@ -2,6 +2,8 @@
 
 Shears and translations, four of RandAugment's five, move whole rows or columns by a constant each, which is
 several times faster than the general case.
+
+Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
 """
 
 from __future__ import annotations
@@ -17,71 +19,76 @@ from hornet_train.images.loops import motion
 Shifts = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
 
 
-def warp(image: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:
+def warp(image_CHW: Tensor, matrix: Matrix, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:
     """Affine transform, in the convention of Pillow's `Image.transform(AFFINE)`.
 
     Args:
-        image: uint8 (3, H, W).
+        image_CHW: uint8 (3, H, W).
         matrix: (a, b, c, d, e, f): the result at (x, y) is the image at (ax + by + c, dx + ey + f), in pixels
             with the origin in the upper left corner and pixel centres at halves.
-        fill: RGB, 0..255, where that is outside the image.
-        interpolation: "bicubic" is that of Pillow's transform, the cubic convolution with a = -1.
+        fill: RGB, 0..255, for points outside the image.
+        interpolation: "bicubic" is the cubic convolution with a = -1, as in Pillow's transform.
 
     Returns:
         uint8 (3, H, W).
     """
-    pixels = pixels_of(image)
-    height, width = pixels.shape[:2]
+    pixels_HWC = pixels_of(image_CHW)
+    height, width = pixels_HWC.shape[:2]
     a, b, c, d, e, f = matrix
     if (a, b, c, e) == (1, 0, 0, 1):
         shifts = d * (np.arange(width) + 0.5) + f
-        return image_of(motion.slide_columns(pixels, *_taps(shifts, height, interpolation), fill))
+        return image_of(motion.shift_columns(pixels_HWC, *_taps(shifts, height, interpolation), fill))
     if (a, d, e, f) == (1, 0, 1, 0):
         first, weights, bounds = _taps(b * (np.arange(height) + 0.5) + c, width, interpolation)
-        moved = motion.slide_rows(pixels, first, weights, bounds)
+        moved_HWC = motion.shift_rows(pixels_HWC, first, weights, bounds)
     else:
-        bounds = motion.inside(matrix, height, width)
-        moved = motion.affine(motion.packed(pixels), matrix, interpolation == "bicubic", bounds)
-    motion.fill_rows(moved, bounds, fill)
-    return image_of(moved)
+        bounds = motion.inside_bounds(matrix, height, width)
+        moved_HWC = motion.affine(
+            motion.pack_channels(pixels_HWC), matrix, interpolation == "bicubic", bounds
+        )
+    motion.fill_rows(moved_HWC, bounds, fill)
+    return image_of(moved_HWC)
 
 
-def rotate(image: Tensor, degrees: float, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:
-    """Turn an image counter-clockwise about its centre, as Pillow's `Image.rotate`.
+def rotate(image_CHW: Tensor, degrees: float, fill: RGB, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Rotate an image counter-clockwise about its centre, as Pillow's `Image.rotate`.
 
     Args:
-        image: uint8 (3, H, W).
-        fill: RGB, 0..255, where the turned image does not reach.
+        image_CHW: uint8 (3, H, W).
+        fill: RGB, 0..255, where the rotated image does not reach.
 
     Returns:
         uint8 (3, H, W).
     """
-    x, y = image.shape[2] / 2, image.shape[1] / 2
+    x, y = image_CHW.shape[2] / 2, image_CHW.shape[1] / 2
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     matrix = (cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y)
-    return warp(image, matrix, fill, interpolation)
+    return warp(image_CHW, matrix, fill, interpolation)
 
 
 def _taps(shifts: Shifts, length: int, interpolation: Interpolation) -> tuple[Ints, Floats, Ints]:
-    """Lines read from `shifts` pixels further on: where the first tap is, the weights, and what is inside.
+    """How to interpolate lines (rows or columns) that are shifted by a constant each.
 
     Args:
-        shifts: (L,) in pixels, one a line.
+        shifts: (L,), for each line how many pixels further on it is read.
         length: of a line.
 
     Returns:
-        (L,), (taps, L) and (2, L), as `motion.slide_rows` takes them.
+        `first` (L,), `weights` (taps, L) and `bounds` (2, L), the arguments of `motion.shift_rows`.
     """
-    whole = np.floor(shifts)
-    weights = _weights((shifts - whole).astype(np.float32), interpolation)
+    whole_pixels = np.floor(shifts)
+    weights = _weights((shifts - whole_pixels).astype(np.float32), interpolation)
     bounds = np.clip(np.ceil([-shifts - 0.5, length - 0.5 - shifts]), 0, length).astype(np.int64)
-    return whole.astype(np.int64) - (len(weights) // 2 - 1), weights, bounds
+    return whole_pixels.astype(np.int64) - (len(weights) // 2 - 1), weights, bounds
 
 
 def _weights(fraction: Floats, interpolation: Interpolation) -> Floats:
-    """Of each tap, at `fraction` (L,) past the second of four pixels, or past the first of two: (taps, L)."""
+    """The weights of the taps, (taps, L).
+
+    `fraction` (L,) is the position past the second of four pixels, or past the first of two.
+    """
     d = fraction
-    # a little above one in sum, since truncation follows: what should be 5 is not 4.99999
+    # their sum is a little above 1, since truncation follows: a 5 must not become 4.99999, then 4
     if interpolation == "bilinear":
         weights = [1 - d, d]
     else:

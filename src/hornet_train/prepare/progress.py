@@ -1,4 +1,4 @@
-"""How far a long preparation is: a bar on a terminal, a line now and then elsewhere; on stderr."""
+"""The progress of a long command on stderr: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hornet_train.track.text import SafeStream, duration
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-_LINE_SECONDS = 10.0
+_LINE_SECONDS = 10.0  # between two lines
 
 
 class Progress:
-    """Counts `total` items of some unit; used in a `with`."""
+    """Displays how many of `total` items, named by `unit`, are done; a context manager."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self._title, self._total, self._unit = title, max(total, 1), unit
         self._stream = SafeStream(sys.stderr or io.StringIO())
-        self._begin = self._told = time.monotonic()
+        self._start_time = self._last_line_time = time.monotonic()
         self._bar: RichProgress | None = None
         if self._stream.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
@@ -47,14 +47,14 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def reached(self, done: int) -> None:
-        """`done` items are behind us. Cheap enough to be called often."""
+    def update(self, done: int) -> None:
+        """Show that `done` items are done. Cheap enough to be called often."""
         now = time.monotonic()
-        rate = done / max(now - self._begin, 1e-3)
+        rate = done / max(now - self._start_time, 1e-3)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s")
-        elif now - self._told >= _LINE_SECONDS:
-            self._told = now
+        elif now - self._last_line_time >= _LINE_SECONDS:
+            self._last_line_time = now
             left = duration((self._total - done) / rate if rate else None)
             self._stream.write(
                 f"{self._title}: {done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s, {left} left\n"

@@ -1,1 +1,1 @@
-"""Figures and pages made from a run folder."""
+"""Figures and tables: the curves of a run, contact sheets of images, benchmarks, models."""

@@ -1,4 +1,4 @@
-"""The picture of a run: curves.png, drawn from metrics.jsonl alone."""
+"""Draw curves.png, the figure of a run, from its metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hornet_train.errors import DataError
-from hornet_train.report import panels
+from hornet_train.report import curve_panels
 from hornet_train.track.events import BestResult, Event, best_result, number, without_undone
 from hornet_train.track.files import write_bytes
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
@@ -23,21 +23,21 @@ _log = logging.getLogger("hornet_train")
 
 _STYLE: dict[str, Any] = {
     "font.size": 9.0,
-    "text.parse_math": False,  # a name with a $ is a name
+    "text.parse_math": False,  # a $ in a name is plain text
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 8.0,
-    "axes.edgecolor": panels.QUIET,
-    "axes.labelcolor": panels.QUIET,
+    "axes.edgecolor": curve_panels.MUTED,
+    "axes.labelcolor": curve_panels.MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": panels.GRID,
-    "text.color": panels.INK,
-    "xtick.color": panels.QUIET,
-    "ytick.color": panels.QUIET,
+    "grid.color": curve_panels.GRID,
+    "text.color": curve_panels.INK,
+    "xtick.color": curve_panels.MUTED,
+    "ytick.color": curve_panels.MUTED,
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "lines.solid_capstyle": "round",
@@ -45,19 +45,19 @@ _STYLE: dict[str, Any] = {
 
 
 def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric: str | None = None) -> Path:
-    """Draw `<run folder>/curves.png`: losses, the metrics of evaluation with the best marked, rate, speed.
+    """Draw `<run folder>/curves.png`: losses, evaluation metrics with the best marked, learning rate, speed.
 
     The same events give the same bytes.
 
     Args:
-        run_folder: holds metrics.jsonl.
-        table: the task's metrics; those that it does not have are drawn as plain numbers.
-        metric: which one the best is taken by; None: the headline of the table, else the first that the eval
-            events name.
+        run_folder: the folder with metrics.jsonl.
+        table: how the task's metrics are shown; metrics that are not in it are drawn as plain numbers.
+        metric: the one that decides which result is best; None: the headline of the table, else the first
+            in the eval events.
 
     Raises:
-        DataError: there is no metrics.jsonl in the folder.
-        OSError: the picture cannot be written.
+        DataError: the folder has no metrics.jsonl.
+        OSError: curves.png cannot be written.
     """
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -68,37 +68,37 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
         events = without_undone(read_events(folder / "metrics.jsonl"))
     except FileNotFoundError as fault:
         raise DataError(
-            f"{folder} holds no metrics.jsonl: it is no run folder, or its run has not begun"
+            f"{folder} has no metrics.jsonl: it is not a run folder, or its run has not begun"
         ) from fault
 
-    with matplotlib.style.context(["default", _STYLE]):  # a user's matplotlibrc has no say
+    with matplotlib.style.context(["default", _STYLE]):  # whatever a user's matplotlibrc says
         figure = Figure(figsize=(10.5, 6.4), dpi=150, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1))
         best = best_result(events, table, metric)
-        per_epoch = _steps_per_epoch(events)
-        panels.draw_losses(axes[0, 0], events, per_epoch)
-        panels.draw_metrics(axes[0, 1], events, per_epoch, best, table)
-        panels.draw_rate(axes[1, 0], events, per_epoch)
-        panels.draw_speed(axes[1, 1], events, per_epoch)
+        steps_per_epoch = _steps_per_epoch(events)
+        curve_panels.draw_losses(axes[0, 0], events, steps_per_epoch)
+        curve_panels.draw_metrics(axes[0, 1], events, steps_per_epoch, best, table)
+        curve_panels.draw_rate(axes[1, 0], events, steps_per_epoch)
+        curve_panels.draw_speed(axes[1, 1], events, steps_per_epoch)
         for ax in axes[1]:
-            if per_epoch:
-                _step_axis(ax, per_epoch)
+            if steps_per_epoch:
+                _step_axis(ax, steps_per_epoch)
             else:
                 ax.set_xlabel("step")
-        _limit_x(axes[0, 0], events, per_epoch)
+        _limit_x(axes[0, 0], events, steps_per_epoch)
         figure.suptitle(_title(folder, best, table), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
-        picture = io.BytesIO()
-        canvas.print_png(picture, metadata={"Software": None})
+        png = io.BytesIO()
+        canvas.print_png(png, metadata={"Software": None})
     path = folder / "curves.png"
-    write_bytes(path, picture.getvalue())
+    write_bytes(path, png.getvalue())
     return path
 
 
 class CurvesSink:
     """Redraws curves.png after evaluations, at most every `min_seconds`, and at the end.
 
-    It reads metrics.jsonl: let it stand after the JsonlSink among the sinks of a run.
+    It reads metrics.jsonl, so among the sinks of a run it must come after the JsonlSink.
     """
 
     def __init__(
@@ -107,17 +107,17 @@ class CurvesSink:
         self._folder = Path(run_folder)
         self._table = table
         self._min_seconds = min_seconds
-        self._drawn_at = -float("inf")
+        self._last_drawn = -float("inf")
         self._stale = True
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Draw if this is an evaluation and it is time."""
+        """Draw if this is an eval event and the last drawing is at least `min_seconds` ago."""
         self._stale = True
-        if event.get("event") == "eval" and time.monotonic() - self._drawn_at >= self._min_seconds:
+        if event.get("event") == "eval" and time.monotonic() - self._last_drawn >= self._min_seconds:
             self._draw()
 
     def close(self) -> None:
-        """Draw what has come since."""
+        """Draw again if events have come since the last drawing."""
         if self._stale:
             self._draw()
 
@@ -125,13 +125,13 @@ class CurvesSink:
         self._stale = False
         try:
             draw_curves(self._folder, self._table)
-        except (OSError, ValueError, DataError) as fault:  # a picture is not worth a run
-            _log.warning("curves.png is not drawn: %s", fault)
-        self._drawn_at = time.monotonic()
+        except (OSError, ValueError, DataError) as fault:  # a failed drawing must not end a run
+            _log.warning("curves.png cannot be drawn: %s", fault)
+        self._last_drawn = time.monotonic()
 
 
 def _steps_per_epoch(events: Sequence[Event]) -> float | None:
-    """Steps of an epoch, by the last event that tells both: the later, the less a rounded epoch matters."""
+    """Steps per epoch, from the last event with step and epoch: the later, the smaller the rounding error."""
     for event in reversed(events):
         step, epoch = number(event.get("step")), number(event.get("epoch"))
         if step and epoch:
@@ -139,27 +139,32 @@ def _steps_per_epoch(events: Sequence[Event]) -> float | None:
     return None
 
 
-def _limit_x(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
+def _limit_x(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None) -> None:
+    """End the x axis a little after the last event."""
     last = max(
-        (panels.at(step, per_epoch) for e in events if (step := number(e.get("step"))) is not None),
+        (
+            curve_panels.x_position(step, steps_per_epoch)
+            for e in events
+            if (step := number(e.get("step"))) is not None
+        ),
         default=0.0,
     )
     if last > 0:
         ax.set_xlim(0, last * 1.02)
 
 
-def _step_axis(ax: Axes, per_epoch: float) -> None:
-    """A second axis under that of the epochs, in steps."""
+def _step_axis(ax: Axes, steps_per_epoch: float) -> None:
+    """Add a second x axis in steps below the one in epochs."""
     from matplotlib.ticker import MaxNLocator
 
     def to_steps(epochs: Any) -> Any:
-        return epochs * per_epoch
+        return epochs * steps_per_epoch
 
     def to_epochs(steps: Any) -> Any:
-        return steps / per_epoch
+        return steps / steps_per_epoch
 
     below = ax.secondary_xaxis(-0.2, functions=(to_steps, to_epochs))
-    below.tick_params(labelsize=7.5, length=0, labelcolor=panels.QUIET)
+    below.tick_params(labelsize=7.5, length=0, labelcolor=curve_panels.MUTED)
     below.spines["bottom"].set_visible(False)
     below.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     below.xaxis.set_major_formatter("{x:,.0f}")
@@ -167,10 +172,11 @@ def _step_axis(ax: Axes, per_epoch: float) -> None:
 
 
 def _title(folder: Path, best: BestResult | None, table: MetricTable) -> str:
+    """The name of the run folder, and the best result if there is one."""
     run = folder.resolve().name
     if best is None:
         return run
     epoch = f"epoch {best.epoch:.4g}, " if best.epoch is not None else ""
     info = table.info(best.metric)
-    result = f"best {info.label} {panels.value_text(info, best.value)}"
-    return f"{run}: {result} ({panels.weights_name(best.weights)}, {epoch}step {best.step:,})"
+    result = f"best {info.label} {curve_panels.value_text(info, best.value)}"
+    return f"{run}: {result} ({curve_panels.weights_name(best.weights)}, {epoch}step {best.step:,})"

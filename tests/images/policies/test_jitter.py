@@ -1,4 +1,4 @@
-"""Colour jitter, greyscale and blur against torchvision's, given the same draws."""
+"""Colour jitter, greyscale and blur are compared with torchvision's, on the same random draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Range = tuple[float, float] | None
 def test_color_jitter_is_torchvisions(
     strengths: tuple[float, float, float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ranges of the factors, which are applied, in which order, with which result."""
+    """The same factors, in the same order, with the same result."""
     theirs, ours = transforms.ColorJitter(*strengths), ColorJitter(*strengths)
     image, changed = tensor(PHOTO), 0
     for seed in range(60):
@@ -32,12 +32,12 @@ def test_color_jitter_is_torchvisions(
 
         monkeypatch.setattr(theirs, "get_params", params)
         result = ours(image, np.random.default_rng(seed))
-        # a level apart after one operation, and later ones spread that: saturation by 2.5 at most
+        # one operation differs by at most a level, and later ones amplify that: saturation at most 2.5 times
         assert apart(result, theirs(PHOTO)).max() <= 4
         assert apart(result, theirs(PHOTO)).mean() < 0.1
         changed += not torch.equal(result, image)
     assert changed == (60 if any(strengths) else 0)
-    assert torch.equal(image, tensor(PHOTO)), "the image given was changed"
+    assert torch.equal(image, tensor(PHOTO)), "the input image was changed"
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -59,7 +59,7 @@ def test_each_operation_alone_is_within_a_level(which: int, name: str) -> None:
         assert apart(result, adjust(PICTURES[name], factor)).max() <= 1
 
 
-def test_they_come_as_often_as_told() -> None:
+def test_each_is_applied_with_its_probability() -> None:
     image = tensor(PICTURES["tiny"])
     for policy, prob in (
         (ColorJitter(0.9, prob=0.3), 0.3),
@@ -71,7 +71,7 @@ def test_they_come_as_often_as_told() -> None:
         assert changed == pytest.approx(prob, abs=0.07), policy
     blurred = [RandomBlur(0.5)(tensor(PHOTO), np.random.default_rng(seed)) for seed in range(400)]
     changed = np.mean([not torch.equal(result, tensor(PHOTO)) for result in blurred])
-    assert changed == pytest.approx(0.45, abs=0.07)  # below a fifth of a pixel nothing moves
+    assert changed == pytest.approx(0.45, abs=0.07)  # a sigma below a fifth of a pixel changes nothing
 
 
 def test_blur_is_timms() -> None:

@@ -1,4 +1,4 @@
-"""The grammar over all policies, and what they have in common."""
+"""The grammar of policies, and the properties that all policies share."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_grammar(text: str, policy: Policy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("augmx-m3", "'augmx'.*did you mean 'augmix'"),
         ("", "'' starts with ''.*rand, ta_wide, three"),
@@ -66,8 +66,8 @@ def test_grammar(text: str, policy: Policy) -> None:
         ("rand-w3", "'w3'"),
     ],
 )
-def test_a_fault_is_named(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_errors_name_the_wrong_part(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_policy(text, FILL, "bilinear")
 
 
@@ -77,11 +77,11 @@ def test_decisions_come_from_the_generator_alone(text: str) -> None:
     image = tensor(PHOTO)
     first = [policy(image, np.random.default_rng((5, index))) for index in range(25)]
     torch.manual_seed(1)
-    np.random.seed(1)  # the global generators must not matter
+    np.random.seed(1)  # the global generators must have no influence
     again = [policy(image, np.random.default_rng((5, index))) for index in reversed(range(25))]
     assert all(torch.equal(a, b) for a, b in zip(first, reversed(again), strict=True))
     assert len({result.numpy().tobytes() for result in first}) > 8
-    assert torch.equal(image, tensor(PHOTO)), "the image given was changed"
+    assert torch.equal(image, tensor(PHOTO)), "the input image was changed"
 
 
 @settings(max_examples=150, deadline=None)
@@ -92,7 +92,7 @@ def test_decisions_come_from_the_generator_alone(text: str) -> None:
     contiguous=st.booleans(),
     seed=st.integers(0, 999),
 )
-def test_any_shape_in_any_memory(text: str, height: int, width: int, contiguous: bool, seed: int) -> None:
+def test_any_shape_and_memory_layout(text: str, height: int, width: int, contiguous: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = torch.from_numpy(rng.integers(256, size=(height, width, 3), dtype=np.uint8)).permute(2, 0, 1)
     result = parse_policy(text, FILL, "bicubic")(image.contiguous() if contiguous else image, rng)

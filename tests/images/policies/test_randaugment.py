@@ -1,4 +1,4 @@
-"""RandAugment against Pillow, operation by operation, and against timm's numbers, level by level."""
+"""RandAugment is compared with Pillow for each operation, and with timm for each level."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _posterize(image: Image.Image, bits: float) -> Image.Image:
     return ImageOps.posterize(image, int(bits)) if bits else Image.new("RGB", image.size)
 
 
-# The operations as timm defines them, in Pillow's own words.
+# The operations as timm defines them, done by Pillow.
 PILLOW: dict[str, Callable[..., Image.Image]] = {
     "AutoContrast": lambda image, _: ImageOps.autocontrast(image),
     "Equalize": lambda image, _: ImageOps.equalize(image),
@@ -86,7 +86,7 @@ def test_pixel_operations_are_pillows(name: str, picture: str) -> None:
             ours = apply(name, before, value)
             theirs = PILLOW[name.removesuffix("Increasing")](image, value)
             assert differences(ours, theirs).max() <= 1, (level, value)
-    assert torch.equal(before, tensor(image)), "the image given was changed"
+    assert torch.equal(before, tensor(image)), "the input image was changed"
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -98,7 +98,7 @@ def test_geometric_operations_are_pillows(name: str, interpolation: pillow_ops.I
             value = level_to_value(name, level, np.random.default_rng(seed))
             ours = apply(name, tensor(image), value, FILL, interpolation)
             apart = differences(ours, PILLOW[name](image, value, FILTERS[interpolation])).float()
-            # the same but for sums right below a whole number, which float32 lifts over it
+            # equal except for sums just below an integer, which float32 may round up to it
             assert apart.max() <= 1, (level, value)
             assert apart.mean() < 0.05, (level, value)
     unmoved = apply(name, tensor(image), 0.0, FILL, interpolation)
@@ -144,7 +144,7 @@ def test_grammar() -> None:
         ("rand-mstd.5", "'mstd.5'"),
     ],
 )
-def test_a_wrong_part_is_named(text: str, part: str) -> None:
+def test_errors_name_the_wrong_part(text: str, part: str) -> None:
     with pytest.raises(ValueError, match=part):
         RandAugment.parse(text)
 
@@ -154,7 +154,7 @@ def test_decisions_come_from_the_generator_alone() -> None:
     augment = pickle.loads(pickle.dumps(RandAugment.parse(RECIPE, interpolation="random")))
     first = [augment(image, np.random.default_rng((5, index))) for index in range(40)]
     torch.manual_seed(1)
-    np.random.seed(1)  # the global generators must not matter
+    np.random.seed(1)  # the global generators must have no influence
     again = [augment(image, np.random.default_rng((5, index))) for index in reversed(range(40))]
     assert all(torch.equal(a, b) for a, b in zip(first, reversed(again), strict=True))
     unchanged = sum(torch.equal(result, image) for result in first)
@@ -162,14 +162,14 @@ def test_decisions_come_from_the_generator_alone() -> None:
     assert len({result.numpy().tobytes() for result in first}) > 20
 
 
-def test_operations_and_levels_are_drawn_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_and_levels_have_the_configured_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, float]] = []
 
-    def note(name: str, level: float, rng: np.random.Generator) -> float:
+    def record(name: str, level: float, rng: np.random.Generator) -> float:
         seen.append((name, level))
         return level_to_value(name, level, rng)
 
-    monkeypatch.setattr("hornet_train.images.policies.randaugment.level_to_value", note)
+    monkeypatch.setattr("hornet_train.images.policies.randaugment.level_to_value", record)
     image = tensor(IMAGES["flat"])
     rng = np.random.default_rng(0)
     augment = RandAugment.parse(RECIPE)
@@ -182,4 +182,4 @@ def test_operations_and_levels_are_drawn_as_told(monkeypatch: pytest.MonkeyPatch
     levels = np.array([level for _, level in seen])
     assert levels.max() == 10  # clipped
     assert 8.95 < levels.mean() < 9.05
-    assert 0.45 < levels.std() < 0.5  # 0.5, less what is clipped
+    assert 0.45 < levels.std() < 0.5  # below 0.5, since levels are clipped

@@ -1,4 +1,4 @@
-"""TrivialAugment against torchvision's, given the same draws; 3-Augment operation by operation."""
+"""TrivialAugment is compared with torchvision's on the same draws, 3-Augment with Pillow's operations."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_the_draws_are_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ours.random() == rng.random()
 
 
-def test_three_is_exactly_one_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_augment_applies_exactly_one_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     radii: list[float] = []
 
-    def note(image: Tensor, radius: float) -> Tensor:
+    def record(image: Tensor, radius: float) -> Tensor:
         radii.append(radius)
         return box_blur(image, radius)
 
-    monkeypatch.setattr("hornet_train.images.color.box_blur", note)
+    monkeypatch.setattr("hornet_train.images.color.box_blur", record)
     image, seen = tensor(PHOTO), Counter[str]()
     grey, solarized = PHOTO.convert("L").convert("RGB"), ImageOps.solarize(PHOTO, 128)
     for seed in range(900):

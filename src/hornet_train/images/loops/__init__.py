@@ -1,1 +1,1 @@
-"""Loops over pixels that neither numpy, torch nor Pillow has in one pass; numba compiles them."""
+"""Loops over pixels, compiled by numba: operations that numpy, torch and Pillow cannot do in one pass."""

@@ -1,8 +1,8 @@
-"""How the loops over pixels are compiled.
+"""Compile the loops over pixels by numba.
 
-What numba is written for shows in them: loops over one index from 0 on slices become vector instructions,
-others do not, and a constant is of the type that its sum is to have. Floats are float32, products and sums
-rounded one by one, so that a result does not depend on the processor.
+The loops are written so that numba compiles them well: a loop over one index from 0 on slices becomes vector
+instructions, others do not, and each constant has the type that the result is to have. Floats are float32,
+and products and sums are rounded one by one, so that a result does not depend on the processor.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ R = TypeVar("R")
 
 
 def compiled(kernel: Callable[P, R]) -> Callable[P, R]:
-    """A loop that numba compiles when it is first called, within a second or so, and keeps on disk.
+    """Have numba compile a loop on its first call, which takes about a second, and cache the code on disk.
 
-    Who needs none does not wait for numba's import.
+    Numba is imported on that first call, so that programs without such a loop do not wait for the import.
     """
 
     @cache
     def build() -> Callable[P, R]:
         import numba
 
-        how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
         try:
-            return cast(Callable[P, R], numba.njit(kernel, cache=may_cache_code(), **how))
-        except RuntimeError:  # neither beside this file nor in the home folder can anything be written
-            return cast(Callable[P, R], numba.njit(kernel, **how))
+            return cast(Callable[P, R], numba.njit(kernel, cache=may_cache_code(), **options))
+        except RuntimeError:  # the cache cannot be written, neither beside this file nor in the home folder
+            return cast(Callable[P, R], numba.njit(kernel, **options))
 
     @wraps(kernel)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

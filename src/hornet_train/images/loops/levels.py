@@ -1,6 +1,6 @@
-"""Loops over the values of pixels: tables, blends, smoothing.
+"""Loops over the values of pixels: lookup tables, blends, smoothing.
 
-Layouts: `pixels` is uint8 (H, W, 3), contiguous, RGB; results are new arrays.
+Layout: `pixels` is a contiguous uint8 (H, W, 3) RGB array; results are new arrays.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from hornet_train.images.loops.compiled import compiled
 
 @compiled
 def look_up(pixels: Pixels, tables: Pixels) -> Pixels:
-    """Value v of channel c replaced by `tables[c, v]`; `tables` is (3, 256)."""
+    """Replace value v of channel c by `tables[c, v]`; `tables` is (3, 256)."""
     result = np.empty_like(pixels)
-    values, found = pixels.reshape(-1), result.reshape(-1)
+    values, replaced = pixels.reshape(-1), result.reshape(-1)
     red, green, blue = tables[0], tables[1], tables[2]
     for i in range(values.size // 3):
-        found[3 * i] = red[values[3 * i]]
-        found[3 * i + 1] = green[values[3 * i + 1]]
-        found[3 * i + 2] = blue[values[3 * i + 2]]
+        replaced[3 * i] = red[values[3 * i]]
+        replaced[3 * i + 1] = green[values[3 * i + 1]]
+        replaced[3 * i + 2] = blue[values[3 * i + 2]]
     return result
 
 
 @compiled
-def stretching(pixels: Pixels) -> Pixels:
-    """Tables for `look_up` that stretch each channel to 0..255, by Pillow's rule; one value alone stays."""
+def auto_contrast_tables(pixels: Pixels) -> Pixels:
+    """Tables for `look_up` that stretch each channel to 0..255 by Pillow's rule.
+
+    A channel of a single value stays as it is.
+    """
     rows = pixels.reshape(len(pixels), -1)
     lows, highs = rows[0].copy(), rows[0].copy()
     for y in range(1, len(rows)):
@@ -46,7 +49,7 @@ def stretching(pixels: Pixels) -> Pixels:
 
 
 @compiled
-def equalizing(pixels: Pixels) -> Pixels:
+def equalize_tables(pixels: Pixels) -> Pixels:
     """Tables for `look_up` that flatten each channel's histogram, by Pillow's integer rule."""
     counts = np.zeros((3, 256), dtype=np.int64)
     values = pixels.reshape(-1)
@@ -59,7 +62,7 @@ def equalizing(pixels: Pixels) -> Pixels:
         brightest = 255
         while counts[channel, brightest] == 0:
             brightest -= 1
-        step = (values.size // 3 - counts[channel, brightest]) // 255  # the brightest does not count
+        step = (values.size // 3 - counts[channel, brightest]) // 255  # Pillow leaves out the brightest value
         below = step // 2
         for value in range(256):
             tables[channel, value] = min(below // step, 255) if step else value
@@ -69,7 +72,7 @@ def equalizing(pixels: Pixels) -> Pixels:
 
 @compiled
 def luma(pixels: Pixels) -> Pixels:
-    """ITU-R 601 luma as Pillow computes it, in 16 bits of fraction: uint8 (H, W)."""
+    """The ITU-R 601 luma as Pillow computes it, in fixed point with 16 fractional bits: uint8 (H, W)."""
     result = np.empty(pixels.shape[:2], dtype=np.uint8)
     values, grey = pixels.reshape(-1), result.reshape(-1)
     for i in range(grey.size):
@@ -82,9 +85,9 @@ def luma(pixels: Pixels) -> Pixels:
 
 @compiled
 def blend(base: Pixels, other: Pixels, share: float) -> Pixels:
-    """base + share * (other - base), cut off at 0 and 255, the fraction dropped.
+    """base + share * (other - base), clipped to 0..255, then truncated.
 
-    `base` is (H, W, 3), or (H, W) for the same in every channel.
+    `base` is (H, W, 3), or (H, W) if its channels are equal.
     """
     part = np.float32(share)
     result = np.empty_like(other)
@@ -111,7 +114,7 @@ def blend(base: Pixels, other: Pixels, share: float) -> Pixels:
 
 @compiled
 def blend_level(level: float, other: Pixels, share: float) -> Pixels:
-    """`blend` with one level, 0..255, in place of `base`."""
+    """`blend` with a single level, 0..255, as `base`."""
     base, part = np.float32(level), np.float32(share)
     result = np.empty_like(other)
     values, out = other.reshape(-1), result.reshape(-1)
@@ -123,16 +126,16 @@ def blend_level(level: float, other: Pixels, share: float) -> Pixels:
 
 @compiled
 def smooth(pixels: Pixels) -> Pixels:
-    """Pillow's `ImageFilter.SMOOTH`: 3x3 ones with a 5 in the middle, over 13, rounded; the border stays.
+    """Pillow's `ImageFilter.SMOOTH`: a 3x3 kernel of ones with a 5 in the middle, divided by 13.
 
-    Both sides have at least three pixels.
+    Results are rounded; the border pixels stay. Height and width must be at least 3.
     """
     result = pixels.copy()
     inside = 3 * (pixels.shape[1] - 2)
     middle = np.empty(inside + 6, dtype=np.float32)
     column = np.empty(inside + 6, dtype=np.float32)
     left, centre, right = column[:inside], column[3 : 3 + inside], column[6:]
-    itself = middle[3 : 3 + inside]
+    middle_row = middle[3 : 3 + inside]
     for y in range(1, len(pixels) - 1):
         above, row, below = (
             pixels[y - 1].reshape(-1),
@@ -144,6 +147,6 @@ def smooth(pixels: Pixels) -> Pixels:
             middle[j] = np.float32(row[j])
             column[j] = np.float32(np.int32(above[j]) + np.int32(row[j]) + np.int32(below[j]))
         for j in range(inside):
-            total = left[j] + centre[j] + right[j] + np.float32(4) * itself[j]
+            total = left[j] + centre[j] + right[j] + np.float32(4) * middle_row[j]
             out[j] = np.uint8(np.int32(total * np.float32(1 / 13) + np.float32(0.5)))
     return result

@@ -1,6 +1,6 @@
 """Loops that move pixels: shears, translations, affine transforms.
 
-Layouts: `pixels` is uint8 (H, W, 3), contiguous, RGB; results are new arrays.
+Layout: `pixels` is a contiguous uint8 (H, W, 3) RGB array; results are new arrays.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from hornet_train.images.loops.compiled import compiled
 
 
 @compiled
-def slide_rows(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints) -> Pixels:
-    """Each row interpolated at a constant distance from its pixels.
+def shift_rows(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints) -> Pixels:
+    """Shift each row by a distance of its own, with interpolation.
 
     Args:
-        first: (H,), how far the first tap is from the pixel it is for, in whole pixels.
+        pixels: the image.
+        first: (H,), the offset of the first tap from the pixel that is computed, in whole pixels.
         weights: (taps, H), of two or four taps.
-        bounds: (2, H), the columns from `bounds[0]` up to `bounds[1]` come from the row, whose outermost
-            pixels count as repeated twice; others are left for `fill_rows`.
+        bounds: (2, H): the columns from `bounds[0]` up to `bounds[1]` are computed from the row, extended by
+            two copies of its first and last pixel; the others are not written, `fill_rows` does that.
     """
     height, width = pixels.shape[:2]
     result = np.empty_like(pixels)
@@ -51,16 +52,19 @@ def slide_rows(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints) -> Pi
 
 
 @compiled
-def slide_columns(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fill: RGB) -> Pixels:
-    """`slide_rows` of the transposed image, transposed: first (W,), weights (taps, W), bounds (2, W)."""
+def shift_columns(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fill: RGB) -> Pixels:
+    """Shift each column by a distance of its own, like `shift_rows` on the transposed image.
+
+    `first` is (W,), `weights` (taps, W), `bounds` (2, W); pixels outside the bounds get `fill`.
+    """
     height, width = pixels.shape[:2]
     taps = len(weights)
     result = np.empty_like(pixels)
-    spread = np.empty((taps, 3 * width), dtype=np.float32)  # of each value what its pixel has
+    spread = np.empty((taps, 3 * width), dtype=np.float32)  # the weights of each pixel, for its three values
     for tap in range(taps):
         for j in range(3 * width):
             spread[tap, j] = weights[tap, j // 3]
-    values, same = pixels.reshape(-1), first.min() == first.max()
+    values, all_equal = pixels.reshape(-1), first.min() == first.max()
     distance, source = first.astype(np.int32), np.empty(width, dtype=np.int32)
     lines = np.empty((taps, 3 * width), dtype=np.float32)  # tap t of row y is in line (y + t) modulo taps
     for step in range(1 - taps, height):
@@ -68,7 +72,7 @@ def slide_columns(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fi
         newest = lines[(step + taps - 1) % taps]
         for x in range(width):
             source[x] = min(max(np.int32(step + taps - 1) + distance[x], np.int32(0)), np.int32(height - 1))
-        if same:  # as in a translation
+        if all_equal:  # as in a translation
             row = pixels[source[0]].reshape(-1)
             for j in range(row.size):
                 newest[j] = np.float32(row[j])
@@ -104,10 +108,14 @@ def slide_columns(pixels: Pixels, first: Ints, weights: Floats, bounds: Ints, fi
 
 
 @compiled
-def packed(pixels: Pixels) -> Ints:
-    """int64 (H + 4, W + 4): values less 128, three to a number of 21 bits each; the outermost pixels thrice.
+def pack_channels(pixels: Pixels) -> Ints:
+    """Pack the three channels of each pixel into one int64: 21 bits a channel, each value less 128.
 
-    A sum of such numbers with whole weights is the three sums at once, as long as each stays within its bits.
+    A sum of such numbers with integer weights computes the sums of all three channels at once, as long as
+    each stays within its bits.
+
+    Returns:
+        (H + 4, W + 4), the image with its border pixels repeated twice on each side.
     """
     height, width = pixels.shape[:2]
     result = np.empty((height + 4, width + 4), dtype=np.int64)
@@ -129,7 +137,7 @@ def packed(pixels: Pixels) -> Ints:
 
 @compiled
 def fill_rows(pixels: Pixels, bounds: Ints, fill: RGB) -> None:
-    """`fill` into row y before column `bounds[0, y]` and from `bounds[1, y]` on, in place."""
+    """Write `fill` into row y before column `bounds[0, y]` and from column `bounds[1, y]` on, in place."""
     width = pixels.shape[1]
     for y in range(len(pixels)):
         out = pixels[y].reshape(-1)
@@ -142,8 +150,8 @@ def fill_rows(pixels: Pixels, bounds: Ints, fill: RGB) -> None:
 
 
 @compiled
-def inside(matrix: Matrix, height: int, width: int) -> Ints:
-    """(2, H): of each row the first column that a transform takes from inside the image, and the end."""
+def inside_bounds(matrix: Matrix, height: int, width: int) -> Ints:
+    """(2, H): for each row the first column whose source point is inside the image, and the end column."""
     bounds = np.empty((2, height), dtype=np.int64)
     for y in range(height):
         from_x, from_y = matrix[1] * (y + 0.5) + matrix[2], matrix[4] * (y + 0.5) + matrix[5]
@@ -164,14 +172,14 @@ def inside(matrix: Matrix, height: int, width: int) -> Ints:
 
 @compiled
 def affine(packs: Ints, matrix: Matrix, cubic: bool, bounds: Ints) -> Pixels:
-    """An affine transform in Pillow's convention, see `warp.warp`, in whole numbers.
+    """An affine transform in Pillow's convention (see `warp.warp`), in integer arithmetic.
 
-    Weights have 11 bits of fraction, so that a value is within one level of that in floats.
+    Weights have 11 fractional bits, so that a value is within one level of the result in floats.
 
     Args:
-        packs: the image, as of `packed`.
+        packs: the image, from `pack_channels`.
         cubic: whether to interpolate over four pixels each way (a = -1) or over two.
-        bounds: as of `inside`; what is beyond is left for `fill_rows`.
+        bounds: from `inside_bounds`; pixels outside are not written, `fill_rows` does that.
 
     Returns:
         uint8 (H, W, 3).
@@ -185,7 +193,7 @@ def affine(packs: Ints, matrix: Matrix, cubic: bool, bounds: Ints) -> Pixels:
     weights = np.empty((16, width), dtype=np.int32)
     sums = np.empty(width, dtype=np.int64)
     half = np.int32(1 << 19)  # keeps each channel's sum above 0
-    # the 128 that `packed` took off, and so much that what should be 5 does not become 4.999, then 4
+    # the 128 that `pack_channels` subtracted, and a little more: a 5 must not become 4.999, then 4
     bias = np.int64(half) + np.int64(128 << 11) + np.int64(8)
     bias += (bias << np.int64(21)) + (bias << np.int64(42))
     mask = (np.int64(1) << np.int64(21)) - np.int64(1)
@@ -196,7 +204,7 @@ def affine(packs: Ints, matrix: Matrix, cubic: bool, bounds: Ints) -> Pixels:
         x_centres = centres[begin:end]
         for axis in range(2):
             step = matrix[3 * axis]
-            # in pixel centres, from one before the first on
+            # in pixels, counted from the centre of the pixel before the first
             start = matrix[3 * axis + 1] * (y + 0.5) + matrix[3 * axis + 2] + 0.5
             whole, a, b, c, d = wholes[axis], taps[axis, 0], taps[axis, 1], taps[axis, 2], taps[axis, 3]
             for i in range(count):

@@ -1,9 +1,10 @@
 """Augmentation policies on uint8 tensors.
 
-policy.py       what a policy is
-parse.py        the text of a config -> a policy
-randaugment.py, autoaugment.py, augmix.py, trivial.py, three.py
-jitter.py       colour jitter, greyscale and blur, which follow a policy
+policy.py       the protocol of a policy
+parse.py        the policy that a text in a config names
+randaugment.py, autoaugment.py, augmix.py, trivial.py, three.py: one policy each
+grammar.py, operations.py   what several policies share
+jitter.py       colour jitter, greyscale and blur, which are applied after a policy
 """
 
 from hornet_train.images.policies.jitter import ColorJitter, RandomBlur, RandomGreyscale

@@ -1,8 +1,10 @@
 """AugMix on uint8 tensors, to timm's definition: its grammar, operations and levels.
 
-Hendrycks et al., arXiv 1912.02781, without the paper's consistency loss: chains of operations, mixed with
-each other by Dirichlet weights and with the image by a Beta one. As in timm's loader, translations reach 0.3
-of the side here.
+Hendrycks et al., arXiv 1912.02781, without the paper's consistency loss: chains of operations are mixed with
+each other by weights of a Dirichlet distribution, and with the image by one of a Beta distribution. As in
+timm's loader, translations reach 0.3 of the side here.
+
+Layout suffixes: `x_HWC` is height, width, channels; `image` is always (3, H, W).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from hornet_train.images.policies.randaugment import MEAN_PIXEL
 
 SHIFT = 0.3  # of the side at level 10
 
-OPERATIONS = (  # the paper leaves out the four of colour, contrast, brightness and sharpness
+OPERATIONS = (  # the paper has not the four of colour, contrast, brightness and sharpness
     "AutoContrast",
     "ColorIncreasing",
     "ContrastIncreasing",
@@ -36,21 +38,22 @@ OPERATIONS = (  # the paper leaves out the four of colour, contrast, brightness 
     "TranslateXRel",
     "TranslateYRel",
 )
-_DEEPEST = 3  # of chains of random depth
+_MAX_RANDOM_DEPTH = 3  # operations in a chain of random depth
 _GRAMMAR = {"m": (0, inf), "w": (1, inf), "d": (0, inf), "a": (0, inf), "b": (0, 1), "mstd": (0, inf)}
 
 
 @dataclass(frozen=True)
 class AugMix:
-    """`width` chains of operations, mixed.
+    """Mixes `width` chains of operations.
 
     Attributes:
-        operations: how an operation is carried out.
+        operations: how operations are applied.
         magnitude: m of the grammar, 0..10, the level of each operation before the noise.
         width: w of the grammar, the number of chains.
-        depth: d of the grammar, operations in a chain; 0: 1..3 by chance.
-        alpha: a of the grammar, of the Dirichlet and the Beta distribution.
-        blended: b of the grammar: blend each chain into the image, rounding each time, instead of the sum.
+        depth: d of the grammar, the number of operations in a chain; 0: random, 1..3.
+        alpha: a of the grammar, the parameter of the Dirichlet and the Beta distribution.
+        blended: b of the grammar: blend the chains into the image one by one, rounding each time, instead of
+            summing them.
     """
 
     operations: Operations
@@ -73,12 +76,13 @@ class AugMix:
         fill: tuple[int, int, int] = MEAN_PIXEL,
         interpolation: Interpolation = "bicubic",
     ) -> AugMix:
-        """Read timm's grammar: `augmix`, then m w d a b mstd with a number, in any order, by dashes.
+        """Read timm's grammar: `augmix`, then m w d a b mstd with a number, in any order, joined by
+        dashes.
 
         Without `mstd`, or with one above 100, levels are uniform in 0..m.
 
         Raises:
-            ValueError: a part that is unknown or repeated, or whose number does not fit; named.
+            ValueError: a part is unknown or repeated, or its number is out of range; the message names it.
         """
         head = text.split("-")[0]
         if head != "augmix":
@@ -101,34 +105,34 @@ class AugMix:
 
         Args:
             image: uint8 (3, H, W).
-            rng: where every decision comes from.
+            rng: the source of all random decisions.
 
         Returns:
             uint8 (3, H, W), in channels-last memory.
         """
         weights = rng.dirichlet([self.alpha] * self.width)
-        share = rng.beta(self.alpha, self.alpha)  # of the chains in the result
+        share = rng.beta(self.alpha, self.alpha)  # of all chains together in the result
         if self.blended:
-            return self._blended(image, weights * share, rng)
-        original = pixels_of(image)
-        mixed = np.zeros(original.shape, dtype=np.float32)
+            return self._blend_chains(image, weights * share, rng)
+        original_HWC = pixels_of(image)
+        mixed_HWC = np.zeros(original_HWC.shape, dtype=np.float32)
         for weight in weights:
-            mixed += np.float32(weight) * pixels_of(self._chain(image, rng))
-        np.clip(mixed, 0, 255, out=mixed)
-        return image_of(levels.blend(original, mixed.astype(np.uint8), share))
+            mixed_HWC += np.float32(weight) * pixels_of(self._apply_chain(image, rng))
+        np.clip(mixed_HWC, 0, 255, out=mixed_HWC)
+        return image_of(levels.blend(original_HWC, mixed_HWC.astype(np.uint8), share))
 
-    def _blended(self, image: Tensor, weights: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """The image with chain k blended in so that in the end it has the share `weights[k]`."""
-        after = np.cumsum(weights[::-1])[::-1] - weights  # what later chains will have taken
-        left = 1 - after
-        shares = np.divide(weights, left, out=np.zeros_like(weights), where=left > 0)
-        mixed = pixels_of(image)
+    def _blend_chains(self, image: Tensor, weights: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """Blend the chains into the image one by one; chain k has the share `weights[k]` in the result."""
+        later = np.cumsum(weights[::-1])[::-1] - weights  # the total share of the chains after k
+        remaining = 1 - later
+        shares = np.divide(weights, remaining, out=np.zeros_like(weights), where=remaining > 0)
+        mixed_HWC = pixels_of(image)
         for share in shares.clip(0, 1):
-            mixed = levels.blend(mixed, pixels_of(self._chain(image, rng)), share)
-        return image_of(mixed)
+            mixed_HWC = levels.blend(mixed_HWC, pixels_of(self._apply_chain(image, rng)), share)
+        return image_of(mixed_HWC)
 
-    def _chain(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        depth = self.depth or int(rng.integers(1, _DEEPEST + 1))
+    def _apply_chain(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        depth = self.depth or int(rng.integers(1, _MAX_RANDOM_DEPTH + 1))
         for choice in rng.integers(len(OPERATIONS), size=depth):
             image = self.operations(OPERATIONS[choice], image, self.magnitude, rng)
         return image

@@ -1,7 +1,7 @@
 """AutoAugment on uint8 tensors, by timm's names: the policies found on ImageNet, and `3a`.
 
-Cubuk et al., arXiv 1805.09501. An image gets one of a policy's sub-policies; each operation of it comes with
-a probability and at a level of its own.
+Cubuk et al., arXiv 1805.09501. A random sub-policy is applied to each image; each of its operations has
+a probability and a level.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SubPolicy = tuple[Step, ...]
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """One of `sub_policies`, each as likely, and its steps in order.
+    """Applies one of `sub_policies`, all equally likely: its steps in order.
 
     Attributes:
         sub_policies: at least one.
-        operations: how a step is carried out.
+        operations: how operations are applied.
     """
 
     sub_policies: tuple[SubPolicy, ...]
@@ -46,10 +46,11 @@ class AutoAugment:
     ) -> AutoAugment:
         """Read timm's grammar: one of `POLICIES`, and `mstd` with the noise of levels, as in `v0-mstd0.5`.
 
-        As for RandAugment, `mstd` above 100 makes levels uniform from 0 to the policy's.
+        As in RandAugment, with `mstd` above 100 levels are uniform in 0..(level of the policy).
 
         Raises:
-            ValueError: another head, or a part that is unknown or repeated; named.
+            ValueError: the head is not one of `POLICIES`, or a part is unknown or repeated; the message
+                names it.
         """
         head = text.split("-")[0]
         if head not in POLICIES:
@@ -67,10 +68,10 @@ class AutoAugment:
 
         Args:
             image: uint8 (3, H, W).
-            rng: where every decision comes from; a step that is certain draws no probability.
+            rng: the source of all random decisions; a step with probability 1 needs no draw.
 
         Returns:
-            uint8 (3, H, W); `image` itself where no step came up.
+            uint8 (3, H, W); `image` itself if no step was applied.
         """
         for name, prob, level in self.sub_policies[rng.integers(len(self.sub_policies))]:
             if prob == 1 or rng.random() < prob:
@@ -79,7 +80,10 @@ class AutoAugment:
 
 
 def _table(text: str, posterize: str) -> tuple[SubPolicy, ...]:
-    """A line a sub-policy, each step an operation, its probability, its level; `posterize` names its kind."""
+    """Parse a table with a sub-policy a line: operation, probability and level of each step.
+
+    `posterize` is the variant that replaces `Posterize`.
+    """
     sub_policies = []
     for line in text.strip().splitlines():
         words = line.replace("Posterize", posterize).split()
@@ -146,7 +150,7 @@ _V0 = """
     Color 0.8 6  Rotate 0.4 5
 """
 
-# 3-Augment in this form. Without noise it is the `three` of DeiT III; with it, levels move.
+# 3-Augment in this form. Without noise it equals `three` of DeiT III; with noise, levels vary.
 _3A = """
     Solarize 1.0 5
     Desaturate 1.0 10

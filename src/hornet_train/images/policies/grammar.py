@@ -1,4 +1,4 @@
-"""The part of timm's grammar that policies share: a head, then letters with a number, by dashes."""
+"""Parse timm's grammar of policies: a head, then parts of letters and a number, joined by dashes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _PART = re.compile(r"([a-z]+)(\d+(?:\.\d+)?)")
 
 
 def read_parts(text: str, parts: Mapping[str, Bounds], *, fractions: tuple[str, ...]) -> dict[str, float]:
-    """The numbers of `head-a1-b0.5`.
+    """The numbers in a text such as `head-a1-b0.5`.
 
     Args:
-        text: head and parts.
-        parts: letters -> least and greatest number.
-        fractions: letters whose number need not be whole.
+        text: a head and its parts, joined by dashes.
+        parts: the letters of each known part -> its lowest and highest number.
+        fractions: the letters of parts whose number may have a fraction.
 
     Returns:
-        Letters -> number, of the parts that are there.
+        Letters -> number, for the parts in `text`.
 
     Raises:
-        ValueError: a part that is unknown or repeated, or whose number does not fit; named.
+        ValueError: a part is unknown or repeated, or its number is out of range; the message names it.
     """
     values: dict[str, float] = {}
     for part in text.split("-")[1:]:
@@ -35,9 +35,9 @@ def read_parts(text: str, parts: Mapping[str, Bounds], *, fractions: tuple[str, 
             raise ValueError(f"{part!r} of {text!r} is given twice")
         if "." in match[2] and key not in fractions:
             raise ValueError(f"{part!r} of {text!r} needs a whole number")
-        least, most = parts[key]
+        lowest, highest = parts[key]
         value = float(match[2])
-        if not least <= value <= most:
-            raise ValueError(f"{part!r} of {text!r} is out of range {least:g}..{most:g}")
+        if not lowest <= value <= highest:
+            raise ValueError(f"{part!r} of {text!r} is out of range {lowest:g}..{highest:g}")
         values[key] = value
     return values

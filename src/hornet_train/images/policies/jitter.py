@@ -1,4 +1,4 @@
-"""Colour jitter, and greyscale and blur by chance: what follows a policy, or stands in place of one.
+"""Colour jitter, random greyscale and random blur, applied after a policy or instead of one.
 
 The definitions are torchvision's `ColorJitter`, `RandomGrayscale` and `GaussianBlur(23)`, with the
 probabilities that timm's `create_transform` gives them.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hornet_train.images import color, pillow_ops
 
-SIGMAS = (0.1, 2.0)  # least and greatest standard deviation of the blur, pixels
+SIGMAS = (0.1, 2.0)  # lowest and highest standard deviation of the blur, in pixels
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,11 @@ class ColorJitter:
     """Brightness, contrast, saturation and hue by random amounts, in random order.
 
     Attributes:
-        brightness, contrast, saturation: the factor is uniform in max(0, 1 - s)..1 + s; 0 for none.
-        hue: the turn is uniform in -s..s of a whole turn, s at most 0.5; 0 for none.
-        prob: probability of any change at all.
+        brightness, contrast, saturation: the strength s; the factor is uniform in max(0, 1 - s)..1 + s.
+            0: none.
+        hue: the strength s, at most 0.5; the shift is uniform in -s..s turns of the colour wheel.
+            0: none.
+        prob: the probability that the jitter is applied at all.
     """
 
     brightness: float = 0.0
@@ -34,7 +36,7 @@ class ColorJitter:
 
     def __post_init__(self) -> None:
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
-            raise ValueError(f"strengths are 0 or more, hue's at most 0.5, not {self}")
+            raise ValueError(f"strengths must be 0 or more, that of hue at most 0.5, not {self}")
         _check_prob(self.prob)
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -42,7 +44,8 @@ class ColorJitter:
 
         Args:
             image: uint8 (3, H, W).
-            rng: where every decision comes from: whether at all where that is open, the order, the amounts.
+            rng: the source of all random decisions: whether to apply it (if `prob` is below 1), the
+                order, the amounts.
 
         Returns:
             uint8 (3, H, W).
@@ -65,7 +68,7 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class RandomGreyscale:
-    """Grey in all three channels, with probability `prob`."""
+    """Makes an image grey with probability `prob`, with equal channels."""
 
     prob: float
 
@@ -73,7 +76,7 @@ class RandomGreyscale:
         _check_prob(self.prob)
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        """uint8 (3, H, W) in and out; one draw."""
+        """uint8 (3, H, W) in and out; one draw from `rng`."""
         return color.greyscale(image) if rng.random() < self.prob else image
 
 
@@ -87,7 +90,7 @@ class RandomBlur:
         _check_prob(self.prob)
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        """uint8 (3, H, W) in and out; a draw whether, and one how wide."""
+        """uint8 (3, H, W) in and out; one draw whether to blur, and one for the width."""
         if rng.random() >= self.prob:
             return image
         return color.gaussian_blur(image, rng.uniform(*SIGMAS))
@@ -95,7 +98,7 @@ class RandomBlur:
 
 def _check_prob(prob: float) -> None:
     if not 0 <= prob <= 1:
-        raise ValueError(f"a probability is within 0..1, not {prob}")
+        raise ValueError(f"a probability must be within 0..1, not {prob}")
 
 
 _BY_FACTOR = (pillow_ops.brightness, pillow_ops.contrast, pillow_ops.color)

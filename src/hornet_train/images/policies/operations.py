@@ -1,6 +1,6 @@
-"""The operations that AutoAugment and AugMix draw from, by timm's names and level functions.
+"""The operations of AutoAugment and AugMix, with timm's names and level functions.
 
-Most are RandAugment's; here are those it does not have, and the noise of a level.
+Most are those of RandAugment; this module adds the others, and the noise of levels.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SHIFT = 0.45  # of the side at level 10, in RandAugment's table
 
 @dataclass(frozen=True)
 class Operations:
-    """How a policy carries out an operation.
+    """Applies operations by name, at a noisy level.
 
     Attributes:
-        noise: standard deviation of a level; infinite: levels uniform in 0..level.
-        shift: greatest translation, as a share of the side.
-        fill: RGB, 0..255, that geometric operations show outside the image.
+        noise: the standard deviation of a level; infinite: levels are uniform in 0..level.
+        shift: the largest translation, as a share of the side.
+        fill: RGB, 0..255, of pixels that geometric operations take from outside the image.
         interpolation: of geometric operations.
     """
 
@@ -40,10 +40,12 @@ class Operations:
 
     def __post_init__(self) -> None:
         if not self.noise >= 0 or self.shift < 0:
-            raise ValueError(f"noise and shift are not below 0, as in {self}")
+            raise ValueError(f"noise and shift must be 0 or more, not {self}")
 
     def __call__(self, name: str, image: Tensor, level: float, rng: np.random.Generator) -> Tensor:
-        """Operation `name` at `level` (0..10, before the noise); draws the noise first, then what it needs.
+        """Apply operation `name` at `level` (0..10, before the noise).
+
+        The noise is drawn first, then what the operation itself needs.
 
         Args:
             image: uint8 (3, H, W).
@@ -59,9 +61,9 @@ class Operations:
                 grey = 0.5 + 0.5 * level / MAX_LEVEL
                 return color.greyscale(image) if grey == 1 else pillow_ops.color(image, 1 - grey)
             case "GaussianBlurRand":
-                least, most = _BLUR_RADII
-                # not rng.uniform: at low levels the bounds change places
-                radius = least + (most * level / MAX_LEVEL - least) * rng.random()
+                lowest, highest = _BLUR_RADII
+                # not rng.uniform: at low levels, the first bound is the larger one
+                radius = lowest + (highest * level / MAX_LEVEL - lowest) * rng.random()
                 return color.box_blur(image, radius)
             case _:
                 value = randaugment.level_to_value(name, level, rng)
@@ -71,5 +73,5 @@ class Operations:
 
 
 def noise_of(mstd: float) -> float:
-    """The noise that `mstd` of the grammar stands for."""
+    """The `noise` that `mstd` of the grammar stands for."""
     return UNIFORM if mstd > UNIFORM_ABOVE else mstd

@@ -1,4 +1,4 @@
-"""One grammar over all policies: `rand-m9-mstd0.5-inc1`, `v0-mstd0.5`, `augmix-m3-w3`, `ta_wide`, `three`."""
+"""Parse the text of any policy: `rand-m9-mstd0.5-inc1`, `v0-mstd0.5`, `augmix-m3-w3`, `ta_wide`, `three`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ HEADS = ("rand", *POLICIES, "augmix", "ta_wide", "three")
 
 
 def parse_policy(text: str, fill: tuple[int, int, int], interpolation: Interpolation) -> Policy:
-    """The policy that a text names.
+    """Create the policy that a text names.
 
     Args:
-        text: a head of `HEADS`, and for some of them parts of timm's grammar, by dashes.
-        fill: RGB, 0..255, that geometric operations show outside the image.
+        text: one of `HEADS`, for some of them followed by parts of timm's grammar, joined by dashes.
+        fill: RGB, 0..255, of pixels that geometric operations take from outside the image.
         interpolation: of geometric operations.
 
     Raises:
-        ValueError: a head or part that is unknown, or a number that does not fit; named.
+        ValueError: a head or part is unknown, or a number is out of range; the message names it.
     """
     head = text.split("-")[0]
     if head == "rand":
@@ -34,6 +34,6 @@ def parse_policy(text: str, fill: tuple[int, int, int], interpolation: Interpola
     if head == "augmix":
         return AugMix.parse(text, fill, interpolation)
     if head not in HEADS:
-        raise ValueError(f"{text!r} starts with {head!r}, which is no policy; {did_you_mean(head, HEADS)}")
+        raise ValueError(f"{text!r} starts with {head!r}, which is not a policy; {did_you_mean(head, HEADS)}")
     read_parts(text, {}, fractions=())
     return ThreeAugment() if head == "three" else TrivialAugment(fill, interpolation)

@@ -1,4 +1,4 @@
-"""What an augmentation policy is."""
+"""The protocol of an augmentation policy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Policy(Protocol):
-    """Augments one image; a pure function of the image and of what `rng` gives."""
+    """Augments one image, as a pure function of the image and the draws from `rng`."""
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Augment one image.
 
         Args:
-            image: uint8 (3, H, W), left as it is.
-            rng: where every decision comes from.
+            image: uint8 (3, H, W); it is not changed.
+            rng: the source of all random decisions.
 
         Returns:
             uint8 (3, H, W); may be `image` itself.

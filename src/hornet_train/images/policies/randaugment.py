@@ -1,9 +1,9 @@
 """RandAugment on uint8 tensors, to timm's definition: its grammar, operations, levels and noise.
 
 Cubuk et al., arXiv 1909.13719; the numbers are those of timm's `auto_augment.py` (the recipes of the HorNet
-paper name it by `rand-m9-mstd0.5-inc1`). One difference: posterize to 0 bits gives black, where timm raises
-under Pillow 13. Since magnitudes are clipped to 10, `m12` and `m15` of the recipes are, with noise 0.5,
-always `m10`.
+paper use `rand-m9-mstd0.5-inc1`). One difference: posterize to 0 bits gives black, where timm raises
+under Pillow 13. Since magnitudes are clipped to 10, `m12` and `m15` of the recipes with noise 0.5 are in
+effect `m10`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class RandAugment:
         prob: p of the grammar, the probability of each.
         noise: mstd of the grammar, the standard deviation of the magnitude; above 100, magnitudes are uniform
             in 0..magnitude.
-        most: mmax of the grammar, the bound to which a noisy magnitude is clipped.
-        increasing: inc of the grammar: more magnitude is always more change.
-        fill: RGB, 0..255, that geometric operations show outside the image: the data set's mean pixel.
+        max_magnitude: mmax of the grammar, the upper bound to which noisy magnitudes are clipped.
+        increasing: inc of the grammar: use the variants in which a higher magnitude always changes more.
+        fill: RGB, 0..255, of pixels that geometric operations take from outside the image: the
+            data set's mean pixel.
         interpolation: of geometric operations; "random" draws one of the two each time. timm takes the
             training interpolation here, so the paper's recipes (bicubic) have bicubic.
     """
@@ -48,13 +49,17 @@ class RandAugment:
     layers: int = 2
     prob: float = 0.5
     noise: float = 0.0
-    most: float = MAX_LEVEL
+    max_magnitude: float = MAX_LEVEL
     increasing: bool = False
     fill: tuple[int, int, int] = MEAN_PIXEL
     interpolation: Interpolation | Literal["random"] = "bicubic"
 
     def __post_init__(self) -> None:
-        if self.layers < 0 or not 0 <= self.prob <= 1 or min(self.magnitude, self.noise, self.most) < 0:
+        if (
+            self.layers < 0
+            or not 0 <= self.prob <= 1
+            or min(self.magnitude, self.noise, self.max_magnitude) < 0
+        ):
             raise ValueError(f"RandAugment needs p in 0..1 and nothing below 0, not {self}")
 
     @classmethod
@@ -64,10 +69,11 @@ class RandAugment:
         fill: tuple[int, int, int] = MEAN_PIXEL,
         interpolation: Interpolation | Literal["random"] = "bicubic",
     ) -> RandAugment:
-        """Read timm's grammar: `rand`, then m n p mstd mmax inc with a number, in any order, by dashes.
+        """Read timm's grammar: `rand`, then m n p mstd mmax inc with a number, in any order, joined
+        by dashes.
 
         Raises:
-            ValueError: a part that is unknown or repeated, or whose number does not fit; named.
+            ValueError: a part is unknown or repeated, or its number is out of range; the message names it.
         """
         head = text.split("-")[0]
         if head != "rand":
@@ -80,7 +86,7 @@ class RandAugment:
             layers=int(values.get("n", 2)),
             prob=values.get("p", 0.5),
             noise=values.get("mstd", 0.0),
-            most=values.get("mmax", MAX_LEVEL),
+            max_magnitude=values.get("mmax", MAX_LEVEL),
             increasing=bool(values.get("inc", 0)),
             fill=fill,
             interpolation=interpolation,
@@ -88,7 +94,7 @@ class RandAugment:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The 15 names that are drawn from."""
+        """The names of the 15 operations to draw from."""
         return INCREASING if self.increasing else PLAIN
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -96,10 +102,10 @@ class RandAugment:
 
         Args:
             image: uint8 (3, H, W).
-            rng: where every decision comes from.
+            rng: the source of all random decisions.
 
         Returns:
-            uint8 (3, H, W); `image` itself where no operation came up.
+            uint8 (3, H, W); `image` itself if no operation was applied.
         """
         operations = self.operations
         for choice in rng.integers(len(operations), size=self.layers):
@@ -107,7 +113,7 @@ class RandAugment:
                 continue
             name = operations[choice]
             value = level_to_value(
-                name, noisy_level(self.magnitude, self.noise, self.most or MAX_LEVEL, rng), rng
+                name, noisy_level(self.magnitude, self.noise, self.max_magnitude or MAX_LEVEL, rng), rng
             )
             image = apply(name, image, value, self.fill, self._interpolation(name, rng))
         return image
@@ -118,19 +124,19 @@ class RandAugment:
         return "bilinear" if name in GEOMETRIC and rng.random() < 0.5 else "bicubic"
 
 
-def noisy_level(level: float, noise: float, most: float, rng: np.random.Generator) -> float:
-    """A level with normal noise, within 0..`most`; with a noise above 100, uniform in 0..level."""
+def noisy_level(level: float, noise: float, max_level: float, rng: np.random.Generator) -> float:
+    """A level with normal noise, clipped to 0..`max_level`; with a noise above 100, uniform in 0..level."""
     if noise > UNIFORM_ABOVE:
         level = rng.uniform(0, level)
     elif noise > 0:
         level = rng.normal(level, noise)
-    return max(0.0, min(level, most))
+    return max(0.0, min(level, max_level))
 
 
 def level_to_value(name: str, level: float, rng: np.random.Generator) -> float:
-    """What operation `name` is given at `level`, 0..10: an angle, a factor, ... (timm's level functions).
+    """The argument of operation `name` at `level`, 0..10: an angle, a factor, ... (timm's level functions).
 
-    Operations with two directions draw a sign from `rng`; those without a value return 0.
+    For operations with two directions, a sign is drawn from `rng`; for those without an argument it is 0.
     """
     share = level / MAX_LEVEL
     signed = (-share if rng.random() < 0.5 else share) if name in _SIGNED else share
@@ -166,7 +172,9 @@ def apply(
     fill: tuple[int, int, int] = MEAN_PIXEL,
     interpolation: Interpolation = "bicubic",
 ) -> Tensor:
-    """One operation by its timm name at one value; `fill` and `interpolation` matter to geometric ones only.
+    """Apply one operation, by its timm name, with the value from `level_to_value`.
+
+    Only geometric operations use `fill` and `interpolation`.
 
     Args:
         image: uint8 (3, H, W).

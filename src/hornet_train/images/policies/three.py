@@ -1,7 +1,7 @@
 """3-Augment of DeiT III on uint8 tensors (Touvron et al., arXiv 2204.07118).
 
 The colour jitter that the paper adds is an option of its own, applied after any policy. timm's `3a` is the
-same three operations in AutoAugment's form: equal to this without `mstd`, and with it at levels that move.
+same three operations in AutoAugment's form: equal to this without `mstd`, and with it at varying levels.
 """
 
 from __future__ import annotations
@@ -13,29 +13,31 @@ from torch import Tensor
 
 from hornet_train.images import color, pillow_ops
 
-THRESHOLD = 128  # values from here on are inverted by solarize
+THRESHOLD = 128  # solarize inverts the values from this one on
 
 
 @dataclass(frozen=True)
 class ThreeAugment:
-    """Exactly one of greyscale, solarize and blur, each as likely.
+    """Applies exactly one of greyscale, solarize and blur, all equally likely.
 
     Attributes:
-        radii: least and greatest of the blur, in pixels; uniform between.
+        radii: lowest and highest radius of the blur, in pixels; it is uniform in between.
     """
 
     radii: tuple[float, float] = (0.1, 2.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.radii[0] <= self.radii[1]:
-            raise ValueError(f"the radii of a blur rise from 0 or more, not {self.radii}")
+            raise ValueError(
+                f"the radii of a blur must be 0 or more and in increasing order, not {self.radii}"
+            )
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Augment one image.
 
         Args:
             image: uint8 (3, H, W).
-            rng: where every decision comes from: the operation, and the radius of a blur.
+            rng: the source of all random decisions: the operation, and the radius of a blur.
 
         Returns:
             uint8 (3, H, W).

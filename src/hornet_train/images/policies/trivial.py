@@ -1,8 +1,8 @@
-"""TrivialAugment, wide, on uint8 tensors: one operation at one strength, both by chance.
+"""TrivialAugment, wide, on uint8 tensors: one random operation at a random strength.
 
 Müller and Hutter, arXiv 2103.10158, with the operations and the 31 strengths of torchvision's
-`TrivialAugmentWide`. That one leaves the outside black and takes the nearest pixel unless told otherwise;
-here, as in the other policies, it is the data set's mean pixel and the training interpolation.
+`TrivialAugmentWide`. By default, that one fills with black and takes the nearest pixel; here, as in the other
+policies, the fill is the data set's mean pixel and the interpolation that of training.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OPERATIONS = (
     "AutoContrast",
     "Equalize",
 )
-_GREATEST = {  # in the strongest bin, either way
+_MAX_STRENGTH = {  # of the strongest bin, in both directions
     "ShearX": 0.99,
     "ShearY": 0.99,
     "TranslateX": 32,  # pixels
@@ -49,16 +49,16 @@ _GREATEST = {  # in the strongest bin, either way
 }
 _UNSIGNED = ("Posterize", "Solarize")
 
-# torchvision's bins, in its float32: cut to whole pixels, the 16th translation is one of 15, not 16
-_STRENGTHS = {name: torch.linspace(0, most, BINS).tolist() for name, most in _GREATEST.items()}
+# torchvision's bins, in float32 like there: truncated to pixels, the 16th translation is 15, not 16
+_STRENGTHS = {name: torch.linspace(0, most, BINS).tolist() for name, most in _MAX_STRENGTH.items()}
 
 
 @dataclass(frozen=True)
 class TrivialAugment:
-    """One of 14 operations, in one of 31 strengths.
+    """Applies one of 14 operations at one of 31 strengths.
 
     Attributes:
-        fill: RGB, 0..255, that geometric operations show outside the image.
+        fill: RGB, 0..255, of pixels that geometric operations take from outside the image.
         interpolation: of geometric operations.
     """
 
@@ -70,36 +70,36 @@ class TrivialAugment:
 
         Args:
             image: uint8 (3, H, W).
-            rng: where every decision comes from: the operation, and where it has them a strength and a sign.
+            rng: the source of all random decisions: the operation, and its strength and sign if it has them.
 
         Returns:
-            uint8 (3, H, W); `image` itself where the operation is none.
+            uint8 (3, H, W); `image` itself if the operation is `Identity`.
         """
         name = OPERATIONS[rng.integers(len(OPERATIONS))]
-        signed = name in _GREATEST
+        signed = name in _MAX_STRENGTH
         strength = int(rng.integers(BINS)) if signed or name in _UNSIGNED else 0
         sign = -1 if signed and rng.integers(2) else 1
         return self.perform(name, image, strength, sign)
 
     def perform(self, name: str, image: Tensor, strength: int, sign: int) -> Tensor:
-        """Operation `name` in bin `strength`, 0..30, the way of `sign`, 1 or -1; shapes as of a call."""
+        """Apply operation `name` with bin `strength`, 0..30, in the direction `sign`, 1 or -1."""
         value = sign * _STRENGTHS[name][strength] if name in _STRENGTHS else 0.0
         match name:
             case "Identity":
                 return image
             case "TranslateX":
-                return self._moved(image, int(value), 0)
+                return self._translate(image, int(value), 0)
             case "TranslateY":
-                return self._moved(image, 0, int(value))
+                return self._translate(image, 0, int(value))
             case "Brightness" | "Color" | "Contrast" | "Sharpness":
                 return apply(name, image, 1 + value)
             case "Posterize":
                 return pillow_ops.posterize(image, 8 - round(strength / 5))
             case "Solarize":
-                # a step is 8.5 levels; a threshold between two levels is the upper one
+                # bins are 8.5 levels apart; a threshold between two levels is rounded up
                 return pillow_ops.solarize(image, 255 - (17 * strength) // 2)
             case _:
                 return apply(name, image, value, self.fill, self.interpolation)
 
-    def _moved(self, image: Tensor, right: int, down: int) -> Tensor:
+    def _translate(self, image: Tensor, right: int, down: int) -> Tensor:
         return warp(image, (1, 0, -right, 0, 1, -down), self.fill, self.interpolation)

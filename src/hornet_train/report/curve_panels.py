@@ -1,4 +1,7 @@
-"""The panels of curves.png, each a function of the axes and the events."""
+"""Draw the panels of curves.png, each by a function of its axes and the events.
+
+`steps_per_epoch` is None where it is not known; the x axis is then in steps.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ if TYPE_CHECKING:
 
 Curve = tuple[list[float], list[float]]  # x and y
 
-INK, QUIET, GRID = "#22262b", "#6b7280", "#e5e7eb"
+INK, MUTED, GRID = "#22262b", "#6b7280", "#e5e7eb"
 _TRAIN = "#9aa5b1"
-_METRIC_COLOURS = ("#0b6e99", "#d9822b", "#5a8f3c", "#8a4fa3", "#b23a48", "#3d5a80")  # a colour a metric
+_METRIC_COLOURS = ("#0b6e99", "#d9822b", "#5a8f3c", "#8a4fa3", "#b23a48", "#3d5a80")  # one a metric, in turn
 _LOSS, _RATE, _SPEED, _WAIT = "#b23a48", "#5a8f3c", "#0b6e99", "#d9822b"
-# a line style for each kind of weights: the average is what a user takes away, so it is the solid one
+# a line style for each kind of weights; solid for the averaged ones, which are the result of a run
 _LINES: dict[str, dict[str, Any]] = {
     "ema": {"linestyle": "-", "linewidth": 1.8},
     "model": {"linestyle": (0, (3, 1.6)), "linewidth": 1.1, "alpha": 0.8},
@@ -28,34 +31,44 @@ _STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "mec": "white", "mew":
 _WEIGHTS = {"model": "current weights", "ema": "averaged weights"}
 
 
-def draw_losses(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
-    """The losses of training, raw and smoothed, and of the evaluations."""
+def draw_losses(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None) -> None:
+    """The training loss, raw and smoothed, and the losses of the evaluations."""
     ax.set_title("loss")
-    x, y = series(events, "train", "loss", per_epoch)
+    x, y = series(events, "train", "loss", steps_per_epoch)
     many = len(y) > 40
     if many:
         ax.plot(x, y, color=_TRAIN, linewidth=0.7, alpha=0.45)
-    ax.plot(x, _smooth(y) if many else y, color=_TRAIN, linewidth=1.6, label="training", **_dotted_if_one(y))
+    ax.plot(
+        x, _smooth(y) if many else y, color=_TRAIN, linewidth=1.6, label="training", **_marker_if_single(y)
+    )
     for weights, group in _by_weights(events).items():
-        x, y = series(group, "eval", "loss", per_epoch)
+        x, y = series(group, "eval", "loss", steps_per_epoch)
         style = _LINES.get(weights, _LINES["model"])
-        ax.plot(x, y, color=_LOSS, label=f"evaluation, {weights_name(weights)}", **_dotted_if_one(y), **style)
+        ax.plot(
+            x, y, color=_LOSS, label=f"evaluation, {weights_name(weights)}", **_marker_if_single(y), **style
+        )
     _legend_or_note(ax, "no train event yet", loc="upper right")
 
 
 def draw_metrics(
-    ax: Axes, events: Sequence[Event], per_epoch: float | None, best: BestResult | None, table: MetricTable
+    ax: Axes,
+    events: Sequence[Event],
+    steps_per_epoch: float | None,
+    best: BestResult | None,
+    table: MetricTable,
 ) -> None:
-    """What the evaluations found, any task's metrics, with the best of the headline marked."""
+    """The metrics of the evaluations, of any task, with the best result marked."""
     groups = _by_weights(events)
     metrics = list(
         dict.fromkeys(n for group in groups.values() for event in group for n in eval_metrics(event, table))
     )
     if best is not None:
-        metrics.sort(key=lambda metric: metric != best.metric)  # the headline first
+        metrics.sort(key=lambda metric: metric != best.metric)  # the one that decides the best first
     percent = all(table.info(metric).percent for metric in metrics)
     ax.set_title("accuracy, %" if percent else "evaluation")
-    curves = {(m, w): series(group, "eval", m, per_epoch) for m in metrics for w, group in groups.items()}
+    curves = {
+        (m, w): series(group, "eval", m, steps_per_epoch) for m in metrics for w, group in groups.items()
+    }
     inset = None
     if best is not None:
         _limit_y(ax, [y for _, ys in curves.values() for y in ys], percent)
@@ -63,14 +76,20 @@ def draw_metrics(
     for panel in [ax] if inset is None else [ax, inset]:
         for (metric, weights), (x, y) in curves.items():
             i = metrics.index(metric)
-            line = {**_LINES.get(weights, _LINES["model"]), **_dotted_if_one(y), "zorder": 3 - 0.1 * i}
+            line = {**_LINES.get(weights, _LINES["model"]), **_marker_if_single(y), "zorder": 3 - 0.1 * i}
             words = table.info(metric).label
             label = f"{words}, {weights_name(weights)}" if len(groups) > 1 else words
             panel.plot(x, y, color=_METRIC_COLOURS[i % len(_METRIC_COLOURS)], label=label, **line)
         if best is not None:
-            panel.plot(at(best.step, per_epoch), best.value, color=_METRIC_COLOURS[0], zorder=5, **_STAR)
+            panel.plot(
+                x_position(best.step, steps_per_epoch),
+                best.value,
+                color=_METRIC_COLOURS[0],
+                zorder=5,
+                **_STAR,
+            )
     if best is not None:
-        _mark_best(inset or ax, best, at(best.step, per_epoch), table.info(best.metric))
+        _mark_best(inset or ax, best, x_position(best.step, steps_per_epoch), table.info(best.metric))
     _legend_or_note(
         ax,
         "no evaluation yet",
@@ -80,18 +99,18 @@ def draw_metrics(
 
 
 def _limit_y(ax: Axes, values: Sequence[float], percent: bool) -> None:
-    """The range of the values and room above for the mark of the best."""
+    """Limit y to the range of the values, with room above for the mark of the best one."""
     low, high = min(values), max(values)
     span = max(high - low, 5.0 if percent else 0.1 * abs(high), 1e-9)
     ax.set_ylim(low - 0.06 * span, high + 0.13 * span)
-    if percent:  # there is room above 100%, but no such value
+    if percent:  # no tick label above 100%, although the axis may go there
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}" if value <= 100 else "")
 
 
 def _inset(ax: Axes, curves: Mapping[tuple[str, str], Curve], headline: str) -> Axes | None:
-    """A closer look at the last half of the headline metric, where the whole curve flattens it.
+    """An enlarged view of the last half of the headline metric, which looks flat in the full curve.
 
-    It lies below the ends of the curves, and is left out where one passes there.
+    It is placed below the ends of the curves; None if a curve passes through that place.
     """
     start = max(x for xs, _ in curves.values() for x in xs) / 2
     late = [
@@ -111,21 +130,21 @@ def _inset(ax: Axes, curves: Mapping[tuple[str, str], Curve], headline: str) -> 
     inset.set_xlim(start, start * 2.06)
     inset.set_ylim(min(values) - 0.15 * span, max(values) + 0.4 * span)
     inset.tick_params(labelsize=7, length=2)
-    inset.set_title("last half", fontsize=8, fontweight="normal", color=QUIET, pad=3)
+    inset.set_title("last half", fontsize=8, fontweight="normal", color=MUTED, pad=3)
     return inset
 
 
 def _mark_best(ax: Axes, best: BestResult, x: float, info: MetricInfo) -> None:
-    """The best value beside its star, on the side where no value of its metric lies."""
+    """Write the best value beside its star: above a maximum, below a minimum."""
     above = info.direction == "max"
     left, right = ax.get_xlim()
-    place = (x - left) / ((right - left) or 1.0)
+    position = (x - left) / ((right - left) or 1.0)
     ax.annotate(
         f"best {value_text(info, best.value)}",
         (x, best.value),
         xytext=(0, 7 if above else -7),
         textcoords="offset points",
-        ha="left" if place < 0.15 else "right" if place > 0.85 else "center",
+        ha="left" if position < 0.15 else "right" if position > 0.85 else "center",
         va="bottom" if above else "top",
         fontsize=9,
         fontweight="bold",
@@ -134,25 +153,25 @@ def _mark_best(ax: Axes, best: BestResult, x: float, info: MetricInfo) -> None:
     )
 
 
-def draw_rate(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
-    """The learning rate."""
+def draw_rate(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None) -> None:
+    """The learning rate over the run."""
     ax.set_title("learning rate")
-    x, y = series(events, "train", "lr", per_epoch)
+    x, y = series(events, "train", "lr", steps_per_epoch)
     ax.plot(x, y, color=_RATE, linewidth=1.6)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_ylim(bottom=0)
 
 
-def draw_speed(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> None:
-    """Throughput as a line, and under it the share of the time spent waiting for data."""
+def draw_speed(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None) -> None:
+    """Images per second as a line, and behind it the share of time spent waiting for data as an area."""
     ax.set_title("images per second", color=_SPEED)
-    x, y = series(events, "train", "images_per_second", per_epoch)
+    x, y = series(events, "train", "images_per_second", steps_per_epoch)
     ax.plot(x, y, color=_SPEED, linewidth=1.2)
     ax.set_ylim(0, 1.15 * max(y, default=1.0) or 1.0)
     ax.yaxis.set_major_formatter("{x:,.0f}")
     wait = ax.twinx()
     wait.set_title("waiting for data, %", loc="right", color=_WAIT)
-    x, y = series(events, "train", "data_wait", per_epoch)
+    x, y = series(events, "train", "data_wait", steps_per_epoch)
     wait.fill_between(x, [100 * v for v in y], color=_WAIT, alpha=0.35, linewidth=0)
     wait.set_ylim(0, 100)
     wait.grid(False)
@@ -160,19 +179,19 @@ def draw_speed(ax: Axes, events: Sequence[Event], per_epoch: float | None) -> No
     ax.patch.set_visible(False)
 
 
-def series(events: Sequence[Event], kind: str, key: str, per_epoch: float | None) -> Curve:
-    """x and y of the events that have a finite number there."""
+def series(events: Sequence[Event], kind: str, key: str, steps_per_epoch: float | None) -> Curve:
+    """x and y of the events of a kind in which `key` is a finite number."""
     points = [
-        (at(event["step"], per_epoch), value)
+        (x_position(event["step"], steps_per_epoch), value)
         for event in events
         if event.get("event") == kind and "step" in event and (value := number(event.get(key))) is not None
     ]
     return [x for x, _ in points], [y for _, y in points]
 
 
-def at(step: float, per_epoch: float | None) -> float:
-    """Where a step lies on the x axis: in epochs where these are known."""
-    return step / per_epoch if per_epoch else step
+def x_position(step: float, steps_per_epoch: float | None) -> float:
+    """The position of a step on the x axis: in epochs if `steps_per_epoch` is known, else in steps."""
+    return step / steps_per_epoch if steps_per_epoch else step
 
 
 def value_text(info: MetricInfo, value: float) -> str:
@@ -181,37 +200,37 @@ def value_text(info: MetricInfo, value: float) -> str:
 
 
 def weights_name(key: str) -> str:
-    """Which weights an eval event is of, in words."""
+    """The name of the weights that an eval event is about, for people to read."""
     return _WEIGHTS.get(key, key.replace("_", " "))
 
 
 def _by_weights(events: Sequence[Event]) -> dict[str, list[Event]]:
-    """The eval events by their weights, averaged ones first."""
+    """The eval events grouped by their weights, averaged weights first."""
     evals = [event for event in events if event.get("event") == "eval"]
     kinds = sorted({str(event.get("weights", "model")) for event in evals})
     return {kind: [e for e in evals if str(e.get("weights", "model")) == kind] for kind in kinds}
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """A centred mean over a thirtieth of the curve, narrower towards its ends."""
+    """A centred moving mean over a thirtieth of the curve, over less towards its ends."""
     reach = max(1, len(values) // 60)
     total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    half = np.minimum(np.minimum(place, place[::-1]), reach)
-    mean: list[float] = ((total[place + half + 1] - total[place - half]) / (2 * half + 1)).tolist()
+    index = np.arange(len(values))
+    half = np.minimum(np.minimum(index, index[::-1]), reach)
+    mean: list[float] = ((total[index + half + 1] - total[index - half]) / (2 * half + 1)).tolist()
     return mean
 
 
-def _dotted_if_one(values: Sequence[float]) -> dict[str, Any]:
-    """A line of one point shows nothing; give it a marker."""
+def _marker_if_single(values: Sequence[float]) -> dict[str, Any]:
+    """Line options for a curve of one point, which needs a marker to be visible."""
     return {"marker": "o", "markersize": 4} if len(values) == 1 else {}
 
 
 def _legend_or_note(ax: Axes, note: str, loc: str, ncols: int = 1) -> None:
-    """The legend, or a word where there is nothing to see yet."""
+    """Draw the legend, or, in an empty panel, the note."""
     if any(np.size(line.get_xdata()) for line in ax.get_lines()):
         ax.legend(loc=loc, ncols=ncols)
     else:
         for line in list(ax.get_lines()):
             line.remove()
-        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center", color=QUIET)
+        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center", color=MUTED)

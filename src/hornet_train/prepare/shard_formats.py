@@ -1,4 +1,4 @@
-"""The two kinds of shards: parquet as Hugging Face's `datasets` writes it, and webdataset's tar."""
+"""The two file formats of shards: parquet as Hugging Face's `datasets` writes it, and webdataset's tar."""
 
 from __future__ import annotations
 
@@ -15,39 +15,47 @@ if TYPE_CHECKING:
 Format = Literal["parquet", "webdataset"]
 
 EXTENSIONS: dict[Format, str] = {"parquet": "parquet", "webdataset": "tar"}
-ROW_GROUP = 100  # rows; a reader that wants one image decompresses and reads no more than these
+ROW_GROUP = 100  # rows; to get one image, a reader has to read no more than one row group
 
 
 class Writer(Protocol):
-    """Takes the samples of one shard, in order."""
+    """Writes the samples of one shard, in order."""
 
     def add(self, key: int, name: str, data: bytes, extension: str, label: int) -> None:
-        """One sample: its number, its path for people, the bytes of an image, their extension, its class."""
+        """Write one sample.
+
+        Args:
+            key: its number in the sorted listing of the split.
+            name: its path in the split, for people to read.
+            data: the bytes of an image file.
+            extension: of such a file: `.jpg`.
+            label: its class.
+        """
 
 
 @contextmanager
 def open_writer(kind: Format, file: io.RawIOBase, classes: Sequence[str]) -> Iterator[Writer]:
-    """A writer to `file`, finished where the block ends; after an error the file is a part of a shard.
+    """A writer to `file`; leaving the block completes the shard, leaving it by an error leaves it incomplete.
 
     Raises:
-        OSError: as the file system says.
+        OSError: the file cannot be written.
     """
-    writer = _Parquet(file, classes) if kind == "parquet" else _Tar(file)
+    writer = _ParquetWriter(file, classes) if kind == "parquet" else _TarWriter(file)
     yield writer
     writer.finish()
 
 
 def read_labels(kind: Format, path: str) -> list[int]:
-    """The labels of a shard in order; each sample has been found to hold an image.
+    """The labels of a shard in order; in a tar, this also checks that each sample has an image.
 
     Raises:
-        OSError: it cannot be read, or is not a shard.
+        OSError: the file cannot be read, or is not a shard.
     """
     return _parquet_labels(path) if kind == "parquet" else _tar_labels(path)
 
 
 def parquet_schema(classes: Sequence[str]) -> pa.Schema:
-    """`image` {bytes, path} and `label`, with the features that `datasets` reads: Image and ClassLabel."""
+    """Columns `image` {bytes, path} and `label`; the metadata has the features Image and ClassLabel."""
     import pyarrow as pa
 
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
@@ -57,7 +65,7 @@ def parquet_schema(classes: Sequence[str]) -> pa.Schema:
     )
 
 
-class _Parquet:
+class _ParquetWriter:
     def __init__(self, file: io.RawIOBase, classes: Sequence[str]) -> None:
         import pyarrow.parquet as pq
 
@@ -85,8 +93,11 @@ class _Parquet:
             self._rows = []
 
 
-class _Tar:
-    """KEY.jpg and KEY.cls, the label in decimal digits; dates and owners are left out, so equal is equal."""
+class _TarWriter:
+    """Writes KEY.jpg and KEY.cls, the label in decimal digits.
+
+    Without dates and owners, equal samples give equal bytes.
+    """
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115

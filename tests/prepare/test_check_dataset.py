@@ -1,4 +1,4 @@
-"""`hornet-data check` on whole and broken trees, as a user runs it."""
+"""`hornet-data check` on intact and broken data sets, as a user runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, reads, wait_for
 
-from hornet_train.prepare.known import IMAGENET_1K
+from hornet_train.prepare.label_sets import IMAGENET_1K
 from hornet_train.tasks.classification.sources.wnids import timm_list
 
 Command = Callable[..., tuple[int, str, str]]
@@ -22,7 +22,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def check(command: Command, tmp_path: Path) -> Command:
-    """Runs the check of a root; damaged files are listed in tmp_path."""
+    """Runs `hornet-data check` on a root; damaged files are listed in tmp_path."""
 
     def call(root: Path, *flags: str) -> tuple[int, str, str]:
         more = [] if "--no-decode" in flags else ["--csv", f"{tmp_path}/lists/bad.csv", "--workers", "2"]
@@ -31,12 +31,13 @@ def check(command: Command, tmp_path: Path) -> Command:
     return call
 
 
-def damaged(path: Path) -> dict[str, str]:
+def damaged_files(path: Path) -> dict[str, str]:
+    """File name -> reason, from the CSV of damaged files."""
     with path.open(newline="", encoding="utf-8") as file:
         return {Path(row["path"]).name: row["reason"] for row in csv.DictReader(file)}
 
 
-def test_a_whole_tree_is_usable(check: Command, tmp_path: Path) -> None:
+def test_an_intact_data_set_is_usable(check: Command, tmp_path: Path) -> None:
     code, out, err = check(photographs(tmp_path / "photos"))
     assert (code, err) == (0, "")
     assert "train: 3 classes, 15 images, 5 a class" in out
@@ -48,7 +49,9 @@ def test_a_whole_tree_is_usable(check: Command, tmp_path: Path) -> None:
     assert list((tmp_path / "lists").iterdir()) == []
 
 
-def test_every_kind_of_damage_is_listed_and_too_much_is_unusable(check: Command, tmp_path: Path) -> None:
+def test_every_kind_of_damage_is_listed_and_many_damaged_files_make_it_unusable(
+    check: Command, tmp_path: Path
+) -> None:
     root = photographs(tmp_path / "photos")
     folder = root / "train" / "astronaut"
     os.truncate(folder / "00.jpg", 1000)
@@ -62,7 +65,7 @@ def test_every_kind_of_damage_is_listed_and_too_much_is_unusable(check: Command,
     code, out, err = check(root, "--timeout", "0.5")
     assert code == 2
     assert "cannot be trained on as it is" in err
-    reasons = damaged(tmp_path / "lists" / "bad.csv")
+    reasons = damaged_files(tmp_path / "lists" / "bad.csv")
     assert {name: reason.split(" (")[0] for name, reason in reasons.items()} == {
         "00.jpg": "cannot be decoded as an image",
         "01.jpg": "the file is empty",
@@ -102,26 +105,26 @@ def test_a_damaged_file_in_val_would_end_an_evaluation(check: Command, tmp_path:
     assert code == 2
     assert "1 of 15 images in val/ are damaged" in out.splitlines()[-1]
     assert "data.on_bad=skip" in out.splitlines()[-1]
-    assert [*damaged(tmp_path / "lists" / "bad.csv")] == ["00.png"]
+    assert [*damaged_files(tmp_path / "lists" / "bad.csv")] == ["00.png"]
     (root / "val" / "coffee" / "00.png").unlink()
     assert check(root)[0] == 0
-    assert not (tmp_path / "lists" / "bad.csv").exists(), "the list of a check that is over"
+    assert not (tmp_path / "lists" / "bad.csv").exists(), "the list of an earlier check is left over"
 
 
-def test_the_list_replaces_no_other_file(check: Command, tmp_path: Path) -> None:
+def test_the_list_of_damaged_files_overwrites_no_other_file(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
     image = root / "train" / "coffee" / "00.png"
     before = image.read_bytes()
     code, _, err = check(root, "--csv", str(image))
     assert code == 2
-    assert "no list of damaged files" in err
+    assert "is not a list of damaged files" in err
     assert image.read_bytes() == before
     code, _, err = check(root, "--csv", str(image / "bad.csv"))
     assert code == 2
     assert "cannot be written" in err
 
 
-def test_a_reader_that_is_killed_does_not_end_the_check(tmp_path: Path) -> None:
+def test_a_killed_worker_does_not_end_the_check(tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos", splits=("train",))
     fifo = root / "train" / "chelsea" / "02b.webp"
     os.mkfifo(fifo)
@@ -135,14 +138,14 @@ def test_a_reader_that_is_killed_does_not_end_the_check(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     os.close(handle)
     assert process.returncode == 2, err
-    assert damaged(tmp_path / "bad.csv") == {
+    assert damaged_files(tmp_path / "bad.csv") == {
         "02b.webp": "reading it killed the process (SIGKILL; out of memory?)"
     }
-    assert "train: 15 of 16 images decode, 1 damaged" in out  # those beside it in its batch too
+    assert "train: 15 of 16 images decode, 1 damaged" in out  # the other files of its batch are decoded too
     wait_for(lambda: not marked(mark))
 
 
-def test_classes_that_differ_or_nearly_coincide(check: Command, tmp_path: Path) -> None:
+def test_splits_with_different_and_nearly_equal_class_names(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
     (root / "val" / "coffee").rename(root / "val" / "Coffee")
     code, out, _ = check(root, "--no-decode")
@@ -151,7 +154,7 @@ def test_classes_that_differ_or_nearly_coincide(check: Command, tmp_path: Path) 
     assert "1 in val but not in train (Coffee); 1 in train but not in val (coffee)" in out.splitlines()[-1]
 
 
-def test_faults_of_the_layout(check: Command, tmp_path: Path) -> None:
+def test_faults_of_the_folder_layout(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
     (root / "train" / "empty").mkdir()
     (root / "train" / "notes.txt").touch()
@@ -160,14 +163,14 @@ def test_faults_of_the_layout(check: Command, tmp_path: Path) -> None:
     shutil.copy(root / "val" / "coffee" / "00.png", root / "train" / "loose.png")
     code, out, _ = check(root, "--no-decode")
     assert code == 2
-    assert "train: 1 file passed over: hidden" in out
-    assert "train: 1 file passed over: named .txt" in out
-    assert "train: 5 images deeper than the class folder; used all the same" in out
+    assert "train: 1 file ignored: hidden" in out
+    assert "train: 1 file ignored: named .txt" in out
+    assert "train: 5 images in subfolders of class folders; used all the same" in out
     assert "warning: train: 1 image beside the class folders, not used (loose.png)" in out
     assert out.splitlines()[-1].startswith("not usable: train/ has 1 class folder without an image (empty)")
 
 
-def test_a_flat_val_needs_its_labels(check: Command, tmp_path: Path) -> None:
+def test_val_without_class_folders_needs_a_labels_file(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos", splits=("train",))
     (root / "val").mkdir()
     for file in (root / "train" / "coffee").iterdir():
@@ -190,7 +193,7 @@ def test_a_flat_val_needs_its_labels(check: Command, tmp_path: Path) -> None:
     assert "val: 5 of 5 images decode" in out
 
 
-def test_a_set_for_evaluation_is_usable_as_one(check: Command, tmp_path: Path) -> None:
+def test_an_evaluation_set_is_usable_for_evaluation(check: Command, tmp_path: Path) -> None:
     root = tmp_path / "imagenet-a"
     for wnid in timm_list("imagenet_a_synsets.txt"):
         (root / wnid).mkdir(parents=True)
@@ -200,7 +203,7 @@ def test_a_set_for_evaluation_is_usable_as_one(check: Command, tmp_path: Path) -
     assert f"usable: an evaluation set, hornet-eval data=imagenet_a data.root={root}" in out.splitlines()[-1]
 
 
-def test_splits_of_other_names_are_no_classes(check: Command, tmp_path: Path) -> None:
+def test_splits_with_other_names_are_not_taken_for_classes(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
     (root / "train").rename(root / "training")
     (root / "val").rename(root / "validation")
@@ -210,7 +213,7 @@ def test_splits_of_other_names_are_no_classes(check: Command, tmp_path: Path) ->
     assert check(root, "--splits", "training,validation")[0] == 0
 
 
-def test_a_split_alone_and_class_folders_alone(check: Command, tmp_path: Path) -> None:
+def test_root_is_a_split_or_class_folders(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
     code, out, _ = check(root / "train", "--no-decode")
     assert code == 0
@@ -238,7 +241,7 @@ def test_known_data_sets_are_recognised(check: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["nowhere"], "nowhere does not exist; give the folder that holds train/ and val/"),
         (["."], ". holds none of train/, val/ and no images in class folders"),
@@ -249,13 +252,13 @@ def test_known_data_sets_are_recognised(check: Command, tmp_path: Path) -> None:
         ([], "the following arguments are required: ROOT"),
     ],
 )
-def test_mistakes_are_told(
-    command: Command, tmp_path: Path, monkeypatch, flags: list[str], told: str
+def test_mistakes_are_reported_without_a_traceback(
+    command: Command, tmp_path: Path, monkeypatch, flags: list[str], message: str
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     code, _, err = command("hornet-data", "check", *flags)
     assert code == 2
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 3
 
@@ -269,7 +272,7 @@ def test_help_lists_the_commands(command: Command) -> None:
     assert "did you mean 'check'" in command("hornet-data", "chek")[2]
 
 
-def test_unicode_forms_of_one_name(check: Command, tmp_path: Path) -> None:
+def test_class_names_that_differ_only_in_unicode_form(check: Command, tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         folder = tmp_path / "photos" / "train" / unicodedata.normalize(form, "grün")
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The folder that shards go to: what was planned for it, what is finished, and who writes there."""
+"""The output folder of `hornet-data pack`: its plan, the records of finished shards, and a lock."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from types import TracebackType
 from typing import IO, Any
 
 from hornet_train.errors import ConfigError, DataError
-from hornet_train.prepare.shards import Written
+from hornet_train.prepare.shard_files import WrittenShard
 from hornet_train.track.files import read_json, write_json
 from hornet_train.untrusted import open_nofollow
 
 
-class Store:
-    """`out`, for the shards of one split; used in a `with`, which keeps other processes from packing it.
+class ShardFolder:
+    """The folder `out` with the shards of one split.
 
-    What is known of them lies in `out/.<split>.pack/`: `plan.json`, a record for each finished shard, and
-    shards that are being written. It stays there when all is done, for the same command given again.
+    A context manager, in which no other process can pack the same split into the folder.
+
+    `out/.<split>.pack/` contains `plan.json`, a record of each finished shard, and shards that are being
+    written. It stays when all is done, so that the same command given again finds the work done.
     """
 
     def __init__(self, out: Path, split: str) -> None:
@@ -34,8 +36,12 @@ class Store:
         self._split = split
         self._lock: IO[str] | None = None
 
-    def __enter__(self) -> Store:
-        """Raises ConfigError where the folder cannot be written, or another process writes there."""
+    def __enter__(self) -> ShardFolder:
+        """Lock the folder, creating it if needed.
+
+        Raises:
+            ConfigError: the folder cannot be written, or another process packs the split into it.
+        """
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             self._lock = open_nofollow(self.work / "lock", "a+")
@@ -47,7 +53,9 @@ class Store:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             self._lock.seek(0)
-            raise ConfigError(f"{self.out}: {self._lock.read().strip()} packs {self._split} there") from None
+            raise ConfigError(
+                f"{self.out}: {self._lock.read().strip()} is packing {self._split} into it"
+            ) from None
         except OSError as error:
             raise ConfigError(
                 f"{self.out} cannot be locked ({error.strerror}): choose another file system"
@@ -55,7 +63,7 @@ class Store:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
-        for part in self.work.glob("*.part"):  # of a start that was killed
+        for part in self.work.glob("*.part"):  # left by a killed process
             part.unlink()
         return self
 
@@ -65,35 +73,40 @@ class Store:
         if self._lock is not None:
             self._lock.close()
 
-    def plan(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The plan of an earlier start; None where nothing stands in the way of a new one.
+    def load_plan(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The plan of an earlier start; None if a new plan can be made.
 
         Args:
-            wanted: `arguments` (flag -> value) and `source` (a fingerprint), as the plan must have them.
+            wanted: the `arguments` (flag -> value) and the `source` (a fingerprint) that the plan must have.
 
         Raises:
-            ConfigError: the folder holds shards of other arguments, or of other images.
+            ConfigError: the folder contains shards of other arguments, or of other images.
+            DataError: the stored plan is damaged.
         """
-        place = self.work / "plan.json"
-        there = sorted(
-            path.name for path in self.out.glob(f"{escape(self._split)}[-.]*") if self._is_ours(path)
+        record_path = self.work / "plan.json"
+        present = sorted(
+            path.name for path in self.out.glob(f"{escape(self._split)}[-.]*") if self._belongs_to_split(path)
         )
-        if not place.exists():
-            if there:
-                untold = f"{self.out} holds {there[0]}, and no {self.work.name}/ tells of it"
-                raise ConfigError(f"{untold}: choose an empty folder")
+        if not record_path.exists():
+            if present:
+                raise ConfigError(
+                    f"{self.out} contains {present[0]}, but no {self.work.name}/ that describes it: "
+                    "choose an empty folder"
+                )
             return None
         try:
-            plan: dict[str, Any] = read_json(place)
+            plan: dict[str, Any] = read_json(record_path)
             before, source = dict(plan["arguments"]), plan["source"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{place} is damaged ({error}); remove {self.out} and start again") from error
+            raise DataError(
+                f"{record_path} is damaged ({error}); remove {self.out} and start again"
+            ) from error
         changed = [
             f"{flag} was {_text(before.get(flag))}, is {_text(value)}"
             for flag, value in wanted["arguments"].items()
             if before.get(flag) != value
         ]
-        if (changed or source != wanted["source"]) and not there:
+        if (changed or source != wanted["source"]) and not present:
             return None  # nothing is finished, so nothing is lost
         if changed:
             raise ConfigError(
@@ -102,41 +115,44 @@ class Store:
             )
         if source != wanted["source"]:
             raise ConfigError(
-                f"{self.out} was begun with other images: files of {self._split}/ have come, gone or been "
+                f"{self.out} was begun with other images: files of {self._split}/ were added, removed or "
                 "renamed since; choose an empty folder"
             )
         return plan
 
-    def _is_ours(self, path: Path) -> bool:
-        """A shard of this split or a list of it; not of a split `train-extra` beside `train`."""
+    def _belongs_to_split(self, path: Path) -> bool:
+        """Whether a file is a shard or a list of this split, and not of `train-extra` beside `train`."""
         rest = path.name.removeprefix(self._split)
         return path.is_file() and (rest.startswith(".") or re.match(r"-\d{5}-of-\d{5}\.", rest) is not None)
 
-    def keep_plan(self, plan: Mapping[str, Any]) -> None:
-        """Begin with a plan; records of another one are of no use any more."""
+    def save_plan(self, plan: Mapping[str, Any]) -> None:
+        """Store a new plan, and delete the records that belong to an older one."""
         for record in self.work.glob("*.json"):
             record.unlink()
         write_json(self.work / "plan.json", plan)
 
-    def record(self, file: str) -> Written | None:
-        """What is known of a finished shard; None of one that is not.
+    def load_record(self, file: str) -> WrittenShard | None:
+        """The record of a finished shard; None if the shard is not finished.
 
         Raises:
-            DataError: the record is not as it was written.
+            DataError: the record is damaged.
         """
-        place = self.work / f"{file}.json"
-        if not place.exists():
+        record_path = self.work / f"{file}.json"
+        if not record_path.exists():
             return None
         try:
-            return Written(**read_json(place))
+            return WrittenShard(**read_json(record_path))
         except (ValueError, TypeError) as error:
-            raise DataError(f"{place} is damaged ({error}); remove it, and its shard is made anew") from error
+            raise DataError(
+                f"{record_path} is damaged ({error}); remove it, and its shard is written again"
+            ) from error
 
-    def keep_record(self, file: str, written: Written) -> None:
+    def save_record(self, file: str, written: WrittenShard) -> None:
+        """Store the record of a finished shard."""
         write_json(self.work / f"{file}.json", asdict(written))
 
-    def forget(self, file: str) -> None:
-        """Let a shard be made anew."""
+    def delete_record(self, file: str) -> None:
+        """Delete the record of a shard, so that the shard is written again."""
         (self.work / f"{file}.json").unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""One shard written and read back, in a worker process; each file is whole or absent."""
+"""Write a shard and read it back, in a worker process. A shard file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from PIL import Image
 from hornet_train.errors import DataError
 from hornet_train.images.decode import decode, read_bytes
 from hornet_train.images.resize import resize
-from hornet_train.prepare.crew import Mark
-from hornet_train.prepare.formats import Format, open_writer, read_labels
+from hornet_train.prepare.shard_formats import Format, open_writer, read_labels
+from hornet_train.prepare.watched_workers import BeginItem
 from hornet_train.track.files import sync_folder
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What becomes of an image: its own bytes, or, where its shorter side is longer, a smaller JPEG.
+    """How an image is stored: as its own bytes, or as a smaller JPEG if its shorter side is too long.
 
     Attributes:
-        shorter_side: in pixels; None leaves all as they are.
-        quality: of the JPEG, 1..100.
+        shorter_side: the greatest that is stored unchanged, in pixels; None stores all images unchanged.
+        quality: of the smaller JPEGs, 1..100.
     """
 
     shorter_side: int | None
     quality: int
 
-    def apply(self, path: str) -> tuple[bytes, str]:
-        """A file's bytes for the shard, and their extension, lower case: `.jpg`.
+    def encode(self, path: str) -> tuple[bytes, str]:
+        """The bytes of a file as stored in a shard, and their extension in lower case: `.jpg`.
 
         Raises:
-            SampleError: it cannot be read or decoded.
+            SampleError: the file cannot be read or decoded.
         """
         data = read_bytes(path, waiting=True)
-        image = decode(data, path)  # also where its bytes stay: no damaged file goes into a shard
-        height, width = image.shape[1:]
+        image_CHW = decode(
+            data, path
+        )  # also if its bytes are stored unchanged: no damaged file goes into a shard
+        height, width = image_CHW.shape[1:]
         shorter = min(height, width)
         if self.shorter_side is None or shorter <= self.shorter_side:
             extension = os.path.splitext(path)[1].lower()
@@ -48,29 +50,29 @@ class Encoding:
         side = self.shorter_side
         size = (round(height * side / shorter), round(width * side / shorter))
         buffer = io.BytesIO()
-        pixels = resize(image, size).permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=self.quality)
+        pixels_HWC = resize(image_CHW, size).permute(1, 2, 0).contiguous().numpy()
+        Image.fromarray(pixels_HWC).save(buffer, "JPEG", quality=self.quality)
         return buffer.getvalue(), ".jpg"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What a shard is to hold.
+    """A shard to be written.
 
     Attributes:
-        file: where it goes.
-        beside: where it is written before it is whole; on the same file system.
+        file: the path of the finished shard.
+        partial_file: the path while it is written; on the same file system.
         format: of the file.
         keys: each sample's number in the sorted listing of the split.
-        paths: where each sample lies.
-        names: the same relative to the split's folder, as text.
-        labels: each sample's.
+        paths: the path of each image file.
+        names: these paths relative to the split's folder, as text.
+        labels: the label of each sample.
         classes: the class names in label order.
-        encoding: what becomes of an image.
+        encoding: how images are stored.
     """
 
     file: str
-    beside: str
+    partial_file: str
     format: Format
     keys: tuple[int, ...]
     paths: tuple[str, ...]
@@ -81,49 +83,49 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a shard's file is: its size in bytes, the SHA-256 of what was written."""
+class WrittenShard:
+    """The record of a finished shard: number of samples, size of the file in bytes, its SHA-256."""
 
     samples: int
     bytes: int
     sha256: str
 
 
-def write_shard(shard: Shard, mark: Mark) -> Written:
-    """Write a shard and put it in its place.
+def write_shard(shard: Shard, begin_item: BeginItem) -> WrittenShard:
+    """Write a shard to its partial file, then rename that.
 
     Raises:
         SampleError: an image that cannot be read or decoded.
         DataError: the file cannot be written.
     """
     torch.set_num_threads(1)  # the parallelism is in the processes
-    beside = Path(shard.beside)
+    partial_file = Path(shard.partial_file)
     try:
-        with beside.open("wb") as file:
-            tee = _Hashing(file)
-            with open_writer(shard.format, tee, shard.classes) as writer:
+        with partial_file.open("wb") as file:
+            hashing_file = _HashingWriter(file)
+            with open_writer(shard.format, hashing_file, shard.classes) as writer:
                 for item, path in enumerate(shard.paths):
-                    mark(item)
-                    data, extension = shard.encoding.apply(path)
+                    begin_item(item)
+                    data, extension = shard.encoding.encode(path)
                     writer.add(shard.keys[item], shard.names[item], data, extension, shard.labels[item])
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        os.replace(beside, shard.file)
+        os.replace(partial_file, shard.file)
         sync_folder(Path(shard.file).parent)
     except OSError as error:
         raise DataError(
             f"{shard.file} cannot be written ({error.strerror or error}); finished shards are kept: "
-            "put it right and start the same command again"
+            "fix the cause and start the same command again"
         ) from error
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-    return Written(len(shard.paths), size, tee.hexdigest())
+            partial_file.unlink(missing_ok=True)
+    return WrittenShard(len(shard.paths), size, hashing_file.hexdigest())
 
 
-def measure(task: tuple[Encoding, tuple[str, ...]], mark: Mark) -> int:
-    """How many bytes images take in a shard, in all.
+def measure_images(task: tuple[Encoding, tuple[str, ...]], begin_item: BeginItem) -> int:
+    """The total size of images as stored in a shard, in bytes.
 
     Raises:
         SampleError: an image that cannot be read or decoded.
@@ -131,19 +133,19 @@ def measure(task: tuple[Encoding, tuple[str, ...]], mark: Mark) -> int:
     encoding, paths = task
     total = 0
     for item, path in enumerate(paths):
-        mark(item)
-        total += len(encoding.apply(path)[0])
+        begin_item(item)
+        total += len(encoding.encode(path)[0])
     return total
 
 
-def verify_shard(task: tuple[Shard, Written], mark: Mark) -> str:
-    """Read a shard back: size, sum, number of samples, labels.
+def verify_shard(task: tuple[Shard, WrittenShard], begin_item: BeginItem) -> str:
+    """Read a shard back and compare size, SHA-256, number of samples and labels with what was written.
 
     Returns:
-        What is not as it was written, or ''.
+        What differs, or ''.
     """
     shard, written = task
-    mark(0)
+    begin_item(0)
     try:
         with open(shard.file, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -159,19 +161,19 @@ def verify_shard(task: tuple[Shard, Written], mark: Mark) -> str:
     return "" if tuple(labels) == shard.labels else "other labels"
 
 
-class _Hashing(io.RawIOBase):
-    """A file to write to that sums up what goes through it. It leaves the file open."""
+class _HashingWriter(io.RawIOBase):
+    """A writable file that hashes what is written and passes it on to another file, which stays open."""
 
     def __init__(self, file: io.BufferedWriter) -> None:
         self._file = file
-        self._sum = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: object) -> int:
         view = memoryview(data)  # type: ignore[arg-type]  # any buffer
-        self._sum.update(view)
+        self._sha256.update(view)
         self._file.write(view)
         return view.nbytes
 
@@ -183,4 +185,4 @@ class _Hashing(io.RawIOBase):
             self._file.flush()
 
     def hexdigest(self) -> str:
-        return self._sum.hexdigest()
+        return self._sha256.hexdigest()

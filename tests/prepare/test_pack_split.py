@@ -1,4 +1,4 @@
-"""`hornet-data pack`: what it writes is read by others' readers, and a kill costs the shard it hits."""
+"""`hornet-data pack`: other libraries read its shards, and a kill loses only the shards being written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pack(command: Command, photos: Path, tmp_path: Path) -> Command:
-    """Packs the photographs into a folder of that name."""
+    """Runs `hornet-data pack` on the photographs, into a folder of the given name."""
 
     def call(out: str, *flags: str) -> tuple[int, str, str]:
         return command("hornet-data", "pack", str(photos), str(tmp_path / out), "--workers", "2", *flags)
@@ -43,7 +43,7 @@ def pack(command: Command, photos: Path, tmp_path: Path) -> Command:
 
 
 def index_of(out: Path) -> dict[str, object]:
-    """The index, after its sums and sizes have been compared with the files."""
+    """The index, whose hashes and sizes are first compared with the files."""
     index = json.loads((out / "train.index.json").read_text())
     for shard in index["shards"]:
         content = (out / shard["file"]).read_bytes()
@@ -52,17 +52,18 @@ def index_of(out: Path) -> dict[str, object]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
+    """File name -> bytes, of the files directly in `out`."""
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
 
 def expected(photos: Path) -> list[tuple[bytes, int]]:
-    """Bytes and label of every sample in the order of seed 0."""
+    """The bytes and label of every sample, in the order that seed 0 gives."""
     source = FolderSource(photos, "train")
     order = epoch_order(0, 0, len(source))
     return [(Path(source.locate(i)).read_bytes(), source.read(i)["label"]) for i in order.tolist()]
 
 
-def test_parquet_is_what_datasets_reads(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_datasets_reads_parquet_shards(pack: Command, photos: Path, tmp_path: Path) -> None:
     code, out, err = pack("out", "--format", "parquet", "--shards", "4")
     assert (code, err) == (0, "")
     assert "21 samples in 4 shards" in out
@@ -85,7 +86,9 @@ def test_parquet_is_what_datasets_reads(pack: Command, photos: Path, tmp_path: P
     assert (photos / "train" / raw[0]["image"]["path"]).read_bytes() == raw[0]["image"]["bytes"]
 
 
-def test_tars_hold_an_image_and_its_class_under_one_key(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_tar_shards_have_an_image_and_its_class_under_one_key(
+    pack: Command, photos: Path, tmp_path: Path
+) -> None:
     assert pack("out", "--format", "webdataset", "--shard-size", "150kB")[0] == 0
     index = index_of(tmp_path / "out")
     total = sum(len(data) for data, _ in expected(photos))
@@ -104,7 +107,9 @@ def test_tars_hold_an_image_and_its_class_under_one_key(pack: Command, photos: P
     assert len(set(keys)) == 21
 
 
-def test_only_larger_images_are_made_smaller(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_only_images_above_the_shorter_side_are_scaled_down(
+    pack: Command, photos: Path, tmp_path: Path
+) -> None:
     large = Image.open(photos / "train" / "coffee" / "00.png").resize((301, 402), Image.Resampling.BICUBIC)
     large.save(photos / "train" / "coffee" / "00.png")
     assert pack("out", "--format", "parquet", "--shards", "1", "--shorter-side", "100")[0] == 0
@@ -119,7 +124,7 @@ def test_only_larger_images_are_made_smaller(pack: Command, photos: Path, tmp_pa
     assert np.abs(np.asarray(made, dtype=int) - wanted).mean() < 2  # what JPEG at quality 95 changes
 
 
-def test_row_groups_are_of_a_hundred(command: Command, tmp_path: Path) -> None:
+def test_row_groups_have_a_hundred_rows(command: Command, tmp_path: Path) -> None:
     for i in range(250):
         path = tmp_path / "dots" / "train" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,11 +135,11 @@ def test_row_groups_are_of_a_hundred(command: Command, tmp_path: Path) -> None:
     assert [file.metadata.row_group(i).num_rows for i in range(3)] == [100, 100, 50]
 
 
-def test_a_kill_costs_the_shard_it_hits(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_a_kill_loses_only_the_shards_being_written(pack: Command, photos: Path, tmp_path: Path) -> None:
     arguments = ("--format", "parquet", "--shards", "7")
-    assert pack("whole", *arguments)[0] == 0
-    image, kept = photos / "train" / "chelsea" / "03.webp", tmp_path / "kept.webp"
-    image.rename(kept)
+    assert pack("uninterrupted", *arguments)[0] == 0
+    image, moved_away = photos / "train" / "chelsea" / "03.webp", tmp_path / "moved_away.webp"
+    image.rename(moved_away)
     os.mkfifo(image)
     mark, out = str(tmp_path), tmp_path / "out"
     process = hornet_data("pack", str(photos), str(out), *arguments, "--workers", "2", mark=mark)
@@ -142,7 +147,7 @@ def test_a_kill_costs_the_shard_it_hits(pack: Command, photos: Path, tmp_path: P
     wait_for(lambda: len(list((out / ".train.pack").glob("*.parquet.json"))) == 6)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    wait_for(lambda: not marked(mark))  # no writer goes on without its parent
+    wait_for(lambda: not marked(mark))  # workers end with their parent
     os.close(handle)
     assert len(list((out / ".train.pack").glob("*.part"))) == 1
     assert not (out / "train.index.json").exists()
@@ -150,18 +155,20 @@ def test_a_kill_costs_the_shard_it_hits(pack: Command, photos: Path, tmp_path: P
     assert len(times) == 6
 
     image.unlink()
-    kept.rename(image)
-    spoilt, *sound = sorted(times)
-    with (out / spoilt).open("r+b") as file:
+    moved_away.rename(image)
+    damaged, *intact = sorted(times)
+    with (out / damaged).open("r+b") as file:
         file.seek(100)
         file.write(b"\0\0\0\0")
-    code, told, err = pack("out", *arguments)
+    code, printed, err = pack("out", *arguments)
     assert (code, err) == (0, "")
-    assert f"{spoilt} is made anew: another SHA-256" in told
-    assert "5 shards of 7 kept" in told
-    assert {name: (out / name).stat().st_mtime_ns for name in sound} == {name: times[name] for name in sound}
+    assert f"{damaged} is written again: another SHA-256" in printed
+    assert "5 shards of 7 kept" in printed
+    assert {name: (out / name).stat().st_mtime_ns for name in intact} == {
+        name: times[name] for name in intact
+    }
     assert not list((out / ".train.pack").glob("*.part"))
-    assert contents(out) == contents(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "uninterrupted")
 
     code, _, err = pack("out", "--format", "parquet", "--shards", "7", "--seed", "1")
     assert code == 2
@@ -172,16 +179,16 @@ def test_a_kill_costs_the_shard_it_hits(pack: Command, photos: Path, tmp_path: P
     assert "was begun with other images" in err
 
 
-def test_a_damaged_image_stops_or_is_left_out(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_a_damaged_image_ends_the_packing_or_is_left_out(pack: Command, photos: Path, tmp_path: Path) -> None:
     path = photos / "train" / "astronaut" / "02.jpg"
     os.truncate(path, 1500)
     code, _, err = pack("out", "--format", "webdataset", "--shards", "5")
     assert code == 2
     assert str(path) in err
     assert "--on-bad skip" in err
-    code, told, _ = pack("skip", "--format", "webdataset", "--shards", "5", "--on-bad", "skip")
+    code, printed, _ = pack("skip", "--format", "webdataset", "--shards", "5", "--on-bad", "skip")
     assert code == 0
-    assert "1 damaged image left out" in told
+    assert "1 damaged image left out" in printed
     index = index_of(tmp_path / "skip")
     assert [shard["samples"] for shard in index["shards"]] == [4, 4, 4, 4, 4]
     with (tmp_path / "skip" / "train.skipped.csv").open(newline="") as file:
@@ -190,7 +197,9 @@ def test_a_damaged_image_stops_or_is_left_out(pack: Command, photos: Path, tmp_p
     assert row["reason"].startswith("cannot be decoded")
 
 
-def test_loose_images_are_packed_by_their_labels_file(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_images_without_class_folders_need_a_labels_file(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
     val = tmp_path / "flat" / "val"
     val.mkdir(parents=True)
     files = sorted((photos / "train").rglob("*.jpg"))[:6]
@@ -210,17 +219,17 @@ def test_loose_images_are_packed_by_their_labels_file(command: Command, photos: 
     assert "val: not packed: 1 file: named .txt" in out
     shards = open_shards(str(tmp_path / "out"), "val")
     assert shards.classes == imagenet_wnids()
-    read = {(one["image"].data, one["label"]) for shard in range(2) for one in shards.read(shard, 0)}
+    read = {(fields["image"].data, fields["label"]) for shard in range(2) for fields in shards.read(shard, 0)}
     assert read == {(file.read_bytes(), 100 * i) for i, file in enumerate(files)}
 
 
-def test_a_disk_without_room_is_told(photos: Path, tmp_path: Path) -> None:
-    def little_room() -> None:  # as a full disk: a write past it fails
+def test_a_full_disk_is_reported(photos: Path, tmp_path: Path) -> None:
+    def limit_file_size() -> None:  # like a full disk: a longer write fails
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     out = tmp_path / "out"
     process = hornet_data(
-        "pack", str(photos), str(out), "--format", "parquet", "--shards", "1", preexec_fn=little_room
+        "pack", str(photos), str(out), "--format", "parquet", "--shards", "1", preexec_fn=limit_file_size
     )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2, err
@@ -231,28 +240,30 @@ def test_a_disk_without_room_is_told(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (("--format", "zip"), "invalid choice: 'zip'"),
         (("--format", "parquet", "--quality", "90"), "set that too"),
-        (("--format", "parquet", "--shards", "22"), "--shards 22: there are 21 images only"),
+        (("--format", "parquet", "--shards", "22"), "--shards 22: there are only 21 images"),
         (("--format", "parquet", "--shards", "2", "--shard-size", "1MB"), "not allowed with argument"),
         (("--format", "parquet", "--shard-size", "big"), "'big' is not a size such as 512MB"),
         (("--format", "parquet", "--split", "val"), "val does not exist; set --split to a folder in"),
         ((), "the following arguments are required: --format"),
     ],
 )
-def test_mistakes_are_told(pack: Command, flags: tuple[str, ...], told: str) -> None:
+def test_mistakes_are_reported_without_a_traceback(
+    pack: Command, flags: tuple[str, ...], message: str
+) -> None:
     code, _, err = pack("out", *flags)
     assert code == 2
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
 
 
-def test_a_folder_that_cannot_be_used_is_told(pack: Command, photos: Path, tmp_path: Path) -> None:
+def test_an_unusable_folder_is_reported(pack: Command, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "cannot be written (Not a directory)" in pack("file", "--format", "parquet", "--shards", "1")[2]
-    assert "whose images it is to hold" in pack("photos/train/out", "--format", "parquet")[2]
+    assert "the folder of the images to pack" in pack("photos/train/out", "--format", "parquet")[2]
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "train-00000-of-00002.parquet").touch()
     assert "choose an empty folder" in pack("taken", "--format", "parquet")[2]

@@ -1,4 +1,4 @@
-"""Models as tables: the stages of one, and the whole family beside the published figures."""
+"""Tables about models: the stages of one model, and all HorNets beside the published figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hornet_train.models.structure import backbone_of
 from hornet_train.models.variants import VARIANTS
 
 NONE = "-"
-PARTS = (
+STAGE_COLUMNS = (
     "part",
     "map",
     "width",
@@ -36,10 +36,13 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Table:
-    """Text, ready to be printed.
+    """A table of text, ready to be printed.
 
     Attributes:
-        notes: one sentence for each thing to know when reading it.
+        title: above the table.
+        columns: the column heads.
+        rows: one text a column.
+        notes: sentences that explain the figures.
     """
 
     title: str
@@ -49,10 +52,10 @@ class Table:
 
 
 def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
-    """A HorNet part by part; of any other model what it costs in all.
+    """The size and cost of each stage of a HorNet; of any other model, the totals.
 
     Args:
-        model: on any device, the meta device too; nothing is computed.
+        model: on any device, also the meta device; nothing is computed.
         name: for the title.
         image_size: pixels, square.
 
@@ -71,31 +74,31 @@ def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
     ):
         if list(downsample.parameters()):
             what = "downsampling" if index else "stem"
-            rows.append(_cells(part=what, **_size_and_cost(f"downsample_layers.{index}", downsample, cost)))
+            rows.append(_row(part=what, **_size_and_cost(f"downsample_layers.{index}", downsample, cost)))
         assert isinstance(stage, Stage)
-        rows.append(_cells(part=f"stage {index}", **_stage_cells(f"stages.{index}", stage, cost)))
+        rows.append(_row(part=f"stage {index}", **_stage_cells(f"stages.{index}", stage, cost)))
     head = nn.ModuleList([backbone.norm, backbone.head])
-    rows.append(_cells(part="norm, head", parameters=_count(head), GMACs=_giga(cost.macs_of("head"))))
-    rows.append(_cells(part="all", parameters=f"{cost.parameters:,}", GMACs=_giga(cost.macs)))
+    rows.append(_row(part="norm, head", parameters=_parameter_count(head), GMACs=_giga(cost.macs_of("head"))))
+    rows.append(_row(part="all", parameters=f"{cost.parameters:,}", GMACs=_giga(cost.macs)))
     notes = [
         "GMACs: multiply-accumulates of convolutions and linear layers; counted as the authors do, with "
-        f"layer norms and FFTs, there are {_giga(cost.published_macs)} G.",
+        f"layer norms and FFTs, they are {_giga(cost.published_macs)} G.",
     ]
     if cost.gate_products:
         notes.append(
-            "gnConv: those of one block's gnConv a pixel, gating products too; bound: the paper's "
-            "C (2 K^2 + 11 C / 3 + 2), which is for K x K mixers."
+            "gnConv: multiply-accumulates of one block's gnConv per pixel, with the gating products; "
+            "bound: the paper's C (2 K^2 + 11 C / 3 + 2), which holds for K x K mixers."
         )
     if backbone.resizes_filters(image_size):
         made_for = " x ".join(map(str, backbone.img_size))
         notes.append(
-            f"The global filters are stored for {made_for} pixels and resized in every forward here."
+            f"The global filters are stored for {made_for} pixels and resized in every forward pass here."
         )
-    return Table(title, PARTS, rows, notes)
+    return Table(title, STAGE_COLUMNS, rows, notes)
 
 
 def family_table(image_sizes: tuple[int, ...]) -> Table:
-    """Every registered model beside the authors' figures, at some image sizes in pixels."""
+    """All registered HorNets beside the authors' figures, at several image sizes in pixels."""
     columns = ["model", "parameters", "published"]
     for size in image_sizes:
         columns += [f"GMACs @{size}", "as the authors count"]
@@ -130,7 +133,7 @@ def family_table(image_sizes: tuple[int, ...]) -> Table:
 def _stage_cells(name: str, stage: Stage, cost: Complexity) -> dict[str, str]:
     block = stage[0]
     assert isinstance(block, Block)
-    operator, place = block.gnconv, f"{name}.0.gnconv"
+    operator, operator_name = block.gnconv, f"{name}.0.gnconv"
     assert isinstance(operator, GnConv | PlainConv)
     cells = _size_and_cost(name, stage, cost)
     cells |= {"width": str(block.norm1.normalized_shape[0]), "blocks": str(len(stage))}
@@ -138,8 +141,8 @@ def _stage_cells(name: str, stage: Stage, cost: Complexity) -> dict[str, str]:
     cells["mixer"] = mixer_name(mixer)
     if isinstance(operator, GnConv):
         cells |= {"order": str(len(operator.widths)), "branches": "/".join(map(str, operator.widths))}
-        pixels = math.prod(cost.output_sizes[place])
-        cells["gnConv"] = f"{(cost.macs_of(place) + cost.gate_products[place]) / pixels:,.0f}"
+        pixels = math.prod(cost.output_sizes[operator_name])
+        cells["gnConv"] = f"{(cost.macs_of(operator_name) + cost.gate_products[operator_name]) / pixels:,.0f}"
         if isinstance(mixer, nn.Conv2d) and mixer.groups == mixer.in_channels:
             cells["bound"] = f"{gnconv_bound(operator.widths[-1], mixer.kernel_size[0]):,.0f}"
     return cells
@@ -147,16 +150,20 @@ def _stage_cells(name: str, stage: Stage, cost: Complexity) -> dict[str, str]:
 
 def _size_and_cost(name: str, module: nn.Module, cost: Complexity) -> dict[str, str]:
     height, width = cost.output_sizes[name]
-    return {"map": f"{height}x{width}", "parameters": _count(module), "GMACs": _giga(cost.macs_of(name))}
+    return {
+        "map": f"{height}x{width}",
+        "parameters": _parameter_count(module),
+        "GMACs": _giga(cost.macs_of(name)),
+    }
 
 
-def _cells(**known: str) -> tuple[str, ...]:
-    """A row of the table of parts."""
-    return tuple(known.get(part, NONE) for part in PARTS)
+def _row(**cells: str) -> tuple[str, ...]:
+    """A row of the stage table; columns that are not given show `-`."""
+    return tuple(cells.get(column, NONE) for column in STAGE_COLUMNS)
 
 
 def mixer_name(mixer: object) -> str:
-    """ "7x7", "gf 14x8" with the stored grid, or what the module calls itself."""
+    """The name of a mixer: "7x7", "gf 14x8" with the stored grid, else the class name in lower case."""
     if isinstance(mixer, nn.Conv2d):
         return "x".join(map(str, mixer.kernel_size))
     if isinstance(mixer, GlobalLocalFilter):
@@ -164,7 +171,7 @@ def mixer_name(mixer: object) -> str:
     return type(mixer).__name__.lower()
 
 
-def _count(module: nn.Module) -> str:
+def _parameter_count(module: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
 
 

@@ -1,4 +1,4 @@
-"""Nearly equal class names, and the label sets that timm knows."""
+"""Nearly equal class names are found, and published label sets are recognised."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornet_train.prepare.known import KNOWN, Known, recognise, unknown_wnids
-from hornet_train.prepare.names import _one_edit_apart, near_duplicates
+from hornet_train.prepare.class_names import _one_edit_apart, near_duplicates
+from hornet_train.prepare.label_sets import LABEL_SETS, LabelSet, recognise, unknown_wnids
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ def test_pairs_are_found(one: str, other: str, difference: str) -> None:
     assert near_duplicates([one, "unrelated", other]) == [(one, other, difference)]
 
 
-def test_names_that_only_look_alike_are_left_alone() -> None:
+def test_names_that_only_look_alike_are_not_reported() -> None:
     assert near_duplicates(["n01440764", "n01440765", "class_01", "class_02", "cat", "bat", "glass"]) == []
 
 
 def _distance(one: str, other: str) -> int:
-    """Levenshtein's, by the textbook table."""
+    """The Levenshtein distance, by the textbook's dynamic programming."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
         last, row[0] = row[0], i
@@ -40,25 +40,25 @@ def _distance(one: str, other: str) -> int:
 
 
 @given(st.lists(st.text("abc", min_size=6, max_size=8), min_size=2, max_size=12, unique=True))
-def test_one_edit_is_what_the_table_of_distances_says(names: list[str]) -> None:
+def test_pairs_are_those_of_levenshtein_distance_one(names: list[str]) -> None:
     names = sorted(names)
     expected = {(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if _distance(a, b) == 1}
     assert {(min(pair), max(pair)) for pair in _one_edit_apart(names)} == expected
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-def test_each_label_set_is_itself(known: Known) -> None:
-    found, sentence = recognise(sorted(known.wnids()))
-    assert found is known
-    assert sentence.startswith(known.name)
+@pytest.mark.parametrize("label_set", LABEL_SETS, ids=lambda label_set: label_set.name)
+def test_each_label_set_is_recognised(label_set: LabelSet) -> None:
+    found, sentence = recognise(sorted(label_set.wnids()))
+    assert found is label_set
+    assert sentence.startswith(label_set.name)
 
 
-def test_the_published_22k_has_its_number_of_classes() -> None:
-    assert len(KNOWN[1].wnids()) == 10_459
+def test_hornets_imagenet_22k_has_10459_classes() -> None:
+    assert len(LABEL_SETS[1].wnids()) == 10_459
 
 
-def test_the_nearest_is_named_with_what_differs() -> None:
-    wnids = sorted(KNOWN[0].wnids())
+def test_the_nearest_label_set_is_named_with_the_differences() -> None:
+    wnids = sorted(LABEL_SETS[0].wnids())
     found, sentence = recognise([*wnids[1:], "n99999999"])
     assert found is None
     assert sentence == (

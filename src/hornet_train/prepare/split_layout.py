@@ -1,6 +1,6 @@
-"""What lies under a data set's root: a listing that tells what is wrong instead of refusing it.
+"""List the files of a data set, recording what is wrong instead of raising.
 
-`FolderSource` (`tasks/classification/sources`) takes images by the same rules and refuses what has faults.
+`FolderSource` (`tasks/classification/sources`) selects images by the same rules and raises on a fault.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _LABEL_FILES = (".txt", ".csv")
 
 @dataclass
 class SplitLayout:
-    """One split as it lies there.
+    """The images of one split, and the faults found while listing it.
 
     Attributes:
         name: `train`, `val` and so on.
-        folder: its folder.
-        classes: the class folders that hold images, sorted; of a flat split none.
-        paths: the images relative to `folder`, by class, then sorted; of a flat split, those lying in it.
-        labels: the class of each path, by position; of a flat split none.
+        folder: the folder of the split.
+        classes: the names of class folders that contain images, sorted; empty for a flat split.
+        paths: the images relative to `folder`, by class, then sorted; for a flat split, its loose images.
+        labels: for each path the position of its class in `classes`; empty for a flat split.
         empty: class folders without an image.
-        loose: images that lie in `folder` itself, beside the class folders.
-        nested: images deeper than their class folder.
-        ignored: why files were passed over -> how many.
+        loose: images directly in `folder`, beside the class folders.
+        nested: number of images in subfolders of their class folder.
+        ignored: why files were ignored -> how many.
         unlisted: folders that cannot be listed, and why.
-        label_files: files that may tell the labels of a flat split.
+        label_files: files that may contain the labels of a flat split.
     """
 
     name: str
@@ -52,17 +52,18 @@ class SplitLayout:
 
     @property
     def flat(self) -> bool:
-        """Whether it is images without class folders."""
+        """Whether the split is images without class folders."""
         return not self.classes and bool(self.loose)
 
-    def label_by(self, source: FlatSource) -> None:
-        """Take images, labels and classes from a labels file instead of from folders."""
+    def use_labels_of(self, source: FlatSource) -> None:
+        """Take images, labels and classes from a labels file instead of from class folders."""
         self.classes = source.classes
         self.paths = PackedPaths(source.paths)
         self.labels = array("i", source.labels)
         self.loose = []
 
     def locate(self, index: int) -> Path:
+        """The path of image `index`."""
         return self.folder / os.fsdecode(self.paths[index])
 
 
@@ -75,7 +76,7 @@ def list_split(folder: Path, name: str) -> SplitLayout:
     split = SplitLayout(name, folder)
     folders, files = _entries(folder)
     for file in files:
-        _sort_file(file, split, split.loose)
+        _add_file(file, split, split.loose)
     classes: list[str] = []
     for class_name in folders:
         if class_name.startswith("."):
@@ -97,37 +98,37 @@ def list_split(folder: Path, name: str) -> SplitLayout:
 
 
 def list_root(root: Path, splits: tuple[str, ...]) -> tuple[list[SplitLayout], str]:
-    """The splits of a root, and how they lie in it.
+    """List the splits in a root folder, and say what the root is.
 
     Returns:
-        Those of `splits` that there are, and "splits"; or root itself as one split, and "is a split" where it
-        has the name of one, "no splits" where it does not.
+        Those of `splits` that exist, and "splits". Where none exists, the root itself as one split, and "is a
+        split" if its name is one of `splits`, else "no splits".
 
     Raises:
-        DataError: there is no such root, or it holds neither splits nor images.
+        DataError: the root does not exist, or contains neither splits nor images.
     """
     check_folder(root, "give the folder that holds train/ and val/")
-    there = [name for name in splits if (root / name).is_dir()]
-    if there:
-        return [list_split(root / name, name) for name in there], "splits"
+    present = [name for name in splits if (root / name).is_dir()]
+    if present:
+        return [list_split(root / name, name) for name in present], "splits"
     name = root.absolute().name
-    whole = list_split(root, name)
-    if not len(whole.paths):
+    single = list_split(root, name)
+    if not len(single.paths):
         folders = ", ".join(_entries(root)[0][:5]) or "none"
         raise DataError(
             f"{root} holds none of {', '.join(f'{name}/' for name in splits)} and no images in class folders "
-            f"(folders there: {folders}); is the archive unpacked? Splits of other names: --splits"
+            f"(its folders: {folders}); is the archive unpacked? If the splits have other names, set --splits"
         )
-    if whole.nested == len(whole.paths) and name not in splits:
+    if single.nested == len(single.paths) and name not in splits:
         raise DataError(
             f"{root} holds none of {', '.join(f'{name}/' for name in splits)}, but folders of folders of "
-            f"images: are these the splits? --splits {','.join(whole.classes[:4])}"
+            f"images: are these the splits? --splits {','.join(single.classes[:4])}"
         )
-    return [whole], "is a split" if name in splits else "no splits"
+    return [single], "is a split" if name in splits else "no splits"
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of folders and of files, sorted."""
+    """The names of the folders and of the files in a folder, each sorted."""
     try:
         with os.scandir(folder) as entries:
             pairs = sorted((entry.name, entry.is_dir()) for entry in entries)
@@ -137,33 +138,34 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _images(split: SplitLayout, class_name: str) -> list[bytes]:
-    """The images below a class folder, relative to the split's, sorted."""
+    """The images below a class folder, as paths relative to the split's folder, sorted."""
 
-    def unlisted(error: OSError) -> None:
+    def add_unlisted(error: OSError) -> None:
         split.unlisted.append(f"{error.filename} ({error.strerror})")
 
     images: list[bytes] = []
-    met: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     top = split.folder / class_name
-    for place, below, files in os.walk(top, onerror=unlisted, followlinks=True):
-        found = os.stat(place)
-        if (found.st_dev, found.st_ino) in met:
-            split.unlisted.append(f"{place} (there already, by a symbolic link; remove the link)")
-            below.clear()
+    for folder, subfolders, files in os.walk(top, onerror=add_unlisted, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:
+            split.unlisted.append(f"{folder} (already listed, reached by a symbolic link; remove the link)")
+            subfolders.clear()
             continue
-        met.add((found.st_dev, found.st_ino))
-        below[:] = sorted(entry for entry in below if not entry.startswith("."))
-        inside = os.path.relpath(place, split.folder)
-        taken: list[str] = []
+        visited.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(entry for entry in subfolders if not entry.startswith("."))
+        relative = os.path.relpath(folder, split.folder)
+        found_images: list[str] = []
         for file in files:
-            _sort_file(file, split, taken)
-        if inside != class_name:
-            split.nested += len(taken)
-        images += [os.fsencode(os.path.join(inside, file)) for file in taken]
+            _add_file(file, split, found_images)
+        if relative != class_name:
+            split.nested += len(found_images)
+        images += [os.fsencode(os.path.join(relative, file)) for file in found_images]
     return sorted(images)
 
 
-def _sort_file(name: str, split: SplitLayout, images: list[str]) -> None:
+def _add_file(name: str, split: SplitLayout, images: list[str]) -> None:
+    """Append a file to `images` if its name is that of an image, else count it as ignored."""
     if name.startswith("."):
         split.ignored["hidden (names that start with a dot)"] += 1
     elif name.lower().endswith(IMAGE_EXTENSIONS):
@@ -173,17 +175,19 @@ def _sort_file(name: str, split: SplitLayout, images: list[str]) -> None:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    """Text files in or beside a flat split whose names speak of labels: val.txt, LOC_val_solution.csv, ..."""
-    found = []
+    """Text files in or beside a flat split that are named like labels: val.txt, LOC_val_solution.csv, ..."""
+    candidates = []
     for place in (folder, folder.parent, *sorted(folder.parent.glob("*devkit*/data"))):
         for name in _entries(place)[1]:
             stem, extension = os.path.splitext(name.lower())
-            speaks = any(word in stem for word in ("label", "truth", "solution")) or stem == folder.name
-            if extension in _LABEL_FILES and speaks:
-                found.append(place / name)
-    return found
+            named_like_labels = (
+                any(word in stem for word in ("label", "truth", "solution")) or stem == folder.name
+            )
+            if extension in _LABEL_FILES and named_like_labels:
+                candidates.append(place / name)
+    return candidates
 
 
-def some(count: int, noun: str) -> str:
-    """`1 image`, `1,281,167 images`."""
+def with_count(count: int, noun: str) -> str:
+    """A number and its noun: `1 image`, `1,281,167 images`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
