@@ -178,7 +178,7 @@ def test_val_without_class_folders_needs_a_labels_file(check: Command, tmp_path:
     code, out, _ = check(root)
     assert code == 2
     assert "val: 5 images without class folders" in out
-    assert "val/ has no class folders and no labels file" in out.splitlines()[-1]
+    assert "val/ has no class folders and there is no labels file" in out.splitlines()[-1]
     labels = root / "LOC_val_solution.csv"
     labels.write_text("completely wrong\n")
     code, out, _ = check(root)
