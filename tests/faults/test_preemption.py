@@ -111,12 +111,13 @@ def test_ranks_leave_a_streamed_evaluation_together(tmp_path: Path) -> None:
     streamed += ["optim.lr=1e-3", "log.every=1it", "eval.every=3it", "eval.batch_size=1"]
     streamed += ["dist.timeout_minutes=0.5", f"run_dir={tmp_path}/run"]
     (tmp_path / "slow.py").write_text(
-        "import sys, time, hornet_train.tasks.classification as tasks\n"
-        "evaluate = tasks.Classification.evaluate\n"
+        "import sys, time\n"
+        "from hornet_train.engine.tally import SumTally\n"
+        "update = SumTally.update\n"
         "def slow(*arguments):\n"
         "    time.sleep(0.05)\n"
-        "    return evaluate(*arguments)\n"
-        "tasks.Classification.evaluate = slow\n"
+        "    return update(*arguments)\n"
+        "SumTally.update = slow\n"
         "from hornet_train.cli.train import main\n"
         "main(sys.argv[1:])\n"
     )

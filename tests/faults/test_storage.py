@@ -136,7 +136,7 @@ from hornet_train.cli.train import main
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.errors import CheckpointError
 
-save, evaluate, fit = CheckpointStore.save, trainer.evaluate, trainer.Trainer.fit
+save, evaluate, fit = CheckpointStore.save, trainer.evaluate_state, trainer.Trainer.fit
 told = [10.0, 50.0, 30.0, 20.0]
 
 def refusing(self, tensors, numbers):
@@ -154,7 +154,7 @@ def telling(self):
     print(f"rank {self.world.rank} knows {best.step} {best.value}", file=sys.stderr)
     return best
 
-CheckpointStore.save, trainer.evaluate, trainer.Trainer.fit = refusing, scripted, telling
+CheckpointStore.save, trainer.evaluate_state, trainer.Trainer.fit = refusing, scripted, telling
 main()
 """
 
