@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.engine.sharding import full, whole
+from hornet_train.engine.sharding import full_tensor, unsharded
 from hornet_train.errors import ConfigError
 from hornet_train.run.sharded_models import blocks_of, spread_over_ranks
 
@@ -77,10 +77,10 @@ def test_it_computes_what_the_whole_model_does(name: str, precision: PrecisionNa
         with autocast(precision, CPU):
             loss = functional.cross_entropy(model(images).float(), labels)
         loss.backward()
-        gradients = {key: full(p.grad) for key, p in model.named_parameters() if p.grad is not None}
+        gradients = {key: full_tensor(p.grad) for key, p in model.named_parameters() if p.grad is not None}
         assert {value.dtype for value in gradients.values()} == {torch.float32}
         model.eval()
-        with whole(model), torch.inference_mode(), autocast(precision, CPU):
+        with unsharded(model), torch.inference_mode(), autocast(precision, CPU):
             logits = model(images).float()
         flat = torch.cat([gradients[key].flatten() for key in sorted(gradients)])
         found.append((loss.detach(), logits, flat))

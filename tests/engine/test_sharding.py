@@ -12,7 +12,7 @@ from gpu import GPU, NEEDS_GPU
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.engine.sharding import full, whole
+from hornet_train.engine.sharding import full_tensor, unsharded
 from hornet_train.run.sharded_models import spread_over_ranks
 
 pytestmark = NEEDS_GPU
@@ -44,10 +44,10 @@ def test_it_computes_what_the_whole_model_does(
         with autocast(precision, GPU.device):
             loss = model(images).float().square().mean()
         loss.backward()
-        gradients = {n: full(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+        gradients = {n: full_tensor(p.grad) for n, p in model.named_parameters() if p.grad is not None}
         assert {value.dtype for value in gradients.values()} == {torch.float32}
         model.eval()
-        with whole(model), torch.inference_mode(), autocast(precision, GPU.device):
+        with unsharded(model), torch.inference_mode(), autocast(precision, GPU.device):
             logits = model(images).float()
         flat = torch.cat([gradients[name].flatten() for name in sorted(gradients)])
         found.append((loss.detach(), logits, flat))

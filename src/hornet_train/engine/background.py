@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.engine.checkpoint import CheckpointStore
-from hornet_train.engine.sharding import full
+from hornet_train.engine.sharding import full_tensor
 from hornet_train.engine.state import TensorGroups
 from hornet_train.errors import CheckpointError
 
@@ -83,7 +83,7 @@ class BackgroundSaver:
         with torch.no_grad():
             for group, named in tensors.items():
                 for name, tensor in named.items():
-                    self._copies[group][name].copy_(full(tensor), non_blocking=True)
+                    self._copies[group][name].copy_(full_tensor(tensor), non_blocking=True)
                     devices.add(tensor.device)
         for device in devices:
             if device.type == "cuda":  # the weights must not change before they are copied

@@ -31,7 +31,7 @@ class World:
         rank: 0 .. size - 1; rank 0 writes files and messages.
         size: number of processes.
         device: where this process computes.
-        watchdog: is told how far this process is, and ends a group that hangs.
+        watchdog: receives reports of how far this process is, and ends a group that hangs.
     """
 
     rank: int

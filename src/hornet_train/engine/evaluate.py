@@ -11,7 +11,7 @@ from torch import nn
 from hornet_train.data.loader import EvalData, Loaded
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.engine.sharding import whole
+from hornet_train.engine.sharding import unsharded
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.task import Goal, Task
 from hornet_train.errors import DataError
@@ -66,7 +66,7 @@ def evaluate(
     bad, example = 0, ""
     with ExitStack() as stack:
         for model in models.values():
-            stack.enter_context(whole(model))  # outside of inference mode: the weights are trained again
+            stack.enter_context(unsharded(model))  # outside of inference mode: the weights are trained again
         stack.enter_context(torch.inference_mode())
         for loaded in batches:
             bad += len(loaded.bad)

@@ -16,7 +16,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.dump import StepNumbers, micro_batches_to_dump, write_dump
 from hornet_train.engine.guard import BadStep, Guard, norm_by_stage
 from hornet_train.engine.precision import PrecisionName, loss_scaler
-from hornet_train.engine.sharding import full
+from hornet_train.engine.sharding import full_tensor
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.errors import CheckpointError, DivergenceError
 
@@ -78,7 +78,7 @@ class Recovery:
 
     def _dump(self, bad: BadStep, micros: list[int], indices: list[list[int] | None]) -> None:
         finished, world = bad.finished, self.world
-        model = {name: full(value) for name, value in self.state.model.state_dict().items()}
+        model = {name: full_tensor(value) for name, value in self.state.model.state_dict().items()}
         if not micros:
             return
         numbers = StepNumbers(

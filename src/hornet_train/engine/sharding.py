@@ -1,6 +1,6 @@
-"""Models whose weights, gradients and moments are spread over the ranks: torch's FSDP2.
+"""Models whose weights, gradients and optimizer moments are sharded over the ranks, with torch's FSDP2.
 
-Checkpoints know nothing of it: what leaves the ranks is whole tensors, and what comes in is cut up again.
+Checkpoints do not depend on it: tensors are gathered before saving, and sharded again after loading.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def shard(model: nn.Module, blocks: Iterable[nn.Module], *, gathered_as: torch.dtype | None = None) -> None:
-    """Spread a model over all ranks, in place. Its parameters are others afterwards.
+def shard(model: nn.Module, blocks: Iterable[nn.Module], *, param_dtype: torch.dtype | None = None) -> None:
+    """Shard a model over all ranks, in place. Its parameters are replaced by DTensors.
 
-    Kernels become contiguous, as FSDP2 wants them; images stay channels-last where they are.
+    Weights become contiguous, which FSDP2 requires; images stay channels-last where they are.
 
     Args:
         model: the same on every rank, on its device.
-        blocks: parts of it whose weights are gathered together, just before they are needed.
-        gathered_as: the dtype in which weights travel and are used; None for their own. bf16 halves
-            the traffic; the model's layers must take such weights, whatever dtype autocast gives the images.
-            The shards keep their dtype, and gradients are added up in fp32.
+        blocks: submodules, each of whose weights are gathered together just before they are needed.
+        param_dtype: the dtype in which weights are gathered and used; None for their own. bf16 halves the
+            communication; the model's layers must accept such weights, whatever dtype autocast gives the
+            images. The shards keep their dtype, and gradients are reduced in fp32.
     """
     model.to(memory_format=torch.contiguous_format)
-    # what flows between the blocks keeps its dtype: autocast decides, as it does without sharding
+    # activations keep their dtype: autocast decides, as it does without sharding
     policy = MixedPrecisionPolicy(
-        param_dtype=gathered_as, reduce_dtype=torch.float32, cast_forward_inputs=False
+        param_dtype=param_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for block in blocks:
         fully_shard(block, mp_policy=policy)
@@ -37,17 +37,17 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], *, gathered_as: torch.d
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether `shard` was here."""
+    """Whether `shard` was applied to the model."""
     return isinstance(model, FSDPModule)
 
 
-def full(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be sharded. Every rank asks, in the same order."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Gather a tensor, if it is sharded. A collective: every rank calls it, in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def spread_like(value: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor that every rank has, on the device of `model` and sharded as it is."""
+def shard_like(value: Tensor, model: Tensor) -> Tensor:
+    """A full tensor that every rank has, moved to the device of `model` and sharded in the same way."""
     value = value.to(model.device)
     if not isinstance(model, DTensor):
         return value
@@ -55,8 +55,8 @@ def spread_like(value: Tensor, model: Tensor) -> Tensor:
 
 
 @contextmanager
-def whole(model: nn.Module) -> Iterator[None]:
-    """Gather all weights for as long as this lasts: each rank may then run the model as often as it likes."""
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """A context in which all weights are gathered, so that ranks may run the model unequally often."""
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -69,7 +69,7 @@ def whole(model: nn.Module) -> Iterator[None]:
             part.set_reshard_after_forward(part is not model, recurse=False)
 
 
-def synchronise(model: nn.Module, *, now: bool) -> None:
-    """Whether a sharded model's next backward pass adds the ranks' gradients up."""
+def set_gradient_sync(model: nn.Module, *, now: bool) -> None:
+    """Whether a sharded model's next backward pass reduces the gradients over the ranks."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(now)

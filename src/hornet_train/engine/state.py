@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from hornet_train.engine.fault_history import FaultHistory, is_fault_history
-from hornet_train.engine.sharding import full, is_sharded, spread_like
+from hornet_train.engine.sharding import full_tensor, is_sharded, shard_like
 from hornet_train.engine.unlogged import Unlogged, is_count, is_number, is_unlogged
 from hornet_train.errors import CheckpointError
 from hornet_train.optim.ema import AveragedModel
@@ -89,7 +89,7 @@ class TrainState:
         if is_sharded(self.model):
             for named in self.tensors().values():
                 for tensor in named.values():
-                    full(tensor)
+                    full_tensor(tensor)
 
     def numbers(self) -> dict[str, Any]:
         """The content of `state.json`: everything but tensors."""
@@ -168,7 +168,7 @@ class TrainState:
                     f"{tuple(parameter.shape)}"
                 )
             if slot != "step":  # a moment: with the memory format of its parameter
-                value = torch.empty_like(parameter, dtype=value.dtype).copy_(spread_like(value, parameter))
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(shard_like(value, parameter))
             elif self.optimizer.param_groups[0].get("fused"):  # a fused optimizer counts on the device
                 value = value.to(parameter.device)
             self.optimizer.state[parameter][slot] = value
@@ -243,4 +243,4 @@ def load_strictly(model: nn.Module, saved: Mapping[str, Tensor], *, what: str) -
         raise CheckpointError(f"the checkpoint's {what} weights are for another model: {shown}")
     with torch.no_grad():
         for name, value in expected.items():
-            value.copy_(spread_like(saved[name], value))
+            value.copy_(shard_like(saved[name], value))

@@ -15,7 +15,7 @@ from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.engine.sharding import is_sharded, synchronise
+from hornet_train.engine.sharding import is_sharded, set_gradient_sync
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.task import Task
 from hornet_train.optim.optimizers import set_learning_rate
@@ -130,7 +130,7 @@ def _accumulate(
         torch.manual_seed(device_seed(seed, state.step, world.rank, micro))
         rng = batch_rng(seed, state.step, world.rank, micro)
         last = micro == len(sizes) - 1
-        synchronise(state.model, now=last)
+        set_gradient_sync(state.model, now=last)
         with _reduce_gradients(network, now=last), _keep_buffers(state.model, stand_in=size == 0):
             with autocast(precision, world.device):
                 loss = task.loss(network, batch, rng)

@@ -34,7 +34,7 @@ class Store(Protocol):
 
 
 class Watchdog(Protocol):
-    """Is told how far this rank is."""
+    """Receives reports of how far this rank is."""
 
     def report(self, step: int, activity: str) -> None:
         """`step` updates are done; `activity` comes next. Cheap enough for every micro-batch."""

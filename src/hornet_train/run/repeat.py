@@ -48,14 +48,14 @@ def _images(run: Repeated, now: Mapping[str, Any]) -> Iterator[str]:
     dealt = changed.pop("dealt", None)
     if dealt is not None:
         yield f"shards are dealt out otherwise than in {run.folder} ({dealt}): images come in another order"
-    told = "; ".join(f"{name}: {change}" for name, change in changed.items())
-    if told and not run.own_images:
+    differences = "; ".join(f"{name}: {change}" for name, change in changed.items())
+    if differences and not run.own_images:
         raise DataError(
-            f"{run.folder} was trained on other images than its data group names now ({told}), so this would "
-            "be no repetition: bring them back, or say that other images are meant, with data= or data.root="
+            f"{run.folder} was trained on other images than its data group names now ({differences}), so this "
+            "would be no repetition: bring them back, or say that other images are meant, with data= or data.root="
         )
-    if told:
-        yield f"other images than in {run.folder} ({told})"
+    if differences:
+        yield f"other images than in {run.folder} ({differences})"
 
 
 def _surroundings(folder: Path, now: Mapping[str, Any]) -> Iterator[str]:

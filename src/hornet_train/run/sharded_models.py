@@ -36,4 +36,4 @@ def spread_over_ranks(model: nn.Module, name: str, precision: PrecisionName) -> 
             ]
         )
     as_bf16 = precision == "bf16" and backbone_of(model) is model
-    shard(model, blocks_of(model), gathered_as=torch.bfloat16 if as_bf16 else None)
+    shard(model, blocks_of(model), param_dtype=torch.bfloat16 if as_bf16 else None)

@@ -19,9 +19,9 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     """The weights at a path: of a run folder its best checkpoint, of a step folder, or of a file.
 
     Args:
-        path: where.
-        wanted: `model` or `ema`; None for those that were the best where that is told, else the average
-            where there is one.
+        path: of a run folder, a step folder or a file.
+        wanted: `model` or `ema`; None for those that were the best if that is recorded, else the averaged
+            ones if there are any.
 
     Raises:
         CheckpointError: there are none, or they are damaged.
@@ -47,17 +47,17 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
 
 
 def _made_it_the_best(saved: Checkpoint) -> str | None:
-    """Which weights made a checkpoint the best of its run; None where it is not the best.
+    """Which weights made a checkpoint the best of its run; None if it is not the best.
 
-    The newest checkpoint beside it tells too: where a disk was full, this one may not have been written again
-    after its evaluation.
+    The newest checkpoint beside it is asked too: if the disk was full, this one may not have been written
+    again after its evaluation.
     """
-    told = [saved.numbers]
+    states = [saved.numbers]
     newest = CheckpointStore(saved.folder.parent, keep=1).newest_complete()
     if newest is not None:
         with suppress(CheckpointError):
-            told.append(read_checkpoint(newest, groups=()).numbers)
-    bests = [numbers["best"] for numbers in told if numbers.get("best")]
+            states.append(read_checkpoint(newest, groups=()).numbers)
+    bests = [numbers["best"] for numbers in states if numbers.get("best")]
     return next((best["weights"] for best in bests if best["step"] == saved.numbers["step"]), None)
 
 

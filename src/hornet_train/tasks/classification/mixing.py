@@ -127,7 +127,7 @@ class Mixer:
         return Mix(1 - box[2] * box[3] / (height * width), box)
 
     def apply(self, images: Tensor, labels: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
-        """Mix a batch as told; shapes as of a call. The images given are not changed."""
+        """Mix a batch as drawn; the shapes are those of `__call__`. The input images are not changed."""
         targets = smooth_one_hot(labels, self.num_classes, self.smoothing)
         if mix.share == 1:
             return images, targets
