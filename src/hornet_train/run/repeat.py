@@ -51,8 +51,9 @@ def _images(run: Repeated, now: Mapping[str, Any]) -> Iterator[str]:
     differences = "; ".join(f"{name}: {change}" for name, change in changed.items())
     if differences and not run.own_images:
         raise DataError(
-            f"{run.folder} was trained on other images than its data group names now ({differences}), so this "
-            "would be no repetition: bring them back, or say that other images are meant, with data= or data.root="
+            f"{run.folder} was trained on other images than its data group names now ({differences}), so "
+            "this would be no repetition: bring them back, or say that other images are meant, with data= or "
+            "data.root="
         )
     if differences:
         yield f"other images than in {run.folder} ({differences})"
