@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 
@@ -11,6 +11,17 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 pytest_plugins = ["order", "short_form", "time_limit"]  # tests/support
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Take back the environment variables that a command sets in this process for its libraries: they are not
+    those of the processes that later tests start."""
+    before = dict(os.environ)
+    result = yield
+    os.environ.clear()
+    os.environ.update(before)
+    return result
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_what_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     done = run("hornet-train", "-m", *arguments)
     assert done.returncode == 2
     assert "batch_size=16 is larger than the data set of 8" in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "ended with code" in line]
+    (line,) = [line for line in done.stderr.splitlines() if "exit code" in line]
     assert "data.train_count=8" in line
     assert events(tmp_path / "data.train_count=40", "train")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from dense_task import CPU, PerPixel, Squares, dense_trainer, scaled
+from dense_task import CPU, EventFile, PerPixel, Squares, dense_trainer, scaled
 from helpers import comparable, events
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from hornet_train.engine.state import TrainState
 from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import SampleError
-from hornet_train.track.sinks import JsonlSink, rewind
+from hornet_train.track.sinks import rewind
 
 STEPS = 24
 DAMAGED = (3, 11)  # training samples that cannot be read
@@ -101,7 +101,7 @@ def made(folder: Path, *, faults: tuple[int, ...] = (), window: int = 500, **how
     fall_back_to_saved_best(state, trainer.store, CPU)
     again = frozenset({"rollback", *(["eval"] if trainer.evaluation_due else [])})
     rewind(folder / "metrics.jsonl", state.step, again=again, rollbacks=state.fault_history.rollbacks)
-    trainer.sinks = [JsonlSink(folder / "metrics.jsonl")]
+    trainer.sinks = [EventFile(folder / "metrics.jsonl")]
     return trainer
 
 

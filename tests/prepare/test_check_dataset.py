@@ -246,7 +246,7 @@ def test_known_data_sets_are_recognised(check: Command, tmp_path: Path) -> None:
         (["nowhere"], "nowhere does not exist; give the folder that holds train/ and val/"),
         (["."], ". holds none of train/, val/ and no images in class folders"),
         ([".", "--split", "x"], "unknown flag --split of hornet-data check: did you mean '--splits'?"),
-        ([".", "--splits", "a,,b"], "'a,,b' is not names of folders"),
+        ([".", "--splits", "a,,b"], "'a,,b' is not a list of distinct folder names"),
         ([".", "--workers", "0"], "'0' is not a whole number at least 1"),
         ([".", "--no-decode", "--csv", "x"], "leave them out with --no-decode"),
         ([], "the following arguments are required: ROOT"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,6 +105,21 @@ class PerPixel:
         return {"loss": sums["loss"] / count, "pixel_accuracy": 100 * sums["right"] / count}
 
 
+class EventFile:
+    """Appends events to a file without keeping it open: many tests drop a trainer without closing its sinks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        JsonlSink(path).close()  # creates the file
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        with closing(JsonlSink(self.path)) as sink:
+            sink.write(event)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def dense_trainer(
     folder: Path,
     *,
@@ -160,5 +176,5 @@ def dense_trainer(
         store=store,
         world=world,
         initial_weights=lambda: begun,
-        sinks=[JsonlSink(folder / "metrics.jsonl")],
+        sinks=[EventFile(folder / "metrics.jsonl")],
     )
