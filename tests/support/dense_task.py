@@ -106,7 +106,7 @@ class PerPixel:
 
 
 class EventFile:
-    """Appends events to a file without keeping it open: many tests drop a trainer without closing its sinks."""
+    """Appends events to a file that is not kept open: many tests drop a trainer without closing its sinks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
