@@ -158,7 +158,7 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     code = (
         "import os, signal, time, hornet_train.engine.preemption as preemption\n"
-        "preemption.SAME_REQUEST = 0.2\n"
+        "preemption.SAME_REQUEST_SECONDS = 0.2\n"
         "stop = preemption.Stop()\n"
         "with stop.listening(), stop.training():\n"
         "    for pause in (0.05, 0.4, 5):\n"
