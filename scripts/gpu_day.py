@@ -163,7 +163,14 @@ def list_wheels(file: str | None) -> int:
         command += ["--platform", f"manylinux_{kind}_x86_64"]
     command += ["--platform", "manylinux2014_x86_64", "--platform", "manylinux1_x86_64"]
     build = ["python3", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", "wheels"]
-    wanted = lacking(have)
+    try:
+        wanted = lacking(have)
+    except (ImportError, metadata.PackageNotFoundError) as error:
+        sys.stderr.write(
+            f"gpu_day.py: hornet-train is not installed in {sys.executable} ({error}): "
+            "set PYTHON=... to the Python of an environment that has it\n"
+        )
+        return 2
     if not wanted:
         sys.stdout.write("# nothing is missing there\n")
         return 0

@@ -109,10 +109,25 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def list_wheels(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Its list, made with that Python."""
+    return run(SCRIPT, "--list-wheels", *arguments, env={**os.environ, "PYTHON": python})
+
+
+def test_a_python_that_cannot_list_the_wheels_says_so(tmp_path: Path) -> None:
+    (tmp_path / "have.txt").write_text("")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    done = list_wheels(str(tmp_path / "bare/bin/python"), str(tmp_path / "have.txt"))
+    assert done.returncode == 2
+    assert "hornet-train is not installed" in done.stderr
+    assert "PYTHON=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_wheels_to_bring_are_what_a_machine_lacks(tmp_path: Path) -> None:
     def listed(have: str) -> str:
         (tmp_path / "have.txt").write_text(have)
-        done = run(SCRIPT, "--list-wheels", str(tmp_path / "have.txt"))
+        done = list_wheels(sys.executable, str(tmp_path / "have.txt"))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
