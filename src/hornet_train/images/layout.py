@@ -17,6 +17,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 Matrix = tuple[float, float, float, float, float, float]  # of an affine transform, see `warp.warp`
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Points = np.ndarray[tuple[int, ...], np.dtype[np.float64]]  # (..., 2): x, y
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Array = np.ndarray[Any, Any]
 

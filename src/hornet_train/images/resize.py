@@ -74,6 +74,22 @@ def resize_and_crop(
     return image_of(np.ascontiguousarray(cropped_HWC))
 
 
+def resize_plain(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear without antialiasing, within one level of OpenCV's: each pixel from four neighbours alone.
+
+    As the published recipes of dense tasks resize. An image that shrinks differs from `resize` by levels.
+
+    Args:
+        image_CHW: uint8 (3, H, W).
+        size: (height, width) of the result, in pixels.
+
+    Returns:
+        uint8 (3, height, width), channels-last in memory.
+    """
+    batch_BCHW = torch.from_numpy(pixels_of(image_CHW))[None].permute(0, 3, 1, 2)
+    return torch.ops.aten.upsample_bilinear2d.default(batch_BCHW, size, False)[0]  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class _Corner:
     """Along one axis, how to compute the upper left corner of a resized image without the rest.

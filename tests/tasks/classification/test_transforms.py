@@ -16,9 +16,9 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from hornet_train.data.address import sample_rng
-from hornet_train.images.geometry import random_erase_box, random_resized_crop_box
 from hornet_train.images.layout import Interpolation
 from hornet_train.images.policies.randaugment import RandAugment
+from hornet_train.images.random_boxes import random_erase_box, random_resized_crop_box
 from hornet_train.images.resize import resize, resize_and_crop
 from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
 

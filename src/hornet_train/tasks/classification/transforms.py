@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.images.geometry import random_erase_box, random_resized_crop_box
 from hornet_train.images.layout import Interpolation, image_of, pixels_of
 from hornet_train.images.policies import Policy
+from hornet_train.images.random_boxes import random_erase_box, random_resized_crop_box
 from hornet_train.images.resize import resize, resize_and_crop
 
 WARP_FROM = 384  # image sizes from here on are evaluated on the whole image, warped square
