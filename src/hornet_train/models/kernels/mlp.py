@@ -40,6 +40,22 @@ from hornet_train.models.kernels.rows import (
 )
 
 
+class Prepared(NamedTuple):
+    """The branch's inputs as the products take them: rows of pixels, and weights times layer scale.
+
+    Attributes:
+        factor_N1: of each row; None for 1.
+        norm: its weight and bias.
+    """
+
+    x_NC: Tensor
+    factor_N1: Tensor | None
+    norm: tuple[Tensor, Tensor]
+    first_MC: Tensor
+    second_CM: Tensor
+    buffers: Buffers
+
+
 class Mlp(NamedTuple):
     """What the branch is computed from.
 
@@ -63,6 +79,19 @@ class Mlp(NamedTuple):
     def parameters(self) -> tuple[Tensor, ...]:
         """Those of the layers, in the order of their gradients."""
         return self.norm_weight, self.norm_bias, self.w1_MC, self.b1, self.w2_CM, self.b2
+
+    def prepare(self, lower: torch.dtype) -> Prepared:
+        """For products whose results are to be in `lower`."""
+        x_NC = rows_of(self.x_BCHW).contiguous()
+        buffers = Buffers(len(x_NC), product_dtype(lower))
+        return Prepared(
+            x_NC,
+            factor_of_rows(self.factor_B, self.x_BCHW),
+            (dense(self.norm_weight), dense(self.norm_bias)),
+            matrix(self.w1_MC, buffers.dtype),
+            matrix(self.w2_CM, buffers.dtype, self.gamma),
+            buffers,
+        )
 
     def new_output(self) -> Tensor:
         """An empty y, channels_last, in the dtype of the weights where that is wider than x's.
@@ -91,16 +120,9 @@ def mlp(*arguments: Any) -> tuple[Tensor, Tensor]:
         arguments: those of Mlp, then `lower`, the dtype that products have outside of here, and `keep`.
     """
     inputs, (lower, keep) = Mlp(*arguments[:-2]), arguments[-2:]
-    x_NC, out_BCHW = rows_of(inputs.x_BCHW).contiguous(), inputs.new_output()
-    out_NC, factor_N1 = rows_of(out_BCHW), factor_of_rows(inputs.factor_B, inputs.x_BCHW)
-    norm, buffers = (
-        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
-        Buffers(len(x_NC), product_dtype(lower)),
-    )
-    first_MC, second_CM = (
-        matrix(inputs.w1_MC, buffers.dtype),
-        matrix(inputs.w2_CM, buffers.dtype, inputs.gamma),
-    )
+    x_NC, factor_N1, norm, first_MC, second_CM, buffers = inputs.prepare(lower)
+    out_BCHW = inputs.new_output()
+    out_NC = rows_of(out_BCHW)
     b1, b2 = dense(inputs.b1), vector(inputs.b2, buffers.dtype, inputs.gamma)
     hidden_NM = torch.empty(len(x_NC) if keep else 0, len(first_MC), dtype=lower)
     normalised, branch = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
@@ -131,18 +153,10 @@ def mlp_gradient(*arguments: Any) -> list[Tensor]:
         arguments: those of Mlp, then `lower`, the hidden values that `mlp` kept, and the gradient of y.
     """
     inputs, (lower, hidden_NM, gradient_BCHW) = Mlp(*arguments[:-3]), arguments[-3:]
+    x_NC, factor_N1, norm, first_MC, second_CM, buffers = inputs.prepare(lower)
     for_x_BCHW = like_map(inputs.x_BCHW, inputs.x_BCHW.shape[1], inputs.x_BCHW.dtype)
-    x_NC, for_x_NC = rows_of(inputs.x_BCHW).contiguous(), rows_of(for_x_BCHW)
-    gradient_NC = rows_of(gradient_BCHW).contiguous()
-    norm, buffers = (
-        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
-        Buffers(len(x_NC), product_dtype(lower)),
-    )
-    first_MC, second_CM = (
-        matrix(inputs.w1_MC, buffers.dtype),
-        matrix(inputs.w2_CM, buffers.dtype, inputs.gamma),
-    )
-    factor_N1, sums = factor_of_rows(inputs.factor_B, inputs.x_BCHW), Sums(*inputs.parameters)
+    for_x_NC, gradient_NC = rows_of(for_x_BCHW), rows_of(gradient_BCHW).contiguous()
+    sums = Sums(*inputs.parameters)
     normalised, branch, back = (buffers.empty(x_NC.shape[1]) for _ in range(3))
     after, inner = (buffers.empty(len(first_MC)) for _ in range(2))
     with without_autocast():
