@@ -6,7 +6,7 @@
 #
 # In this order: facts, the tests marked gpu, hornet-bench step in eager mode and compiled, hornet-bench limit, the digits
 # with their accuracy, a deterministic and a compiled training. Each part has its own time limit and none ends the
-# others. The results are in the folder $OUT (by default gpu_day), written anew after each part:
+# others. The results are in the folder $OUT (by default gpu_day), written again after each part:
 #   summary.md    what was found, with a line for each part: done, failed or time over
 #   results.json  the figures of the benches and trainings
 #   status.txt, tests.txt, log.txt

@@ -265,7 +265,7 @@ def test_an_evaluation_is_of_the_checkpoints_task() -> None:
             "checkpoint=x is for counting, data=digits for classification: leave data=",
         ),
         (["suite=all"], trained, "unknown key suite"),
-        (["task=counting"], None, "data is missing, and x does not tell"),
+        (["task=counting"], None, "data is missing, and x does not name any"),
         (["task=classification"], trained, "checkpoint=x is for counting, but task=classification is given"),
     ):
         with pytest.raises(ConfigError) as raised:

@@ -176,7 +176,7 @@ def test_a_shard_that_shrank_is_told_without_a_traceback(workers: int) -> None:
     shards = Numbered((10, 10), short=3)
     plan = StreamPlan(shards.lengths, 5, 5, 0, 1, max(workers, 1), seed=3)
     loader = train_loader(shards, plan, workers, block=20)
-    with pytest.raises(DataError, match=r"^shard \d of 2 ends after 7 of 10 samples .*written anew"):
+    with pytest.raises(DataError, match=r"^shard \d of 2 ends after 7 of 10 samples .*written again"):
         list(loader.batches(0, plan.steps_per_epoch))
 
 

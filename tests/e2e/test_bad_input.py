@@ -173,7 +173,7 @@ def test_weights_of_another_model(tmp_path: Path, command: Command) -> None:
     )
     assert code == 0, err
     assert "starting from" in out
-    assert "head" in out, "a head of another class count is made anew, and said aloud"
+    assert "head" in out, "a head of another class count is initialised again, and said"
 
 
 def test_a_run_is_one_of_the_same_images(tmp_path: Path, command: Command) -> None:

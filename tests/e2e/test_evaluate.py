@@ -150,7 +150,7 @@ def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, co
         (["checkpoint={run}", "model=hornet_pico_7x7"], "made for another model"),
         (
             ["checkpoint={run}", "data=digits"],
-            "tells 4 classes apart, the images of data.source=digits are of 10",
+            "has 4 classes, the images of data.source=digits are of 10",
         ),
         (["checkpoint={run}", "data=folder"], "data.root is missing"),
         (["checkpoint={run}", "data=folder", "data.root=nowhere"], "nowhere"),
@@ -215,7 +215,7 @@ def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Co
     asked = ["hornet-eval", *IMAGES, f"checkpoint={tmp_path}/22k.pth"]
     code, _, err = command(*asked)
     assert code == 2
-    assert "tells 50 classes apart" in err
+    assert "has 50 classes" in err
     assert "init_map=<file>" in err
     code, out, err = command(*asked, f"init_map={tmp_path}/map.pth")
     assert code == 0, err
@@ -256,8 +256,8 @@ def test_what_is_wrong_with_a_file_is_told_without_knowing_the_model(
     code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/damaged.pth", *IMAGES)
     assert code == 2
     assert (
-        "damaged.pth does not tell (it is nearest to hornet_pico_gf, but for missing (1): stages.2.1.gamma2)"
-        in err
+        "damaged.pth does not name one (it is nearest to hornet_pico_gf, but for missing (1): "
+        "stages.2.1.gamma2)" in err
     )
     code, _, err = command(
         "hornet-eval", f"checkpoint={tmp_path}/damaged.pth", "model=hornet_pico_gf", *IMAGES

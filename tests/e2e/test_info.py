@@ -117,7 +117,7 @@ def test_ablations_and_other_models(command: Command) -> None:
         (["model.args.scale=big"], "scale is a finite number, not 'big'"),
         (["model.args.gating=none", "model.args.orders=7"], "has no gnConv, and so neither orders nor scale"),
         (["model.args.pretrained=true"], "reads no weights"),
-        (["model.drop_path=0.3"], "model.drop_path changes nothing that hornet-info tells"),
+        (["model.drop_path=0.3"], "model.drop_path changes nothing that hornet-info shows"),
         (["--family", "image_size=16"], "image_size=16 does not suit every model"),
         (["model=timm", "model.name=vit_tiny_patch16_224", "image_size=100"], "image_size=100 does not suit"),
         (["--family", "model=hornet_t_gf"], "model=hornet_t_gf does not apply"),

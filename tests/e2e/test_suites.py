@@ -281,7 +281,7 @@ def test_a_head_of_its_own(place: Place, tmp_path: Path, command: Command) -> No
     check(json.loads((tmp_path / "eval.json").read_text()), reference(subset(place, "imagenet_a"), own(200)))
     code, _, err = command("hornet-eval", *asked, "suite=[imagenet_a,imagenet_r]", f"data.root={place.root}")
     assert code == 2
-    assert "tells the 200 classes of imagenet_a apart, not those of imagenet_r" in err
+    assert "has the 200 classes of imagenet_a, not those of imagenet_r" in err
     code, _, err = command("hornet-eval", *asked, "suite=[imagenet_sketch]", f"data.root={place.root}")
     assert code == 2
-    assert "tells 200 classes apart, the images of data.source=imagenet_sketch are of 1000" in err
+    assert "has 200 classes, the images of data.source=imagenet_sketch are of 1000" in err

@@ -368,7 +368,7 @@ def test_what_a_stop_left_takes_no_place_and_goes_with_the_next_one(tmp_path: Pa
         write(store, step)
     write_at_stop(store, 33, 30)
     assert left() == [20, 30, 33]
-    store = CheckpointStore(tmp_path, keep=2)  # a start anew, which has to look into them
+    store = CheckpointStore(tmp_path, keep=2)  # another start, which has to look into them
     assert store.newest()[0] == tmp_path / "step_00000033"
     write_at_stop(store, 36, 30)
     assert left() == [20, 30, 36]

@@ -375,7 +375,7 @@ def test_the_commands_go_on_from_the_one_before_and_say_so(whole: Path, tmp_path
     resumed = run("hornet-train", *TINY, "epochs=3", f"run_dir={folder}")
     assert resumed.returncode == 0, resumed.stderr
     assert f"warning: checkpoint skipped: {damaged} is damaged: it has" in resumed.stderr
-    assert "environment.json is written anew" in resumed.stderr
+    assert "environment.json is written again" in resumed.stderr
     assert events(folder, "resumed")[0]["step"] == 6
     assert [path for path in folder.rglob(".*") if path.name != ".lock"] == []
     torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)

@@ -23,7 +23,7 @@ PLAIN = [argument for argument in LONG if argument != "augment=paper"] + ["augme
 
 
 def restarting(processes: int, *more: str) -> list[str]:
-    """torchrun that starts the processes anew."""
+    """torchrun that starts the processes again."""
     return ["torchrun", "--standalone", f"--nproc_per_node={processes}", "--max-restarts=3", *more]
 
 

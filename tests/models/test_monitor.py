@@ -30,7 +30,7 @@ def largest_products(model, x):
 
 
 def taken(monitor):
-    """What it has seen; it starts anew."""
+    """What it has seen; it starts again."""
     greatest = monitor.read()
     monitor.restart({})
     return greatest
@@ -51,7 +51,7 @@ def test_the_largest_product_of_each_stage(filled, compiled):
     network(0.1 * x)
     network(x)  # the greater of both
     torch.testing.assert_close(taken(monitor), torch.tensor(expected), rtol=1e-4, atol=0)
-    assert not taken(monitor).any()  # it began anew
+    assert not taken(monitor).any()  # it began again
     network.eval()
     network(x)
     assert not taken(monitor).any()  # evaluations are not watched

@@ -98,7 +98,7 @@ def test_layer_ids_of_timms_models_are_timms_groups(other):
 
 
 def test_a_model_without_layers_is_refused_by_its_name():
-    with pytest.raises(ValueError, match="Linear does not tell its layers"):
+    with pytest.raises(ValueError, match="Linear does not say what its layers are"):
         structure.layer_ids(nn.Linear(2, 2))
 
 

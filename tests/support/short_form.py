@@ -1,4 +1,4 @@
-"""The short form of long tests: only some of their cases, drawn anew for each commit.
+"""The short form of long tests: only some of their cases, drawn again for each commit.
 
 A pytest plugin (tests/conftest.py registers it). Without `--short` everything runs, with the seed 0. With it
 a test asks the fixture `amount` how many cases to try, draws them from the fixture `test_seed`, and a

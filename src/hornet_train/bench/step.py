@@ -30,7 +30,7 @@ _LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that takes part, built anew for each setting.
+    """A model that takes part, built again for each setting.
 
     Attributes:
         name: in tables and files.

@@ -43,7 +43,7 @@ Examples:
   # your own class folders, root/train/<class>/ and root/val/<class>/
   hornet-train model=hornet_s_gf data=folder data.root=photos batch_size=256 optim.lr=5e-4 \\
       epochs=50 schedule.warmup=5ep
-  # fine-tune from a checkpoint; for other classes the head is initialised anew
+  # fine-tune from a checkpoint; for other classes the head is initialised again
   hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos \\
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep
   # resume a run that was stopped

@@ -32,7 +32,7 @@ def train_in_a_process(overrides: list[str]) -> int:
         # all GPUs stay visible: a rank uses the one of its LOCAL_RANK
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and "resume=restart" in overrides:
-        overrides = [*overrides, "resume=auto"]  # start anew only once
+        overrides = [*overrides, "resume=auto"]  # start from scratch only once
     code = _call([sys.executable, "-m", "hornet_train", *overrides])
     stopped = code == PREEMPTED or -code in _PASSED_ON  # a signal before its handlers were installed
     if not stopped:

@@ -73,7 +73,7 @@ def read_conf(
     Args:
         name: of the file.
         chosen: group -> option; other groups have the file's default, or what an option chooses for them.
-        groups: those to tell the option of.
+        groups: those whose option is to be named.
         left_out: groups of the file that stay empty.
     """
     overrides = [*(f"{group}={option}" for group, option in chosen.items()), *(f"~{one}" for one in left_out)]

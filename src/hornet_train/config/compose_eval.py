@@ -38,7 +38,7 @@ def compose_eval(
     Args:
         overrides: the command line.
         stored: gives what is known of a checkpoint's training: a training config; or, where the weights alone
-            are known, the parts of one that they tell, with `unlike` for why they tell no model; None for
+            are known, the parts of one that follow from them, with `unlike` for why no model does; None for
             nothing.
         find: the schema of the task of a name.
         names: of this program's tasks.
@@ -96,9 +96,9 @@ def _missing(checkpoint: str | None, parsed: Mapping[str, Any], trained: Mapping
         return
     if "model" not in parsed and not trained.get("model"):
         unlike = f" ({trained['unlike']})" if "unlike" in trained else ""
-        yield f"model is missing, and {checkpoint} does not tell{unlike}: model=hornet_t_gf, say"
+        yield f"model is missing, and {checkpoint} does not name one{unlike}: model=hornet_t_gf, say"
     if "data" not in parsed and "source" not in trained.get("data", {}):
-        yield f"data is missing, and {checkpoint} does not tell: data=imagenet data.root=<folder>, say"
+        yield f"data is missing, and {checkpoint} does not name any: data=imagenet data.root=<folder>, say"
 
 
 def _option_of(data: Tree, task: ChosenTask) -> str | None:

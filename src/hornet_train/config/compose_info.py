@@ -27,7 +27,7 @@ def compose_info(overrides: list[str]) -> Composed[InfoConfig]:
     no_cost = keys_where(InfoConfig, lambda key: key.no_cost)
 
     def unused(parsed: Iterable[str]) -> list[str]:
-        return [f"{key} changes nothing that hornet-info tells" for key in parsed if key in no_cost]
+        return [f"{key} changes nothing that hornet-info shows" for key in parsed if key in no_cost]
 
     return _compose(InfoConfig, "info", overrides, INFO_GROUPS, before=unused)
 

@@ -9,7 +9,7 @@ from typing import Literal
 Unit = Literal["ep", "it", "%"]
 
 _PATTERN = re.compile(r"(.*?)\s*(ep|it|%)?")  # whether the first part is a number, float() says
-_GREATEST = 1e15  # up to which a float tells all whole numbers apart
+_GREATEST = 1e15  # up to which a float can distinguish all whole numbers
 
 
 @dataclass(frozen=True)

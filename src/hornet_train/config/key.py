@@ -32,7 +32,7 @@ class Key:
         preprocessing: how an image becomes the model's input. An evaluation takes it from the checkpoint,
             also where it is of other data.
         how_read: says how samples are read. The other keys of `data` say which samples these are.
-        names_option: its value tells with which option of its group a stored config was made.
+        names_option: its value is the name of the option of its group with which a stored config was made.
         evaluation_only: its values name data that are for evaluation, which hornet-train refuses.
         selects_data: the option of `data` that stands where this key of hornet-eval has a value.
     """

@@ -189,7 +189,7 @@ class Guard:
         Annotated[float, Field(gt=1, strict=True)] | None
     )  # a loss so many times the mean also sends it back
     window: Length  # the longest stretch before the failure that is left out after going back
-    backoff: Share | None  # the learning rate's factor after going back; null: 1
+    backoff: Share | None  # multiplies the learning rate after going back; null: 1
     max_rollbacks: Annotated[int, Field(ge=0, strict=True)]  # a failure after so many of them ends the run
     dump: bool  # save the micro-batches of such steps, for hornet-train replay=
 

@@ -110,7 +110,7 @@ def config_in_weights(checkpoint: Path) -> Tree | None:
             text = (file.metadata() or {}).get(HEADER)
         tree = parse_json(text, MAX_HEADER) if text else None
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} is not a whole safetensors file ({error})") from error
+        raise CheckpointError(f"{checkpoint} is not a complete safetensors file ({error})") from error
     return None if tree is None else _training_config(tree, checkpoint)
 
 
@@ -124,8 +124,8 @@ def _training_config(tree: object, place: Path) -> Tree:
         raise CheckpointError(f"{place}: of the config in it, {error}") from error
     if found := next(_references(config), None):
         raise CheckpointError(
-            f"{place}: the config in it has a ${{reference}}, {found[:80]!r}, which could tell of this "
-            "machine; a config is kept without any: ask who made it, or take the weights alone"
+            f"{place}: the config in it has a ${{reference}}, {found[:80]!r}, which could reveal something "
+            "of this machine; a config is kept without any: ask who made it, or take the weights alone"
         )
     return tree
 

@@ -112,7 +112,7 @@ def _in_order(shards: Shards, chosen: list[int], start: int) -> Iterator[tuple[i
         if at != length:
             error = DataError(
                 f"shard {shard + 1} of {len(origins) - 1} ends after {at:,} of {length:,} samples{last}: it "
-                "has been written anew since this run started; start it again"
+                "has been written again since this run started; start it again"
             )
             error.of_one_rank = True
             raise error

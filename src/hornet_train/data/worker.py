@@ -179,7 +179,7 @@ def signals_held() -> Iterator[None]:
 def set_up_worker(_worker: int = 0) -> None:
     """What a worker process does first; it was started with `signals_held`."""
     torch.set_num_threads(1)
-    # a signal to stop goes to a run's whole process group, but the training process needs data until it stops
+    # a signal to stop goes to all processes of a run, but the training process needs data until it stops
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -269,7 +269,7 @@ class CheckpointStore:
         if skipped:
             raise CheckpointError(
                 "no checkpoint of this run can be used:\n  " + "\n  ".join(skipped) + "\n"
-                "start anew with resume=restart (the old run folder is kept under another name)"
+                "start again with resume=restart (the old run folder is kept under another name)"
             )
         return None, []
 

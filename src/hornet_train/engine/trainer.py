@@ -279,7 +279,7 @@ class Trainer:
             scheduled: False if the run was only asked to stop; see `TrainState.scheduled`.
         """
         self.world.watchdog.report(self.state.step, "saving")
-        with self._clock_stopped():  # synchronises, so reading the window waits for nothing more
+        with self._clock_stopped():  # it synchronises, so reading the window needs no second wait
             self.saver.save(self.window, scheduled=scheduled)
 
     @contextmanager

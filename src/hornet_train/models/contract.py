@@ -19,7 +19,7 @@ class TimmContract(nn.Module):
 
     Attributes:
         downsample_layers, stages, norm, head: the network in its order.
-        depths: blocks of each stage, of the whole network also where it was pruned.
+        depths: blocks of each stage, of the unpruned network also where it was pruned.
         strides: pixels of the image for one of each stage's map.
         feature_info: timm's description of the stages' outputs.
         output_norms: whether there are norm0 .. for these.
@@ -99,7 +99,7 @@ class TimmContract(nn.Module):
                 parameter.mul_(self.head_init_scale)
 
     def init_weights(self) -> None:
-        """Draw all weights anew; for a model that came to its device empty (`to_empty`)."""
+        """Initialise all weights again; for a model that came to its device empty (`to_empty`)."""
         for module in self.modules():
             if isinstance(module, GlobalLocalFilter):
                 module.reset_parameters()

@@ -99,7 +99,7 @@ def layer_ids(model: nn.Module) -> dict[str, int]:
     try:
         matcher = of_timm.group_matcher(coarse=False)
     except AttributeError:
-        raise ValueError(f"{type(model).__name__} does not tell its layers") from None
+        raise ValueError(f"{type(model).__name__} does not say what its layers are") from None
     ids: dict[str, int] = group_parameters(model, matcher, reverse=True)
     return ids
 

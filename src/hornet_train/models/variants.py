@@ -192,7 +192,7 @@ def _require_weights(name: str, given: Any, overlay: Any) -> None:
 
 
 def checkpoint_filter_fn(state: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """timm's hook for pretrained=True: names become ours, filters fit, and the whole trunk is there.
+    """timm's hook for pretrained=True: names become ours, filters fit, and the trunk is complete.
 
     timm itself loads with strict=False where the head has other classes and for features_only, so a file of
     another model would leave parts of this one at random. The head and the stem of other in_chans are timm's.

@@ -73,7 +73,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, KeyError) as fault:  # KeyError: a kind that torch lacks
-        raise CheckpointError(f"{path}: not a whole safetensors file ({_first_line(fault)})") from fault
+        raise CheckpointError(f"{path}: not a complete safetensors file ({_first_line(fault)})") from fault
 
 
 def _in_our_names(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:

@@ -123,7 +123,7 @@ def _fit_head(
     widths = [{tensor.shape[1:] for tensor in head.values()} for head in (ours, theirs)]
     damaged = ours and theirs and (ours.keys() != theirs.keys() or widths[0] != widths[1])
     if not allow_new_head or here == there or damaged:
-        return []  # it fits, or the comparison tells what does not
+        return []  # it fits, or the comparison will report what does not
     for name in theirs:
         del given[name]
     given.update(ours)

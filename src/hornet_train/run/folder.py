@@ -73,8 +73,8 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, sche
         raise ConfigError(
             [
                 f"run_dir={folder} holds a run with another config:{lines}\n"
-                "  start anew elsewhere with another run_dir=, here with resume=restart (the old run is kept "
-                "under another name), or go on all the same with resume=force"
+                "  start again elsewhere with another run_dir=, here with resume=restart (the old run is "
+                "kept under another name), or go on all the same with resume=force"
             ]
         )
 
@@ -189,14 +189,14 @@ def open_run_folder(
 
 
 def _earlier(record: Path) -> list[Any]:
-    """What `environment.json` tells of the starts before this one; nothing where it is damaged."""
+    """What `environment.json` says about the starts before this one; nothing where it is damaged."""
     try:
         before = read_json(record)
         return [*list(before.pop("earlier", [])), before]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        _log.warning("%s is written anew, without the starts before this one (%s)", record, error)
+        _log.warning("%s is written again, without the earlier starts (%s)", record, error)
         return []
 
 

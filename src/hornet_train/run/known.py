@@ -14,7 +14,7 @@ from hornet_train.models.weights import identify, nearest
 
 
 def known_of(checkpoint: str) -> dict[str, Any] | None:
-    """The config that a checkpoint was trained with, or the parts of one that its weights alone tell.
+    """The config that a checkpoint was trained with, or the parts of one that follow from its weights.
 
     Raises:
         CheckpointError: it cannot be read.

@@ -76,7 +76,7 @@ def _surroundings(folder: Path, now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """`what before -> after` of two contents of environment.json, for what the older one tells."""
+    """`what before -> after` of two contents of environment.json, for what the older one contains."""
     on_gpu = "cuda" in (then.get("device"), now.get("device"))
     for key in (*EVERYWHERE, *(ON_GPU if on_gpu else ON_CPU)):
         before, after = then.get(key), now.get(key)

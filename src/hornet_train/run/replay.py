@@ -36,12 +36,12 @@ def build_replay(kit: Kit[Any, Any], config: Config, dump: Dump, file: Path) -> 
     """The task, and the model with the weights of the step.
 
     Raises:
-        UserError: the file does not tell the classes, or its weights are for another model.
+        UserError: the file does not name the classes, or its weights are for another model.
     """
     try:
         classes = [str(name) for name in parse_json(dump.texts[HEADER])[CLASSES]]
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{file} does not tell the classes of its run") from error
+        raise CheckpointError(f"{file} does not name the classes of its run") from error
     task = kit.build_task(config, classes)
     model = task.build_model()
     load_strictly(model, dump.model, what="model")

@@ -130,7 +130,7 @@ def _fit(
     if step > total:
         console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
     elif step == total and not trainer.evaluation_due:
-        console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains anew")
+        console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains again")
     else:
         console.start_panel(run.facts, "hornet-train")
         with ExitStack() as stack:

@@ -20,7 +20,7 @@ class Datasets:
 
     Attributes:
         train, val: None where there are none, or none are needed.
-        classes: names of what a model tells apart, in the order of its outputs.
+        classes: names of the classes, in the order of the outputs of a model.
         shuffle_block: samples that each worker of a stream holds and shuffles.
         dealt: by which numbers shards are dealt out, on which the order of a stream's samples depends.
         facts: what the start panel says of the data beside their numbers.

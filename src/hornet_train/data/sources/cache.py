@@ -2,7 +2,8 @@
 
 A scan is kept under the cache folder as plain arrays, which every process maps instead of loading. It holds
 for as long as every folder in it has the times it had: a file that is added, removed or renamed changes those
-of its folder. A folder that changed so shortly before the scan that its clock may not tell is not trusted.
+of its folder. Where a folder changed so shortly before the scan that its time stamp
+may not show it, the scan is not trusted.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def scan_cached(
         if len(tree) < cached_from or tree.faults or newest > begin - _SETTLED_NS:
             return tree, None
         try:
-            _keep(tree, place)
+            _write(tree, place)
         except OSError as error:
             _log.warning("the scan of %s is not kept in %s (%s)", folder, place, error.strerror)
             return tree, None
@@ -117,7 +118,7 @@ def _holds(tree: Tree, folder: Path) -> bool:
         return False
 
 
-def _keep(tree: Tree, place: Path) -> None:
+def _write(tree: Tree, place: Path) -> None:
     """Written beside and renamed: whoever has the old files mapped keeps them."""
     beside = place.with_name(f"{place.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)

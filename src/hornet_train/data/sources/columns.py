@@ -93,7 +93,7 @@ def choose_column(
                 f"choose one, as in data.{what}_column={found[0]}"
             )
     raise DataError(
-        f"{where} has no {what} column that its types tell; it has: {preview(list(flat))}; "
+        f"{where} has no {what} column that its types show; it has: {preview(list(flat))}; "
         f"name it with data.{what}_column="
     )
 

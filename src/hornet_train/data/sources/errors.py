@@ -106,7 +106,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
-    # where nothing is cached, `datasets` raises its error anew without its cause; then words have to do
+    # where nothing is cached, `datasets` raises its error again without its cause; then words have to do
     repository = "/".join(name.removeprefix("hf://datasets/").split("/")[:2]).partition("@")[0]
     page = f"https://huggingface.co/datasets/{repository}"
     if among(GatedRepoError) or "gated dataset" in str(error):

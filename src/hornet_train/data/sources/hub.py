@@ -70,7 +70,7 @@ def open_hub(name: str, split: str, config_name: str | None, revision: str | Non
 
 
 def files_on_hub(name: str, split: str, config_name: str | None, revision: str | None) -> tuple[Files, Any]:
-    """The files of a hub data set at one commit, to be streamed, and its features as far as its card tells.
+    """The files of a hub data set at one commit, to be streamed, and the features that its card lists.
 
     Raises:
         DataError: it cannot be had.

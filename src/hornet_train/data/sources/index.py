@@ -72,7 +72,7 @@ def read_index(paths: Sequence[str], split: str, key: str) -> ShardIndex | None:
         if one is None:
             continue
         if found is not None and found.names != one.names:
-            raise DataError(f"{found.place} and {one.place} tell different {key}; read one folder at a time")
+            raise DataError(f"{found.place} and {one.place} have different {key}; read one folder at a time")
         samples = {**(found.samples if found else {}), **one.samples}
         found = ShardIndex(found.place if found else one.place, one.names, samples)
     return found
@@ -124,7 +124,7 @@ def _refuse(place: str, faults: Sequence[str]) -> None:
     if faults:
         raise DataError(
             f"{place} does not fit the shards beside it: {preview(faults)}; fetch what is missing or cut off "
-            "again, or pack them anew"
+            "again, or pack them again"
         )
 
 

@@ -105,8 +105,8 @@ def find_files(name: str, split: str) -> Files:
     """The files of a split in a folder, or among those that a pattern matches.
 
     A file belongs to the split that a folder on its path is called (`train/0.parquet`) or that its own name
-    begins with (`train-00000-of-00009.parquet`); where no file tells a split, all are those of `train`.
-    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` tells its own.
+    begins with (`train-00000-of-00009.parquet`); where no file names a split, all are those of `train`.
+    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` names its own.
 
     Args:
         name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`; or a URL of such, as far as

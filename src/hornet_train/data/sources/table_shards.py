@@ -54,7 +54,7 @@ class TableShards(ABC):
 
     @property
     def features(self) -> Any:
-        """`datasets.Features` as the first shard tells them."""
+        """`datasets.Features` as the first shard has them."""
         import datasets
 
         return datasets.Features.from_arrow_schema(self._schema)

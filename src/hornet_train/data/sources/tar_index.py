@@ -112,7 +112,7 @@ def scan_tars(paths: Sequence[str], rule: SampleRule) -> TarIndex:
             return kept
         index = _scan(paths, rule)
         try:
-            _keep(index, place, state)
+            _write(index, place, state)
         except OSError as error:
             _log.warning("the scan of %s, ... is not kept in %s (%s)", paths[0], place, error.strerror)
         return index
@@ -174,7 +174,7 @@ def _load(place: Path, paths: tuple[str, ...], rule: SampleRule, state: str) -> 
         return None
 
 
-def _keep(index: TarIndex, place: Path, state: str) -> None:
+def _write(index: TarIndex, place: Path, state: str) -> None:
     """Written beside and renamed."""
     beside = place.with_name(f"{place.stem}.{os.getpid()}.tmp.npz")
     arrays = {

@@ -62,7 +62,7 @@ class SampleRule(Protocol):
     """Which members of a tar make up a sample.
 
     Attributes:
-        name: what tells a kept scan from that of another rule; to be changed when the rule changes.
+        name: distinguishes a cached scan from that of another rule; to be changed when the rule changes.
         files: names of the fields that are members' contents.
         numbers: names of the fields that are integers of at most 64 bits.
     """
@@ -79,7 +79,7 @@ class SampleRule(Protocol):
 
 
 def tar_samples(opened: IO[bytes], path: str, rule: SampleRule) -> Iterator[TarSample]:
-    """The samples of a tar, from its headers and what the rule reads; the other members are passed over.
+    """The samples of a tar, from its headers and what the rule reads; the other members are skipped.
 
     A key is a member's path up to the first dot of its name, what follows is its suffix.
 

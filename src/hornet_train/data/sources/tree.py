@@ -89,7 +89,7 @@ def entries(folder: Path, *, folders: bool) -> list[str]:
 def scan(folder: Path, extensions: tuple[str, ...]) -> Tree:
     """List the files with one of the extensions (in lower case, with the dot) in every folder of `folder`.
 
-    Names that start with a dot are passed over, and so are files that lie in `folder` itself.
+    Names that start with a dot are skipped, and so are files that lie in `folder` itself.
 
     Raises:
         OSError: `folder` itself cannot be listed.

@@ -1,4 +1,4 @@
-"""Compiles loops with numba, once on a machine, and tells them which thread they run on."""
+"""Compiles loops with numba, once on a machine, and gives them the number of their thread."""
 
 from __future__ import annotations
 

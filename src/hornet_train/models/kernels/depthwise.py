@@ -138,7 +138,7 @@ def _(x_BCHW: Tensor, _gradient_BCHW: Tensor, taps: int) -> tuple[Tensor, Tensor
     )
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG001 - torch's name
+def _save_for_backward(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG001 - torch's name
     x_BCHW, weight_C1KK, bias_C = inputs
     ctx.save_for_backward(x_BCHW, weight_C1KK)
     ctx.bias_dtype = None if bias_C is None else bias_C.dtype
@@ -157,7 +157,7 @@ def _backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor | None, ...]:
     return x_gradient, weight_gradient, bias_gradient
 
 
-def _keep_both(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Sequence[Tensor]) -> None:  # noqa: ARG001
+def _save_both_for_backward(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Sequence[Tensor]) -> None:  # noqa: ARG001
     ctx.save_for_backward(*inputs[:2])
 
 
@@ -169,5 +169,5 @@ def _backward_again(ctx: Any, for_weight: Tensor, for_bias: Tensor) -> tuple[Ten
     return for_x, for_gradient, None
 
 
-depthwise.register_autograd(_backward, setup_context=_keep)
-depthwise_gradient.register_autograd(_backward_again, setup_context=_keep_both)
+depthwise.register_autograd(_backward, setup_context=_save_for_backward)
+depthwise_gradient.register_autograd(_backward_again, setup_context=_save_both_for_backward)

@@ -237,7 +237,7 @@ def _plain(inputs: Gating, lower: torch.dtype) -> Tensor:
     return (y_BDHW if residual_BDHW is None else residual_BDHW + y_BDHW).to(inputs.dtype_out)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
     p_BCHW, gates_BSHW, residual_BDHW, factor_B, gamma, parameters, ctx.lower = inputs
     ctx.save_for_backward(p_BCHW, gates_BSHW, factor_B, gamma, *parameters)
     ctx.residual_dtype = None if residual_BDHW is None else residual_BDHW.dtype
@@ -260,4 +260,4 @@ def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Any, ...]:
     return for_p, for_gates, for_residual, None, None if gamma is None else for_gamma, others, None
 
 
-gating.register_autograd(_backward, setup_context=_keep)
+gating.register_autograd(_backward, setup_context=_save_for_backward)

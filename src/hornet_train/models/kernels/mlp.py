@@ -207,7 +207,7 @@ def _plain(inputs: Mlp, lower: torch.dtype) -> Tensor:
     return (inputs.x_BCHW + y_BCHW).to(torch.promote_types(inputs.x_BCHW.dtype, inputs.w2_CM.dtype))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.lower, _ = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.mark_non_differentiable(output[1])
@@ -227,4 +227,4 @@ def _backward(ctx: Any, gradient_BCHW: Tensor | None, _: Tensor | None) -> tuple
     return (for_x, None, None if inputs.gamma is None else for_gamma, *others, None, None)
 
 
-mlp.register_autograd(_backward, setup_context=_keep)
+mlp.register_autograd(_backward, setup_context=_save_for_backward)

@@ -140,7 +140,7 @@ def _plain(inputs: Projection, lower: torch.dtype) -> Tensor:
     return y_BHWD.permute(0, 3, 1, 2)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's name
     *tensors, ctx.lower = inputs
     ctx.save_for_backward(*tensors)
 
@@ -154,4 +154,4 @@ def _backward(ctx: Any, gradient_BDHW: Tensor) -> tuple[Tensor | None, ...]:
     return (*project_gradient(*inputs, ctx.lower, gradient_BDHW), None)
 
 
-project.register_autograd(_backward, setup_context=_keep)
+project.register_autograd(_backward, setup_context=_save_for_backward)

@@ -1,4 +1,4 @@
-"""The head of a classifier and the weights for it: by class map, or begun anew where classes are others."""
+"""The head of a classifier and the weights for it: by class map, or initialised where classes are others."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
 def _model_for(
     config: ClassificationEval, weights: Weights, suites: Sequence[Suite], chosen: Tensor | None
 ) -> tuple[Classification, nn.Module]:
-    """The model, with as many outputs as the weights tell classes apart, and its task.
+    """The model, with as many outputs as the weights have classes, and its task.
 
     A set of some of ImageNet's classes is for a head of all 1,000, or of just its own.
 
@@ -77,7 +77,7 @@ def _model_for(
     if first.rows is not None and outputs == len(first.classes):
         if others := [suite.name for suite in suites if suite.classes != first.classes]:
             raise DataError(
-                f"{weights.place} tells the {outputs} classes of {first.name} apart, not those of "
+                f"{weights.place} has the {outputs} classes of {first.name}, not those of "
                 f"{', '.join(others)}: suite=[{first.name}]"
             )
         task = build_task(config, outputs)
@@ -85,7 +85,7 @@ def _model_for(
     if chosen is not None:
         return task, model  # loading says what is wrong with the map
     raise DataError(
-        f"{weights.place} tells {outputs} classes apart, the images of data.source={first.name} are of "
+        f"{weights.place} has {outputs} classes, the images of data.source={first.name} are of "
         f"{width}: if the former include the latter, init_map=<file> says which rows of the head these are"
     )
 

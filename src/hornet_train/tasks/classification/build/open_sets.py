@@ -22,7 +22,7 @@ def open_sets(
     `classes`: those that the model was trained on, for images whose labels are plain numbers.
 
     Raises:
-        DataError: one that is asked for is not there or not whole; or with suite=all, none is there.
+        DataError: one that is asked for is not there or incomplete; or with suite=all, none is there.
     """
     data = config.data
     if isinstance(data, SuiteData):

@@ -21,7 +21,7 @@ class FolderSource:
     """Images in class folders: `root/<split>/<class>/**/<name>.{jpg,jpeg,png,webp}`, torchvision's layout.
 
     Labels are the positions of the class names in sorted order, or in `classes` where given. Names are taken
-    in sorted order; those that start with a dot are passed over (`._x.jpg`, `.ipynb_checkpoints`).
+    in sorted order; those that start with a dot are skipped (`._x.jpg`, `.ipynb_checkpoints`).
 
     Attributes:
         classes: class names in label order.

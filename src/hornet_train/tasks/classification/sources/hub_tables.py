@@ -42,7 +42,7 @@ class HubSource:
             path_or_name: the id of a hub data set, or a folder, file, pattern or URL (see `find_files`).
             split: `train`, `validation` and so on.
             config_name: of a hub data set with several.
-            image_column: where types do not tell it.
+            image_column: where the types do not show which it is.
             label_column: likewise; of tars, where it is neither .cls nor the `label` of .json.
             revision: branch, tag or commit of a hub data set; None: the newest.
             classes: of the training split, for labels that are stored as plain numbers without names.

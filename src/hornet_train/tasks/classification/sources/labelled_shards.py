@@ -44,7 +44,7 @@ def open_shards(
     if files.format == "webdataset":
         if image_column or label_column:
             raise DataError(
-                "data.image_column and data.label_column name columns of tables; in tars, suffixes tell "
+                "data.image_column and data.label_column name columns of tables; in tars, suffixes say "
                 "the images, and labels are .cls or .json members: leave them out"
             )
         return LabelledTars(files.paths, files.split, classes=classes)
@@ -88,7 +88,7 @@ class LabelledTables(LabelledShards):
             kind: of the files.
             paths: of the shards, in order.
             split: for messages and the name of the index.json.
-            image_column: where types do not tell it.
+            image_column: where the types do not show which it is.
             label_column: likewise.
             classes: of the training split, for labels that are stored as plain numbers without names.
             features: `datasets.Features`, where known better than from the first shard.

@@ -64,12 +64,12 @@ class _ImageAndLabel:
         if self._image is None:
             raise DataError(
                 f"{self._path}: sample {self._key} has no image ({', '.join(SUFFIXES)}); remove it or pack "
-                "anew"
+                "again"
             )
         if self._label is None:
             raise DataError(
                 f"{self._path}: sample {self._key} has no label (.cls, or .json with a label); remove it or "
-                "pack anew"
+                "pack again"
             )
         return TarSample((self._image,), (self._label,))
 
@@ -151,9 +151,9 @@ def _far_tars(
     if index is None:
         raise DataError(
             f"{paths[0]}: tars that are not on this machine need {split}.index.json beside "
-            "them, which tells their samples (hornet-data pack writes it): fetch them, or use parquet"
+            "them, which lists their samples (hornet-data pack writes it): fetch them, or use parquet"
         )
     if absent := [path for path in paths if path not in index.samples]:
-        raise DataError(f"{absent[0]}: no {split}.index.json beside it tells its samples; pack it anew")
+        raise DataError(f"{absent[0]}: no {split}.index.json beside it lists its samples; pack it again")
     lengths = [index.samples[path] for path in paths]
     return TarShards(paths, ImageAndLabel(), lengths), index.names

@@ -14,7 +14,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class SyntheticSource:
-    """Coloured gratings made on the fly; direction, frequency and colour tell the class.
+    """Coloured gratings made on the fly; direction, frequency and colour depend on the class.
 
     Sample i is a function of (seed, i) and has label i mod `num_classes`; phase and noise vary. For smoke
     tests and for measuring a loop without a disk. A validation split is the same source with another seed.

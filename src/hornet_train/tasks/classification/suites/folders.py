@@ -46,5 +46,5 @@ def folder_fault(folder: Path, names: Sequence[str], what: str) -> str | None:
         return None
     return (
         f"{folder}: not the {len(names)} class folders {names[0]} .. {names[-1]} of {what}: "
-        f"{'; '.join(faults)}; unpack the whole set, and give its folder as data.root"
+        f"{'; '.join(faults)}; unpack the complete set, and give its folder as data.root"
     )
