@@ -84,12 +84,7 @@ class AugMix:
         Raises:
             ValueError: a part is unknown or repeated, or its number is out of range; the message names it.
         """
-        head = text.split("-")[0]
-        if head != "augmix":
-            raise ValueError(
-                f"{text!r} starts with {head!r}; AugMix starts with 'augmix', as in 'augmix-m3-w3'"
-            )
-        values = read_parts(text, _GRAMMAR, fractions=("a", "mstd"))
+        values = read_parts(text, ("augmix",), _GRAMMAR, fractions=("a", "mstd"))
         noise = noise_of(values.get("mstd", UNIFORM))
         return cls(
             Operations(noise, SHIFT, fill, interpolation),

@@ -52,14 +52,9 @@ class AutoAugment:
             ValueError: the head is not one of `POLICIES`, or a part is unknown or repeated; the message
                 names it.
         """
-        head = text.split("-")[0]
-        if head not in POLICIES:
-            raise ValueError(
-                f"{text!r} starts with {head!r}; AutoAugment's policies are {', '.join(POLICIES)}"
-            )
-        noise = read_parts(text, {"mstd": (0, inf)}, fractions=("mstd",)).get("mstd", 0.0)
+        noise = read_parts(text, POLICIES, {"mstd": (0, inf)}, fractions=("mstd",)).get("mstd", 0.0)
         return cls(
-            POLICIES[head],
+            POLICIES[text.split("-")[0]],
             Operations(noise=noise_of(noise), fill=fill, interpolation=interpolation),
         )
 

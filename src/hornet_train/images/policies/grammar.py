@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from hornet_train.errors import did_you_mean
 
 Bounds = tuple[float, float]
 
 _PART = re.compile(r"([a-z]+)(\d+(?:\.\d+)?)")
 
 
-def read_parts(text: str, parts: Mapping[str, Bounds], *, fractions: tuple[str, ...]) -> dict[str, float]:
+def read_parts(
+    text: str, heads: Collection[str], parts: Mapping[str, Bounds], *, fractions: tuple[str, ...]
+) -> dict[str, float]:
     """The numbers in a text such as `head-a1-b0.5`.
 
     Args:
         text: a head and its parts, joined by dashes.
+        heads: what the text may start with.
         parts: the letters of each known part -> its lowest and highest number.
         fractions: the letters of parts whose number may have a fraction.
 
@@ -22,8 +27,12 @@ def read_parts(text: str, parts: Mapping[str, Bounds], *, fractions: tuple[str, 
         Letters -> number, for the parts in `text`.
 
     Raises:
-        ValueError: a part is unknown or repeated, or its number is out of range; the message names it.
+        ValueError: the head is another, a part is unknown or repeated, or a number is out of range; the message
+            names it.
     """
+    head = text.split("-")[0]
+    if head not in heads:
+        raise ValueError(f"{text!r} starts with {head!r}, which is not a policy; {did_you_mean(head, heads)}")
     values: dict[str, float] = {}
     for part in text.split("-")[1:]:
         match = _PART.fullmatch(part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hornet_train.errors import did_you_mean
 from hornet_train.images.layout import Interpolation
 from hornet_train.images.policies.augmix import AugMix
 from hornet_train.images.policies.autoaugment import POLICIES, AutoAugment
@@ -33,7 +32,5 @@ def parse_policy(text: str, fill: tuple[int, int, int], interpolation: Interpola
         return AutoAugment.parse(text, fill, interpolation)
     if head == "augmix":
         return AugMix.parse(text, fill, interpolation)
-    if head not in HEADS:
-        raise ValueError(f"{text!r} starts with {head!r}, which is not a policy; {did_you_mean(head, HEADS)}")
-    read_parts(text, {}, fractions=())
+    read_parts(text, HEADS, {}, fractions=())
     return ThreeAugment() if head == "three" else TrivialAugment(fill, interpolation)

@@ -75,12 +75,7 @@ class RandAugment:
         Raises:
             ValueError: a part is unknown or repeated, or its number is out of range; the message names it.
         """
-        head = text.split("-")[0]
-        if head != "rand":
-            raise ValueError(
-                f"{text!r} starts with {head!r}; RandAugment starts with 'rand', as in 'rand-m9-mstd0.5-inc1'"
-            )
-        values = read_parts(text, _GRAMMAR, fractions=("p", "mstd"))
+        values = read_parts(text, ("rand",), _GRAMMAR, fractions=("p", "mstd"))
         return cls(
             magnitude=values.get("m", MAX_LEVEL),
             layers=int(values.get("n", 2)),
