@@ -302,27 +302,22 @@ UNLOGGED = {
 }
 
 
+NUMBERS = {"step": 12, "evaluated": 0, "best": None, "loss_scaler": {}, "scheduled": 10, "unlogged": UNLOGGED}
+
+
 def test_what_a_window_has_summed_up_comes_back_exactly() -> None:
-    told = {
-        "step": 12,
-        "evaluated": 0,
-        "best": None,
-        "loss_scaler": {},
-        "scheduled": 10,
-        "unlogged": UNLOGGED,
-    }
-    read = check_numbers(json.loads(json.dumps(told)))
+    read = check_numbers(json.loads(json.dumps(NUMBERS)))
     assert not is_scheduled(read)
     assert is_scheduled({**read, "scheduled": 12})
     unlogged = Unlogged.from_json(read["unlogged"])
     assert (unlogged.loss, unlogged.weight, unlogged.grad_norm) == (1 / 3, 24.0, float("inf"))
     assert math.isnan(unlogged.greatest["gate_product_0"])
     assert unlogged.bad == [BadSample(3, "a.jpg", "it is damaged")]
-    older = {key: value for key, value in told.items() if key not in ("scheduled", "unlogged")}
+    older = {key: value for key, value in NUMBERS.items() if key not in ("scheduled", "unlogged")}
     assert is_scheduled(check_numbers(older))
     assert Unlogged.from_json({}) == Unlogged()
     for kept in (asdict(Unlogged()), {}):  # the latter of a version that keeps nothing there
-        assert Unlogged.from_json(check_numbers({**told, "unlogged": kept})["unlogged"]) == Unlogged()
+        assert Unlogged.from_json(check_numbers({**NUMBERS, "unlogged": kept})["unlogged"]) == Unlogged()
 
 
 @pytest.mark.parametrize(
@@ -338,18 +333,10 @@ def test_what_a_window_has_summed_up_comes_back_exactly() -> None:
     ],
 )
 def test_a_wrong_window_or_mark_is_refused_by_its_name(wrong: dict[str, Any]) -> None:
-    told = {
-        "step": 12,
-        "evaluated": 0,
-        "best": None,
-        "loss_scaler": {},
-        "scheduled": 10,
-        "unlogged": UNLOGGED,
-    }
     with pytest.raises(
         ValueError, match=f"{next(iter(wrong))}: missing, or not a value that a run stores there"
     ):
-        check_numbers({**told, **wrong})
+        check_numbers({**NUMBERS, **wrong})
 
 
 def write_at_stop(store: CheckpointStore, step: int, scheduled: int) -> Path:
