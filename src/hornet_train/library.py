@@ -99,7 +99,7 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
     """
     import_timm()
     from hornet_train.config.compose_eval import compose_eval
-    from hornet_train.run.evaluation import check_out, run_evaluation, write_result
+    from hornet_train.run.evaluate_checkpoint import check_out, run_evaluation, write_result
     from hornet_train.run.known import known_of
     from hornet_train.run.process import joined
     from hornet_train.tasks.table import NAMES, find, kit_of

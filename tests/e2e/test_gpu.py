@@ -15,7 +15,7 @@ from processes import final
 
 from hornet_train.run.build import build_run
 from hornet_train.tasks.classification.build.kit import KIT
-from hornet_train.track.files import read_json
+from hornet_train.track.durable_files import read_json
 
 pytestmark = NEEDS_GPU
 

@@ -23,8 +23,8 @@ from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.engine.state import check_numbers, is_scheduled, load_strictly
 from hornet_train.engine.unlogged import Unlogged
 from hornet_train.errors import CheckpointError
-from hornet_train.track import files
-from hornet_train.track.files import write_through
+from hornet_train.track import durable_files
+from hornet_train.track.durable_files import write_through
 
 
 def write(store: CheckpointStore, step: int, best: int | None = None) -> Path:
@@ -141,7 +141,7 @@ def test_a_full_disk_raises_and_leaves_older_checkpoints_unchanged(
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "write_through", full)
-        patched.setattr(files, "write_through", full)
+        patched.setattr(durable_files, "write_through", full)
         with pytest.raises(CheckpointError, match=f"{file}.* cannot be written .No space left"):
             write(store, 2, best=2)
     done = file in ("last", "best")  # then the checkpoint itself is complete
@@ -167,7 +167,7 @@ def test_old_checkpoints_are_removed_to_make_room_for_the_pointers(
         write_through(path, data)
 
     store.keep = 2
-    monkeypatch.setattr(files, "write_through", full)
+    monkeypatch.setattr(durable_files, "write_through", full)
     write(store, 3)
     store.keep = 1
     write(store, 4)

@@ -20,7 +20,7 @@ from hornet_train.engine.state import TensorGroups
 from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import CheckpointError
-from hornet_train.run.weights import find_weights
+from hornet_train.run.open_weights import find_weights
 
 VALUES = {2: 10.0, 4: 50.0, 6: 30.0, 8: 20.0}
 Refuse = Callable[[Mapping[str, Any]], bool]

@@ -11,7 +11,7 @@ import torch
 from dense_task import CPU, PerPixel, Squares, dense_trainer
 
 from hornet_train.data.loader import EvalLoader, LoaderSettings
-from hornet_train.engine.evaluate import evaluate, with_collective
+from hornet_train.engine.evaluation_loop import evaluate, with_collective
 from hornet_train.engine.task import Loss
 
 

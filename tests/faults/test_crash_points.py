@@ -20,7 +20,7 @@ from processes import final, has_logged, started, wait_until
 from hornet_train.engine import checkpoint
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint, read_pointer
 from hornet_train.engine.find_checkpoint import find_checkpoint
-from hornet_train.track import files
+from hornet_train.track import durable_files
 
 Amount = Callable[[int, int], int]
 OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -71,7 +71,7 @@ def killed_at(operation: int, folder: Path) -> tuple[int, bool]:
                 kill()
                 file.write(data[len(data) // 2 :])
 
-        checkpoint.write_through = files.write_through = halfway  # type: ignore[attr-defined]
+        checkpoint.write_through = durable_files.write_through = halfway  # type: ignore[attr-defined]
         sys.addaudithook(audit)
         for save in saves(folder):
             save()

@@ -111,7 +111,7 @@ def test_a_rank_without_anything_to_evaluate_waits_for_the_others(tmp_path: Path
         "import sys, time\n"
         "from datetime import timedelta\n"
         "from torch.distributed.distributed_c10d import _set_pg_timeout\n"
-        "import hornet_train.run.evaluation as evaluation\n"
+        "import hornet_train.run.evaluate_checkpoint as evaluation\n"
         "from hornet_train.engine.tally import SumTally\n"
         "update, run = SumTally.update, evaluation.run_evaluation\n"
         "def slow(*arguments):\n"

@@ -17,7 +17,7 @@ from helpers import BIN, ROOT, events, run
 from processes import final, has_logged, undisturbed, wait_until
 from slurm import Slurm, Unavailable, install, running
 
-from hornet_train.track.files import read_json
+from hornet_train.track.durable_files import read_json
 
 LONG = [*processes.LONG, "epochs=80", "eval.every=40ep"]
 STEPS = 240

@@ -12,8 +12,8 @@ import pytest
 
 from hornet_train.track import checkout
 from hornet_train.track.checkout import git_state, uncommitted_changes
+from hornet_train.track.durable_files import read_json, write_json, write_text
 from hornet_train.track.environment import cpu_model, driver, environment, libraries
-from hornet_train.track.files import read_json, write_json, write_text
 
 
 def test_environment_is_json_and_holds_no_environment_variable(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hornet_train.track import wandb_sink
-from hornet_train.track.files import read_json
+from hornet_train.track.durable_files import read_json
 from hornet_train.track.sinks import JsonlSink, rewind
 from hornet_train.track.wandb_sink import WandbSink, logged_in
 

@@ -9,7 +9,7 @@ import timm
 from torch import nn
 
 from hornet_train.bench.plain import PlainHorNet
-from hornet_train.bench.step import Contender
+from hornet_train.bench.step_times import Contender
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.models.variants import GF, VARIANTS
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hornet_train.bench.step import Case, Contender, Setting, build_step
+from hornet_train.bench.step_times import Case, Contender, Setting, build_step
 from hornet_train.bench.timing import ratio, take_turns
 from hornet_train.errors import ConfigError
 from hornet_train.models.gnconv import GnConv

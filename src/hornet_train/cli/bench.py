@@ -36,7 +36,7 @@ def _work(arguments: list[str]) -> None:
 
 def _step(overrides: list[str]) -> None:
     from hornet_train.bench.contenders import build_contenders
-    from hornet_train.bench.step import Case, measure
+    from hornet_train.bench.step_times import Case, measure
     from hornet_train.report.bench_figures import draw_ratios
 
     config = compose_bench(StepBench, "step", overrides).config
@@ -110,7 +110,7 @@ def _loop(overrides: list[str]) -> None:
 def _scaling(overrides: list[str]) -> None:
     from hornet_train.bench.contenders import contender
     from hornet_train.bench.scaling import batch_growth, order_growth, pixel_growth, process_ratios
-    from hornet_train.bench.step import Case
+    from hornet_train.bench.step_times import Case
     from hornet_train.report.bench_figures import draw_growth
 
     config = compose_bench(ScalingBench, "scaling", overrides).config
@@ -168,7 +168,7 @@ def _limit(overrides: list[str]) -> None:
 
     from hornet_train.bench.contenders import contender
     from hornet_train.bench.limit import activation_bytes, limit
-    from hornet_train.bench.step import Case, Setting, build_step, random_images
+    from hornet_train.bench.step_times import Case, Setting, build_step, random_images
     from hornet_train.models.complexity import count
     from hornet_train.models.kernels.rows import product_dtype
     from hornet_train.models.layers import lay_out
@@ -259,8 +259,8 @@ def _write_figures(
 ) -> None:
     """Write the JSON file that `out=` names, if any: the config, the environment and the figures."""
     from hornet_train.config.validate import plain
+    from hornet_train.track.durable_files import write_json
     from hornet_train.track.environment import environment
-    from hornet_train.track.files import write_json
 
     if config.out is None:
         return

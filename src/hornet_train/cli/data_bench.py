@@ -55,10 +55,10 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: the file of --json cannot be written.
     """
     from hornet_train._timm import import_timm
-    from hornet_train.bench.data import Ratio, measure
+    from hornet_train.bench.data_pipeline import Ratio, measure
     from hornet_train.bench.pictures import make_pictures
     from hornet_train.track.console import ConsoleSink
-    from hornet_train.track.files import write_json
+    from hornet_train.track.durable_files import write_json
 
     if options.json is not None and not options.json.expanduser().parent.is_dir():
         raise ConfigError(f"--json={options.json}: there is no folder {options.json.parent}; create it first")

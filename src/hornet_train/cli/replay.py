@@ -25,8 +25,8 @@ def run_replay(overrides: list[str]) -> None:
     from hornet_train.engine.distributed import choose_device, launched_world_size
     from hornet_train.engine.dump import read_dump
     from hornet_train.engine.replay import replay
+    from hornet_train.run.open_dump import build_replay, replay_config
     from hornet_train.run.process import set_up_process
-    from hornet_train.run.replay import build_replay, replay_config
     from hornet_train.tasks.table import kit_of
     from hornet_train.track.console import ConsoleSink
 

@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config import conf_files
 from hornet_train.config.bench_schema import Bench
+from hornet_train.config.from_run import Repeated, escape_references
 from hornet_train.config.key import keys_where
-from hornet_train.config.repeat import Repeated, escape_references
 from hornet_train.config.schema import Config, Dist, EvalConfig, InfoConfig
 from hornet_train.config.validate import plain, typed
 from hornet_train.errors import ConfigError, did_you_mean

@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from hornet_train.config.choose_task import ChosenTask, choose_task, stored_task
 from hornet_train.config.compose import Composed, Tree, checked, libraries_faults, training_only
 from hornet_train.config.conf_files import default_options, options, own_settings
+from hornet_train.config.from_run import nearest_option
 from hornet_train.config.key import keys_where, walk
 from hornet_train.config.overrides import TASK, parse, path_value, texts
-from hornet_train.config.repeat import nearest_option
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.task_conf import conf_of_task
 from hornet_train.config.task_schema import Find

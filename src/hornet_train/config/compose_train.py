@@ -10,15 +10,15 @@ from typing import Any
 from hornet_train.config.choose_task import ChosenTask, choose_task, stored_task
 from hornet_train.config.compose import Composed, Tree, checked, libraries_faults, resolved
 from hornet_train.config.conf_files import default_options, options, own_settings
-from hornet_train.config.key import keys_where
-from hornet_train.config.overrides import FROM, TASK, parse, path_value, texts
-from hornet_train.config.repeat import (
+from hornet_train.config.from_run import (
     Repeated,
     escape_references,
     merge_stored,
     nearest_option,
     repeated,
 )
+from hornet_train.config.key import keys_where
+from hornet_train.config.overrides import FROM, TASK, parse, path_value, texts
 from hornet_train.config.schema import Config
 from hornet_train.config.task_conf import conf_of_task, own_groups
 from hornet_train.config.task_schema import Find, Given

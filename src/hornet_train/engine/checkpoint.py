@@ -42,7 +42,7 @@ from hornet_train.engine.checkpoint_files import (
 )
 from hornet_train.engine.state import TensorGroups, is_scheduled
 from hornet_train.errors import CheckpointError
-from hornet_train.track.files import remove_temporary_files, sync_folder, write_bytes, write_through
+from hornet_train.track.durable_files import remove_temporary_files, sync_folder, write_bytes, write_through
 
 __all__ = ["Checkpoint", "CheckpointStore", "read_checkpoint", "read_pointer", "step_name"]
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from hornet_train.engine.state import TensorGroups, check_numbers
 from hornet_train.errors import CheckpointError
-from hornet_train.track.files import CHUNK_BYTES, DISK_PROGRESS
+from hornet_train.track.durable_files import CHUNK_BYTES, DISK_PROGRESS
 from hornet_train.untrusted import (
     MAX_JSON,
     MB,

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hornet_train.engine.rendezvous import fresh_store
 from hornet_train.engine.watchdog import SILENCE_SECONDS, NoWatchdog, PeerWatchdog, Store, Watchdog
 from hornet_train.errors import DataError, PeerError, SampleError, UserError
-from hornet_train.track.files import DISK_PROGRESS
+from hornet_train.track.durable_files import DISK_PROGRESS
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hornet_train.data.batch import Batch, from_named_tensors, named_tensors
 from hornet_train.errors import CheckpointError
-from hornet_train.track.files import write_through
+from hornet_train.track.durable_files import write_through
 from hornet_train.untrusted import check_header, open_regular, parse_json
 
 MAX_FILES_PER_RANK = 3  # each is as large as the weights and a batch together

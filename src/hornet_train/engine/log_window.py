@@ -19,7 +19,7 @@ from hornet_train.engine.unlogged import Unlogged
 from hornet_train.engine.watchdog import WAITING_FOR_DATA
 from hornet_train.errors import DataError
 from hornet_train.redaction import redacted
-from hornet_train.track.metrics import Speedometer, Sums
+from hornet_train.track.running_sums import Speedometer, Sums
 
 
 class Emit(Protocol):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
-from hornet_train.track.metrics import Sums
+from hornet_train.track.running_sums import Sums
 
 
 class SumTally:

@@ -16,7 +16,7 @@ from hornet_train.data.order import Plan
 from hornet_train.engine.background import RETRY_SECONDS_AT_END, RETRY_SECONDS_WHEN_STOPPED
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate_state, update_best
+from hornet_train.engine.evaluation_loop import evaluate_state, update_best
 from hornet_train.engine.guard import Guard, GuardSettings
 from hornet_train.engine.log_window import LogWindow
 from hornet_train.engine.precision import PrecisionName

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
-from hornet_train.prepare.class_names import near_duplicates
 from hornet_train.prepare.decode_split import DamagedList, decode_all
 from hornet_train.prepare.examine_images import ImageStatistics
 from hornet_train.prepare.label_sets import LabelSet, recognise, unknown_wnids
+from hornet_train.prepare.similar_classes import near_duplicates
 from hornet_train.prepare.split_layout import SplitLayout, list_root, with_count
 from hornet_train.tasks.classification.sources import FlatSource, check_same_classes, imagenet_wnids
 

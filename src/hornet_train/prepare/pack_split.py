@@ -17,7 +17,7 @@ from hornet_train.prepare.shard_folder import ShardFolder
 from hornet_train.prepare.shard_plan import Arguments, PlannedShards, list_usable_split, make_plan
 from hornet_train.prepare.split_layout import SplitLayout, with_count
 from hornet_train.prepare.watched_workers import Lost, run_watched
-from hornet_train.track.files import write_json, write_text
+from hornet_train.track.durable_files import write_json, write_text
 
 INDEX_VERSION = 1
 _SHARD_TIMEOUT_FACTOR = 60  # reading back a shard may take this many times the time of an image

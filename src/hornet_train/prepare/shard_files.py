@@ -17,7 +17,7 @@ from hornet_train.images.decode import decode, read_bytes
 from hornet_train.images.resize import resize
 from hornet_train.prepare.shard_formats import Format, open_writer, read_labels
 from hornet_train.prepare.watched_workers import BeginItem
-from hornet_train.track.files import sync_folder
+from hornet_train.track.durable_files import sync_folder
 
 
 @dataclass(frozen=True)

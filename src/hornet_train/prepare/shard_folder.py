@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.prepare.shard_files import WrittenShard
-from hornet_train.track.files import read_json, write_json
+from hornet_train.track.durable_files import read_json, write_json
 from hornet_train.untrusted import open_nofollow
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hornet_train.report import curve_panels
-from hornet_train.track.files import write_bytes
+from hornet_train.track.durable_files import write_bytes
 
 
 def draw_ratios(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from hornet_train.track.files import write_bytes
+from hornet_train.track.durable_files import write_bytes
 
 _MAX_CAPTION = 34  # characters that fit above an image
 

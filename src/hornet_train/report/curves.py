@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hornet_train.errors import DataError
 from hornet_train.report import curve_panels
+from hornet_train.track.durable_files import write_bytes
 from hornet_train.track.events import BestResult, Event, best_result, number, without_undone
-from hornet_train.track.files import write_bytes
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import read_events
 

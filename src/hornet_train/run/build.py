@@ -26,12 +26,12 @@ from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models.structure import gate_monitor
 from hornet_train.run.facts import start_facts
+from hornet_train.run.initial_state import initial_state
 from hornet_train.run.loaders import eval_loader, train_loader, train_plan
+from hornet_train.run.open_weights import find_weights
 from hornet_train.run.process import keep_compiled_code
 from hornet_train.run.resume import restore_state
 from hornet_train.run.settings import resolve_schedule, resolve_settings
-from hornet_train.run.state import initial_state
-from hornet_train.run.weights import find_weights
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Datasets
 

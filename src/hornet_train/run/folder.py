@@ -19,8 +19,8 @@ from hornet_train.config.stored import differences, read_config
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
+from hornet_train.track.durable_files import read_json, remove_temporary_files, write_json, write_text
 from hornet_train.track.environment import environment
-from hornet_train.track.files import read_json, remove_temporary_files, write_json, write_text
 from hornet_train.track.sinks import rewind
 from hornet_train.untrusted import open_nofollow
 

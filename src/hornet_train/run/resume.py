@@ -9,7 +9,7 @@ from hornet_train.engine.checkpoint import Checkpoint
 from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.state import TrainState
 from hornet_train.errors import DataError
-from hornet_train.run.weights import identity_of
+from hornet_train.run.open_weights import identity_of
 from hornet_train.tasks.kit_types import Datasets
 
 

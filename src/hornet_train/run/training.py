@@ -18,9 +18,9 @@ from hornet_train.engine.preemption import Stop
 from hornet_train.engine.state import Best
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
+from hornet_train.run.compare_runs import compared
 from hornet_train.run.folder import check_run_folder, default_run_dir, occupied
-from hornet_train.run.repeat import compared
-from hornet_train.run.sinks import MakeSink, open_sinks
+from hornet_train.run.open_sinks import MakeSink, open_sinks
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.table import NAMES
 from hornet_train.track.console import Console, ConsoleHandler, other_ranks_handler

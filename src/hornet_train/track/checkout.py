@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.redaction import redacted
-from hornet_train.track.files import write_bytes
+from hornet_train.track.durable_files import write_bytes
 
 MAX_DIFF_BYTES = 1_000_000  # a larger diff is not stored
 MAX_UNTRACKED = 200  # names of untracked files in the list

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hornet_train.redaction import redacted_tree
+from hornet_train.track.durable_files import AppendOnlyFile, write_bytes
 from hornet_train.track.events import Event, number, scalars, strict_json
-from hornet_train.track.files import AppendOnlyFile, write_bytes
 from hornet_train.untrusted import open_regular, parse_json
 
 __all__ = ["Event", "JsonlSink", "Sink", "TensorBoardSink", "read_events", "rewind"]

@@ -22,8 +22,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hornet_train.redaction import redacted, redacted_tree
+from hornet_train.track.durable_files import read_json, write_json
 from hornet_train.track.events import BestResult, best_result, scalars, without_undone
-from hornet_train.track.files import read_json, write_json
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import read_events
 

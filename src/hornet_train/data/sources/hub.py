@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hornet_train.data.sources.errors import hub_errors
 from hornet_train.data.sources.split_files import Files, format_of, is_url
+from hornet_train.data.sources.storage_errors import hub_errors
 from hornet_train.errors import DataError
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.errors import DataError
 from hornet_train.untrusted import MAX_JSON, parse_json
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hornet_train.data.sources.errors import file_errors, hub_errors
 from hornet_train.data.sources.index import check_numbered
+from hornet_train.data.sources.storage_errors import file_errors, hub_errors
 from hornet_train.errors import DataError
 from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from hornet_train.data.sources.columns import Integers, column_of, is_struct
-from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.source import Encoded, Fields
+from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.errors import DataError
 
 _FOOTER_THREADS = 16  # each waits for a network

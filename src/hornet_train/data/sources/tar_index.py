@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 
 from hornet_train.data.sources.cache import locked, place_of
-from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.source import Encoded, Fields
+from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.data.sources.tar_members import SampleRule, TarSample, tar_samples
 from hornet_train.errors import DataError
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.sources.split_files import is_url
+from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.data.sources.tar_index import TarIndex, scan_tars
 from hornet_train.data.sources.tar_members import SampleRule, tar_samples
 

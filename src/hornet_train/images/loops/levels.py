@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hornet_train.images.layout import Pixels
-from hornet_train.images.loops.compiled import compiled
+from hornet_train.images.loops.compile_loop import compiled
 
 
 @compiled

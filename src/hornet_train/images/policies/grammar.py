@@ -27,7 +27,8 @@ def read_parts(
         Letters -> number, for the parts in `text`.
 
     Raises:
-        ValueError: the head is another, a part is unknown or repeated, or a number is out of range; it says which.
+        ValueError: the head is another, a part is unknown or repeated, or a number is out of range. It says
+            which.
     """
     head = text.split("-")[0]
     if head not in heads:

@@ -15,7 +15,7 @@ from typing import Any
 
 from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.arguments import Filter, FilterGradient, Ring, Tile
-from hornet_train.models.kernels.compiled import compiled, own_share, thread_number, unpacked
+from hornet_train.models.kernels.compile_kernel import compiled, own_share, thread_number, unpacked
 from hornet_train.models.kernels.depthwise_vectors import (
     PIXEL,
     TILE,

@@ -25,7 +25,7 @@ from hornet_train.models.kernels.arguments import (
     NormHalves,
     code_of,
 )
-from hornet_train.models.kernels.compiled import compiled, own_share, unpacked
+from hornet_train.models.kernels.compile_kernel import compiled, own_share, unpacked
 from hornet_train.models.kernels.depthwise_vectors import clear_row
 from hornet_train.models.kernels.gate_vectors import gate_gradient_row, gate_row
 from hornet_train.models.kernels.gelu_vectors import gelu_gradient_row, gelu_row

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.hub import files_on_hub
 from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.split_files import find_files, is_local, is_url
+from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.data.sources.table_shards import ArrowShards, ParquetShards, TableShards
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.sources.class_names import class_names

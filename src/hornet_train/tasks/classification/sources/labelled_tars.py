@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from hornet_train.data.sources.errors import file_errors
 from hornet_train.data.sources.index import ShardIndex, read_index
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.split_files import is_url
+from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.data.sources.tar_index import TarIndex, scan_tars
 from hornet_train.data.sources.tar_members import READ_AT_ONCE, Member, TarSample
 from hornet_train.data.sources.tar_shards import TarShards

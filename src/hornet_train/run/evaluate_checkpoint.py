@@ -11,15 +11,15 @@ from typing import Any
 
 from hornet_train.config.schema import EvalConfig
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluate import evaluate, with_collective
+from hornet_train.engine.evaluation_loop import evaluate, with_collective
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models.structure import fuse
 from hornet_train.run.loaders import eval_loader
-from hornet_train.run.weights import find_weights
+from hornet_train.run.open_weights import find_weights
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Evaluation, EvaluationSet, Weights, samples_of
 from hornet_train.track.console import Console
-from hornet_train.track.files import write_json
+from hornet_train.track.durable_files import write_json
 
 Metrics = Mapping[str, float]
 

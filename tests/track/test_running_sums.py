@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hornet_train.track.metrics import Speedometer, Sums
+from hornet_train.track.running_sums import Speedometer, Sums
 
 
 class CountReads(TorchDispatchMode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornet_train.run.repeat import MOST_PACKAGES, differences
+from hornet_train.run.compare_runs import MOST_PACKAGES, differences
 from hornet_train.track.environment import environment
 
 NOW = environment()

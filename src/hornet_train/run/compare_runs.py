@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hornet_train.config.repeat import Repeated
+from hornet_train.config.from_run import Repeated
 from hornet_train.engine.distributed import World
 from hornet_train.engine.find_checkpoint import find_checkpoint
 from hornet_train.errors import CheckpointError, DataError
+from hornet_train.run.open_weights import identity_of
 from hornet_train.run.resume import identity_changes
-from hornet_train.run.weights import identity_of
+from hornet_train.track.durable_files import read_json
 from hornet_train.track.environment import environment
-from hornet_train.track.files import read_json
 
 MOST_PACKAGES = 8  # that are named
 ON_CPU = ("cpu", "math", "threads")  # of environment.json, that a training on GPUs does not depend on

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from hornet_train.config.compose import Composed
-from hornet_train.config.repeat import escape_references, repeated
+from hornet_train.config.from_run import escape_references, repeated
 from hornet_train.config.schema import Config
 from hornet_train.errors import ConfigError
 
