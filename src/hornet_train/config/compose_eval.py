@@ -1,4 +1,4 @@
-"""The config of `hornet-eval`."""
+"""Compose the config of `hornet-eval`."""
 
 from __future__ import annotations
 

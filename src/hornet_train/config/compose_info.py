@@ -1,4 +1,4 @@
-"""The configs of `hornet-info` and `hornet-bench`, which have no task."""
+"""Compose the configs of `hornet-info` and `hornet-bench`, which have no task."""
 
 from __future__ import annotations
 

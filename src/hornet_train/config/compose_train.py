@@ -1,4 +1,4 @@
-"""The config of `hornet-train`: of a new training, of one that repeats a run (`from=`), of `replay=`."""
+"""Compose the config of `hornet-train`: a new training, one that repeats a run (`from=`), or `replay=`."""
 
 from __future__ import annotations
 

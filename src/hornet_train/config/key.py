@@ -1,4 +1,4 @@
-"""What the program needs to know of a config key besides its type. It stands in the annotation of the field.
+"""What the program needs to know of a config key besides its type, written in the annotation of its field.
 
     root: Annotated[str | None, Key(path=True, neutral=True)]
 

@@ -1,4 +1,4 @@
-"""conf/ as a task has it: with the options of a built-in task, or with the defaults of a user's own."""
+"""Compose conf/ for a task: with the options of a built-in task, or with the defaults of a user's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples to a batch: the workers' side of a batch's way to the main process."""
+"""Collate samples to a batch in a worker, in memory that the main process shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured between two `train` events."""
+"""The log window: what is measured between two `train` events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the paper sets gnConv against: the same block with a plain depthwise convolution, or with SE."""
+"""What the paper compares gnConv with: the same block with a plain depthwise convolution, or with SE."""
 
 from __future__ import annotations
 

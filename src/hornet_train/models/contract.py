@@ -1,4 +1,4 @@
-"""The part of timm's contract that is no forward pass: head, pruning, sizes, groups of parameters."""
+"""The part of timm's model contract besides the forward pass: head, pruning, sizes, parameter groups."""
 
 # no `from __future__ import annotations`: TorchScript reads the annotations of what it ignores
 from collections.abc import Sequence

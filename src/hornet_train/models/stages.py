@@ -1,4 +1,4 @@
-"""What HorNet is put together from: the stem and the downsamplers, and the stages of blocks."""
+"""The parts of HorNet in order: the stem, the downsamplers, and the stages of blocks."""
 
 from __future__ import annotations
 

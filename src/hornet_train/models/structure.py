@@ -1,4 +1,4 @@
-"""What a trainer, an evaluation, a report or a benchmark asks of any model, whatever it is made of.
+"""What a trainer, an evaluation, a report or a benchmark asks of any model, HorNet or another.
 
 The model may be a HorNet, another model of timm's, or a larger network that holds a HorNet somewhere inside:
 a segmentation network with its `.backbone`, timm's wrapper for features. Nobody else needs to know which.

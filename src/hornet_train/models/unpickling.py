@@ -1,4 +1,4 @@
-"""Pickles of anybody's, for what is data in them: torch's reader without code, and bounded.
+"""Read pickles from untrusted sources: data alone, by torch's reader that runs no code, within limits.
 
 torch's `weights_only=True` calls nothing but a list of functions that make tensors and containers. Two of
 them (`bytearray`, `codecs.encode`) still make gigabytes out of a few bytes, as compressed members of a zip

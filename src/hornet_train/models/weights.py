@@ -1,4 +1,4 @@
-"""Weights into models: telling which model they are for, and strict loading."""
+"""Load weights into models: recognise which model they are for, and load strictly."""
 
 from __future__ import annotations
 

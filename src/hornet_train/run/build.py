@@ -1,4 +1,4 @@
-"""From a training config to a Trainer that stands where the run stands."""
+"""Build a training run from its config: a Trainer in the state of the newest checkpoint, if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run beside the one that it repeats: by what it may come out otherwise."""
+"""What differs between a run and the one that it repeats (`from=`): versions, code, data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run folder: whose it is, and what is written into it when a run starts."""
+"""The run folder: checks, its lock, and the files that are written when a run starts."""
 
 from __future__ import annotations
 

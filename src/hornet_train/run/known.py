@@ -1,4 +1,4 @@
-"""What is known of how a checkpoint was trained, before anything is built."""
+"""What is known about the training of a checkpoint, before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From stored samples to what a run and an evaluation read: plans and loaders."""
+"""The plans and loaders of a training and of an evaluation, from the stored samples."""
 
 from __future__ import annotations
 

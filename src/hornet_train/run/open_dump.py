@@ -1,4 +1,4 @@
-"""From the file of a step that went wrong to the model and task that it was made with."""
+"""Rebuild the model and task of a dumped step from its file, for `replay=`."""
 
 from __future__ import annotations
 

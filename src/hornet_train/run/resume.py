@@ -1,4 +1,4 @@
-"""Going on from a checkpoint of this run: only on the samples that it was trained on."""
+"""Resume from a checkpoint of this run; refused on other samples than it was trained on."""
 
 from __future__ import annotations
 

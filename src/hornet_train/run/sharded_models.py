@@ -1,4 +1,4 @@
-"""How a model is spread over the ranks: in which parts, and in which dtype its weights travel."""
+"""How a model is sharded over the ranks: into which parts, and in which dtype its weights are gathered."""
 
 from __future__ import annotations
 

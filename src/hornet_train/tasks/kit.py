@@ -1,4 +1,4 @@
-"""What a task brings, so that training, evaluation, replay and pictures work for it.
+"""What a task brings, for training, evaluation, replay and pictures.
 
 A task is a folder below `tasks/`, or a user's own module, with one `Kit`. Everything above `tasks` sees the
 kit alone; everything below knows no task.

@@ -1,4 +1,4 @@
-"""What is known of shards without opening them: `<split>.index.json`, and the numbers in their names."""
+"""What is known about shards without opening them: `<split>.index.json`, and the numbers in their names."""
 
 from __future__ import annotations
 

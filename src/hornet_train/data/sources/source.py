@@ -1,4 +1,4 @@
-"""What storage gives: samples as named fields, without a word about what the fields mean.
+"""The protocols of storage: samples as named fields, which are not interpreted here.
 
 A source is random access: `read(index)` is a function of the index alone, so any worker can read any sample
 in any order. Shards are read from front to back. Both hold plain numbers and byte arrays, so that they pickle

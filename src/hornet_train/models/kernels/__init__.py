@@ -1,4 +1,4 @@
-"""Operators with passes of their own where torch's are slow on a processor (CPU)."""
+"""CPU operators of our own, where torch's are slow."""
 
 LANES = 16  # values that are worked on together: a cache line of float32
 EPS = 1e-6  # of layer norm: what all norms of HorNet add to the variance

@@ -1,4 +1,4 @@
-"""Depthwise convolutions by compiled loops on a CPU, as an operator of torch's.
+"""Depthwise convolutions by compiled loops on a CPU, as a torch operator.
 
     hornet::depthwise(x, weight, bias)               y = x * weight + bias, "same" padding, stride 1
     hornet::depthwise_gradient(x, gradient, K)       the weight's and the bias's gradients

@@ -1,4 +1,4 @@
-"""Which kernel runs what: the one place that chooses.
+"""Which kernel runs for which input: the one place that chooses.
 
 The `forward` of each module holds its arithmetic in torch's operators, as the paper writes it. Before those
 lines it asks here: it gets the result of a faster way where there is one for this tensor, device and dtype,

@@ -1,4 +1,4 @@
-"""What follows the mixer in gnConv on a CPU, eqs. (3.3), (3.4) and the residual sum, as operators of torch's.
+"""What follows the mixer in gnConv on a CPU, eqs. (3.3), (3.4) and the residual sum, as torch operators.
 
     hornet::gating(p, gates, residual, factor, gamma, W, lower)
         x = p * gates_0;  x = (W_k x + b_k) * gates_k;  y = residual + factor * gamma * (W_out x + b_out)

@@ -1,4 +1,4 @@
-"""The second branch of a block on a CPU, as operators of torch's.
+"""The MLP branch of a block on a CPU, as torch operators.
 
     hornet::mlp(x, factor, gamma, w, b, W1, b1, W2, b2, lower, keep)
         y = x + factor * gamma * (W2 GELU(W1 LN(x) + b1) + b2), and the hidden values, before GELU

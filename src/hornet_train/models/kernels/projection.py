@@ -1,4 +1,4 @@
-"""Layer norm and the 1x1 convolution behind it on a CPU, as operators of torch's.
+"""Layer norm and the 1x1 convolution behind it on a CPU, as torch operators.
 
     hornet::project(x, w, b, W, c, lower)               y = W LN(x) + c, with the norm's weight w and bias b
     hornet::project_gradient(x, w, b, W, c, lower, g)   the gradients of x, w, b, W and c

@@ -1,4 +1,4 @@
-"""What happens to a whole training batch, on the device: random erasing, Mixup and CutMix.
+"""Augmentations of a training batch, on the device: random erasing, Mixup and CutMix.
 
 Decisions (a mixing share, a box) are drawn on the host from a generator that is passed in; pixels are
 computed on the device, and nothing here waits for it.

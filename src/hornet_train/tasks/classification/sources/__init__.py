@@ -1,4 +1,4 @@
-"""Labelled images: what makes them of stored files, tables and tars."""
+"""Sources of labelled images: stored files, tables and tars, with labels."""
 
 from hornet_train.tasks.classification.sources.class_folders import FolderSource
 from hornet_train.tasks.classification.sources.class_names import check_same_classes

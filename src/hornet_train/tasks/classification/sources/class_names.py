@@ -1,4 +1,4 @@
-"""The classes that labels are of, and that two splits agree on them."""
+"""The class names of a data set, and the check that two splits agree on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labels of ImageNet's flat val folder, in the forms that go round."""
+"""The labels of ImageNet's flat val folder, in the file formats in circulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageNet's classes by their WordNet ids, from the lists that timm carries."""
+"""ImageNet's classes by their WordNet ids, from the lists that timm ships."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class lists and labels that timm carries."""
+"""Class lists and labels that timm ships."""
 
 from __future__ import annotations
 
