@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -118,3 +120,30 @@ def test_neither_slow_ranks_nor_a_long_first_step_count_as_a_hang() -> None:
     assert said == [[], []]
     for one in watchdogs:
         one.close()
+
+
+AT_EXIT = """
+import time
+from datetime import timedelta
+from torch.distributed import TCPStore
+from hornet_train.engine import watchdog
+
+store = TCPStore("127.0.0.1", 0, 1, True, timeout=timedelta(seconds=10))
+class Slow:  # it answers a second after it was asked, and is inside of torch meanwhile
+    def set(self, key, value):
+        store.set(key, value)
+    def multi_get(self, keys):
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            found = store.multi_get(keys)
+        return found
+one = watchdog.PeerWatchdog(Slow(), 0, 1, 60)
+time.sleep(0.1)
+one.close()
+"""
+
+
+def test_python_can_end_after_it_was_closed() -> None:
+    """A thread that is inside of torch would end the process with SIGABRT, after a training that went well."""
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

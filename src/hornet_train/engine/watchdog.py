@@ -22,6 +22,7 @@ from hornet_train.untrusted import parse_json
 
 HEARTBEAT_SECONDS = 2.0  # between two messages of a rank
 SILENCE_SECONDS = 5 * HEARTBEAT_SECONDS  # without a message, after which a rank counts as not responding
+CLOSE_SECONDS = 2.0  # that an exchange of messages has to end in
 WAITING_FOR_DATA = "waiting for data"  # the one activity in which a rank does not depend on others
 EXIT_HUNG = 1  # exit code: neither a bug nor the user's mistake
 
@@ -113,8 +114,9 @@ class PeerWatchdog:
         self._past_first_step = False
         self._store_error = ""
         self._closed = threading.Event()
-        for work in (self._exchange_messages, self._check_time):
-            threading.Thread(target=work, name="watchdog", daemon=True).start()
+        self._exchange = threading.Thread(target=self._exchange_messages, name="watchdog", daemon=True)
+        self._exchange.start()
+        threading.Thread(target=self._check_time, name="watchdog", daemon=True).start()
 
     def report(self, step: int, activity: str) -> None:
         """See `Watchdog`."""
@@ -123,8 +125,10 @@ class PeerWatchdog:
         self._mine = (reports + 1, step, activity)
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching; returns when the last exchange of messages is over, or does not end."""
         self._closed.set()
+        # a thread that is inside of torch's store when Python ends would abort the process
+        self._exchange.join(CLOSE_SECONDS)
 
     def _exchange_messages(self) -> None:
         keys = [f"watch/{rank}" for rank in range(len(self._ranks))]
