@@ -144,6 +144,6 @@ one.close()
 
 
 def test_python_can_end_after_it_was_closed() -> None:
-    """A thread that is inside of torch would end the process with SIGABRT, after a training that went well."""
+    """A thread inside of torch would end the process with SIGABRT, after a training without faults."""
     done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
