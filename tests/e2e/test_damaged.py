@@ -46,7 +46,7 @@ def arguments(photos: Path, run_dir: Path) -> list[str]:
 
 def test_others_of_the_step_stand_in_on_any_number_of_processes(photos: Path, tmp_path: Path) -> None:
     runs = {}
-    for processes in (1, 2, 4):
+    for processes in (1, 2):
         folder = tmp_path / str(processes)
         more = ["data.max_bad=0.1", "data.on_bad=skip"]
         command = [*arguments(photos, folder), *more]

@@ -145,7 +145,12 @@ def read_data(tmp_path: Path, command: Command, checkpoint: Path) -> None:
 
 def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each bench up to where it would measure."""
-    for measures in ("step.measure", "loop.measure_loop", "scaling.process_ratios", "step.build_step"):
+    for measures in (
+        "step_times.measure",
+        "loop.measure_loop",
+        "scaling.process_ratios",
+        "step_times.build_step",
+    ):
         monkeypatch.setattr(f"hornet_train.bench.{measures}", stop)
     for measures in ("batch_growth", "pixel_growth", "order_growth"):
         monkeypatch.setattr(f"hornet_train.bench.scaling.{measures}", lambda *_arguments, **_more: None)

@@ -28,6 +28,21 @@ COMMANDS = {
     "hornet-data": "hornet_train.cli.data",
     "hornet-bench": "hornet_train.cli.bench",
 }
+# What the commands import only when there is something to do.
+IMPORTED_LATER = (
+    "torch",
+    "timm",
+    "numba",
+    "matplotlib.pyplot",
+    "matplotlib.backends.backend_agg",
+    "hydra._internal.config_loader_impl",
+    "hornet_train.config.compose_train",
+    "hornet_train.config.compose_eval",
+    "hornet_train.run.training",
+    "hornet_train.run.evaluate_checkpoint",
+    "hornet_train.tasks.classification.build.kit",
+    "hornet_train.report.curves",
+)
 # Prefixes of environment variables that libraries read at import. If one of these variables differs from the
 # server's, the command starts as a new Python instead.
 AT_IMPORT = ("OMP", "MKL", "OPENBLAS", "TORCH", "PYTORCH", "CUDA", "NUMBA", "PYTHON", "MPL", "LD_", "HF_",
@@ -106,13 +121,25 @@ def server_for(command: tuple[str, ...]) -> Server | None:
     return _server if _server.environment == at_import(os.environ) else None
 
 
-def serve(channel: socket.socket) -> None:
-    """For each request: fork, send the process id, wait, send the exit code; until the channel is closed."""
+def warm_up() -> None:
+    """Import what a training and an evaluation import, and load the compiled loops."""
     from importlib import import_module
 
-    for module in (*COMMANDS.values(), "torch", "timm", "numba", "matplotlib.backends.backend_agg"):
+    for module in (*COMMANDS.values(), *IMPORTED_LATER):
         import_module(module)
-    import_module("hornet_train.run.build")
+    from hydra.core.plugins import Plugins
+
+    from hornet_train.images.policies.parse import parse_policy
+    from hornet_train.tasks.classification.transforms import TrainTransform
+
+    Plugins.instance()
+    policy = parse_policy("rand-m9-mstd0.5-inc1", (0, 0, 0), "bicubic")
+    TrainTransform(8, policies=(policy,)).warm_up()
+
+
+def serve(channel: socket.socket) -> None:
+    """For each request: fork, send the process id, wait, send the exit code; until the channel is closed."""
+    warm_up()
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, 65536, 2)
         if not message:
