@@ -21,6 +21,8 @@ from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import CheckpointError
 from hornet_train.run.open_weights import find_weights
+from hornet_train.track.events import best_result, without_undone
+from hornet_train.track.sinks import read_events
 
 VALUES = {2: 10.0, 4: 50.0, 6: 30.0, 8: 20.0}
 Refuse = Callable[[Mapping[str, Any]], bool]
@@ -67,9 +69,13 @@ def at_step_four(numbers: Mapping[str, Any]) -> bool:
 
 
 def check_best(folder: Path, trainer: Trainer, step: int) -> None:
-    """The best is that of `step` in memory, in the newest checkpoint, by the pointer and on the disk."""
+    """The best is that of `step` in memory, in the newest checkpoint, by the pointer, on the disk and by the
+    events, of which figures are made."""
     assert trainer.state.best is not None
     assert (trainer.state.best.step, trainer.state.best.value) == (step, VALUES[step])
+    shown = best_result(without_undone(read_events(folder / "metrics.jsonl")), metric="pixel_accuracy")
+    assert shown is not None
+    assert (shown.step, shown.value) == (step, VALUES[step])
     checkpoints = folder / "checkpoints"
     newest, _ = CheckpointStore(checkpoints, keep=1).newest()
     assert newest is not None

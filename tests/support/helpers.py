@@ -57,7 +57,7 @@ def torchrun(processes: int, *command: str, **more: Any) -> subprocess.Completed
 
 
 # events about one start or one disk; an uninterrupted run does not have them
-PASSING = {"resumed", "preempted", "checkpoint_failed", "checkpoint_recovered"}
+PASSING = {"resumed", "preempted", "checkpoint_failed", "checkpoint_recovered", "best_lost"}
 
 
 def comparable(folder: Path) -> list[dict[str, Any]]:

@@ -132,7 +132,7 @@ class Recovery:
         world.on_all_ranks(lambda: self._restore(folder))
         self.state.bad_samples |= bad_samples  # found damaged since that checkpoint
         world.on_main(lambda: self.store.remove_after(-1 if target is None else step))
-        fall_back_to_saved_best(self.state, self.store, world)
+        lost = fall_back_to_saved_best(self.state, self.store, world)
         left_out = (max(step, last + 1 - settings.window), last + 1)
         rate = history.rate * (settings.backoff or 1.0)
         self.state.fault_history = replace(
@@ -152,6 +152,7 @@ class Recovery:
             "left_out": [left_out[0] + 1, left_out[1]],
             "learning_rate_factor": rate,
             "count": history.rollbacks + 1,
+            **lost,
         }
 
     def _restore(self, folder: Path | None) -> None:
@@ -186,16 +187,20 @@ class Recovery:
         )
 
 
-def fall_back_to_saved_best(state: TrainState, store: CheckpointStore, world: World) -> None:
+def fall_back_to_saved_best(state: TrainState, store: CheckpointStore, world: World) -> dict[str, int]:
     """If the checkpoint of the best evaluation does not exist, fall back to the best one whose does; with
     none the next evaluation becomes the best. Every rank calls this.
 
     It does not exist if the disk refused it, or if a later best replaced it before the run went back. The
     checkpoint of the present step counts as existing: it does, or is about to be written.
+
+    Returns:
+        For the event that reports it: `lost_best`, the step of the best that has no checkpoint, and `best`,
+        that of the best now, if any; nothing where the best stays.
     """
     best = state.best
     if best is None or best.step == state.step:
-        return
+        return {}
 
     def saved_best() -> Best | None:
         try:
@@ -205,3 +210,6 @@ def fall_back_to_saved_best(state: TrainState, store: CheckpointStore, world: Wo
             return best
 
     state.best = world.on_main(saved_best)
+    if state.best == best:
+        return {}
+    return {"lost_best": best.step, **({"best": state.best.step} if state.best else {})}

@@ -58,14 +58,17 @@ class RunSaver:
     def _fall_back_to_saved_best(self) -> None:
         """Fall back to an earlier best if the disk refused the checkpoint of the best so far: the newer
         checkpoint that is about to be written replaces it in memory."""
-        best = self._state.best
         if self._world.is_main:
             self._writer.finish_write()
-        fall_back_to_saved_best(self._state, self._store, self._world)
+        lost = fall_back_to_saved_best(self._state, self._store, self._world)
+        if not lost:
+            return
         now = self._state.best
-        if best is not None and best != now and self._world.is_main:
+        self._emit("best_lost", **lost)
+        if self._world.is_main:
             fallen = f"the best is that of step {now.step}" if now else "there is no other best yet"
-            _log.warning("the checkpoint of step %d, the best, was never written: %s", best.step, fallen)
+            gone = lost["lost_best"]
+            _log.warning("the checkpoint of step %d, the best, was never written: %s", gone, fallen)
 
     def finish_write(self) -> None:
         """Wait on rank 0 for the write in progress, if any; a failed one is not tried again here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Run:
         facts: what the start panel says: name -> value.
         notes: what was done beyond what the config says, one sentence each.
         resumed_from: the step it goes on from; None for a new run.
+        lost_best: what `fall_back_to_saved_best` gives the next event.
         datasets: what it is trained and evaluated on.
     """
 
@@ -52,6 +53,7 @@ class Run:
     notes: list[str]
     resumed_from: int | None
     datasets: Datasets
+    lost_best: dict[str, int] = field(default_factory=dict)
 
 
 def build_run(
@@ -73,12 +75,12 @@ def build_run(
     identity = run.datasets.identity()
     if not world.same_on_all_ranks((run.trainer.state.step, identity)):
         raise DataError("the processes see other images than each other: data.root must be the same for all")
-    fall_back_to_saved_best(run.trainer.state, store, world)
+    lost = fall_back_to_saved_best(run.trainer.state, store, world)
     store.texts = {"config.yaml": to_yaml(tree), "data.json": json.dumps(identity)}
     store.metadata |= {HEADER: header_text(tree, run.datasets.classes)}
     run.trainer.network = _network(run.trainer.state.model, config, world)
     notes = [*(f"checkpoint skipped: {reason}" for reason in passed_over), *run.notes]
-    return replace(run, facts={**run.facts, "writes to": str(folder)}, notes=notes)
+    return replace(run, facts={**run.facts, "writes to": str(folder)}, notes=notes, lost_best=lost)
 
 
 def _build_alone(

@@ -139,7 +139,7 @@ def _fit(
                 lambda: open_sinks(kit, composed.config, tree, run, world, folder, console, more_sinks, stack)
             )
             if run.resumed_from is not None:
-                trainer.emit("resumed")
+                trainer.emit("resumed", **run.lost_best)
             trainer.fit()
     minutes = (time.monotonic() - begin) / 60
     best = trainer.state.best

@@ -18,7 +18,7 @@ from hornet_train.track.metric_table import NO_METRICS, MetricTable
 # Events shown as warnings, on stderr, at a limited rate.
 _WARNINGS = frozenset({"bad_sample", "skipped_step", "rollback"})
 # Events that are not shown here, as a log message was written when they happened.
-_LOGGED = frozenset({"checkpoint_failed", "checkpoint_recovered"})
+_LOGGED = frozenset({"checkpoint_failed", "checkpoint_recovered", "best_lost"})
 
 
 class Console(Protocol):

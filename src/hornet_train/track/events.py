@@ -65,21 +65,33 @@ def best_result(
 ) -> BestResult | None:
     """The best value of a metric over the eval events, the earliest of equal ones; None without any.
 
+    An event with `lost_best` says that the checkpoint of the best so far was never written: from there on the
+    best is that of its step `best`, or none, until a later evaluation is better.
+
     Args:
         table: has the headline metric, and whether more or less is better.
         metric: a metric instead of the headline.
     """
     best: BestResult | None = None
+    of_step: dict[int, BestResult] = {}
     for event in events:
+        if "lost_best" in event:
+            best = of_step.get(int(number(event.get("best")) or -1))
         metrics = eval_metrics(event, table) if event.get("event") == "eval" else {}
         if not metrics:
             continue
         metric = metric or next(iter(metrics))
-        value = metrics.get(metric)
-        if value is not None and table.info(metric).better(value, best.value if best else None):
-            weights = str(event.get("weights", "model"))
-            step = int(number(event.get("step")) or 0)
-            best = BestResult(metric, value, step, number(event.get("epoch")), weights)
+        better, value = table.info(metric).better, metrics.get(metric)
+        if value is None:
+            continue
+        step = int(number(event.get("step")) or 0)
+        found = BestResult(
+            metric, value, step, number(event.get("epoch")), str(event.get("weights", "model"))
+        )
+        if step not in of_step or better(value, of_step[step].value):
+            of_step[step] = found
+        if better(value, best.value if best else None):
+            best = found
     return best
 
 

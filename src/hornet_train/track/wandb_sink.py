@@ -174,7 +174,7 @@ class WandbSink:
         position = {key: event[key] for key in ("step", "epoch") if event.get(key) is not None}
         self._run.log({**position, **values}, step=self._rows)
         self._rows += 1
-        if event.get("event") == "rollback":
+        if event.get("event") == "rollback" or "lost_best" in event:
             self._summarise(self._best_so_far())
         if event.get("event") == "eval":
             before = self._best
@@ -188,12 +188,14 @@ class WandbSink:
         return best_result(without_undone(read_events(self._folder / "metrics.jsonl")), self._metrics)
 
     def _summarise(self, best: BestResult | None) -> None:
-        """Show the best result in the summary of the W&B run."""
-        self._best = best
+        """Show the best result in the summary of the W&B run; None takes back the one before."""
+        before, self._best = self._best, best
         if best is not None:
             self._run.summary.update(
                 {f"best/{best.metric}": best.value, "best/step": best.step, "best/weights": best.weights}
             )
+        elif before is not None:
+            self._run.summary.update({f"best/{before.metric}": None, "best/step": None, "best/weights": None})
 
     def _stored_id(self) -> str | None:
         """The run's id; None for a new run. Also sets the first row that no earlier process has used."""
