@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def test_files_are_of_a_size_to_be_read() -> None:
         if (lines := len(path.read_text().splitlines())) > LONGEST
     }
     assert not long
+
+
+def test_a_file_is_known_by_its_name_alone() -> None:
+    """But for the commands, one file each, and for the files that every task has."""
+    files = (path.relative_to(SOURCES) for path in SOURCES.rglob("*.py") if path.stem[0] != "_")
+    alike = Counter(path.stem for path in files if path.parts[0] not in ("cli", "tasks"))
+    assert not [name for name, count in alike.items() if count > 1]
 
 
 def test_no_task_knows_another_and_each_is_laid_out_alike() -> None:

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from hornet_train.models import HorNet
+from hornet_train.models.structure import layer_ids
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
@@ -56,9 +56,9 @@ def test_weight_decay_spares_norms_biases_and_layer_scale() -> None:
 def test_layer_decay_has_the_published_scales() -> None:
     with torch.device("meta"):
         model = timm.create_model("hornet_tiny_7x7")
-    assert isinstance(model, HorNet)
-    ids = {name: model.layer_id(name) for name, _ in model.named_parameters()}
-    groups = parameter_groups(model.named_parameters(), weight_decay=1e-8, layer_decay=0.7, layer_ids=ids)
+    groups = parameter_groups(
+        model.named_parameters(), weight_decay=1e-8, layer_decay=0.7, layer_ids=layer_ids(model)
+    )
     scale = {name: group["lr_scale"] for group in groups for name in group["names"]}
     published = {
         "downsample_layers.0.0.weight": 0.00969,
