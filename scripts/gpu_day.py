@@ -122,29 +122,29 @@ def lacking(have: dict[str, str] | None) -> list[str]:
 
 def facts(device: str, file: Path) -> int:
     """Print and keep them."""
-    told: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "device": device}
+    content: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "device": device}
     try:
         import torch
 
-        told |= {"torch": torch.__version__, "cuda": torch.version.cuda}
+        content |= {"torch": torch.__version__, "cuda": torch.version.cuda}
         if torch.cuda.is_available():
-            told |= {"gpu": torch.cuda.get_device_name(), "cudnn": torch.backends.cudnn.version()}
-            told["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
+            content |= {"gpu": torch.cuda.get_device_name(), "cudnn": torch.backends.cudnn.version()}
+            content["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
             query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-            told["driver"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+            content["driver"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
     except (ImportError, OSError) as error:
-        told["torch"] = f"cannot be used: {error}"
-    told |= {name: installed(name) for name in ("torchvision", "timm", "numpy")}
+        content["torch"] = f"cannot be used: {error}"
+    content |= {name: installed(name) for name in ("torchvision", "timm", "numpy")}
     try:
-        told["missing"] = lacking(None)
+        content["missing"] = lacking(None)
     except ImportError:
-        told["missing"] = ["packaging"]
+        content["missing"] = ["packaging"]
     git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
-    told["commit"] = git.stdout.strip() or None
-    sys.stdout.write(", ".join(f"{key} {value}" for key, value in told.items()) + "\n")
-    file.write_text(json.dumps(told))
-    usable = "gpu" in told if device == "cuda" else "cuda" in told
-    return 0 if usable and not told["missing"] else 1
+    content["commit"] = git.stdout.strip() or None
+    sys.stdout.write(", ".join(f"{key} {value}" for key, value in content.items()) + "\n")
+    file.write_text(json.dumps(content))
+    usable = "gpu" in content if device == "cuda" else "cuda" in content
+    return 0 if usable and not content["missing"] else 1
 
 
 def list_wheels(file: str | None) -> int:
@@ -219,7 +219,7 @@ def step_of(result: dict[str, Any]) -> list[str]:
 
 def limit_of(result: dict[str, Any]) -> list[str]:
     """The figures of hornet-bench limit."""
-    told = {
+    content = {
         "a step": f"{result['seconds']:.4f} s",
         "matrix products, the peak": f"{result['matmul'] / 1e12:.1f} TFLOP/s",
         "copies, the peak": f"{result['bandwidth'] / 1e12:.2f} TB/s",
@@ -231,7 +231,7 @@ def limit_of(result: dict[str, Any]) -> list[str]:
         },
         **{name: f"{100 * share:.1f}%, {calls} calls" for name, share, calls in result["operators"]},
     }
-    return [f"- {name}: {value}" for name, value in told.items()]
+    return [f"- {name}: {value}" for name, value in content.items()]
 
 
 def training_of(events: list[dict[str, Any]]) -> str:
@@ -240,9 +240,9 @@ def training_of(events: list[dict[str, Any]]) -> str:
     if not train:
         return "no step"
     last = train[-1]
-    told = f"{last['step']} steps, loss {last['loss']}, {last['images_per_second']:.0f} images/s"
+    content = f"{last['step']} steps, loss {last['loss']}, {last['images_per_second']:.0f} images/s"
     tops = [f"{event['weights']} {event['top1']:.2f}" for event in events if event["event"] == "eval"]
-    return f"{told}, top-1 {', '.join(tops[-2:]) or 'not evaluated'}"
+    return f"{content}, top-1 {', '.join(tops[-2:]) or 'not evaluated'}"
 
 
 def tests_of(log: str) -> list[str]:
@@ -256,8 +256,8 @@ def tests_of(log: str) -> list[str]:
         elif alone:
             outcomes[alone[1]] = alone[2]
     counts = Counter(outcomes.values())
-    told = [", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items()) or "none ended"]
-    return told + [
+    content = [", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items()) or "none ended"]
+    return content + [
         f"- {outcome}: {name}" for name, outcome in outcomes.items() if outcome in ("FAILED", "ERROR")
     ]
 

@@ -150,7 +150,7 @@ def test_recipes_state_their_result_in_the_tasks_own_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (
             ["data=dots", "augment=paper"],
@@ -171,12 +171,12 @@ def test_recipes_state_their_result_in_the_tasks_own_words() -> None:
         (["data=dots", "epochs=5%"], "epochs=5%"),
     ],
 )
-def test_clashes_and_other_faults(overrides: list[str], told: str) -> None:
+def test_clashes_and_other_faults(overrides: list[str], message: str) -> None:
     (fault,) = faults(*overrides)
-    assert fault.startswith(told)
+    assert fault.startswith(message)
 
 
-def test_a_clash_is_told_with_what_cannot_be_read() -> None:
+def test_a_clash_is_reported_with_what_cannot_be_read() -> None:
     assert len(faults("data=dots", "augment=paper", "a b", "schedule=cosin")) == 3
 
 
@@ -258,7 +258,7 @@ def test_an_evaluation_is_of_the_checkpoints_task() -> None:
     assert (composed.task, composed.config.data.most, composed.config.data.side) == ("counting", 99, 5)
     assert evaluated("data=dots", trained=trained).config.data.side == 5
     assert evaluated("data=dots", "model=hornet_t_gf", trained=None).task == "counting"
-    for overrides, given, told in (
+    for overrides, given, message in (
         (
             ["data=digits"],
             trained,
@@ -270,7 +270,7 @@ def test_an_evaluation_is_of_the_checkpoints_task() -> None:
     ):
         with pytest.raises(ConfigError) as raised:
             evaluated(*overrides, trained=given)
-        assert told in str(raised.value)
+        assert message in str(raised.value)
 
 
 JOBS: list[list[str]] = []

@@ -72,7 +72,7 @@ def test_keys_win_over_recipes() -> None:
 
 @pytest.mark.quick
 def test_all_faults_at_once() -> None:
-    told = faults(
+    message = faults(
         "optim.lrr=1",
         "model=hornet_tiny_gf",
         "batch_size=0",
@@ -91,12 +91,12 @@ def test_all_faults_at_once() -> None:
         "schedule=cosin: no such option of schedule; did you mean 'cosine'? "
         "It is one of: cosine, multistep, poly.",
     )
-    assert len(told) == 10
-    assert set(expected) <= set(told)
+    assert len(message) == 10
+    assert set(expected) <= set(message)
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("lr=1", "did you mean 'optim.lr'"),
         ("optim.lr=fast", "optim.lr=fast"),
@@ -134,9 +134,9 @@ def test_all_faults_at_once() -> None:
         ("augment.blur=2", "augment.blur=2"),
     ],
 )
-def test_one_fault(override: str, told: str) -> None:
+def test_one_fault(override: str, message: str) -> None:
     (fault,) = faults(override)
-    assert told in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_an_evaluation_keeps_what_the_checkpoint_was_trained_with() -> None:
     assert (data.root, data.classes, data.workers, data.val_dir) == ("/y", "imagenet_1k", 3, "val")
     with pytest.raises(ConfigError) as raised:
         compose_eval(["checkpoint=x", "model.drop_path=0.1"], lambda _: None)
-    for told in ("data is missing", "model is missing", "model.drop_path is read in training only"):
-        assert told in str(raised.value)
+    for message in ("data is missing", "model is missing", "model.drop_path is read in training only"):
+        assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("option", sorted(set(EVALUATION_ONLY) & set(options("data"))))
@@ -198,8 +198,8 @@ def test_sets_for_evaluation_compose_there_and_are_refused_in_training(option: s
     assert composed.config.data.source == option
     assert composed.tree["data"]["root"] == str(Path.home() / "x")
     assert composed.config.data.image_size == 48
-    (told,) = faults(f"data={option}", "data.root=/x")
-    assert told.startswith(f"data={option} is for evaluation only: hornet-eval")
+    (message,) = faults(f"data={option}", "data.root=/x")
+    assert message.startswith(f"data={option} is for evaluation only: hornet-eval")
 
 
 def test_several_sets() -> None:
@@ -214,7 +214,7 @@ def test_several_sets() -> None:
         "imagenet",
     )
     assert suite("suite=null").data.source == "digits"
-    for overrides, told in (
+    for overrides, message in (
         (["suite=all"], "data.root is missing: data.root=<the folder that holds the sets' folders>"),
         (["suite=all", "data=imagenet_a", "data.root=/x"], "data=imagenet_a and suite= exclude each other"),
         (["suite=imagenet_b", "data.root=/x"], "no evaluation set 'imagenet_b'; did you mean 'imagenet_"),
@@ -223,7 +223,7 @@ def test_several_sets() -> None:
     ):
         with pytest.raises(ConfigError) as raised:
             suite(*overrides)
-        assert told in str(raised.value)
+        assert message in str(raised.value)
 
 
 @given(value=st.floats(0, 1e4), unit=st.sampled_from(["ep", "it", "%"]))

@@ -84,7 +84,7 @@ def test_a_bare_number_of_epochs(given_: str, stored: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ("0.5", "0.5: a duration has a unit: 0.5ep (epochs) or 0.5% (of the run)"),
         ("2", "2: a duration has a unit: 2ep (epochs), 2it (steps) or 2% (of the run)"),
@@ -95,16 +95,18 @@ def test_a_bare_number_of_epochs(given_: str, stored: str) -> None:
         ("null", " is missing: give it a value"),
     ],
 )
-def test_a_bare_number_elsewhere_is_told_with_durations_that_are_accepted(value: str, told: str) -> None:
+def test_a_bare_number_elsewhere_is_reported_with_durations_that_are_accepted(
+    value: str, message: str
+) -> None:
     found = faults("augment.start_size=16", *(f"{key}={value}" for key in LENGTHS))
-    assert set(found) == {f"{key}{told}" if value == "null" else f"{key}={told}" for key in LENGTHS}
+    assert set(found) == {f"{key}{message}" if value == "null" else f"{key}={message}" for key in LENGTHS}
     if value != "null":
-        for word in told.split("unit: ")[1].split():
+        for word in message.split("unit: ")[1].split():
             assert not word[0].isdigit() or Duration.parse(word)
 
 
 @pytest.mark.parametrize(
-    ("value", "shown", "told"),
+    ("value", "shown", "message"),
     [
         ("-1", "-1", "0 or more"),
         ("-1ep", "-1ep", "0 or more"),
@@ -125,17 +127,17 @@ def test_a_bare_number_elsewhere_is_told_with_durations_that_are_accepted(value:
         ("150%", "150%", "at most 100%"),
     ],
 )
-def test_what_is_no_duration_is_told_with_key_and_value(value: str, shown: str, told: str) -> None:
+def test_what_is_no_duration_is_reported_with_key_and_value(value: str, shown: str, message: str) -> None:
     keys = ("epochs", *LENGTHS)
     found = faults("augment.start_size=16", *(f"{key}={value}" for key in keys))
     assert len(found) == len(keys)
     for key in keys:
         (fault,) = [fault for fault in found if fault.startswith(f"{key}={shown}: ")]
-        assert told in fault
+        assert message in fault
         assert key != "epochs" or "5% (of the run)" not in fault  # which a run's own length cannot be
 
 
-def test_milestones_are_told_one_by_one() -> None:
+def test_milestones_are_reported_one_by_one() -> None:
     (fault,) = faults("schedule=multistep", "schedule.milestones=[3ep,5]")
     assert fault.startswith("schedule.milestones.1=5: a duration has a unit: 5ep (epochs)")
 
@@ -143,7 +145,7 @@ def test_milestones_are_told_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("dist.timeout_minutes", "1e300"), ("checkpoint.max_minutes", "nan")]
 )
-def test_minutes_that_no_clock_counts_are_told(key: str, value: str) -> None:
+def test_minutes_that_no_clock_counts_are_reported(key: str, value: str) -> None:
     (fault,) = faults(f"{key}={value}")
     assert fault.startswith(f"{key}=")
 

@@ -130,10 +130,10 @@ def test_an_older_config_gets_defaults_and_it_is_said(tmp_path: Path) -> None:
 def test_what_is_not_known_here_is_named(tmp_path: Path) -> None:
     base = compose_train([]).tree
     folder = stored(tmp_path / "a", optim={**base["optim"], "momentum": 0.9}, later=1, seed="x", run_dir=None)
-    told = faults(folder, "optim.lrr=1", "b c")
-    assert f"{folder}/config.yaml: unknown key optim.momentum" in told
-    assert f"{folder}/config.yaml: unknown key later" in told
-    assert "'b c' is not of the form key=value" in told
+    message = faults(folder, "optim.lrr=1", "b c")
+    assert f"{folder}/config.yaml: unknown key optim.momentum" in message
+    assert f"{folder}/config.yaml: unknown key later" in message
+    assert "'b c' is not of the form key=value" in message
     assert again(stored(tmp_path / "b", optim={**base["optim"], "momentum": 0.9}), "optim=adamw")
     other = stored(tmp_path / "c", data={**base["data"], "source": "lmdb"})
     assert faults(other) == (f"{other}/config.yaml: data.source=lmdb is not known to this program",)
@@ -154,8 +154,8 @@ def test_places(tmp_path: Path) -> None:
     (step / "config.yaml").write_text((folder / "config.yaml").read_text())
     for place in (folder, step, folder / "config.yaml"):
         assert repeated(str(place)).folder == folder
-    (told,) = faults(tmp_path)
-    assert told == f"from={tmp_path} has no config.yaml: give a run folder, a step folder or a config.yaml"
+    (message,) = faults(tmp_path)
+    assert message == f"from={tmp_path} has no config.yaml: give a run folder, a step folder or a config.yaml"
     assert "is not there" in faults(tmp_path / "b")[0]
     assert "exclude each other" in faults(folder, "recipe=digits")[0]
     for inside in (folder, folder / "b"):

@@ -37,7 +37,7 @@ def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ("seed=1", "seed: 0 -> 1"),
         ("batch_size=48", "batch_size: 96 -> 48"),
@@ -48,8 +48,8 @@ def test_how_a_run_is_carried_out_may_change(neutral: str) -> None:
         ("model.args.scale=1.0", "model.args.scale: (none) -> 1.0"),
     ],
 )
-def test_what_a_run_computes_may_not(changed: str, told: str) -> None:
-    assert told in differences(BASE, compose_train([changed]).tree, ClassificationConfig)
+def test_what_a_run_computes_may_not(changed: str, message: str) -> None:
+    assert message in differences(BASE, compose_train([changed]).tree, ClassificationConfig)
 
 
 def test_a_run_of_an_earlier_version_is_the_same_run_today(tmp_path: Path) -> None:

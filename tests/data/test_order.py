@@ -270,7 +270,7 @@ def test_what_stands_in_for_a_damaged_sample_is_of_its_step_on_any_number_of_ran
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_step_of_damaged_samples_is_told_without_a_traceback(workers: int) -> None:
+def test_a_step_of_damaged_samples_is_reported_without_a_traceback(workers: int) -> None:
     everything = Drawn(damaged=tuple(range(50)))
     with pytest.raises(SampleError, match=r"^photos/\d+.jpg: it is damaged; remove it$"):
         list(train_loader(everything, PLAN, workers).batches(0, 1))

@@ -130,18 +130,18 @@ def test_worker_processes_change_nothing_but_who_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shards", "world", "workers", "told"),
+    ("shards", "world", "workers", "message"),
     [
         (3, 1, 2, "data.workers=1 or data.workers=3 would do; or hornet-data pack --shards=4"),
         (5, 2, 1, "2 processes need a multiple of 2 shards"),
     ],
 )
 def test_shards_that_cannot_be_dealt_out_are_refused(
-    shards: int, world: int, workers: int, told: str
+    shards: int, world: int, workers: int, message: str
 ) -> None:
     with pytest.raises(DataError) as caught:
         StreamPlan((10,) * shards, 4, 2, 0, world, workers, seed=0)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_too_few_samples_for_a_step_are_refused() -> None:
@@ -172,7 +172,7 @@ def test_damaged_samples_are_replaced_by_others_of_their_batch(workers: int) -> 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_shard_that_shrank_is_told_without_a_traceback(workers: int) -> None:
+def test_a_shard_that_shrank_is_reported_without_a_traceback(workers: int) -> None:
     shards = Numbered((10, 10), short=3)
     plan = StreamPlan(shards.lengths, 5, 5, 0, 1, max(workers, 1), seed=3)
     loader = train_loader(shards, plan, workers, block=20)

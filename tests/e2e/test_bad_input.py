@@ -23,7 +23,7 @@ def picture_folders(root: Path, *classes: str, count: int = 3) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (["model=hornet_tiny"], ["model=hornet_tiny", "did you mean 'hornet_"]),
         (["optim.weigth_decay=1"], ["optim.weigth_decay", "did you mean 'optim.weight_decay'"]),
@@ -59,10 +59,10 @@ def picture_folders(root: Path, *classes: str, count: int = 3) -> None:
         (["optim.lr=-1", "ema.decay=2", "opti.lr=1"], ["3 faults", "optim.lr=-1", "ema.decay=2", "opti.lr"]),
     ],
 )
-def test_config(tmp_path: Path, command: Command, arguments: list[str], told: list[str]) -> None:
+def test_config(tmp_path: Path, command: Command, arguments: list[str], reason: list[str]) -> None:
     code, out, err = command("hornet-train", *arguments, f"run_dir={tmp_path}/run")
     assert code == 2
-    for words in told:
+    for words in reason:
         assert words in err
     assert "Traceback" not in out + err
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
@@ -112,8 +112,8 @@ def test_run_folders(tmp_path: Path, command: Command) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code, _, err = command("hornet-train", *short, "optim.lr=2e-3", "seed=4")
     assert code == 2
-    for told in ("seed: 0 -> 4", "optim.lr: 0.001 -> 0.002", "resume=restart", "resume=force"):
-        assert told in err
+    for reason in ("seed: 0 -> 4", "optim.lr: 0.001 -> 0.002", "resume=restart", "resume=force"):
+        assert reason in err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
     longer = [*short[:-1], short[-1], "epochs=5it"]

@@ -16,16 +16,16 @@ Command = Callable[..., tuple[int, str, str]]
 SMALL = ("image_size=32", "batch_size=2", "rounds=3", "compile=false", "precision=fp32", "dist=cpu")
 
 
-def test_step_tells_ratios_to_the_first_peer(tmp_path: Path, command: Command) -> None:
+def test_step_shows_ratios_to_the_first_peer(tmp_path: Path, command: Command) -> None:
     file, plot = tmp_path / "step.json", tmp_path / "step.png"
     models = ("models=hornet_pico_gf", "peers=test_convnext,test_vit", "plain=true")
     code, out, err = command("hornet-bench", "step", *SMALL, *models, f"out={file}", f"plot={plot}")
     assert (code, err) == (0, "")
-    told = json.loads(file.read_text())
-    assert told["image_size"] == 32
-    assert told["environment"]["cpus"] >= 1
+    content = json.loads(file.read_text())
+    assert content["image_size"] == 32
+    assert content["environment"]["cpus"] >= 1
     names = ["test_convnext", "test_vit", "hornet_pico_gf", "hornet_pico_gf, plain layers"]
-    found = {(one["mode"], one["model"]): one for one in told["measured"]}
+    found = {(one["mode"], one["model"]): one for one in content["measured"]}
     assert list(found) == [(mode, name) for mode in ("train", "inference") for name in names]
     for one in found.values():
         assert len(one["seconds"]) == 3
@@ -64,28 +64,28 @@ def test_compiled_is_tried(tmp_path: Path, command: Command) -> None:
 TINY = ("model=hornet_pico_7x7", "image_size=32", "batch_size=2", "precision=fp32", "dist=cpu")
 
 
-def test_loop_tells_what_the_loop_adds(tmp_path: Path, command: Command) -> None:
+def test_loop_shows_what_the_loop_adds(tmp_path: Path, command: Command) -> None:
     file = tmp_path / "loop.json"
     code, out, err = command("hornet-bench", "loop", *TINY, "rounds=3", "checkpoints=2", f"out={file}")
     assert (code, err) == (0, "")
     assert "over a bare one" in out
-    told = json.loads(file.read_text())
-    assert told["precision"] == "fp32"
-    assert len(told["checkpoint"]) == 2
+    content = json.loads(file.read_text())
+    assert content["precision"] == "fp32"
+    assert len(content["checkpoint"]) == 2
     for name in ("fit", "average"):
-        median, least, greatest = told[name]
+        median, least, greatest = content[name]
         assert 0 < least <= median <= greatest
-    assert told["step_seconds"] > 0
+    assert content["step_seconds"] > 0
 
 
-def test_scaling_tells_how_a_step_grows(tmp_path: Path, command: Command) -> None:
+def test_scaling_shows_how_a_step_grows(tmp_path: Path, command: Command) -> None:
     file, plot = tmp_path / "scaling.json", tmp_path / "scaling.png"
     sizes = ("batches=1,2,4", "sides=[32,64]", "orders=1,3", "width=16", "map_side=4", "rounds=1")
     code, out, err = command("hornet-bench", "scaling", *TINY, *sizes, f"out={file}", f"plot={plot}")
     assert (code, err) == (0, "")
     assert "2 processes with 1 thread" in out
-    told = json.loads(file.read_text())
-    grown = {one["of"]: one for one in told["growths"]}
+    content = json.loads(file.read_text())
+    grown = {one["of"]: one for one in content["growths"]}
     assert list(grown) == [
         f"{of}, {mode}" for mode in ("train", "inference") for of in ("batch", "pixels", "order")
     ]
@@ -94,24 +94,24 @@ def test_scaling_tells_how_a_step_grows(tmp_path: Path, command: Command) -> Non
     assert batch["relative"][0] == 1
     for size, seconds in zip(batch["sizes"], batch["seconds"], strict=True):
         assert abs(batch["slope"] * size + batch["intercept"] - seconds) < max(batch["seconds"])
-    assert told["processes_ratio"][0] > 0
+    assert content["processes_ratio"][0] > 0
     with Image.open(plot) as picture:
         assert picture.width > 500
 
 
-def test_limit_tells_peaks_and_operators(tmp_path: Path, command: Command) -> None:
+def test_limit_shows_peaks_and_operators(tmp_path: Path, command: Command) -> None:
     file = tmp_path / "limit.json"
     code, out, err = command("hornet-bench", "limit", *TINY, f"out={file}")
     assert code == 0
     assert err == ""
-    told = json.loads(file.read_text())
+    content = json.loads(file.read_text())
     macs = count(timm.create_model("hornet_pico_7x7"), 32).macs
-    assert told["flops"] == 2 * 3 * macs * 2  # forward and twice back, of 2 images
-    assert 0 < told["of_matmul"] < 1
-    assert told["bytes"] > 0
-    assert len(told["operators"]) == 10
-    assert told["operators"][0][0] in out
-    assert sum(share for _, share, _ in told["operators"]) < 1.001
+    assert content["flops"] == 2 * 3 * macs * 2  # forward and twice back, of 2 images
+    assert 0 < content["of_matmul"] < 1
+    assert content["bytes"] > 0
+    assert len(content["operators"]) == 10
+    assert content["operators"][0][0] in out
+    assert sum(share for _, share, _ in content["operators"]) < 1.001
 
 
 def test_each_bench_explains_its_keys(command: Command) -> None:
@@ -130,7 +130,7 @@ def test_each_bench_explains_its_keys(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "content"),
     [
         (("loop", "model=hornet_pico"), "model=hornet_pico: timm has no such model"),
         (("scaling", "batches=4"), "batches"),
@@ -158,7 +158,7 @@ def test_each_bench_explains_its_keys(command: Command) -> None:
         (("step", *SMALL, "models=hornet_pico_gf", "peers=test_vit", "image_size=8"), "of 8 pixels"),
     ],
 )
-def test_mistakes_are_told(arguments: tuple[str, ...], told: str, command: Command) -> None:
+def test_mistakes_are_reported(arguments: tuple[str, ...], content: str, command: Command) -> None:
     code, _, err = command("hornet-bench", *arguments)
     assert code == 2
-    assert told in err
+    assert content in err

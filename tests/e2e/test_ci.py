@@ -26,7 +26,7 @@ def ci(folder: Path, failing: str = "none") -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_all_parts_run_and_a_table_tells_their_seconds(tmp_path: Path) -> None:
+def test_all_parts_run_and_a_table_shows_their_seconds(tmp_path: Path) -> None:
     done = ci(tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "asked").read_text().splitlines() == PARTS

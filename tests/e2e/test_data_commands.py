@@ -34,7 +34,7 @@ def test_the_pictures_are_of_imagenets_size(pictures: Path) -> None:
     assert {Image.open(path).size for path in paths} == {(WIDTH, HEIGHT)}
 
 
-def test_bench_tells_ratios(pictures: Path, tmp_path: Path, command: Command) -> None:
+def test_bench_shows_ratios(pictures: Path, tmp_path: Path, command: Command) -> None:
     """Without timm here: its RandAugment does not run under every Pillow."""
     file = tmp_path / "bench.json"
     flags = ("--images", str(pictures), "--rounds", "1", "--workers", "1", "--json", str(file))
@@ -65,9 +65,9 @@ def test_show_draws_what_is_trained_on(tmp_path: Path, command: Command) -> None
             crop.save(root / "train" / name / f"{i}.jpg")
     (root / "train/dog/3.jpg").write_bytes(b"damaged")
     overrides = ["data=folder", f"data.root={root}", "data.val=false", "data.workers=0", "data.image_size=64"]
-    code, told, err = command("hornet-data", "show", *overrides, "--images", "8", f"--out={out}", "seed=0")
+    code, message, err = command("hornet-data", "show", *overrides, "--images", "8", f"--out={out}", "seed=0")
     assert code == 0, err
-    assert f"8 training images: {out}" in told
+    assert f"8 training images: {out}" in message
     assert f"another image stands in for {root}/train/dog/3.jpg" in err
     first = np.asarray(Image.open(out).convert("RGB"))
     assert first.std() > 30, "an empty sheet"

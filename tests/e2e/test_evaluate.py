@@ -95,7 +95,7 @@ def test_each_image_counts_once_on_any_number_of_processes(
     assert done.stdout.count("top-1") == 1
 
 
-def test_an_official_checkpoint_tells_its_model(tmp_path: Path, command: Command) -> None:
+def test_an_official_checkpoint_shows_its_model(tmp_path: Path, command: Command) -> None:
     """DDP prefixes and a Namespace, as the published trainer wrote them; images from folders."""
     model = timm.create_model("hornet_pico_7x7", num_classes=2)
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -141,7 +141,7 @@ def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, co
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "checkpoint is missing"),
         (["checkpoint=nowhere"], "nowhere: no such file"),
@@ -162,10 +162,10 @@ def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, co
         (["checkpoint={run}/checkpoints/step_00000099"], "step_00000099"),
     ],
 )
-def test_bad_input(trained: Path, command: Command, arguments: list[str], told: str) -> None:
+def test_bad_input(trained: Path, command: Command, arguments: list[str], message: str) -> None:
     code, out, err = command("hornet-eval", *(a.replace("{run}", str(trained)) for a in arguments))
     assert code == 2
-    assert told in err
+    assert message in err
     assert "Traceback" not in out + err
 
 
@@ -231,7 +231,7 @@ def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Co
     (tmp_path / "words.txt").write_text("one\ntwo\n")
     (tmp_path / "huge.txt").write_text(f"{2**70}\n")
     (tmp_path / "torn.pth").write_bytes((tmp_path / "map.pth").read_bytes()[:99])
-    for bad, told in (
+    for bad, message in (
         ("none.txt", "none.txt: cannot be read (No such file or directory)"),
         ("words.txt", "words.txt: invalid literal"),
         ("huge.txt", "huge.txt: "),
@@ -244,10 +244,10 @@ def test_a_22k_head_on_the_1k_classes(trained: Path, tmp_path: Path, command: Co
     ):
         code, _, err = command(*asked, f"init_map={tmp_path}/{bad}")
         assert code == 2
-        assert told in err
+        assert message in err
 
 
-def test_what_is_wrong_with_a_file_is_told_without_knowing_the_model(
+def test_what_is_wrong_with_a_file_is_reported_without_knowing_the_model(
     trained: Path, tmp_path: Path, command: Command
 ) -> None:
     state = load_file(trained / "checkpoints/step_00000003/model.safetensors")
@@ -284,17 +284,19 @@ def test_a_result_overwrites_no_weights(trained: Path, tmp_path: Path, command: 
     load_file(weights)
 
 
-def test_filters_resized_in_every_forward_are_told(trained: Path, tmp_path: Path, command: Command) -> None:
-    told = "resized in every forward; model.args.img_size=48 resizes them once"
+def test_filters_resized_in_every_forward_are_reported(
+    trained: Path, tmp_path: Path, command: Command
+) -> None:
+    message = "resized in every forward; model.args.img_size=48 resizes them once"
     out = f"out={tmp_path}/eval.json"
     code, said, _ = command("hornet-eval", f"checkpoint={trained}", "data.image_size=48", out)
     assert code == 0
-    assert told in said
+    assert message in said
     code, said, _ = command(
         "hornet-eval", f"checkpoint={trained}", "data.image_size=48", "model.args.img_size=48", out
     )
     assert code == 0
-    assert told not in said
+    assert message not in said
     assert "resized 4 global filter(s) from 4 x 3 to 6 x 4" in said
 
 

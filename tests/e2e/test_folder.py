@@ -35,7 +35,7 @@ def test_a_model_learns_photographs_from_folders(tmp_path: Path, command: Comman
         f"data.root={tmp_path}/photos",
         "data.workers=2",
         "data.image_size=48",
-        "augment=none",  # with more, 45 images teach too little in so few steps to be told from chance
+        "augment=none",  # with more, 45 images teach too little in so few steps to be better than chance
         "batch_size=15",
         "epochs=20",
         "schedule.warmup=1ep",

@@ -30,7 +30,7 @@ def test_the_loop_never_waits_for_the_device(model: str, precision: str, tmp_pat
     asked += ["epochs=12it", "log.every=12it", "checkpoint.every=12it", "eval.every=12it"]
     composed = compose_train([*asked, "micro_batch_size=8", "dist.device=cuda"])
     trainer = build_run(KIT, composed.config, composed.tree, world=GPU, folder=tmp_path).trainer
-    if precision == "fp16":  # no overflow, which is looked at and told
+    if precision == "fp16":  # no overflow, which is checked and reported
         trainer.state.scaler = torch.amp.GradScaler("cuda", init_scale=256.0)
     strict = []
 
@@ -98,8 +98,8 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
         nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     try:
         for process in nodes:
-            _, told = process.communicate(timeout=240)
-            assert process.returncode == 0, told
+            _, message = process.communicate(timeout=240)
+            assert process.returncode == 0, message
     finally:
         for process in nodes:
             process.kill()

@@ -95,7 +95,7 @@ def test_it_ends_within_its_minutes_whatever_hangs(tmp_path: Path) -> None:
     assert {how for name, how in found.items() if name != "environment"} == {"time over"}
 
 
-def test_mistakes_are_told(tmp_path: Path) -> None:
+def test_mistakes_are_reported(tmp_path: Path) -> None:
     for arguments in (
         ["--minute", "3"],
         ["--minutes", "x"],
@@ -197,11 +197,11 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
         assert any("compiled" in way for way in results[f"step_compiled_{mode}"]["measured"][0]["tried"])
     assert results["digits"]["count"] == 21
     summary = (tmp_path / "out/summary.md").read_text()
-    for told in (
+    for message in (
         "test_convnext",
         "matrix products, the peak",
         "digits, evaluated: top-1",
         "compile_hornet_pico_gf: 3 steps",
     ):
-        assert told in summary
+        assert message in summary
     assert re.search(r"\d+ skipped", summary)  # the tests that need a GPU

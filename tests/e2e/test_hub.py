@@ -127,7 +127,7 @@ def test_ranks_evaluate_streams_of_other_lengths(tmp_path: Path, shards: int) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], ["data.name is missing"]),
         (["data.name=nowhere/at/all"], ["data.name=nowhere/at/all does not exist"]),
@@ -136,8 +136,8 @@ def test_ranks_evaluate_streams_of_other_lengths(tmp_path: Path, shards: int) ->
         (["data.name=a/b", "data.splits=x"], ["data.splits", "did you mean"]),
     ],
 )
-def test_mistakes(tmp_path: Path, command: Command, arguments: list[str], told: list[str]) -> None:
+def test_mistakes(tmp_path: Path, command: Command, arguments: list[str], message: list[str]) -> None:
     code, _, err = command("hornet-train", "data=hub", "batch_size=4", *arguments, f"run_dir={tmp_path}/run")
     assert code == 2
-    for words in told:
+    for words in message:
         assert words in err

@@ -46,7 +46,7 @@ def test_the_bound_stands_beside_the_count(command: Command) -> None:
     assert cells(out, "stage 0")[-2] == f"{3 * 64**2 + 96 * 49 + 32 * 64 + 96:,}"
 
 
-def test_filters_of_another_size_are_told(command: Command) -> None:
+def test_filters_of_another_size_are_reported(command: Command) -> None:
     _, out, _ = command("hornet-info", "model=hornet_t_gf", "image_size=96")
     assert "stored for 224 x 224 pixels and resized in every forward pass here" in out
     _, out, _ = command("hornet-info", "model=hornet_t_gf", "model.args.img_size=96")
@@ -97,7 +97,7 @@ def test_ablations_and_other_models(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["model=hornet_x"], "no such option of model"),
         (["model=timm"], "model.name is missing"),
@@ -124,10 +124,10 @@ def test_ablations_and_other_models(command: Command) -> None:
         (["--famly"], "unknown flag --famly"),
     ],
 )
-def test_bad_input(command: Command, arguments: list[str], told: str) -> None:
+def test_bad_input(command: Command, arguments: list[str], message: str) -> None:
     code, out, err = command("hornet-info", *arguments)
     assert code == 2
-    assert told in err
+    assert message in err
     assert "Traceback" not in out + err
 
 

@@ -69,7 +69,7 @@ def test_a_seed_draws_the_same_part_again_and_another_one_another(tmp_path: Path
     assert "HORNET_TEST_SEED=x is not a whole number" in suite(tmp_path, HORNET_TEST_SEED="x").stderr
 
 
-def test_the_seed_is_of_the_commit_and_told_again_after_a_failure(tmp_path: Path) -> None:
+def test_the_seed_is_of_the_commit_and_reported_again_after_a_failure(tmp_path: Path) -> None:
     asked = ["git", "-C", str(ROOT), "rev-parse", "--short=7", "HEAD"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False)
     if commit.returncode:

@@ -127,12 +127,12 @@ def test_evaluation_commands(home: Path) -> None:
 def test_data_commands(home: Path) -> None:
     lines = [line for line in COMMANDS if "hornet-data" in line]
     assert len(lines) == 2
-    for line, told in zip(lines, ("usable", "16 training images"), strict=True):
+    for line, message in zip(lines, ("usable", "16 training images"), strict=True):
         shown = " data.workers=0 data.image_size=32" if " show " in line else " --no-decode"
         command = shlex.split(line.replace("/data/", f"{home}/data/") + shown)
         done = typed(command, home)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert told in done.stdout
+        assert message in done.stdout
 
 
 @pytest.mark.parametrize("line", commands_of((ROOT / "docs/data.md").read_text()))

@@ -21,16 +21,16 @@ def sums(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_run_is_repeated_beside_it_and_what_differs_is_told(
+def test_a_run_is_repeated_beside_it_and_what_differs_is_reported(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     code, _, err = command("hornet-train", *TINY, "augment=paper", "seed=5", f"run_dir={one}")
     assert code == 0, err
     record = one / "environment.json"
-    told = json.loads(record.read_text())
-    told["packages"]["timm"], told["world_size"] = "0.1", 8
-    record.write_text(json.dumps(told))
+    content = json.loads(record.read_text())
+    content["packages"]["timm"], content["world_size"] = "0.1", 8
+    record.write_text(json.dumps(content))
     before = sums(one)
 
     code, out, err = command("hornet-train", f"from={one}", f"run_dir={two}")

@@ -184,14 +184,14 @@ def test_all_means_what_is_there(place: Place, tmp_path: Path, command: Command)
     assert list(result["suites"]) == ["imagenet_a"]
     assert "not found: imagenet, imagenet_real, imagenet_v2" in out
     assert "imagenet_c" in result["not_found"]
-    for arguments, told in (
+    for arguments, message in (
         (("suite=all", f"data.root={tmp_path}"), "imagenet_sketch: imagenet-sketch, imagenet_sketch, "),
         (("suite=[imagenet_a,imagenet_r]", f"data.root={root}"), "looked for\n  - imagenet_r: imagenet-r,"),
         (("suite=all", f"data.root={tmp_path}/none"), "none does not exist"),
     ):
         code, _, err = command("hornet-eval", *place.call(*arguments))
         assert code == 2
-        assert told in err
+        assert message in err
 
 
 def test_real_and_corruptions(place: Place, tmp_path: Path, command: Command) -> None:

@@ -53,7 +53,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
     assert events(first, "resumed")[0]["step"] == event["step"]
 
 
-def test_what_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     arguments = [*TINY, "epochs=1it", "data.train_count=8,40", f"hydra.sweep.dir={tmp_path}"]
     done = run("hornet-train", "-m", *arguments)
     assert done.returncode == 2
@@ -64,7 +64,7 @@ def test_what_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["optim.lr=1e-3,x"], "optim.lr=x"),
         (["optim.rl=1e-3,2e-3"], "did you mean 'optim.lr'"),
@@ -73,17 +73,17 @@ def test_what_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
         (["optim.lr=interval(0,1)"], "INTERVAL"),
     ],
 )
-def test_faults_are_told_before_anything_starts(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+def test_faults_are_reported_before_anything_starts(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = command("hornet-train", "--multirun", *arguments)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_launcher_needs_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_launcher_needs_is_reported(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = ["hornet-train", "-m", "seed=0,1", "hydra/launcher=submitit_slurm"]
     monkeypatch.setattr(shutil, "which", lambda _: None)
     code, _, err = command(*slurm)

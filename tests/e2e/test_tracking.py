@@ -30,8 +30,17 @@ def test_on_a_terminal_there_is_a_panel_and_a_bar(tmp_path: Path) -> None:
         chunks.append(chunk)
     assert process.wait() == 0
     screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(chunks).decode())
-    for told in ("480,336 parameters", "learning rate", "6/6", "loss", "top1", "img/s", "data", "best top1"):
-        assert told in screen, told
+    for message in (
+        "480,336 parameters",
+        "learning rate",
+        "6/6",
+        "loss",
+        "top1",
+        "img/s",
+        "data",
+        "best top1",
+    ):
+        assert message in screen, message
 
 
 def test_help_and_config_need_no_torch(tmp_path: Path) -> None:

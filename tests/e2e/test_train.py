@@ -122,8 +122,14 @@ def test_a_run_folder_has_what_others_rely_on(tmp_path: Path) -> None:
     assert done.stderr == "", "a start without warnings"
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
-    for told in ("480,336 parameters", "GMACs", "40 training images, 21 held out", "16 = 1 process", "fp32"):
-        assert told in done.stdout
+    for message in (
+        "480,336 parameters",
+        "GMACs",
+        "40 training images, 21 held out",
+        "16 = 1 process",
+        "fp32",
+    ):
+        assert message in done.stdout
     assert {p.name for p in folder.iterdir()} - {"uncommitted.diff"} == {
         ".lock",
         "config.yaml",
@@ -153,7 +159,7 @@ def test_a_run_folder_has_what_others_rely_on(tmp_path: Path) -> None:
 def test_rank_and_size_of_batches_are_checked_together(tmp_path: Path) -> None:
     refused = torchrun(2, "-m", "hornet_train", *TINY, "batch_size=15", f"run_dir={tmp_path}/run")
     assert refused.returncode != 0
-    assert refused.stderr.count("batch_size=14 or batch_size=16") == 1, "told once, by rank 0"
+    assert refused.stderr.count("batch_size=14 or batch_size=16") == 1, "message once, by rank 0"
     assert not (tmp_path / "run").exists()
 
 
@@ -194,7 +200,7 @@ def test_batch_norm_gets_no_single_image_where_that_can_be_avoided(tmp_path: Pat
 
 
 def test_a_fault_of_one_rank_ends_all_with_its_reason(tmp_path: Path) -> None:
-    """A node that lacks a file: no rank waits for one that has gone, and the reason is told."""
+    """A node that lacks a file: no rank waits for one that has gone, and the reason is reported."""
     script = tmp_path / "train.py"
     script.write_text(
         "import os, sys\n"

@@ -207,7 +207,7 @@ def test_a_run_that_was_killed_equals_the_undisturbed_one(tmp_path: Path, faults
         check_same(folder, trainer, tmp_path / "whole", undisturbed)
 
 
-def test_what_was_given_up_is_told_of_after_a_stop_too(tmp_path: Path) -> None:
+def test_what_was_given_up_is_reported_of_after_a_stop_too(tmp_path: Path) -> None:
     """Step 14 sends the run back to step 10; it makes the steps 11 and 12 again, and is stopped after one."""
     how = {"faults": (13,), "window": 2, "log_every": 1}
     whole = made(tmp_path / "whole", **how)
@@ -230,7 +230,7 @@ def test_what_was_given_up_is_told_of_after_a_stop_too(tmp_path: Path) -> None:
         check_same(folder, trainer, tmp_path / "whole", whole)
 
 
-def test_an_event_tells_of_the_steps_before_a_stop(tmp_path: Path) -> None:
+def test_an_event_shows_of_the_steps_before_a_stop(tmp_path: Path) -> None:
     """Their mean is that of the single steps, and so is the greatest value."""
     single = made(tmp_path / "single", log_every=1)
     single.fit()

@@ -53,14 +53,14 @@ class Watched:
     names = ("a", "b", "c")
 
     def __init__(self, *seen: float) -> None:
-        self.told = self.seen = torch.tensor(seen)
+        self.content = self.seen = torch.tensor(seen)
 
     def read(self) -> Tensor:
         return self.seen.clone()
 
     def restart(self, greatest: Mapping[str, float]) -> None:
         start = torch.tensor([greatest.get(name, 0.0) for name in self.names])
-        self.seen = torch.maximum(start, self.told)
+        self.seen = torch.maximum(start, self.content)
 
 
 def result(loss: float, norm: float, skipped: float = 0.0) -> StepResult:
@@ -90,7 +90,7 @@ def test_a_window_that_is_cut_in_two_has_the_same_sums_to_the_bit(cut: int) -> N
     assert whole.read().grad_norm == torch.tensor(1.0).item()
 
 
-def test_the_greatest_of_two_ranks_is_told_and_a_nan_of_either() -> None:
+def test_the_greatest_of_two_ranks_is_reported_and_a_nan_of_either() -> None:
     pair = Pair()
 
     def read(rank: int, *seen: float) -> dict[str, float]:

@@ -33,8 +33,8 @@ def state(step: int, value: float) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def numbers(step: int, best: int | None) -> dict[str, Any]:
-    told = None if best is None else {"step": best, "weights": "model", "metric": "top1", "value": 1.0}
-    return {"step": step, "evaluated": 0, "best": told, "loss_scaler": {}}
+    content = None if best is None else {"step": best, "weights": "model", "metric": "top1", "value": 1.0}
+    return {"step": step, "evaluated": 0, "best": content, "loss_scaler": {}}
 
 
 def saves(folder: Path) -> list[Callable[[], object]]:

@@ -170,15 +170,15 @@ class Damage:
     def pointer(self) -> None:
         path = self.checkpoints / self.chance.choice(["last", "best"])
         remove(path)
-        told = self.chance.choice(POINTERS)
-        if told == "folder":
+        reports = self.chance.choice(POINTERS)
+        if reports == "folder":
             path.mkdir()
-        elif told == "pipe":
+        elif reports == "pipe":
             os.mkfifo(path)
-        elif told == "loop":
+        elif reports == "loop":
             path.symlink_to(path.name)
-        elif isinstance(told, bytes):
-            path.write_bytes(told)
+        elif isinstance(reports, bytes):
+            path.write_bytes(reports)
 
     def other_files(self) -> None:
         (self.checkpoints / "step_00000013").write_text("a file")
@@ -205,13 +205,13 @@ def expected(run_folder: Path, originals: Sums, *, of_evaluation: bool) -> str |
 
 
 def found(look: Callable[[], tuple[Path | None, list[str]]]) -> tuple[str | None, list[str]]:
-    """The name of the step that is found, and what is told of others."""
+    """The name of the step that is found, and what is reported of others."""
     try:
-        place, told = look()
+        place, reports = look()
     except CheckpointError as error:
         return None, str(error).splitlines()
     assert place is not None
-    return place.name.removeprefix(".").removesuffix(".replaced"), told
+    return place.name.removeprefix(".").removesuffix(".replaced"), reports
 
 
 def test_two_hundred_ways_to_damage_a_checkpoint(
@@ -232,22 +232,22 @@ def test_two_hundred_ways_to_damage_a_checkpoint(
         how = f"{number}: {[kind.__name__ for kind in kinds]}"
         store = CheckpointStore(folder / "checkpoints", keep=1)
         newest = expected(folder, originals, of_evaluation=False)
-        step, told = found(store.newest)
+        step, reports = found(store.newest)
         assert step == newest, how
         for path in store.step_folders():
             number_of = parse_step_name(path.name)
             assert number_of is not None
             if newest is None or number_of > int(newest[5:]):
-                assert any(str(path) in line for line in told), how
+                assert any(str(path) in line for line in reports), how
         used[newest] = used.get(newest, 0) + 1
 
         def evaluated(folder: Path = folder) -> tuple[Path, list[str]]:
-            saved, told = find_checkpoint(folder)
-            return saved.folder, told
+            saved, reports = find_checkpoint(folder)
+            return saved.folder, reports
 
-        step, told = found(evaluated)
+        step, reports = found(evaluated)
         assert step == expected(folder, originals, of_evaluation=True), how
-        assert all(str(folder / "checkpoints") in line for line in told[1:]), how
+        assert all(str(folder / "checkpoints") in line for line in reports[1:]), how
         store.clean()
         assert not list(store.folder.glob(".*")), how
         shutil.rmtree(folder)
@@ -381,7 +381,7 @@ def test_the_commands_go_on_from_the_one_before_and_say_so(whole: Path, tmp_path
     torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)
 
 
-def test_what_cannot_be_mended_is_told_without_a_traceback(
+def test_what_cannot_be_mended_is_reported_without_a_traceback(
     whole: Path, tmp_path: Path, command: Command
 ) -> None:
     folder = copy_of(whole, tmp_path / "all")

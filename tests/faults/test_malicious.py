@@ -57,10 +57,10 @@ def with_code(folder: Path, bait: Path) -> Iterator[Path]:
     command = f"touch {bait}"
     weights = {"w": torch.zeros(2)}
     for name, how in (("system", os.system), ("exec", exec), ("popen", subprocess.Popen)):
-        told = f"import os; os.system({command!r})" if how is exec else command
+        message = f"import os; os.system({command!r})" if how is exec else command
         for legacy in (False, True):
             path = folder / f"{name}-{legacy}.pth"
-            content = {"model": weights, "args": Runs(told, how)}
+            content = {"model": weights, "args": Runs(message, how)}
             torch.save(content, path, _use_new_zipfile_serialization=not legacy)
             yield path
     inner = pickle.dumps({"model": Runs(command)}, protocol=2)
@@ -195,9 +195,9 @@ def test_no_checkpoint_takes_gigabytes(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == len(files) == 16
     for path, line in zip(files, lines, strict=True):
-        name, grown, told = line.split(" ", 2)
+        name, grown, message = line.split(" ", 2)
         assert name == path.name
-        assert told.startswith(f"{path}: "), line
+        assert message.startswith(f"{path}: "), line
         assert int(grown) < 1300, line  # MB; they stand for 3 to 40 GB
     assert "is compressed (" in done.stdout
     assert "as no weights do" in done.stdout
@@ -264,11 +264,11 @@ def test_no_stored_config_runs_resolves_or_multiplies(
 ) -> None:
     monkeypatch.setenv("SECRET_OF_MINE", "tell-nobody")
     bait = tmp_path / "bait"
-    for name, (data, told) in CONFIGS.items():
+    for name, (data, message) in CONFIGS.items():
         put(step, "config.yaml", data.replace(b"BAIT", str(bait).encode()))
         code, out, err = command("hornet-eval", f"checkpoint={step}")
         assert code == 2, (name, out, err)
-        assert told in err, name
+        assert message in err, name
         assert "tell-nobody" not in out + err
         assert not bait.exists()
     run_folder = step.parents[1]
@@ -289,11 +289,11 @@ def test_no_reference_in_the_header_of_weights_is_resolved(
         "deeper": ('{"model": {"a": ' + "[" * 300 + "]" * 300 + '}, "data": {}}', "nested deeper than 32"),
         "odd": ('{"model": 3}', "does not hold the config"),
     }
-    for name, (text, told) in headers.items():
+    for name, (text, message) in headers.items():
         save_file({"w": torch.zeros(1)}, tmp_path / f"{name}.safetensors", {"hornet_train": text})
         code, out, err = command("hornet-eval", f"checkpoint={tmp_path}/{name}.safetensors", "data=digits")
         assert code == 2, name
-        assert told in err
+        assert message in err
         assert "tell-nobody" not in out + err
 
 

@@ -39,7 +39,7 @@ main()
 PLACE = "@far/train.parquet"
 
 
-def test_a_run_keeps_and_tells_no_secret(
+def test_a_run_keeps_and_shows_no_secret(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, data = tmp_path / "run", tmp_path / "train.parquet"
@@ -89,7 +89,7 @@ def test_a_run_keeps_and_tells_no_secret(
         assert f"memory://***{PLACE}" in (folder / name).read_text()
 
 
-def test_a_librarys_error_is_told_without_secrets(tmp_path: Path) -> None:
+def test_a_librarys_error_is_reported_without_secrets(tmp_path: Path) -> None:
     code = (
         "from hornet_train.cli.command import run_command\n"
         "def work(_):\n"

@@ -137,20 +137,20 @@ def test_shards_are_shards(tmp_path: Path) -> None:
         "import sys, torch, hornet_train.engine.trainer as t\n"
         "from torch.distributed.tensor import DTensor\n"
         "step = t.train_step\n"
-        "def told(state, *a, world, **k):\n"
+        "def reason(state, *a, world, **k):\n"
         "    result = step(state, *a, world=world, **k)\n"
         "    held = sum(v.to_local().numel() for g in state.tensors().values() for v in g.values()"
         " if isinstance(v, DTensor))\n"
         "    whole = sum(v.numel() for g in state.tensors().values() for v in g.values())\n"
         "    print(f'held {held / whole:.3f}', flush=True)\n"
         "    return result\n"
-        "t.train_step = told\n"
+        "t.train_step = reason\n"
         "from hornet_train.cli.train import main\n"
         "main(sys.argv[1:])\n"
     )
-    (tmp_path / "told.py").write_text(code)
+    (tmp_path / "reason.py").write_text(code)
     command = [*TINY, "dist=fsdp", "epochs=1", "model=hornet_pico_7x7", "model.grad_checkpointing=true"]
-    done = torchrun(2, f"{tmp_path}/told.py", *command, f"run_dir={tmp_path / 'run'}")
+    done = torchrun(2, f"{tmp_path}/reason.py", *command, f"run_dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     shares = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("held")]
     assert shares

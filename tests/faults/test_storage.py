@@ -137,7 +137,7 @@ from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.errors import CheckpointError
 
 save, evaluate, fit = CheckpointStore.save, trainer.evaluate_state, trainer.Trainer.fit
-told = [10.0, 50.0, 30.0, 20.0]
+content = [10.0, 50.0, 30.0, 20.0]
 
 def refusing(self, tensors, numbers):
     if numbers["step"] == 6:
@@ -146,7 +146,7 @@ def refusing(self, tensors, numbers):
 
 def scripted(*arguments, **how):
     results = evaluate(*arguments, **how)
-    value = told.pop(0)
+    value = content.pop(0)
     return {name: {**metrics, "top1": value} for name, metrics in results.items()}
 
 def telling(self):
@@ -334,7 +334,7 @@ def test_a_reader_that_is_killed_is_replaced(tmp_path: Path, whole: Path) -> Non
     check_same(folder, whole)
 
 
-def test_a_reader_of_another_rank_is_replaced_and_told(tmp_path: Path) -> None:
+def test_a_reader_of_another_rank_is_replaced_and_reported(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     two = ("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *LONG)
     process = started(*two, f"run_dir={folder}", "data.workers=1")

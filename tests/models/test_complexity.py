@@ -1,4 +1,4 @@
-"""Counts of parameters and MACs: the published ones, to the unit where these are told; the paper's bound."""
+"""Counts of parameters and MACs: the published ones, to the unit where it is known; the paper's bound."""
 
 from __future__ import annotations
 

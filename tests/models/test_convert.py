@@ -100,8 +100,8 @@ def test_dense_backbones_load_strictly_into_their_like(tmp_path, official, prefi
         content |= {"decode_head.conv_seg.weight": torch.zeros(2), "neck.convs.0.bias": torch.zeros(1)}
         content |= {"neck.convs.1.bias": torch.zeros(1)}
     state, origin = read_weights(saved(tmp_path, {"state_dict": content, "meta": {}, "optimizer": {}}))
-    told = ["took the backbone and left out the tensors of decode_head (1), neck (2)"] if prefix else []
-    assert origin["notes"] == told
+    notes = ["took the backbone and left out the tensors of decode_head (1), neck (2)"] if prefix else []
+    assert origin["notes"] == notes
     assert identify(state) == NAME
     model = timm.create_model(NAME, features_only=True, output_norms=True).model
     assert load_into(model, state) == []
@@ -126,8 +126,8 @@ def test_classification_weights_start_a_dense_backbone(official):
 def test_a_dense_backbone_starts_a_classifier_only_when_asked(official):
     model = timm.create_model(NAME, num_classes=10)
     state = as_dense(official)
-    told = r"missing \(4\): norm.weight, norm.bias, head.weight, head.bias; unexpected \(8\): norm0"
-    with pytest.raises(CheckpointError, match=f"{told}.*hornet_pico_gf, as a dense-prediction backbone"):
+    notes = r"missing \(4\): norm.weight, norm.bias, head.weight, head.bias; unexpected \(8\): norm0"
+    with pytest.raises(CheckpointError, match=f"{notes}.*hornet_pico_gf, as a dense-prediction backbone"):
         load_into(model, state)
     notes = load_into(model, state, allow_new_head=True)
     assert notes == [
@@ -139,7 +139,7 @@ def test_a_dense_backbone_starts_a_classifier_only_when_asked(official):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "notes"),
     [
         (lambda s: s.pop("head.bias"), r"missing \(1\): head.bias"),
         (lambda s: s.update({"head.extra": torch.zeros(1)}), r"unexpected \(1\): head.extra"),
@@ -152,11 +152,11 @@ def test_a_dense_backbone_starts_a_classifier_only_when_asked(official):
         (lambda s: s.update({"norm.weight": torch.zeros(128).long()}), r"whole numbers \(1\): norm.weight"),
     ],
 )
-def test_a_damaged_classifier_is_refused_also_where_a_new_head_is_allowed(official, spoil, told):
+def test_a_damaged_classifier_is_refused_also_where_a_new_head_is_allowed(official, spoil, notes):
     model = timm.create_model(NAME, num_classes=10)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     spoil(official)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=notes):
         load_into(model, official, allow_new_head=True)
     assert same(model.state_dict(), before)
 

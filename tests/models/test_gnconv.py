@@ -208,7 +208,7 @@ def test_arguments_after_the_width_have_names():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"dim": 100, "order": 5}, "multiple of 16, not 100; the nearest that works is 96"),
         ({"dim": 3, "order": 4}, "the nearest that works is 8"),
@@ -233,6 +233,6 @@ def test_arguments_after_the_width_have_names():
         ({"dim": 32, "mixer": "gf", "grid": 5}, r"\(height, width // 2 \+ 1\) of its map, not 5"),
     ],
 )
-def test_impossible_options_are_refused_with_a_remedy(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_impossible_options_are_refused_with_a_remedy(arguments, message):
+    with pytest.raises(ValueError, match=message):
         GnConv(**arguments)

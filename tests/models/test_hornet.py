@@ -55,7 +55,7 @@ def test_too_small_images_are_refused(pico):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"orders": (2, 3)}, "orders has 2 entries for 4 stages: one for all, or one a stage"),
         ({"dim": 24, "orders": (2, 3, 7, 5)}, "order 7 .* not 96; the nearest that works is 128"),
@@ -76,8 +76,8 @@ def test_too_small_images_are_refused(pico):
         ({"num_classes": -1}, "num_classes is a whole number from 0 on, not -1"),
     ],
 )
-def test_impossible_options_are_refused(arguments, told):
-    with torch.device("meta"), pytest.raises(ValueError, match=told):
+def test_impossible_options_are_refused(arguments, message):
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
         HorNet(**arguments)
 
 
@@ -99,7 +99,7 @@ def test_isotropic_keeps_width_and_resolution():
     assert {tuple(mixer.complex_weight.shape) for mixer in mixers} == {(372, 14, 8, 2)}
 
 
-def test_how_the_blocks_are_told_as_stages_does_not_matter():
+def test_how_the_blocks_are_reported_as_stages_does_not_matter():
     torch.manual_seed(0)
     arguments = {"dim": 16, "orders": 3, "num_classes": 3, "isotropic": True, "stem_stride": 8}
     four = HorNet(depths=(2, 1, 1, 1), **arguments).eval()

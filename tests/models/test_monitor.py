@@ -97,7 +97,7 @@ def test_copies_have_peaks_of_their_own(filled):
         assert not taken(monitor).any()
 
 
-def test_a_product_that_is_no_number_is_told(filled):
+def test_a_product_that_is_no_number_is_reported(filled):
     model = filled("hornet_pico_7x7", num_classes=10).train()
     monitor = GateMonitor(model)
     model.stages[1][0].gnconv.proj_in.weight.data.fill_(torch.nan)

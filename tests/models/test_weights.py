@@ -129,10 +129,10 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path, pico):
             read_weights(tmp_path / "strange.pth")
     with pytest.raises(CheckpointError, match="holds a Tensor"):
         read_weights(tmp_path / "map.pth")
-    for name, told in (("none.pth", "no such file"), ("", "a folder"), ("whole.pth.txt", "are read from")):
+    for name, message in (("none.pth", "no such file"), ("", "a folder"), ("whole.pth.txt", "are read from")):
         if name.endswith("txt"):
             (tmp_path / name).touch()
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             read_weights(tmp_path / name)
 
 
@@ -147,7 +147,7 @@ def test_variants_are_identified_whatever_their_head():
     assert identify(state) is None
     assert identify({}) is None
     assert identify({"downsample_layers.0.0.weight": torch.tensor(1.0)}) is None
-    name, misfit = nearest(state)  # so that what is wrong with it can be told
+    name, misfit = nearest(state)  # so that what is wrong with it can be reported
     assert (name, str(misfit)) == ("hornet_pico_gf", "missing (1): stages.0.0.norm1.bias")
     assert nearest(timm.create_model("test_convnext").state_dict()) is None
 
@@ -158,16 +158,16 @@ def test_strict_loading(pico):
     assert same(pico.state_dict(), state)
 
 
-def test_a_misfit_is_told_once_and_changes_nothing(pico):
+def test_a_misfit_is_reported_once_and_changes_nothing(pico):
     before = {name: tensor.clone() for name, tensor in pico.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
         load_into(pico, state_of("hornet_pico_7x7", num_classes=10))
-    told = str(caught.value)
-    assert told.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         "made for another model; first keys that differ: missing (30): stages.2.0.gnconv.dwconv"
     )
-    assert "and 26 more; unexpected (10): " in told
-    assert told.endswith("the file holds the weights of hornet_pico_7x7")
+    assert "and 26 more; unexpected (10): " in message
+    assert message.endswith("the file holds the weights of hornet_pico_7x7")
     state = state_of("hornet_pico_gf", num_classes=10)
     state["norm.weight"] = torch.zeros(3)
     with pytest.raises(CheckpointError, match=r"norm\.weight: \(3,\) in the file, \(128,\) in the model"):

@@ -10,34 +10,34 @@ from hornet_train.track.environment import environment
 NOW = environment()
 
 
-def told(**then: Any) -> list[str]:
+def message(**then: Any) -> list[str]:
     return list(differences({**NOW, **then}, NOW))
 
 
 def test_the_same_is_nothing() -> None:
-    assert told(host="another", started="earlier", command="other", cpus=64) == []
+    assert message(host="another", started="earlier", command="other", cpus=64) == []
 
 
 def test_each_difference_is_a_line() -> None:
-    assert told(python="3.9.1") == [f"python 3.9.1 -> {NOW['python']}"]
-    assert told(world_size=8) == ["world_size 8 -> 1"]
-    assert told(threads=77) == [f"threads 77 -> {NOW['threads']}"]
-    assert told(math={**NOW["math"], "capability": "AVX9"}) == [
+    assert message(python="3.9.1") == [f"python 3.9.1 -> {NOW['python']}"]
+    assert message(world_size=8) == ["world_size 8 -> 1"]
+    assert message(threads=77) == [f"threads 77 -> {NOW['threads']}"]
+    assert message(math={**NOW["math"], "capability": "AVX9"}) == [
         f"capability AVX9 -> {NOW['math']['capability']}"
     ]
-    assert told(variables={**NOW["variables"], "MKL_CBWR": "AVX2"}) == ["MKL_CBWR AVX2 -> none"]
-    assert told(gpus=["H100"]) == []  # on the CPU
-    assert told(gpus=["H100"], device="cuda") == ["device cuda -> cpu", "gpus H100 -> none"]
+    assert message(variables={**NOW["variables"], "MKL_CBWR": "AVX2"}) == ["MKL_CBWR AVX2 -> none"]
+    assert message(gpus=["H100"]) == []  # on the CPU
+    assert message(gpus=["H100"], device="cuda") == ["device cuda -> cpu", "gpus H100 -> none"]
     assert list(differences({"packages": NOW["packages"]}, NOW)) == []  # of an older program
 
 
 def test_packages_that_compute_come_first_and_not_all_are_named() -> None:
     older = dict.fromkeys(NOW["packages"], "0.0")
-    lines = told(packages={**older, "gone": "1.0"})
+    lines = message(packages={**older, "gone": "1.0"})
     assert lines[1] == f"torch 0.0 -> {NOW['packages']['torch']}"
     assert len(lines) == MOST_PACKAGES + 1
     assert lines[-1].startswith(f"{len(older) + 1 - MOST_PACKAGES} more packages")
-    assert told(packages={**NOW["packages"], "gone": "1.0"}) == ["gone 1.0 -> not installed"]
+    assert message(packages={**NOW["packages"], "gone": "1.0"}) == ["gone 1.0 -> not installed"]
 
 
 def test_code() -> None:

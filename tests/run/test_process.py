@@ -1,4 +1,4 @@
-"""deterministic=true: what torch is told, and what comes of an operator without a deterministic algorithm."""
+"""deterministic=true: how torch is set up, and an operator that has no deterministic algorithm."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_nothing_is_read_before_it_is_written(
     torch.testing.assert_close(final(tmp_path / "True"), final(tmp_path / "False"), rtol=0, atol=0)
 
 
-def test_weights_that_a_step_does_not_use_are_told_with_the_key() -> None:
+def test_weights_that_a_step_does_not_use_are_reported_with_the_key() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         model = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "spare": torch.nn.Linear(2, 2)})

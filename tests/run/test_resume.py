@@ -15,7 +15,7 @@ from hornet_train.tasks.kit_types import Datasets
 
 
 class Stored:
-    """Samples of a number, told apart by a name."""
+    """Samples of a number, distinguished by a name."""
 
     def __init__(self, count: int, name: str) -> None:
         self.count, self.fingerprint = count, name * 8

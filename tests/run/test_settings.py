@@ -29,7 +29,7 @@ def test_the_schedule_begins_at_nothing_peaks_after_the_warmup_and_ends_at_its_f
     assert rate(39) == pytest.approx(0.01, abs=0.01)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     config = compose_train(["epochs=4", "log.every=0.01ep", "schedule.warmup=41it"]).config
     with pytest.raises(ConfigError) as caught:
         resolve_settings(config, PLAN, 5)

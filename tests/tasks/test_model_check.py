@@ -27,7 +27,7 @@ def check(plan: Plan, world: int = 1, *, name: str = "resnet10t", total_steps: i
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch", "micro", "world", "told"),
+    ("samples", "batch", "micro", "world", "message"),
     [
         (
             93,
@@ -44,10 +44,10 @@ def check(plan: Plan, world: int = 1, *, name: str = "resnet10t", total_steps: i
     ],
 )
 def test_a_single_image_is_refused_on_every_rank(
-    samples: int, batch: int, micro: int, world: int, told: str
+    samples: int, batch: int, micro: int, world: int, message: str
 ) -> None:
     for plan in plans(samples, batch, micro, world):
-        with pytest.raises(ConfigError, match=told) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             check(plan, world)
         assert "resnet10t cannot be trained on one image of 32x32 pixels" in str(caught.value)
 

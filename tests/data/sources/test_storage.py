@@ -163,7 +163,7 @@ def test_a_scan_is_kept_for_its_rule_alone(tmp_path: Path) -> None:
     assert next(iter(TarShards(paths, ImageAndMask()).read(0, 0))).keys() == {"image", "mask", "members"}
 
 
-def test_an_incomplete_sample_is_told_by_its_rule(tmp_path: Path) -> None:
+def test_an_incomplete_sample_is_reported_by_its_rule(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "train.tar", "w") as tar:
         add(tar, "a.jpg", b"x")
     with pytest.raises(DataError, match=r"train\.tar: a is not an image and a mask"):

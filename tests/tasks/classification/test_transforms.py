@@ -201,7 +201,7 @@ def test_a_sample_is_a_function_of_its_address(transform: TrainTransform) -> Non
     assert torch.equal(before, WIDE)
 
 
-def test_flips_and_erase_boxes_come_as_often_as_told() -> None:
+def test_flips_and_erase_boxes_come_as_often_as_reported() -> None:
     transform = TrainTransform(16, scale=(1, 1), ratio=(1, 1), erase_prob=0.25)
     square = SMALL[:, :9, :9]
     plain = resize(square, (16, 16))

@@ -80,7 +80,7 @@ def test_every_form_gives_the_same_labels(val: Path, tmp_path: Path, write: Call
     assert FlatSource(val, other, WNIDS).fingerprint != source.fingerprint
 
 
-def _told(val: Path, labels: Path, text: str | None = None) -> str:
+def _reported(val: Path, labels: Path, text: str | None = None) -> str:
     if text is not None:
         labels.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -89,40 +89,40 @@ def _told(val: Path, labels: Path, text: str | None = None) -> str:
     return str(caught.value)
 
 
-def test_faults_are_told_at_once(val: Path, tmp_path: Path) -> None:
+def test_faults_are_reported_at_once(val: Path, tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     missing = "".join(f"ILSVRC2012_val_{i:08d} 1\n" for i in range(2, 40))
-    told = _told(val, file, missing)
-    assert "has 5 images, data.val_labels=" in told
-    assert "38 labels: 34 images of the labels file are missing (ILSVRC2012_val_00000006, " in told
-    assert "1 images have no label (ILSVRC2012_val_00000001)" in told
-    told = _told(val, file, "a.JPEG 1000\na.JPEG 5\nb.JPEG n00000000\nc d e\na.JPEG 6\nlonely\n")
-    assert "2 lines are not `name label` (line 4: 'c d e', line 6: 'lonely')" in told
-    assert "2 labels are neither a wnid of ImageNet-1K nor a number 0..999" in told
-    assert "(line 1: '1000', line 3: 'n00000000')" in told
-    assert "1 images are named again (line 5: a)" in told
+    message = _reported(val, file, missing)
+    assert "has 5 images, data.val_labels=" in message
+    assert "38 labels: 34 images of the labels file are missing (ILSVRC2012_val_00000006, " in message
+    assert "1 images have no label (ILSVRC2012_val_00000001)" in message
+    message = _reported(val, file, "a.JPEG 1000\na.JPEG 5\nb.JPEG n00000000\nc d e\na.JPEG 6\nlonely\n")
+    assert "2 lines are not `name label` (line 4: 'c d e', line 6: 'lonely')" in message
+    assert "2 labels are neither a wnid of ImageNet-1K nor a number 0..999" in message
+    assert "(line 1: '1000', line 3: 'n00000000')" in message
+    assert "1 images are named again (line 5: a)" in message
 
 
 def test_files_that_cannot_be_used(val: Path, tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
-    assert "cannot be read (No such file or directory)" in _told(val, file)
-    assert "is empty" in _told(val, file, " \n")
-    assert f"{tmp_path}/meta.mat does not exist" in _told(val, file, "490\n361\n")
+    assert "cannot be read (No such file or directory)" in _reported(val, file)
+    assert "is empty" in _reported(val, file, " \n")
+    assert f"{tmp_path}/meta.mat does not exist" in _reported(val, file, "490\n361\n")
     (tmp_path / "meta.mat").write_bytes(b"no matrix at all")
-    assert "is not the meta.mat of the ILSVRC2012 development kit" in _told(val, file)
+    assert "is not the meta.mat of the ILSVRC2012 development kit" in _reported(val, file)
     scipy.io.savemat(tmp_path / "meta.mat", {"synsets": np.arange(3)})
-    assert "is not the meta.mat of the ILSVRC2012 development kit" in _told(val, file)
+    assert "is not the meta.mat of the ILSVRC2012 development kit" in _reported(val, file)
     _devkit(file)
-    assert "ILSVRC2012_val_00000006" in _told(val, file, "1\n" * 6)
-    assert "(line 2: '1001')" in _told(val, file, "1\n1001\n1\n1\n1\n"), "an inner node is no class"
+    assert "ILSVRC2012_val_00000006" in _reported(val, file, "1\n" * 6)
+    assert "(line 2: '1001')" in _reported(val, file, "1\n1001\n1\n1\n1\n"), "an inner node is no class"
     file.write_bytes(b"\xff\xfe\x00")
-    assert "is no text file" in _told(val, file)
+    assert "is no text file" in _reported(val, file)
     _caffe(file)
-    assert "does not exist" in _told(val / "deeper", file)
+    assert "does not exist" in _reported(val / "deeper", file)
     double = tmp_path / "double"
     double.mkdir()
     for name in ("a.jpg", "a.PNG", "b.jpg"):
         (double / name).touch()
-    assert "1 names with several extensions (a)" in _told(double, tmp_path / "ab.txt", "a 1\nb 2\n")
+    assert "1 names with several extensions (a)" in _reported(double, tmp_path / "ab.txt", "a 1\nb 2\n")
     (tmp_path / "none").mkdir()
-    assert "holds no loose images" in _told(tmp_path / "none", file)
+    assert "holds no loose images" in _reported(tmp_path / "none", file)

@@ -184,23 +184,23 @@ def test_files_behind_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         filesystem.rm("/far", recursive=True)
 
 
-def test_an_error_is_told_once_and_not_by_a_log_too(tmp_path: Path) -> None:
+def test_an_error_is_reported_once_and_not_by_a_log_too(tmp_path: Path) -> None:
     as_parquet(tmp_path)
     cut = tmp_path / "train-00001-of-00002.parquet"
     cut.write_bytes(cut.read_bytes()[:-100])
-    told: list[logging.LogRecord] = []
+    message: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = message.append  # type: ignore[method-assign]
     logging.getLogger("datasets").addHandler(handler)
     try:
         with pytest.raises(DataError, match="cannot be prepared"):
             HubSource(str(tmp_path), "train")
     finally:
         logging.getLogger("datasets").removeHandler(handler)
-    assert told == []
+    assert message == []
 
 
-def test_a_bug_of_ours_is_not_told_as_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_is_not_reported_as_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(*_arguments: Any) -> None:
         raise ValueError("ours")
 
@@ -210,7 +210,7 @@ def test_a_bug_of_ours_is_not_told_as_a_mistake(tmp_path: Path, monkeypatch: pyt
         HubSource(str(tmp_path), "train")
 
 
-def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.name=.*nowhere does not exist"):
         HubSource(str(tmp_path / "nowhere"), "train")
     with pytest.raises(DataError, match=r"has no \.parquet, \.arrow, \.tar files; data=folder"):
@@ -275,22 +275,22 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "told"), ANSWERS)
-def test_what_the_hub_refuses_is_told_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+@pytest.mark.parametrize(("error", "message"), ANSWERS)
+def test_what_the_hub_refuses_is_reported_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def refuse(*_arguments: Any, **_more: Any) -> None:
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         HubSource("a/b", "train", config_name="c", revision="v9")
     assert str(caught.value).startswith("data.name=a/b")
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_a_full_disk_is_told_as_such_while_offline_too(
+def test_a_full_disk_is_reported_as_such_while_offline_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: Any, **_more: Any) -> None:
@@ -308,7 +308,7 @@ def test_a_data_set_of_the_hub_that_is_not_in_the_cache_while_offline() -> None:
         HubSource("some-owner/some-set", "train")
 
 
-def test_a_split_that_a_data_set_lacks_is_told_before_it_is_fetched(tmp_path: Path) -> None:
+def test_a_split_that_a_data_set_lacks_is_reported_before_it_is_fetched(tmp_path: Path) -> None:
     write_parquet(tmp_path / "set", "train", SAMPLES)
     write_parquet(tmp_path / "set", "test", SAMPLES[:3])
     builder = datasets.load_dataset_builder(str(tmp_path / "set"))

@@ -133,7 +133,7 @@ def test_far_parquet_and_far_tars_with_an_index(tmp_path: Path, far: str) -> Non
         open_shards(f"{far}/*.tar", "train")
 
 
-def test_urls_that_lead_nowhere_are_told(far: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_that_lead_nowhere_are_reported(far: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     fsspec.filesystem("memory").pipe("/set/train-0.arrow", b"x")
     with pytest.raises(DataError, match=r"data\.name=memory://gone/\*\.tar: there are no such files"):
@@ -164,30 +164,32 @@ def _shorter(folder: Path) -> None:
     (folder / "train-1.tar").write_bytes((folder / "train-1.tar").read_bytes()[:-512])
 
 
-def _told_wrongly(folder: Path) -> None:
+def _wrong_index(folder: Path) -> None:
     write_index(folder, "train", {"train-0.tar": 6, "train-1.tar": 35})
 
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (_gone, r"train-1\.tar is missing"),
         (_one_more, r"train-2\.tar is not in it"),
         (_shorter, r"train-1\.tar has [\d,]+ bytes, not [\d,]+"),
-        (_told_wrongly, r"holds? (6|12) samples, not (35|41)"),
+        (_wrong_index, r"holds? (6|12) samples, not (35|41)"),
     ],
 )
-def test_shards_that_do_not_fit_their_index_are_told(
-    tmp_path: Path, read: Callable[..., object], change: Callable[[Path], None], told: str
+def test_shards_that_do_not_fit_their_index_are_reported(
+    tmp_path: Path, read: Callable[..., object], change: Callable[[Path], None], message: str
 ) -> None:
     tar(tmp_path)
     change(tmp_path)
-    with pytest.raises(DataError, match=rf"train\.index\.json does not fit the shards beside it: .*{told}"):
+    with pytest.raises(
+        DataError, match=rf"train\.index\.json does not fit the shards beside it: .*{message}"
+    ):
         read(str(tmp_path), "train")
 
 
-def test_an_index_that_tells_other_rows_than_parquet_shards_hold(tmp_path: Path) -> None:
+def test_an_index_that_shows_other_rows_than_parquet_shards_hold(tmp_path: Path) -> None:
     parquet_numbers(tmp_path)
     write_index(tmp_path, "train", {"train-00000-of-00002.parquet": 6, "train-00001-of-00002.parquet": 5})
     with pytest.raises(DataError, match=r"00001-of-00002\.parquet holds 6 samples, not 5"):
@@ -229,7 +231,7 @@ def test_tars_are_scanned_once_and_again_when_they_change(
     assert changed.fingerprint != first.fingerprint
 
 
-def test_a_tar_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_tar_that_is_not_there_is_reported(tmp_path: Path) -> None:
     (tmp_path / "train-0.tar").symlink_to(tmp_path / "away.tar")
     for read in (open_shards, HubSource):
         with pytest.raises(DataError, match=r"train-0\.tar: cannot be read"):
@@ -251,7 +253,7 @@ def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "message"),
     [
         ({"a.cls": b"0"}, r"sample a has no image"),
         ({"a.jpg": b"x", "b.jpg": b"y", "b.cls": b"1"}, r"sample a has no label"),
@@ -261,13 +263,13 @@ def test_tars_of_several_kinds_of_images_and_labels(tmp_path: Path) -> None:
         ({"a.jpg": b"x", "a.json": b"[]"}, r"sample a has no label"),
     ],
 )
-def test_samples_that_are_not_whole_are_told(
-    tmp_path: Path, read: Callable[..., object], members: dict[str, bytes], told: str
+def test_samples_that_are_not_whole_are_reported(
+    tmp_path: Path, read: Callable[..., object], members: dict[str, bytes], message: str
 ) -> None:
     with tarfile.open(tmp_path / "train.tar", "w") as file:
         for name, content in members.items():
             add(file, name, content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read(str(tmp_path), "train")
 
 
@@ -298,22 +300,22 @@ def test_rows_without_an_image(tmp_path: Path) -> None:
     assert caught.value.of_one_rank
 
 
-def test_damaged_shards_are_told(tmp_path: Path) -> None:
+def test_damaged_shards_are_reported(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(DataError, match=r"train\.parquet: cannot be read"):
         open_shards(str(tmp_path), "train")
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_tars_that_are_cut_off_or_damaged_are_told(tmp_path: Path, read: Callable[..., object]) -> None:
+def test_tars_that_are_cut_off_or_damaged_are_reported(tmp_path: Path, read: Callable[..., object]) -> None:
     file = write_tar(tmp_path / "train.tar", SAMPLES)
     whole = file.read_bytes()
     with tarfile.open(file) as opened:
         image, label, second = list(opened)[6:9]
     for member, kept in ((image, image.size // 2), (label, label.size)):  # the second lacks its padding
         file.write_bytes(whole[: member.offset_data + kept])
-        told = rf"train\.tar: ends within {member.name}; it is incomplete: fetch it again"
-        with pytest.raises(DataError, match=told):
+        message = rf"train\.tar: ends within {member.name}; it is incomplete: fetch it again"
+        with pytest.raises(DataError, match=message):
             read(str(file), "train")
     for cut in (second.offset, second.offset + 100):
         file.write_bytes(whole[:cut])
@@ -324,7 +326,7 @@ def test_tars_that_are_cut_off_or_damaged_are_told(tmp_path: Path, read: Callabl
         read(str(file), "train")
 
 
-def test_shards_unlike_the_first_are_told(tmp_path: Path) -> None:
+def test_shards_unlike_the_first_are_reported(tmp_path: Path) -> None:
     dataset(SAMPLES).to_parquet(tmp_path / "train-0.parquet")
     dataset(SAMPLES).rename_column("label", "y").to_parquet(tmp_path / "train-1.parquet")
     with pytest.raises(DataError, match=r"train-1\.parquet has no column label, unlike .*train-0\.parquet"):

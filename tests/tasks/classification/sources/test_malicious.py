@@ -46,12 +46,12 @@ def padded(data: bytes) -> bytes:
 
 def pax(**records: bytes) -> bytes:
     """A header of extensions: records of which each counts its own length."""
-    told = b""
+    content = b""
     for key, value in records.items():
         rest = b" %s=%s\n" % (key.replace("__", ".").encode(), value)
         size = next(n for n in range(len(rest), len(rest) + 20) if n == len(rest) + len(str(n)))
-        told += b"%d%s" % (size, rest)
-    return head("././@PaxHeader", len(told), tarfile.XHDTYPE) + padded(told)
+        content += b"%d%s" % (size, rest)
+    return head("././@PaxHeader", len(content), tarfile.XHDTYPE) + padded(content)
 
 
 def sample(name: str, label: bytes) -> bytes:
@@ -78,9 +78,9 @@ TARS = {
 
 @pytest.mark.parametrize("name", TARS)
 def test_a_tar_is_refused_in_words(tmp_path: Path, name: str) -> None:
-    data, told = TARS[name]
+    data, content = TARS[name]
     (tmp_path / "train.tar").write_bytes(data + END)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=content):
         scan_labelled([str(tmp_path / "train.tar")])
 
 
@@ -142,13 +142,13 @@ def test_lists_of_files_name_no_others(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     dataset(pictures(3)).to_parquet(tmp_path / "set" / "train.parquet")
     shard = {"file": "../../../etc/passwd", "samples": 3, "bytes": 3}
-    for text, told in (
+    for text, content in (
         (json.dumps({"classes": ["a"], "shards": [shard]}), "which is no file beside it"),
         ("[" * 10**5, "nested too deeply"),
         (json.dumps({"classes": ["a"], "shards": [{**shard, "bytes": 1e999}]}), "not an index"),
     ):
         (tmp_path / "set" / "train.index.json").write_text(text)
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=content):
             open_shards(str(tmp_path / "set"), "train")
 
 
@@ -176,11 +176,11 @@ class Touches:
 
 def test_a_type_of_arrow_is_not_unpickled(tmp_path: Path) -> None:
     bait = tmp_path / "bait"
-    told = {
+    content = {
         "ARROW:extension:name": "arrow.py_extension_type",
         "ARROW:extension:metadata": pickle.dumps(Touches(bait)),
     }
-    fields = [pa.field("image", pa.binary(), metadata=told), pa.field("label", pa.int64())]
+    fields = [pa.field("image", pa.binary(), metadata=content), pa.field("label", pa.int64())]
     table = pa.table([[b"x"], [0]], schema=pa.schema(fields))
     (tmp_path / "set").mkdir()
     pq.write_table(table, tmp_path / "set" / "train.parquet")

@@ -90,7 +90,7 @@ def test_paths_are_held_compactly(tmp_path: Path) -> None:
     assert len(pickle.dumps(FolderSource(tmp_path, "train"))) < 2000 * 64
 
 
-def test_missing_root_and_split_are_told(tmp_path: Path) -> None:
+def test_missing_root_and_split_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.root=.*/nowhere does not exist; set data\.root="):
         FolderSource(tmp_path / "nowhere", "train")
     with pytest.raises(DataError, match=r"has no folder val/; it holds no folders"):
@@ -101,7 +101,7 @@ def test_missing_root_and_split_are_told(tmp_path: Path) -> None:
         FolderSource(tmp_path, "val")
 
 
-def test_all_faults_of_a_split_are_told_at_once(root: Path) -> None:
+def test_all_faults_of_a_split_are_reported_at_once(root: Path) -> None:
     for number in range(7):
         (root / "train" / f"empty_{number}").mkdir()
     with pytest.raises(DataError) as caught:
@@ -120,7 +120,7 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_folder_is_told(root: Path) -> None:
+def test_unreadable_folder_is_reported(root: Path) -> None:
     locked = root / "train" / "cat" / "deep"
     locked.chmod(0)
     try:
@@ -211,7 +211,9 @@ def test_synthetic_is_a_function_of_seed_and_index_and_can_be_learnt() -> None:
         SyntheticSource(1, 1, 0)
 
 
-def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_looked_into_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As root here, no folder is closed to us."""
     stat = os.stat
 

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[np.ndarray, list[int]]]:
-    """Ten images a batch; torchvision is told the checksums of these files instead of the published ones."""
+    """Ten images a batch; torchvision is given the checksums of these files instead of the published ones."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     written, sums = {}, {}
@@ -62,7 +62,7 @@ def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         TorchvisionSource("cifar10", tmp_path, "val")
 
 
-def test_fashion_mnist_trains_and_a_missing_file_is_told(tmp_path: Path, command: Command) -> None:
+def test_fashion_mnist_trains_and_a_missing_file_is_reported(tmp_path: Path, command: Command) -> None:
     arguments = ("data=fashion_mnist", f"data.root={tmp_path}", "data.workers=0", "model=hornet_pico_7x7")
     run = (*arguments, f"run_dir={tmp_path}/run", "epochs=2it", "batch_size=4", "schedule.warmup=0ep")
     code, _, err = command("hornet-train", *run)

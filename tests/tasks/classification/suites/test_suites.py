@@ -48,8 +48,8 @@ def test_v2_is_labelled_by_the_number_of_its_folders(tmp_path: Path) -> None:
     assert suite.classes == WNIDS
     assert suite.rows is None
     for label in (2, 10, 999):
-        image, told = labelled(source, label)
-        assert told == label
+        image, content = labelled(source, label)
+        assert content == label
         assert 32 * int(image[0, 0, 0]) + int(image[1, 0, 0]) // 3 == label
     (tmp_path / "v2/17/x.png").unlink()
     (tmp_path / "v2/17").rmdir()
@@ -93,8 +93,8 @@ def test_real_pairs_images_with_lists_by_their_numbers(tmp_path: Path, nested: b
     source = suite.parts[""]
     assert (len(source), suite.left_out, suite.rows) == (3, 2, None)
     assert suite.notes == ("2 images without a label are left out",)
-    told = {round(int(labelled(source, i)[0][0, 0, 0]) / 20): labelled(source, i)[1] for i in range(3)}
-    assert {number: torch.as_tensor(label).tolist() for number, label in told.items()} == {
+    content = {round(int(labelled(source, i)[0][0, 0, 0]) / 20): labelled(source, i)[1] for i in range(3)}
+    assert {number: torch.as_tensor(label).tolist() for number, label in content.items()} == {
         1: [4, -1, -1],
         3: [1, 999, -1],
         5: [0, 2, -1],
@@ -103,7 +103,7 @@ def test_real_pairs_images_with_lists_by_their_numbers(tmp_path: Path, nested: b
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "content"),
     [
         ("[[1],[2],[3],[4]]", r"2 missing \(ILSVRC2012_val_00000003, ILSVRC2012_val_00000004\)"),
         ("[[1]]", r"1 without an entry in the labels \(ILSVRC2012_val_00000002\)"),
@@ -114,9 +114,9 @@ def test_real_pairs_images_with_lists_by_their_numbers(tmp_path: Path, nested: b
         ("[[],[]]", "no image has a label"),
     ],
 )
-def test_real_labels_that_do_not_fit(tmp_path: Path, labels: str, told: str) -> None:
+def test_real_labels_that_do_not_fit(tmp_path: Path, labels: str, content: str) -> None:
     (tmp_path / "real.json").write_text(labels)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=content):
         RealSource(_val(tmp_path / "val", 2), tmp_path / "real.json")
 
 
@@ -149,13 +149,13 @@ def test_mce_is_the_mean_of_errors_by_alexnets() -> None:
     rng = np.random.default_rng(0)
     names = [*c.ALEXNET, *c.EXTRA]
     top1 = {f"{name}/{severity}": float(rng.uniform(20, 90)) for name in names for severity in "12345"}
-    told = corruption_errors(top1)
+    content = corruption_errors(top1)
     errors = 1 - np.array([[top1[f"{name}/{s}"] for s in "12345"] for name in c.ALEXNET]) / 100
     by = np.array([0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816])
     by = np.append(by, [0.826572, 0.819324, 0.564592, 0.853204, 0.646056, 0.717840, 0.606500])
-    assert told["mce"] == pytest.approx(100 * np.mean(errors.sum(1) / (5 * by)))
-    assert told["corruptions"]["fog"]["error"] == pytest.approx(100 * errors[9].mean())
-    assert told["corruptions"]["spatter"]["ce"] is None
+    assert content["mce"] == pytest.approx(100 * np.mean(errors.sum(1) / (5 * by)))
+    assert content["corruptions"]["fog"]["error"] == pytest.approx(100 * errors[9].mean())
+    assert content["corruptions"]["spatter"]["ce"] is None
     alexnet = {f"{name}/{s}": 100 - 100 * c.ALEXNET[name] for name in c.ALEXNET for s in "12345"}
     assert corruption_errors(alexnet)["mce"] == pytest.approx(100), "AlexNet's own mCE is 100 by definition"
     without = {part: value for part, value in top1.items() if not part.startswith("fog/")}
