@@ -65,7 +65,7 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
                 run.trainer.settings.total_steps,
                 run.trainer.plan.steps_per_epoch,
                 metrics=kit.metrics,
-                speaks=world.is_main,
+                prints=world.is_main,
                 quiet=quiet,
             ),
             more_sinks=[CurvesSink],
@@ -110,7 +110,7 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
     assert composed.task is not None
     kit, out = kit_of(composed.task), check_out(config)
     with joined(config.dist) as world:
-        console = console_for(1, 1, metrics=kit.metrics, speaks=world.is_main, quiet=quiet)
+        console = console_for(1, 1, metrics=kit.metrics, prints=world.is_main, quiet=quiet)
         values = run_evaluation(kit, config, world=world, console=console)
         tables = kit.result_tables(values)
         if world.is_main:

@@ -97,7 +97,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(
             final(tmp_path / "two")[group], final(tmp_path / "one")[group], rtol=1e-4, atol=1e-5
         )
-    assert two.stdout.count("best top1") == 1, "only rank 0 speaks"
+    assert two.stdout.count("best top1") == 1, "only rank 0 prints"
 
 
 def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
     os.kill(ranks_of(process)[1], signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert err.count("saved; the same command") == 1  # rank 0 speaks
+    assert err.count("saved; the same command") == 1  # rank 0 prints
     (event,) = events(folder, "preempted")
     again = torchrun(2, "-m", "hornet_train", *LONG, f"run_dir={folder}")
     assert again.returncode == 0, again.stderr

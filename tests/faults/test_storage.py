@@ -193,7 +193,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_message(
     assert running.process.returncode != 0
     newest, _ = CheckpointStore(folder / "checkpoints", keep=2).newest()
     assert newest is not None
-    assert err.count("the checkpoint of step 36 is lost: ") == 1  # rank 0 speaks
+    assert err.count("the checkpoint of step 36 is lost: ") == 1  # rank 0 prints
     assert f"The newest on the disk is {newest}: make room" in err
     assert "exitcode  : 2" in err
     assert 'File "' not in err.split("exitcode")[0]

@@ -56,13 +56,13 @@ def run_training(
     make_console: MakeConsole,
     more_sinks: Sequence[MakeSink] = (),
 ) -> TrainResult:
-    """Build, occupy the run folder, train, and say what came of it. Every rank together.
+    """Build the run, lock its folder, train, and print the outcome. Every rank calls this.
 
     Args:
         kit: of the task that the config chooses.
         composed: the config.
         stop: listens for what asks the run to stop.
-        make_console: gives each rank what it speaks through, once the run is built.
+        make_console: makes the console of each rank, once the run is built.
         more_sinks: make sinks beside those of the config.
 
     Raises:
@@ -124,7 +124,7 @@ def _fit(
     folder: Path,
     console: Console,
 ) -> None:
-    """Train what is left to train, and say what came of it."""
+    """Train the steps that are left, and print the outcome."""
     trainer, begin = run.trainer, time.monotonic()
     step, total = trainer.state.step, trainer.settings.total_steps
     if step > total:

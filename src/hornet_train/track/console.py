@@ -201,17 +201,17 @@ def console_for(
     steps_per_epoch: int,
     *,
     metrics: MetricTable,
-    speaks: bool,
+    prints: bool,
     quiet: bool = False,
 ) -> Console:
     """The console of this process.
 
     Args:
         metrics: those of the task.
-        speaks: whether this is rank 0; the others say nothing.
+        prints: whether this is rank 0; the others say nothing.
         quiet: print nothing but warnings.
     """
-    if not speaks:
+    if not prints:
         return NullConsole()
     return QuietConsole() if quiet else ConsoleSink(total_steps, steps_per_epoch, metrics=metrics)
 
