@@ -89,8 +89,9 @@ def test_a_time_limit_stops_by_itself(tmp_path: Path, whole: Path) -> None:
 
 
 def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
+    """Of the evaluated step no checkpoint is due, so that this one is written for the stop."""
     folder = tmp_path / "run"
-    slow = [*TINY, "epochs=1", "eval.batch_size=1", "data.val_count=1200"]
+    slow = [*TINY, "eval.every=3it", "checkpoint.every=100it", "eval.batch_size=1", "data.val_count=1200"]
     process = started("hornet-train", *slow, f"run_dir={folder}")
     wait_until(process, has_logged(folder, 3))
     time.sleep(0.3)
@@ -98,6 +99,7 @@ def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == PREEMPTED, err
     assert not events(folder, "eval")
+    assert [event["step"] for event in events(folder, "preempted")] == [3]
     again = run("hornet-train", *slow, f"run_dir={folder}")
     assert again.returncode == 0, again.stderr
     assert {event["count"] for event in events(folder, "eval")} == {1200}

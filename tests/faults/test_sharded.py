@@ -112,9 +112,10 @@ def test_after_a_stop_it_is_the_undisturbed_run(strategy: str, tmp_path: Path) -
 
 
 def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
-    """Checkpoint while the weights are gathered, in inference mode."""
-    folder = tmp_path / "run"
-    slow = [*TINY, "dist=fsdp", "epochs=1", "eval.batch_size=1", "data.val_count=600"]
+    """Asked to stop while the weights are gathered for inference, and nothing is saved yet of this step."""
+    slow = [*TINY, "dist=fsdp", "eval.every=3it", "checkpoint.every=100it"]
+    slow += ["eval.batch_size=1", "data.val_count=600"]
+    whole, folder = undisturbed(tmp_path / "whole", *slow, processes=2), tmp_path / "run"
     process = started(
         *("torchrun", "--standalone", "--nproc_per_node=2", "-m", "hornet_train", *slow),
         f"run_dir={folder}",
@@ -125,10 +126,13 @@ def test_an_evaluation_is_left_and_made_up_for(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=120)
     assert "saved; the same command" in err
     assert not events(folder, "eval")
+    assert [event["step"] for event in events(folder, "preempted")] == [3]
     saved = final(folder)
     assert all(name + "/exp_avg" in saved["optimizer"] for name in saved["model"])
     undisturbed(folder, *slow, processes=2)
     assert {event["count"] for event in events(folder, "eval")} == {600}
+    assert comparable(folder) == comparable(whole)
+    torch.testing.assert_close(final(folder), final(whole), rtol=0, atol=0)
 
 
 def test_shards_are_shards(tmp_path: Path) -> None:

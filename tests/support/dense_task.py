@@ -21,11 +21,12 @@ from hornet_train.data.order import Address, EpochPlan
 from hornet_train.data.sources.source import Fields
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
+from hornet_train.engine.loop_settings import Settings
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.tally import SumTally
 from hornet_train.engine.task import Goal, Loss
-from hornet_train.engine.trainer import Settings, Trainer
+from hornet_train.engine.trainer import Trainer
 from hornet_train.models import GnConv
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups

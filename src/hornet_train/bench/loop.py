@@ -19,9 +19,10 @@ from hornet_train.data.loader import Loaded
 from hornet_train.data.order import EpochPlan
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
+from hornet_train.engine.loop_settings import Settings
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.engine.state import TrainState
-from hornet_train.engine.trainer import Settings, Trainer
+from hornet_train.engine.trainer import Trainer
 from hornet_train.images.normalize import Normalize
 from hornet_train.models.spec import ModelSpec
 from hornet_train.optim.ema import AveragedModel

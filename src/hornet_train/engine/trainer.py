@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -17,9 +17,9 @@ from hornet_train.engine.background import RETRY_SECONDS_AT_END, RETRY_SECONDS_W
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluation_loop import evaluate_state, update_best
-from hornet_train.engine.guard import Guard, GuardSettings
+from hornet_train.engine.guard import Guard
 from hornet_train.engine.log_window import LogWindow
-from hornet_train.engine.precision import PrecisionName
+from hornet_train.engine.loop_settings import Settings
 from hornet_train.engine.preemption import Preempted, Stop
 from hornet_train.engine.recovery import InitialWeights, Recovery
 from hornet_train.engine.saving import RunSaver
@@ -29,22 +29,6 @@ from hornet_train.engine.task import Monitor, Task
 from hornet_train.engine.unlogged import Unlogged
 from hornet_train.optim.schedules import Schedule
 from hornet_train.track.sinks import Sink
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run is trained. Each `*_every` is a number of steps, counted from the start of the run."""
-
-    seed: int
-    total_steps: int
-    log_every: int
-    eval_every: int
-    checkpoint_every: int
-    eval_batch_size: int
-    precision: PrecisionName
-    clip_grad: float | None
-    max_bad: float = 0.001  # greatest share of the training samples that may be damaged
-    guard: GuardSettings = field(default_factory=GuardSettings)
 
 
 @dataclass
@@ -204,8 +188,11 @@ class Trainer:
             CheckpointError: it cannot be written.
         """
         reason = self.stop.due()
-        if reason is None:
-            return
+        if reason is not None:
+            self._save_and_stop(reason)
+
+    def _save_and_stop(self, reason: str) -> NoReturn:
+        """See `_stop_if_asked`."""
         self._rolled_back(wait=True)
         if self.saver.saved_step != self.state.step:
             self.save(scheduled=False)
@@ -254,18 +241,22 @@ class Trainer:
 
         def before_batch() -> None:
             self.world.watchdog.report(self.state.step, "evaluating")
-            self._stop_if_asked()
+            if (reason := self.stop.due()) is not None:
+                raise Preempted(reason, saved=False)
 
-        with self._clock_stopped():
-            results = evaluate_state(
-                self.state,
-                self.task,
-                self.eval_data,
-                batch_size=self.settings.eval_batch_size,
-                precision=self.settings.precision,
-                world=self.world,
-                before_batch=before_batch,
-            )
+        try:
+            with self._clock_stopped():
+                results = evaluate_state(
+                    self.state,
+                    self.task,
+                    self.eval_data,
+                    batch_size=self.settings.eval_batch_size,
+                    precision=self.settings.precision,
+                    world=self.world,
+                    before_batch=before_batch,
+                )
+        except Preempted as asked:  # saved out here: in there sharded weights are gathered, for inference
+            self._save_and_stop(asked.reason)
         for weights, metrics in results.items():
             self.emit("eval", weights=weights, **metrics)
         improved = update_best(self.state, self.task.goal, results)

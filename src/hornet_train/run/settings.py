@@ -6,7 +6,7 @@ from hornet_train.config.duration import Duration
 from hornet_train.config.schema import Config, CosineSchedule, PolySchedule
 from hornet_train.data.order import Plan
 from hornet_train.engine.guard import GuardSettings
-from hornet_train.engine.trainer import Settings
+from hornet_train.engine.loop_settings import Settings
 from hornet_train.errors import ConfigError
 from hornet_train.optim import schedules
 
