@@ -28,7 +28,7 @@ from hornet_train.data.batch import Batch, stacked
 from hornet_train.data.order import Address
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.engine.tally import ListTally
-from hornet_train.engine.task import Goal, Loss
+from hornet_train.engine.task import Loss
 from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Datasets
@@ -100,7 +100,6 @@ class PairTask:
     """Binary cross-entropy, averaged over the known labels of a step."""
 
     model: ModelSpec
-    goal: Goal = Goal("map")  # noqa: RUF009 - frozen
 
     def build_model(self) -> nn.Module:
         return self.model.build()

@@ -61,6 +61,13 @@ def test_a_model_s_costs_are_numbers() -> None:
     assert info.table.rows
 
 
+def test_overrides_are_a_list() -> None:
+    with pytest.raises(ConfigError, match="are a list of texts"):
+        hornet_train.info("model=hornet_s_gf")
+    with pytest.raises(ConfigError, match="hornet-train replay=FILE"):
+        hornet_train.train(["replay=x"])
+
+
 def test_mistakes_are_our_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         hornet_train.train(["optim.rl=1"])

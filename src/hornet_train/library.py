@@ -47,7 +47,7 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
     from hornet_train.tasks.table import NAMES, find, kit_of
     from hornet_train.track.console import console_for
 
-    composed = compose_train(list(overrides), find=find, names=NAMES, world_size=launched_world_size())
+    composed = compose_train(_listed(overrides), find=find, names=NAMES, world_size=launched_world_size())
     config = composed.config
     if config.run_dir is None and may_restart():
         raise ConfigError(
@@ -70,6 +70,19 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
             ),
             more_sinks=[CurvesSink],
         )
+
+
+def _listed(overrides: Sequence[str]) -> list[str]:
+    """The overrides as a list.
+
+    Raises:
+        ConfigError: they are one text, a sequence of letters, or ask for what only a command does.
+    """
+    if isinstance(overrides, str):
+        raise ConfigError([f"overrides are a list of texts, [{overrides!r}], not one text"])
+    if any(one.startswith("replay=") for one in overrides):
+        raise ConfigError(["replay= is for the command: hornet-train replay=FILE"])
+    return list(overrides)
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,7 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
     from hornet_train.tasks.table import NAMES, find, kit_of
     from hornet_train.track.console import console_for
 
-    composed = compose_eval(list(overrides), known_of, find=find, names=NAMES)
+    composed = compose_eval(_listed(overrides), known_of, find=find, names=NAMES)
     config = composed.config
     assert composed.task is not None
     kit, out = kit_of(composed.task), check_out(config)
@@ -160,7 +173,7 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     from hornet_train.report.model_tables import stage_table
     from hornet_train.tasks.model_check import check_image_size
 
-    config = compose_info(list(overrides)).config
+    config = compose_info(_listed(overrides)).config
     given = config.model
     if given.args.get("pretrained"):
         raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])

@@ -95,11 +95,26 @@ def test_it_is_found_by_the_path_of_its_file(tmp_path: Path) -> None:
 
 
 def test_what_is_no_task_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "empty.py").write_text("")
+    kit = "from hornet_train.tasks.kit import Kit\nclass Own(Kit):\n    pass\nKIT = Own()\n"
+    bare = kit.replace("pass", "open_data = build_task = train_samples = eval_samples = None")
+    for name, text in {
+        "empty": "",
+        "wrong_syntax": "KIT = = 1",
+        "wrong_import": "import nowhere",
+        "no_kit": "KIT = object()",
+        "abstract": kit,
+        "bare": bare,
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
     for task, words in (
         ("clasification", "did you mean 'classification'"),
         ("nowhere.py", "there is no such file"),
         ("empty.py", "has no KIT"),
+        ("wrong_syntax.py", "SyntaxError: "),
+        ("wrong_import.py", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("no_kit.py", "not an instance of a class derived from"),
+        ("abstract.py", "abstract.py, line 4"),
+        ("bare.py", "has no `schema`"),
         ("data=x", ""),
     ):
         done = run("hornet-train", f"task={task}", cwd=tmp_path)

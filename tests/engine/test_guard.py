@@ -320,6 +320,16 @@ def test_steps_of_a_gpu_are_examined_two_steps_later_or_on_wait() -> None:
     assert guard.rollback_cause is not None
 
 
+def test_a_step_in_which_nothing_has_a_weight_does_not_enter_the_mean_loss() -> None:
+    guard = Guard(GuardSettings(spike=5.0), FaultHistory(), torch.device("cpu"))
+    for step, weight in enumerate([1.0, 0.0, 1.0]):
+        loss, norm = torch.tensor(2.0 * weight), torch.tensor(1.0)
+        found = StepResult(loss, torch.tensor(weight), {}, loss[None], norm, norm[None], ("a",), 0 * norm)
+        guard.add(step, 1, [1], found, [])
+    assert not list(guard.bad_steps(wait=True))
+    assert (guard.history.seen, guard.history.mean) == (2, 2.0)
+
+
 @pytest.mark.parametrize(
     ("name", "stage"),
     [

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import pytest
@@ -67,6 +67,14 @@ def result(loss: float, norm: float, skipped: float = 0.0) -> StepResult:
     value = torch.tensor(loss)
     rest = (value[None], torch.tensor(norm), value[None], ("w",), torch.tensor(skipped))
     return StepResult(value, torch.tensor(2.5), {"loss_a": value / 3}, *rest)
+
+
+def test_a_skipped_step_leaves_nothing_even_if_its_weight_is_not_finite() -> None:
+    window, alone = LogWindow(CPU, dict), LogWindow(CPU, dict)
+    for one in (window, alone):
+        one.add(result(1.0, 2.0), 24)
+    window.add(replace(result(math.nan, 3.0, skipped=1.0), weight=torch.tensor(math.nan)), 24)
+    assert window.read() == alone.read()
 
 
 @pytest.mark.parametrize("cut", range(1, 9))

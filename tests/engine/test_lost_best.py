@@ -22,6 +22,7 @@ from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import CheckpointError
 from hornet_train.run.open_weights import find_weights
 from hornet_train.track.events import best_result, without_undone
+from hornet_train.track.metric_table import MetricInfo, MetricTable
 from hornet_train.track.sinks import read_events
 
 VALUES = {2: 10.0, 4: 50.0, 6: 30.0, 8: 20.0}
@@ -73,7 +74,7 @@ def check_best(folder: Path, trainer: Trainer, step: int) -> None:
     events, of which figures are made."""
     assert trainer.state.best is not None
     assert (trainer.state.best.step, trainer.state.best.value) == (step, VALUES[step])
-    shown = best_result(without_undone(read_events(folder / "metrics.jsonl")), metric="pixel_accuracy")
+    shown = best_result(without_undone(read_events(folder / "metrics.jsonl")), trainer.metrics)
     assert shown is not None
     assert (shown.step, shown.value) == (step, VALUES[step])
     checkpoints = folder / "checkpoints"
@@ -88,6 +89,18 @@ def check_best(folder: Path, trainer: Trainer, step: int) -> None:
     torch.testing.assert_close(
         found.tensors, read_checkpoint(checkpoints / f"step_{step:08d}").tensors[found.name], rtol=0, atol=0
     )
+
+
+def test_the_metric_table_says_which_is_the_best(tmp_path: Path) -> None:
+    """For the checkpoint as for figures: here less is better."""
+    trainer = made(tmp_path, lambda _: False)
+    trainer.metrics = MetricTable((MetricInfo("pixel_accuracy", "error", direction="min"),))
+    trainer.fit()
+    check_best(tmp_path, trainer, 2)
+    trainer = made(tmp_path / "other", lambda _: False)
+    trainer.metrics = MetricTable((MetricInfo("mean_iou", "mean IoU"),))
+    with pytest.raises(ValueError, match=r"'mean_iou'.*pixel_accuracy"):
+        trainer.fit()
 
 
 @pytest.mark.parametrize("keep", [1, 9])

@@ -15,7 +15,7 @@ from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import StepResult, train_step
 from hornet_train.engine.tally import SumTally
-from hornet_train.engine.task import Goal, Loss
+from hornet_train.engine.task import Loss
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
 
@@ -27,7 +27,6 @@ class SomePixels:
     """Cross-entropy of the pixels that have a label; with `unit`, weights are given in another unit."""
 
     unit: float = 1.0
-    goal: Goal = Goal("none")  # noqa: RUF009 - frozen
 
     def build_model(self) -> nn.Module:
         torch.manual_seed(0)
@@ -111,6 +110,12 @@ def test_a_step_without_any_weight_has_no_gradient() -> None:
     assert float(result.grad_norm) == 0
     assert float(result.skipped) == 0
     assert all(weight.isfinite().all() for weight in weights)
+
+
+@pytest.mark.parametrize("name", ["loss", "lr", "step"])
+def test_a_part_that_would_hide_another_number_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot be named '{name}'"):
+        Loss(torch.tensor(0.0), parts={name: torch.tensor(1.0)})
 
 
 def test_parts_and_weights_are_always_the_same() -> None:

@@ -137,5 +137,8 @@ def test_weights_that_a_step_does_not_use_are_reported_with_the_key() -> None:
             network(torch.ones(1, 2))
     finally:
         dist.destroy_process_group()
+    with pytest.raises(ConfigError, match=r"data\.drop_last=true") as alone, torch_errors_in_words():
+        torch.nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+    assert alone.value.of_one_rank
     with pytest.raises(RuntimeError, match="another"), torch_errors_in_words():
         raise RuntimeError("another")

@@ -25,13 +25,14 @@ from hornet_train.engine.loop_settings import Settings
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.tally import SumTally
-from hornet_train.engine.task import Goal, Loss
+from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
 from hornet_train.models import GnConv
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
 from hornet_train.optim.schedules import cosine
+from hornet_train.track.metric_table import MetricInfo, MetricTable
 from hornet_train.track.sinks import JsonlSink
 
 CPU = World(rank=0, size=1, device=torch.device("cpu"))
@@ -80,7 +81,6 @@ class PerPixel:
     """Cross-entropy of each pixel; the metric is the percentage of pixels classified correctly."""
 
     drop_path: float = 0.0
-    goal: Goal = Goal("pixel_accuracy")  # noqa: RUF009 - frozen
 
     def build_model(self) -> nn.Module:
         mixing = nn.Sequential(GnConv(8, order=2, mixer=3), DropPath(self.drop_path))
@@ -177,5 +177,6 @@ def dense_trainer(
         store=store,
         world=world,
         initial_weights=lambda: begun,
+        metrics=MetricTable((MetricInfo("pixel_accuracy", "pixel accuracy", percent=True),)),
         sinks=[EventFile(folder / "metrics.jsonl")],
     )

@@ -13,8 +13,9 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import unsharded
 from hornet_train.engine.state import Best, TrainState
-from hornet_train.engine.task import Goal, Task
+from hornet_train.engine.task import Task
 from hornet_train.errors import DataError
+from hornet_train.track.metric_table import MetricInfo
 
 
 def with_collective(
@@ -119,13 +120,21 @@ def evaluate_state(
     return results
 
 
-def update_best(state: TrainState, goal: Goal, results: Mapping[str, Mapping[str, float]]) -> bool:
-    """Record results of the present step that are the best so far; returns whether there is one."""
+def update_best(state: TrainState, headline: MetricInfo, results: Mapping[str, Mapping[str, float]]) -> bool:
+    """Record results of the present step that are the best so far; returns whether there is one.
+
+    Raises:
+        ValueError: the results have no such metric: the task's tally does not give it.
+    """
     improved = False
     for weights, metrics in results.items():
-        best, value = state.best, metrics[goal.metric]
-        if goal.better(value, than=best.value if best else None):
+        if headline.key not in metrics:
+            raise ValueError(
+                f"evaluations do not give {headline.key!r}, the task's first metric: {[*metrics]}"
+            )
+        best, value = state.best, metrics[headline.key]
+        if headline.better(value, than=best.value if best else None):
             state.previous_bests += [best] if best else []
-            state.best = Best(state.step, weights, goal.metric, value)
+            state.best = Best(state.step, weights, headline.key, value)
             improved = True
     return improved

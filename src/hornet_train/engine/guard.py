@@ -68,12 +68,13 @@ class FinishedStep:
     numbers: Tensor
     ready: torch.cuda.Event | None = None
 
-    def read(self) -> tuple[float, float]:
-        """The mean loss of the step over all ranks, and the gradient norm. Waits for the copy."""
+    def read(self) -> tuple[float | None, float]:
+        """The mean loss of the step over all ranks, None without any weight, and the gradient norm. Waits for
+        the copy."""
         if self.ready is not None:
             self.ready.synchronize()
         loss, weight, norm = self.numbers.tolist()
-        return loss / weight if weight else loss, norm
+        return loss / weight if weight else None, norm
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Guard:
             if kind is None:
                 self.history.streak = self.history.overflows = 0
                 continue
-            bad = BadStep(finished, kind, loss, norm)
+            bad = BadStep(finished, kind, 0.0 if loss is None else loss, norm)
             if self._needs_rollback(bad):
                 self.rollback_cause = bad
             yield bad
@@ -169,13 +170,16 @@ class Guard:
         history.streak += 1
         return limit is not None and history.streak >= limit
 
-    def _kind(self, loss: float, norm: float) -> str | None:
-        """What is wrong with a step (see `BadStep.kind`); None for a good one, which enters the mean loss."""
+    def _kind(self, loss: float | None, norm: float) -> str | None:
+        """What is wrong with a step (see `BadStep.kind`); None for a good one, whose loss, if it has one,
+        enters the mean."""
         history, spike = self.history, self.settings.spike
-        if not math.isfinite(loss):
+        if loss is not None and not math.isfinite(loss):
             return "loss"
         if not math.isfinite(norm):
             return "overflow" if self.scaled else "gradient"
+        if loss is None:
+            return None
         if spike is not None and history.seen >= MIN_LOSSES and loss > spike * history.mean:
             return "spike"
         history.seen += 1

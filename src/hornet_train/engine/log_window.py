@@ -82,7 +82,9 @@ class LogWindow:
     def add(self, result: StepResult, images: int) -> None:
         """Add a step of `images` images over all ranks. The loss of a skipped step does not count."""
         good = 1.0 - result.skipped
-        self.sums.add(loss=torch.where(good > 0, result.loss, 0.0), weight=good * result.weight)
+        self.sums.add(
+            loss=torch.where(good > 0, result.loss, 0.0), weight=torch.where(good > 0, result.weight, 0.0)
+        )
         self.parts.add(**{name: torch.where(good > 0, part, 0.0) for name, part in result.parts.items()})
         self.grad_norm = torch.where(good > 0, result.grad_norm, self.grad_norm)
         self.speed.add_images(images)

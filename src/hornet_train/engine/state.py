@@ -26,7 +26,7 @@ class Best:
 
     Attributes:
         weights: "model" or "ema".
-        metric, value: of the task's goal.
+        metric, value: of the task's headline metric.
     """
 
     step: int

@@ -1,11 +1,11 @@
-"""What the training loop asks of a task: its loss, its evaluation, its goal. The loop knows nothing else of
+"""What the training loop asks of a task: its model, its loss, its evaluation. The loop knows nothing else of
 classification, segmentation or detection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,19 +14,9 @@ from torch import Tensor, nn
 from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
 
-
-@dataclass(frozen=True)
-class Goal:
-    """The metric that decides which checkpoint is the best."""
-
-    metric: str
-    direction: Literal["max", "min"] = "max"
-
-    def better(self, value: float, than: float | None) -> bool:
-        """Whether `value` beats `than`; anything beats None, and NaN beats nothing."""
-        if value != value:
-            return False
-        return than is None or (value > than if self.direction == "max" else value < than)
+TRAIN_KEYS = frozenset(
+    {"event", "step", "epoch", "loss", "lr", "grad_norm", "images_per_second", "data_wait"}
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +33,18 @@ class Loss:
             to the graph: 0 * sum). None: the number of samples in the micro-batch.
         parts: named parts of `mean`, for the log: name -> 0-d means by the same weight. The names are the
             same in every call, and are keys of `train` events.
+
+    Raises:
+        ValueError: a part has the name of another key of `train` events, such as "loss".
     """
 
     mean: Tensor
     weight: Tensor | None = None
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if taken := TRAIN_KEYS.intersection(self.parts):
+            raise ValueError(f"a part of a loss cannot be named {sorted(taken)[0]!r}, a key of every event")
 
 
 class Tally(Protocol):
@@ -75,7 +72,8 @@ class Tally(Protocol):
         ...
 
     def result(self) -> dict[str, float]:
-        """The metrics, `goal.metric` among them. Called after `merge`, if there is at least one sample."""
+        """The metrics, among them the headline of the kit's MetricTable. Called after `merge`, if there is at
+        least one sample."""
         ...
 
 
@@ -105,9 +103,6 @@ class Task(Protocol):
     sample, on the training device, as the task's data gives it. Work on complete batches on the device
     (normalising, mixing, padding) belongs into `loss` and into the tally.
     """
-
-    @property
-    def goal(self) -> Goal: ...
 
     def build_model(self) -> nn.Module:
         """The model with its initial weights, on the current default device. The caller sets torch's seed."""

@@ -28,6 +28,7 @@ from hornet_train.engine.step import train_step
 from hornet_train.engine.task import Monitor, Task
 from hornet_train.engine.unlogged import Unlogged
 from hornet_train.optim.schedules import Schedule
+from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import Sink
 
 
@@ -41,6 +42,7 @@ class Trainer:
         schedule: the learning rate of a step.
         store: where checkpoints are written; used on rank 0.
         initial_weights: makes the model's initial weights again.
+        metrics: of the task; the headline decides which checkpoint is the best.
         monitor: adds the greatest of its values over all ranks to `train` events; None for none.
         sinks: where events are written; empty on all ranks but rank 0.
         advance: called after each step with the number of steps done.
@@ -58,6 +60,7 @@ class Trainer:
     store: CheckpointStore
     world: World
     initial_weights: InitialWeights
+    metrics: MetricTable = NO_METRICS
     monitor: Monitor | None = None
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
@@ -259,7 +262,7 @@ class Trainer:
             self._save_and_stop(asked.reason)
         for weights, metrics in results.items():
             self.emit("eval", weights=weights, **metrics)
-        improved = update_best(self.state, self.task.goal, results)
+        improved = update_best(self.state, self.metrics.headline, results)
         self.state.evaluated = self.state.step
         return improved or self.state.step == self.settings.total_steps
 

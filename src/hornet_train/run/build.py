@@ -130,6 +130,7 @@ def _build_alone(
         store=store,
         world=world,
         initial_weights=lambda: initial_model()[0].state_dict(),
+        metrics=kit.metrics,
         monitor=monitor,
     )
     facts = start_facts(kit.metrics, config, datasets, trainer, check.description)

@@ -66,15 +66,18 @@ def torch_errors_in_words() -> Iterator[None]:
     """Raise a user's error in place of torch's where torch cannot do what the config asks for.
 
     Raises:
-        ConfigError: an operator has no deterministic algorithm, or DDP waits for gradients that do not come.
+        ConfigError: an operator has no deterministic algorithm, DDP waits for gradients that do not come, or
+            batch norm gets a single value for each channel.
     """
     try:
         yield
-    except RuntimeError as error:
-        fault = _in_words(str(error))
-        if fault is None:
+    except (RuntimeError, ValueError) as error:
+        words = _in_words(str(error))
+        if words is None:
             raise
-        raise ConfigError([fault]) from error
+        fault = ConfigError([words])
+        fault.of_one_rank = isinstance(error, ValueError)  # others may have more images at a time
+        raise fault from error
 
 
 def _in_words(message: str) -> str | None:
@@ -84,6 +87,12 @@ def _in_words(message: str) -> str | None:
         return (
             f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which "
             "this training needs: choose another model, or deterministic=false"
+        )
+    if "Expected more than 1 value per channel when training" in message:
+        return (
+            "batch_size and micro_batch_size leave an image alone in a micro-batch, where the model's "
+            "batch norm has a single value a channel: give larger ones; or, if this is in the last step "
+            "of an epoch, another batch_size, or data.drop_last=true, which leaves that step out"
         )
     if "Expected to have finished reduction in the prior iteration" in message:
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -62,10 +63,34 @@ def _import(place: str) -> Any:
 
 def _own_kit(name: str) -> Any:
     """The kit of a user's own module or file."""
-    module = _own_module(name)
-    if KIT not in vars(module):
+    from hornet_train.tasks.kit import Kit
+
+    try:
+        module = _own_module(name)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the user's own code raises; HORNET_DEBUG=1 shows all of it
+        raise ConfigError([f"task={name} cannot be imported: {_where(error)}"]) from error
+    kit = vars(module).get(KIT)
+    if kit is None:
         raise ConfigError([f"task={name}: {module.__file__} has no {KIT} (see examples/own_task.py)"])
-    return vars(module)[KIT]
+    if not isinstance(kit, Kit):
+        raise ConfigError([f"task={name}: {KIT} is {kit!r}, not an instance of a class derived from {Kit}"])
+    if missing := [one for one in ("schema", "metrics") if not hasattr(kit, one)]:
+        raise ConfigError(
+            [f"task={name}: the class of {KIT} has no `{missing[0]}` (see examples/own_task.py)"]
+        )
+    if not kit.metrics.rows:
+        raise ConfigError([f"task={name}: {KIT}.metrics is empty: its first row chooses the best checkpoint"])
+    return kit
+
+
+def _where(error: Exception) -> str:
+    """An error with the line that raised it."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
 
 
 def _own_module(name: str) -> ModuleType:

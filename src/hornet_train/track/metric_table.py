@@ -24,7 +24,9 @@ class MetricInfo:
     direction: Literal["max", "min"] = "max"
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether `value` beats `than`; anything beats None."""
+        """Whether `value` beats `than`; any number beats None, and NaN beats nothing."""
+        if value != value:
+            return False
         return than is None or (value > than if self.direction == "max" else value < than)
 
 
@@ -33,6 +35,17 @@ class MetricTable:
     """The metrics of a task; the first is the headline, by which the best checkpoint is chosen."""
 
     rows: tuple[MetricInfo, ...] = ()
+
+    @property
+    def headline(self) -> MetricInfo:
+        """The metric that decides which checkpoint is the best.
+
+        Raises:
+            ValueError: the table is empty.
+        """
+        if not self.rows:
+            raise ValueError("a MetricTable without metrics has none to choose the best checkpoint by")
+        return self.rows[0]
 
     def info(self, key: str) -> MetricInfo:
         """The row of a key. An unknown key is a plain number, labelled by its words; more is better."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch, stacked
 from hornet_train.engine.tally import SumTally
-from hornet_train.engine.task import Goal, Loss
+from hornet_train.engine.task import Loss
 from hornet_train.images.normalize import Normalize
 from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.metrics import topk_correct
@@ -36,7 +36,6 @@ class Classification:
     mixer: Mixer
     erasing: bool
     rows: Tensor | None = None
-    goal: Goal = field(default=Goal("top1"), init=False)
 
     def build_model(self) -> nn.Module:
         return self.model.build()
