@@ -61,6 +61,12 @@ def test_run_folder_step_folder_and_file(trained: Path, tmp_path: Path, command:
     assert "top-1" in out
     assert str(trained / "eval.json") in out
 
+    code, _, err = command(
+        "hornet-eval", f"checkpoint={trained}/checkpoints/best", f"out={tmp_path}/named.json"
+    )
+    assert code == 0, err
+    assert json.loads((tmp_path / "named.json").read_text())["top1"] == result["top1"]
+
     step = trained / "checkpoints/step_00000003"
     for weights in ("model", "ema"):
         (expected,) = [e for e in events(trained, "eval") if e["step"] == 3 and e["weights"] == weights]

@@ -68,7 +68,7 @@ def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     [
         (["optim.lr=1e-3,x"], "optim.lr=x"),
         (["optim.rl=1e-3,2e-3"], "did you mean 'optim.lr'"),
-        (["seed=0,1", "run_dir=one"], "run_dir= is of one run: hydra.sweep.dir="),
+        (["seed=0,1", "run_dir=one"], "below hydra.sweep.dir="),
         (["hydra/launcher=submitit_slrm"], "submitit_slrm"),
         (["optim.lr=interval(0,1)"], "INTERVAL"),
     ],

@@ -15,6 +15,8 @@ import torch
 from helpers import BIN, TINY, comparable, events, resolve, run, torchrun
 
 from hornet_train.engine.checkpoint import read_checkpoint
+from hornet_train.track.events import best_result
+from hornet_train.track.sinks import read_events
 
 # everything random on, and three epochs of 6.5 steps
 RANDOM = [
@@ -216,6 +218,21 @@ def test_a_fault_of_one_rank_ends_all_with_its_reason(tmp_path: Path) -> None:
     assert "rank 1:" in done.stderr
     assert "missing.safetensors: no such file" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_ends_diverged_says_so(tmp_path: Path) -> None:
+    """Also where there are too few steps for a rollback to give up; and such weights are not the best."""
+    hot = [*TINY, "optim.lr=1e30", "schedule.warmup=0it", "guard.dump=true", f"run_dir={tmp_path}"]
+    done = run("hornet-train", *hot)
+    assert done.returncode == 2
+    assert "the loss of the evaluation at step 6 is not finite" in done.stderr
+    assert "loss nan" in done.stdout
+    assert "best top1" not in done.stdout
+    assert not (tmp_path / "checkpoints/best").exists()
+    assert best_result(read_events(tmp_path / "metrics.jsonl")) is None
+    replayed = run("hornet-train", f"replay={min((tmp_path / 'dumps').iterdir())}", "precision=fp16")
+    assert replayed.returncode == 0, replayed.stderr
+    assert " 0 in the input" not in replayed.stdout
 
 
 def test_every_switch_of_the_loop_trains(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def choose_task(
         faults.append(
             f"{stored.given} is of the task {stored.name!r}, which is not one of this program's: "
             f"task={stored.name} says that its code may run"
+            + (f"; task={given[TASK]} is another" if TASK in given else "")
         )
         stored = None
     said = list(_said(given, stored))

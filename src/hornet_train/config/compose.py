@@ -133,7 +133,8 @@ def checked(
             OmegaConf.update(tree, key, escape_references(at(defaults, key)), merge=False)
         config, _ = typed(schema, resolved(tree))
     if config is not None:
-        faults += check(config)
+        # not of the defaults that stand in for mistyped keys
+        faults += [fault for fault in check(config) if not any(f"{key}=" in fault for key in mistyped)]
     if faults or config is None:
         raise ConfigError(faults)
     return Composed(config, plain(config), options)

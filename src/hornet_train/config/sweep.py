@@ -157,7 +157,9 @@ def _check_jobs(overrides: list[Override], compose: Callable[[list[str]], object
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     folders = [one for one in overrides if one.get_key_element() == "run_dir"]
     if len(jobs) > 1 and any(not one.is_sweep_override() for one in folders):
-        raise ConfigError(["run_dir= is of one run: hydra.sweep.dir=<folder> for those of a sweep"])
+        raise ConfigError(
+            ["run_dir= is for a single run; a sweep writes its runs below hydra.sweep.dir=<folder>"]
+        )
     varied = [one.get_key_element() for one in overrides if one.is_sweep_override()]
     for job in jobs:
         try:

@@ -94,8 +94,8 @@ def accumulation(batch_size: int, micro_batch_size: int | None, world_size: int)
         below = max(size for size in range(1, micro) if share % size == 0)
         above = min(size for size in range(micro + 1, share + 1) if share % size == 0)
         raise ValueError(
-            f"micro_batch_size={micro_batch_size} does not divide the {share} images that each of "
-            f"{world_size} processes has of batch_size={batch_size}; "
+            f"micro_batch_size={micro_batch_size} does not divide {share}, the images of each process "
+            f"(batch_size={batch_size}, {world_size} process{'es' * (world_size > 1)}); "
             f"the nearest that do: micro_batch_size={below} or micro_batch_size={above}"
         )
     return micro, share // micro

@@ -154,7 +154,7 @@ def choose_device(kind: Literal["auto", "cpu", "cuda"]) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if local_rank >= count:
         raise ValueError(
-            f"process {local_rank} of this node has no GPU of its own: torch sees {count} "
+            f"process {local_rank} of this node has no GPU of its own: torch finds {count} here "
             "(start at most as many processes a node, or dist=cpu)"
         )
     return torch.device("cuda", local_rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
@@ -14,8 +15,10 @@ from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import unsharded
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.task import Task
-from hornet_train.errors import DataError
+from hornet_train.errors import DataError, DivergenceError
 from hornet_train.track.metric_table import MetricInfo
+
+EvaluationResults = dict[str, dict[str, float]]  # "model" or "ema" -> its metrics
 
 
 def with_collective(
@@ -47,7 +50,7 @@ def evaluate(
     *,
     world: World,
     precision: PrecisionName,
-) -> dict[str, dict[str, float]]:
+) -> EvaluationResults:
     """The task's metrics of each model over all ranks' batches. The data are read once for all models.
 
     Each result also has `count`, the number of samples, and `bad`, the number of unreadable samples, unless
@@ -97,7 +100,7 @@ def evaluate_state(
     precision: PrecisionName,
     world: World,
     before_batch: Callable[[], object],
-) -> dict[str, dict[str, float]]:
+) -> EvaluationResults:
     """The metrics of a run's model ("model") and of its averaged weights ("ema", if there are any).
 
     Args:
@@ -123,6 +126,8 @@ def evaluate_state(
 def update_best(state: TrainState, headline: MetricInfo, results: Mapping[str, Mapping[str, float]]) -> bool:
     """Record results of the present step that are the best so far; returns whether there is one.
 
+    Weights whose loss is not finite are never the best, whatever their other metrics are.
+
     Raises:
         ValueError: the results have no such metric: the task's tally does not give it.
     """
@@ -133,8 +138,23 @@ def update_best(state: TrainState, headline: MetricInfo, results: Mapping[str, M
                 f"evaluations do not give {headline.key!r}, the task's first metric: {[*metrics]}"
             )
         best, value = state.best, metrics[headline.key]
-        if headline.better(value, than=best.value if best else None):
+        if math.isfinite(metrics.get("loss", 0.0)) and headline.better(
+            value, than=best.value if best else None
+        ):
             state.previous_bests += [best] if best else []
             state.best = Best(state.step, weights, headline.key, value)
             improved = True
     return improved
+
+
+def check_finite(step: int, results: EvaluationResults) -> None:
+    """Refuse to call a training done whose last evaluation has no finite loss.
+
+    Raises:
+        DivergenceError: neither the weights nor their average have one.
+    """
+    if results and not any(math.isfinite(metrics.get("loss", 0.0)) for metrics in results.values()):
+        raise DivergenceError(
+            f"the loss of the evaluation at step {step:,} is not finite: the training has diverged; lower "
+            "optim.lr or lengthen schedule.warmup (docs/numerics.md says more)"
+        )

@@ -38,6 +38,14 @@ def find_checkpoint(path: Path, groups: tuple[str, ...] = ("model", "ema")) -> t
     raise CheckpointError("\n  ".join([f"{path} holds no usable checkpoint", *tried.values()]))
 
 
+def followed(path: Path) -> Path:
+    """The step folder that a pointer file names (`checkpoints/best`, `checkpoints/last`); else the path."""
+    if path.name not in ("best", "last") or not path.is_file():
+        return path
+    named = read_pointer(path.parent, path.name)
+    return path if named is None else path.parent / named
+
+
 def _by_preference(folder: Path) -> list[Path]:
     """The step folders in a `checkpoints` folder: the best, then the last, then all others, newest first."""
     steps = {parse_step_name(path.name): path for path in CheckpointStore(folder, keep=1).step_folders()}

@@ -27,8 +27,8 @@ class Finding:
         size: its number of samples.
         loss: its mean loss.
         module: the first module with a number in its output that is not finite; "" for none.
-        greatest: the greatest finite magnitude in any module's output up to there.
-        where: the module with that output.
+        greatest: the greatest finite magnitude in the model's input and any module's output up to there.
+        where: the module with that output; "" for the input.
         places: positions, within the micro-batch, of the samples whose output of `module` is not finite.
         norms: the gradient's norm by stage; empty if the loss is not finite.
     """
@@ -71,7 +71,7 @@ def replay(task: Task, model: nn.Module, dump: Dump, precision: PrecisionName) -
 
 @contextmanager
 def _watched(model: nn.Module, finding: Finding) -> Iterator[None]:
-    """Examine the output of each module in the forward pass."""
+    """Examine the model's input, and the output of each module, in the forward pass."""
 
     def examine(name: str, output: Any) -> None:
         if finding.module or not isinstance(output, Tensor) or not output.is_floating_point():
@@ -85,7 +85,14 @@ def _watched(model: nn.Module, finding: Finding) -> Iterator[None]:
             if len(output) == finding.size:
                 finding.places = (~finite.flatten(1).all(dim=1)).nonzero().flatten().tolist()
 
-    hooks = [
+    def examine_input(_model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        for one in inputs:
+            if isinstance(one, Tensor) and one.is_floating_point() and one.numel():
+                values = one.where(one.isfinite(), 0.0).abs()
+                finding.greatest = max(finding.greatest, values.max().item())
+
+    hooks: list[Any] = [model.register_forward_pre_hook(examine_input)]
+    hooks += [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: examine(name, output))
         for name, module in model.named_modules()
     ]

@@ -16,7 +16,7 @@ from hornet_train.data.order import Plan
 from hornet_train.engine.background import RETRY_SECONDS_AT_END, RETRY_SECONDS_WHEN_STOPPED
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluation_loop import evaluate_state, update_best
+from hornet_train.engine.evaluation_loop import EvaluationResults, check_finite, evaluate_state, update_best
 from hornet_train.engine.guard import Guard
 from hornet_train.engine.log_window import LogWindow
 from hornet_train.engine.loop_settings import Settings
@@ -65,6 +65,7 @@ class Trainer:
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     stop: Stop = field(default_factory=Stop)
+    newest_results: EvaluationResults = field(default_factory=dict, init=False)
     window: LogWindow = field(init=False)
     saver: RunSaver = field(init=False)
     guard: Guard = field(init=False)
@@ -91,6 +92,7 @@ class Trainer:
             self._train()
             self.saver.wait(RETRY_SECONDS_AT_END)
         self.world.watchdog.close()  # from here on no rank waits for another
+        check_finite(self.state.step, self.newest_results)
         return self.state.best
 
     def _train(self) -> None:
@@ -262,6 +264,7 @@ class Trainer:
             self._save_and_stop(asked.reason)
         for weights, metrics in results.items():
             self.emit("eval", weights=weights, **metrics)
+        self.newest_results = results
         improved = update_best(self.state, self.metrics.headline, results)
         self.state.evaluated = self.state.step
         return improved or self.state.step == self.settings.total_steps

@@ -157,7 +157,7 @@ def draw_rate(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None) 
     """The learning rate over the run."""
     ax.set_title("learning rate")
     x, y = series(events, "train", "lr", steps_per_epoch)
-    ax.plot(x, y, color=_RATE, linewidth=1.6)
+    ax.plot(x, y, color=_RATE, linewidth=1.6, **_marker_if_single(y))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_ylim(bottom=0)
 
@@ -166,13 +166,16 @@ def draw_speed(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None)
     """Images per second as a line, and behind it the share of time spent waiting for data as an area."""
     ax.set_title("images per second", color=_SPEED)
     x, y = series(events, "train", "images_per_second", steps_per_epoch)
-    ax.plot(x, y, color=_SPEED, linewidth=1.2)
+    ax.plot(x, y, color=_SPEED, linewidth=1.2, **_marker_if_single(y))
     ax.set_ylim(0, 1.15 * max(y, default=1.0) or 1.0)
     ax.yaxis.set_major_formatter("{x:,.0f}")
     wait = ax.twinx()
     wait.set_title("waiting for data, %", loc="right", color=_WAIT)
     x, y = series(events, "train", "data_wait", steps_per_epoch)
-    wait.fill_between(x, [100 * v for v in y], color=_WAIT, alpha=0.35, linewidth=0)
+    percent = [100 * v for v in y]
+    wait.fill_between(x, percent, color=_WAIT, alpha=0.35, linewidth=0)
+    if len(x) == 1:
+        wait.plot(x, percent, color=_WAIT, **_marker_if_single(y))
     wait.set_ylim(0, 100)
     wait.grid(False)
     wait.set_zorder(ax.get_zorder() - 1)

@@ -123,10 +123,10 @@ def hold_run_folder(folder: Path) -> IO[str]:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not shared with data workers
     except (BlockingIOError, PermissionError):
-        file.seek(0)
-        raise ConfigError(
-            [f"run_dir={folder}: another process trains in it ({file.read().strip()})"]
-        ) from None
+        with file:
+            file.seek(0)
+            other = file.read().strip()
+        raise ConfigError([f"run_dir={folder}: another process trains in it ({other})"]) from None
     except OSError as error:  # a file system without locks
         _log.warning("%s cannot be locked (%s): start no second run in it", folder, error.strerror)
         return file

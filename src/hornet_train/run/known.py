@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.config.stored import config_in_folder, config_in_weights
-from hornet_train.engine.find_checkpoint import find_checkpoint
+from hornet_train.engine.find_checkpoint import find_checkpoint, followed
 from hornet_train.errors import CheckpointError
 from hornet_train.models.variants import VARIANTS
 from hornet_train.models.weight_files import read_weights
@@ -19,7 +19,7 @@ def known_of(checkpoint: str) -> dict[str, Any] | None:
     Raises:
         CheckpointError: it cannot be read.
     """
-    path = Path(checkpoint)
+    path = followed(Path(checkpoint))
     if path.is_dir():
         saved = find_checkpoint(path, groups=())[0]
         if "config.yaml" not in saved.texts:

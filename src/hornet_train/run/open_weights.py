@@ -8,7 +8,7 @@ from typing import Any
 
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
-from hornet_train.engine.find_checkpoint import find_checkpoint
+from hornet_train.engine.find_checkpoint import find_checkpoint, followed
 from hornet_train.errors import CheckpointError
 from hornet_train.models.weight_files import read_weights
 from hornet_train.tasks.kit_types import Weights
@@ -26,6 +26,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     Raises:
         CheckpointError: there are none, or they are damaged.
     """
+    path = followed(path)
     if not path.is_dir():
         tensors, origin = read_weights(path, prefer="model" if wanted == "model" else "ema")
         name = "ema" if origin["ema"] or path.name == "ema.safetensors" else "model"

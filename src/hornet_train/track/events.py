@@ -78,7 +78,7 @@ def best_result(
         if "lost_best" in event:
             best = of_step.get(int(number(event.get("best")) or -1))
         metrics = eval_metrics(event, table) if event.get("event") == "eval" else {}
-        if not metrics:
+        if not metrics or ("loss" in event and number(event["loss"]) is None):  # a diverged model is no best
             continue
         metric = metric or next(iter(metrics))
         better, value = table.info(metric).better, metrics.get(metric)

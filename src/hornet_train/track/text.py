@@ -61,6 +61,8 @@ def eval_line(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> str:
     parts += [metric_text(key, value, table) for key, value in eval_metrics(event, table).items()]
     if (loss := number(event.get("loss"))) is not None:
         parts.append(f"loss {short(loss)}")
+    elif "loss" in event:
+        parts.append(f"loss {event['loss']}")  # nan, inf
     if (count := number(event.get("count"))) is not None:
         parts.append(f"({count:,.0f} images)")
     return "  ".join(part for part in parts if part)

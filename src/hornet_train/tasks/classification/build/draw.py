@@ -72,4 +72,4 @@ def _caption(shares: Tensor, classes: tuple[str, ...]) -> str:
         for share, label in zip(most.values, most.indices, strict=True)
         if share / total > 0.005
     ]
-    return found[0][0] if len(found) == 1 else " + ".join(f"{name} {share} %" for name, share in found)
+    return found[0][0] if len(found) == 1 else " + ".join(f"{name}: {share} %" for name, share in found)

@@ -86,7 +86,7 @@ def _model_for(
         return task, model  # loading says what is wrong with the map
     raise DataError(
         f"{weights.place} has {outputs} classes, the images of data.source={first.name} are of "
-        f"{width}: if the former include the latter, init_map=<file> says which rows of the head these are"
+        f"{width}: if these are among the former, init_map=<file> says which rows of the head to take"
     )
 
 
