@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def test_a_file_is_known_by_its_name_alone() -> None:
 
 
 def test_no_task_knows_another_and_each_is_laid_out_alike() -> None:
+    linted = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (independent,) = (one["modules"] for one in linted if one["type"] == "independence")
+    assert set(independent) == {f"hornet_train.tasks.{name}" for name in NAMES}
     folders = {path.name for path in (SOURCES / "tasks").iterdir() if path.is_dir() and path.name[0] != "_"}
     assert folders == set(NAMES)
     for task in folders:
