@@ -77,6 +77,7 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
         axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1))
         best = best_result(events, table, metric)
         steps_per_epoch = _steps_per_epoch(events)
+        _limit_x(axes[0, 0], events, steps_per_epoch)  # before the best is labelled within it
         curve_panels.draw_losses(axes[0, 0], events, steps_per_epoch)
         curve_panels.draw_metrics(axes[0, 1], events, steps_per_epoch, best, table)
         curve_panels.draw_rate(axes[1, 0], events, steps_per_epoch)
@@ -86,7 +87,6 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
                 _step_axis(ax, steps_per_epoch)
             else:
                 ax.set_xlabel("step")
-        _limit_x(axes[0, 0], events, steps_per_epoch)
         figure.suptitle(_title(folder, best, table), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
         png = io.BytesIO()
         canvas.print_png(png, metadata={"Software": None})
