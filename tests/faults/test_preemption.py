@@ -75,12 +75,12 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
 def test_a_time_limit_stops_by_itself(tmp_path: Path, whole: Path) -> None:
     folder, steps = tmp_path / "run", []
     for _ in range(60):
-        done = run("hornet-train", *LONG, f"run_dir={folder}", "checkpoint.max_minutes=0.04")
+        done = run("hornet-train", *LONG, f"run_dir={folder}", "checkpoint.max_minutes=0.01")
         steps = [event["step"] for event in events(folder, "preempted")]
         if done.returncode == 0:
             break
         assert done.returncode == PREEMPTED, done.stderr
-        assert "checkpoint.max_minutes=0.04: saved" in done.stderr
+        assert "checkpoint.max_minutes=0.01: saved" in done.stderr
     assert done.returncode == 0
     assert steps == sorted(set(steps))
     assert len(steps) >= 1
