@@ -27,12 +27,28 @@ from hornet_train.untrusted import open_nofollow
 _log = logging.getLogger("hornet_train")
 
 
-def default_run_dir(composed: Composed[Config]) -> Path:
-    """runs/<date>_<model>_<data>, new each second; for timm's models with the name of the model."""
+def new_run_dir(composed: Composed[Config]) -> Path:
+    """Make an empty folder for this run alone: runs/<date>_<model>_<data>, with a number behind it if another
+    run started in the same second. Of timm's models it has the name of the model.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     model, data = composed.choices["model"], composed.choices["data"]
     name = composed.config.model.name.replace("/", "_") if model == "timm" else model
-    return Path("runs") / f"{stamp}_{name}_{data}"
+    for number in count(1):
+        folder = Path("runs") / (f"{stamp}_{name}_{data}" + f"_{number}" * (number > 1))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(
+                [f"run_dir={folder} cannot be made ({error.strerror}): choose another"]
+            ) from error
+        return folder
+    raise AssertionError("numbers end")
 
 
 Resume = Literal["auto", "force", "restart"]

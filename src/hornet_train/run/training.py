@@ -6,7 +6,7 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hornet_train.engine.state import Best
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
 from hornet_train.run.compare_runs import compared
-from hornet_train.run.folder import check_run_folder, default_run_dir, occupied
+from hornet_train.run.folder import check_run_folder, new_run_dir, occupied
 from hornet_train.run.open_sinks import MakeSink, open_sinks
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.table import NAMES
@@ -70,7 +70,28 @@ def run_training(
         Preempted: it was asked to stop, and has saved.
     """
     config = composed.config
-    folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
+    if config.run_dir is not None:
+        return _run_in(Path(config.run_dir), kit, composed, world, stop, make_console, more_sinks)
+    folder = world.on_main(lambda: new_run_dir(composed))
+    try:
+        return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
+    finally:
+        if world.is_main:
+            with suppress(OSError):  # it is not empty: the run has begun
+                folder.rmdir()
+
+
+def _run_in(
+    folder: Path,
+    kit: Kit[Any, Any],
+    composed: Composed[Config],
+    world: World,
+    stop: Stop,
+    make_console: MakeConsole,
+    more_sinks: Sequence[MakeSink],
+) -> TrainResult:
+    """`run_training` in a folder."""
+    config = composed.config
     tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is stored, and shown by W&B
     world.on_main(lambda: check_run_folder(folder, tree, config.resume, type(config)))
     run = build_run(kit, config, tree, world=world, folder=folder)
