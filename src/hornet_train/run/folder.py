@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -27,28 +27,42 @@ from hornet_train.untrusted import open_nofollow
 _log = logging.getLogger("hornet_train")
 
 
-def new_run_dir(composed: Composed[Config]) -> Path:
-    """Make an empty folder for this run alone: runs/<date>_<model>_<data>, with a number behind it if another
-    run started in the same second. Of timm's models it has the name of the model.
+def default_run_dir(composed: Composed[Config]) -> Path:
+    """runs/<date>_<model>_<data>; for timm's models with the name of the model."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    model, data = composed.choices["model"], composed.choices["data"]
+    name = composed.config.model.name.replace("/", "_") if model == "timm" else model
+    return Path("runs") / f"{stamp}_{name}_{data}"
+
+
+def new_folder(place: Path) -> Path:
+    """Make an empty folder that no other process has: `place`, or with `_2`, `_3`, ... behind its name.
 
     Raises:
         ConfigError: it cannot be made.
     """
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    model, data = composed.choices["model"], composed.choices["data"]
-    name = composed.config.model.name.replace("/", "_") if model == "timm" else model
     for number in count(1):
-        folder = Path("runs") / (f"{stamp}_{name}_{data}" + f"_{number}" * (number > 1))
+        folder = place if number == 1 else place.with_name(f"{place.name}_{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError as error:
-            raise ConfigError(
-                [f"run_dir={folder} cannot be made ({error.strerror}): choose another"]
-            ) from error
+            raise ConfigError([f"{folder} cannot be made ({error.strerror}): choose another"]) from error
         return folder
     raise AssertionError("numbers end")
+
+
+@contextmanager
+def held_folder(place: Path) -> Iterator[Path]:
+    """A `new_folder` that is removed at the end if it is empty, with its parent if that is empty too."""
+    folder = new_folder(place)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty: something has begun in it
+            folder.rmdir()
+            folder.parent.rmdir()
 
 
 Resume = Literal["auto", "force", "restart"]

@@ -6,7 +6,7 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hornet_train.engine.state import Best
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
 from hornet_train.run.compare_runs import compared
-from hornet_train.run.folder import check_run_folder, new_run_dir, occupied
+from hornet_train.run.folder import check_run_folder, default_run_dir, held_folder, occupied
 from hornet_train.run.open_sinks import MakeSink, open_sinks
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.table import NAMES
@@ -72,13 +72,9 @@ def run_training(
     config = composed.config
     if config.run_dir is not None:
         return _run_in(Path(config.run_dir), kit, composed, world, stop, make_console, more_sinks)
-    folder = world.on_main(lambda: new_run_dir(composed))
-    try:
+    with ExitStack() as stack:  # of this run alone, whatever else starts in this second
+        folder = world.on_main(lambda: stack.enter_context(held_folder(default_run_dir(composed))))
         return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
-    finally:
-        if world.is_main:
-            with suppress(OSError):  # it is not empty: the run has begun
-                folder.rmdir()
 
 
 def _run_in(
