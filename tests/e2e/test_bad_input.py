@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -251,6 +253,23 @@ def test_a_restart_takes_over_nothing(tmp_path: Path, command: Command) -> None:
     assert code == 0, err
     assert "run.old1" in out
     assert [path.name for path in folder.glob("checkpoints/step_*")] == ["step_00000001"]
+
+
+def test_what_an_earlier_launcher_left_behind_hides_no_message() -> None:
+    """RANK=3 without WORLD_SIZE: this process is alone, and has to print."""
+    done = run("hornet-train", "foo=1", env={**os.environ, "RANK": "3"})
+    assert done.returncode == 2
+    assert "unknown key foo" in done.stderr
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        launched = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+        done = run("hornet-train", *TINY, env={**os.environ, **launched, "MASTER_PORT": port})
+    assert done.returncode == 2, done.stderr
+    assert f"MASTER_PORT={port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path, command: Command) -> None:

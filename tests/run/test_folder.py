@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ from configs import compose_train
 from hornet_train.config.compose import to_yaml
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
-from hornet_train.run.folder import check_run_folder, claim_run_folder, occupied
+from hornet_train.run.folder import (
+    check_run_folder,
+    claim_run_folder,
+    default_run_dir,
+    held_folder,
+    new_folder,
+    occupied,
+)
 
 ALONE = World(0, 1, torch.device("cpu"))
 COMPOSED = compose_train(["seed=3"])
@@ -47,6 +56,21 @@ def test_a_restart_keeps_the_old_run_under_another_name(tmp_path: Path) -> None:
     assert note.endswith("run.old2")
     assert (tmp_path / "run.old2" / "config.yaml").exists()
     assert list(folder.iterdir()) == []
+
+
+def test_runs_that_start_in_the_same_second_have_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "now")
+    with ThreadPoolExecutor(8) as starts:
+        folders = list(starts.map(lambda _: new_folder(default_run_dir(COMPOSED)), range(20)))
+    assert len(set(folders)) == 20
+    assert folders[0].name.startswith("now_hornet_pico_gf_digits")
+    assert all(folder.is_dir() for folder in folders)
+    with held_folder(Path("other/now")) as folder:
+        assert folder.is_dir()
+    assert not Path("other").exists()
 
 
 def test_an_occupied_folder_is_clean_and_nobody_else_s(tmp_path: Path) -> None:

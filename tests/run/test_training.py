@@ -50,11 +50,11 @@ class Watching:
         self.closed_with.append(len(events(self.folder, "eval")))
 
 
-def trained(folder: Path, *overrides: str) -> tuple[TrainResult, list[str]]:
+def trained(folder: Path | None, *overrides: str) -> tuple[TrainResult, list[str]]:
     console = Speaking()
     result = run_training(
         kit_of("classification"),
-        compose_train([*TINY, f"run_dir={folder}", *overrides]),
+        compose_train([*TINY, *([f"run_dir={folder}"] if folder else []), *overrides]),
         world=ALONE,
         stop=Stop(None),
         make_console=lambda _kit, _run: console,
@@ -82,6 +82,16 @@ def test_the_result_is_what_the_folder_holds_and_a_complete_run_is_left_alone(tm
     assert any("this run is complete at step 6" in message for message in messages)
     assert written == {path: path.stat().st_mtime_ns for path in written}
     assert logging.getLogger("hornet_train").handlers == handlers
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="larger than the data set"):
+        trained(None, "batch_size=64")
+    assert list(tmp_path.iterdir()) == []
+    result, _ = trained(None)
+    assert result.run_dir.parent == Path("runs")
+    assert (result.run_dir / "checkpoints/last").exists()
 
 
 def test_a_fault_leaves_the_folder_free_and_nothing_listening(tmp_path: Path) -> None:

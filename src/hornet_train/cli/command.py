@@ -90,9 +90,15 @@ def _print_bug(kind: type[BaseException], error: BaseException, trace: Traceback
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
+def launched_rank() -> str:
+    """The number of this process among those that torchrun started; "0" without torchrun, whatever an earlier
+    launcher left in the environment."""
+    return os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+
+
 def _print_error(message: str, *, every_rank: bool = False) -> None:
     """Print a message to stderr: from rank 0, or from every rank that has it, with its number."""
-    rank = os.environ.get("RANK", "0")
+    rank = launched_rank()
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name
     message = for_display(message)

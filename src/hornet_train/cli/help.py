@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
+from hornet_train.cli.command import launched_rank
 from hornet_train.cli.group_lines import group_lines
 from hornet_train.config.compose import to_yaml
 from hornet_train.config.compose_eval import EVAL_GROUPS
@@ -233,7 +233,7 @@ def _answer(
 
 def _print(text: str) -> None:
     """Write to stdout, from rank 0 only."""
-    if os.environ.get("RANK", "0") == "0":
+    if launched_rank() == "0":
         sys.stdout.write(text)
 
 

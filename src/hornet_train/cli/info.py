@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NoReturn
 
-from hornet_train.cli.command import run_command
+from hornet_train.cli.command import launched_rank, run_command
 from hornet_train.cli.help import answer_info_questions
 from hornet_train.config.compose_info import compose_info
 from hornet_train.config.schema import InfoConfig
@@ -30,7 +29,7 @@ def _inform(arguments: list[str]) -> None:
     overrides = [argument for argument in arguments if argument != FAMILY]
     if family and (narrower := [o for o in overrides if not o.startswith("image_size=")]):
         raise ConfigError([f"{FAMILY} lists every model: {' '.join(narrower)} does not apply"])
-    if os.environ.get("RANK", "0") != "0":
+    if launched_rank() != "0":
         compose_info(overrides)  # so that every rank fails on a mistake
         return
     table = _family(compose_info(overrides).config) if family else info(overrides).table

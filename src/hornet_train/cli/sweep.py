@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> NoReturn:
 
 def _sweep(arguments: list[str]) -> None:
     from hornet_train.config.sweep import sweep
+    from hornet_train.run.folder import held_folder
     from hornet_train.tasks.table import NAMES, find
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -30,7 +31,7 @@ def _sweep(arguments: list[str]) -> None:
             "--multirun starts processes itself: start it directly, not under torchrun. Several processes: "
             "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8"
         )
-    ended = sweep(arguments, train_in_a_process, find=find, names=NAMES)
+    ended = sweep(arguments, train_in_a_process, find=find, names=NAMES, held_folder=held_folder)
     failed = [job for job in ended if job.code]
     for job in failed:
         sys.stderr.write(f"hornet-train: exit code {job.code}: {' '.join(job.overrides)}\n")

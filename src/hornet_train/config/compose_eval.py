@@ -47,7 +47,7 @@ def compose_eval(
         ConfigError: with every fault found.
     """
     given = texts(overrides)
-    checkpoint = path_value(given.get("checkpoint", "null")) or None
+    checkpoint = path_value("checkpoint", given.get("checkpoint", "null")) or None
     trained = (stored(checkpoint) if checkpoint is not None else None) or {}
     task = choose_task(given, find=find, names=names, stored=stored_task(f"checkpoint={checkpoint}", trained))
     parsed, faults = parse(overrides, EVAL_GROUPS, task.schema.evaluate)

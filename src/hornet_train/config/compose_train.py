@@ -94,9 +94,11 @@ def task_and_run(
 ) -> tuple[ChosenTask, Repeated | None, Sequence[str]]:
     """The task of a command line, the run that `from=` names, and the faults where that cannot be read."""
     run, faults = None, tuple[str, ...]()
-    if path := path_value(given.get(FROM, "null")):  # `from=` without a path: `parse` has a message for it
+    path = None
+    if text := given.get(FROM):  # `from=` without a path: `parse` has a message for it
         try:
-            run = repeated(path)
+            path = path_value(FROM, text)
+            run = repeated(path) if path is not None else None
         except ConfigError as error:
             faults = error.faults
     stored = stored_task(f"{FROM}={path}", run.tree) if run is not None else None

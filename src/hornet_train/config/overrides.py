@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -11,7 +12,7 @@ from hydra.errors import HydraException
 
 from hornet_train.config.conf_files import options
 from hornet_train.config.key import keys_where
-from hornet_train.errors import did_you_mean
+from hornet_train.errors import ConfigError, did_you_mean
 
 TASK = "task"  # its options are the tasks: those of conf/, and a user's own
 FROM = "from"  # the run to repeat; a path, and no key of a config
@@ -23,9 +24,18 @@ def texts(overrides: list[str]) -> dict[str, str]:
     return {key.lstrip("+"): value for key, equals, value in pairs if equals}
 
 
-def path_value(text: str) -> str | None:
-    """The text of a path as the path; None for null."""
-    return None if text == "null" else os.path.expanduser(text.strip("'\""))
+def path_value(key: str, text: str) -> str | None:
+    """The text of a path as the path, with `~`, `$NAME` and `${NAME}` replaced; None for null.
+
+    Raises:
+        ConfigError: the environment has no variable of that name.
+    """
+    if text == "null":
+        return None
+    path = os.path.expanduser(os.path.expandvars(text.strip("'\"")))
+    if missing := re.search(r"\$\{([^}]*)\}?", path):
+        raise ConfigError([f"{key}={text}: the environment has no variable {missing[1]}; write the path out"])
+    return path
 
 
 def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[dict[str, Any], list[str]]:
@@ -61,7 +71,10 @@ def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[
         elif key in paths and not value:
             faults.append(f"{key}= is empty: give it a path, or leave it out")
         elif key in paths:
-            parsed[key] = path_value(value)
+            try:
+                parsed[key] = path_value(key, value)
+            except ConfigError as error:
+                faults += error.faults
         else:
             try:
                 parsed[key] = _value(text)

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,14 @@ class Ended:
     code: int
 
 
-def sweep(arguments: list[str], job: Job, *, find: Find, names: Sequence[str]) -> list[Ended]:
+def sweep(
+    arguments: list[str],
+    job: Job,
+    *,
+    find: Find,
+    names: Sequence[str],
+    held_folder: Callable[[Path], AbstractContextManager[Path]],
+) -> list[Ended]:
     """Start `job` for each combination of the given values, with the launcher that is chosen.
 
     The run folder of a job is `<hydra.sweep.dir>/<its values of the keys that vary>`. It is the same again
@@ -47,6 +55,8 @@ def sweep(arguments: list[str], job: Job, *, find: Find, names: Sequence[str]) -
         job: a function at the top of its module: launchers send it to other machines by its name.
         find: the schema of the task of a name.
         names: of this program's tasks.
+        held_folder: makes the folder of the sweep where hydra.sweep.dir= does not give one: of this name, or
+            with a number behind it if another sweep has it; removes it if nothing begins in it.
 
     Raises:
         ConfigError: the config of any job is at fault, and none was started; or there is no such launcher.
@@ -65,7 +75,11 @@ def sweep(arguments: list[str], job: Job, *, find: Find, names: Sequence[str]) -
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             settings = [*_settings(of_hydra, overrides), *of_hydra]
-            returned = hydra.multirun("train", _HydraTask(job, not_hydras), [*of_jobs, *settings])
+            with ExitStack() as stack:
+                if not any(text.startswith("hydra.sweep.dir=") for text in settings):
+                    place = Path(time.strftime("runs/sweep_%Y-%m-%d_%H-%M-%S"))
+                    settings.append(f"hydra.sweep.dir={stack.enter_context(held_folder(place))}")
+                returned = hydra.multirun("train", _HydraTask(job, not_hydras), [*of_jobs, *settings])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([" ".join(str(error).split())]) from error
     return [Ended(list(one.overrides), one.return_value) for batch in returned for one in batch]
@@ -116,7 +130,6 @@ def _settings(of_hydra: Iterable[str], overrides: Iterable[Override]) -> list[st
     varies = {one.get_key_element().lstrip("+~"): one.is_sweep_override() for one in overrides}
     fixed = ",".join(key for key, several in varies.items() if not several)
     settings = {
-        "hydra.sweep.dir": time.strftime("runs/sweep_%Y-%m-%d_%H-%M-%S"),
         "hydra.sweep.subdir": "${hydra.job.override_dirname}",
         "hydra.job.config.override_dirname.exclude_keys": f"[{fixed}]",
         "hydra.output_subdir": "null",

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -28,11 +28,41 @@ _log = logging.getLogger("hornet_train")
 
 
 def default_run_dir(composed: Composed[Config]) -> Path:
-    """runs/<date>_<model>_<data>, new each second; for timm's models with the name of the model."""
+    """runs/<date>_<model>_<data>; for timm's models with the name of the model."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     model, data = composed.choices["model"], composed.choices["data"]
     name = composed.config.model.name.replace("/", "_") if model == "timm" else model
     return Path("runs") / f"{stamp}_{name}_{data}"
+
+
+def new_folder(place: Path) -> Path:
+    """Make an empty folder that no other process has: `place`, or with `_2`, `_3`, ... behind its name.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    for number in count(1):
+        folder = place if number == 1 else place.with_name(f"{place.name}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError([f"{folder} cannot be made ({error.strerror}): choose another"]) from error
+        return folder
+    raise AssertionError("numbers end")
+
+
+@contextmanager
+def held_folder(place: Path) -> Iterator[Path]:
+    """A `new_folder` that is removed at the end if it is empty, with its parent if that is empty too."""
+    folder = new_folder(place)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty: something has begun in it
+            folder.rmdir()
+            folder.parent.rmdir()
 
 
 Resume = Literal["auto", "force", "restart"]

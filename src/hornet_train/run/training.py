@@ -19,7 +19,7 @@ from hornet_train.engine.state import Best
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
 from hornet_train.run.compare_runs import compared
-from hornet_train.run.folder import check_run_folder, default_run_dir, occupied
+from hornet_train.run.folder import check_run_folder, default_run_dir, held_folder, occupied
 from hornet_train.run.open_sinks import MakeSink, open_sinks
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.table import NAMES
@@ -70,7 +70,24 @@ def run_training(
         Preempted: it was asked to stop, and has saved.
     """
     config = composed.config
-    folder = world.broadcast(Path(config.run_dir or default_run_dir(composed)))
+    if config.run_dir is not None:
+        return _run_in(Path(config.run_dir), kit, composed, world, stop, make_console, more_sinks)
+    with ExitStack() as stack:  # of this run alone, whatever else starts in this second
+        folder = world.on_main(lambda: stack.enter_context(held_folder(default_run_dir(composed))))
+        return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
+
+
+def _run_in(
+    folder: Path,
+    kit: Kit[Any, Any],
+    composed: Composed[Config],
+    world: World,
+    stop: Stop,
+    make_console: MakeConsole,
+    more_sinks: Sequence[MakeSink],
+) -> TrainResult:
+    """`run_training` in a folder."""
+    config = composed.config
     tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is stored, and shown by W&B
     world.on_main(lambda: check_run_folder(folder, tree, config.resume, type(config)))
     run = build_run(kit, config, tree, world=world, folder=folder)
