@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -285,7 +286,8 @@ def job(overrides: list[str]) -> int:
 def test_a_sweep_of_another_task(choice: str, tmp_path: Path) -> None:
     JOBS.clear()
     arguments = [choice, "augment.shift=1,2", "data.root=/a b", f"hydra.sweep.dir={tmp_path}/sweep"]
-    assert [one.code for one in sweep(arguments, job, find=find, names=NAMES)] == [0, 0]
+    ended = sweep(arguments, job, find=find, names=NAMES, held_folder=nullcontext)
+    assert [one.code for one in ended] == [0, 0]
     configs = [compose_train(one, find=find, names=NAMES).config for one in JOBS]
     assert [type(config) for config in configs] == [CountingConfig, CountingConfig]
     assert [config.augment.shift for config in configs] == [1, 2]  # type: ignore[attr-defined]
