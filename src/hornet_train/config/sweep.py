@@ -76,7 +76,7 @@ def sweep(
             assert hydra is not None
             settings = [*_settings(of_hydra, overrides), *of_hydra]
             with ExitStack() as stack:
-                if not any(text.startswith("hydra.sweep.dir=") for text in settings):
+                if not any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in settings):
                     place = Path(time.strftime("runs/sweep_%Y-%m-%d_%H-%M-%S"))
                     settings.append(f"hydra.sweep.dir={stack.enter_context(held_folder(place))}")
                 returned = hydra.multirun("train", _HydraTask(job, not_hydras), [*of_jobs, *settings])

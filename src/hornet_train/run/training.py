@@ -71,7 +71,8 @@ def run_training(
     """
     config = composed.config
     if config.run_dir is not None:
-        return _run_in(Path(config.run_dir), kit, composed, world, stop, make_console, more_sinks)
+        folder = world.broadcast(Path(config.run_dir))  # one folder, whatever the other ranks were given
+        return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
     with ExitStack() as stack:  # of this run alone, whatever else starts in this second
         folder = world.on_main(lambda: stack.enter_context(held_folder(default_run_dir(composed))))
         return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
