@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, reads, wait_for
 
-from hornet_train.prepare.label_sets import IMAGENET_1K
+from hornet_train.tasks.classification.layout.label_sets import IMAGENET_1K
 from hornet_train.tasks.classification.sources.wnids import timm_list
 
 Command = Callable[..., tuple[int, str, str]]

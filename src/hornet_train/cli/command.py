@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -44,6 +45,9 @@ def run_command(
     """
     _quiet()
     sys.excepthook = _print_bug
+    _exit_code[0] = 1
+    _end_ranks_early()
+    code = 0
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
@@ -54,19 +58,41 @@ def run_command(
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
         _print_error(str(error), every_rank=error.of_one_rank)
-        sys.exit(USER_ERROR)
+        code = USER_ERROR
     except Stopped as stopped:
         _print_error(str(stopped))
-        sys.exit(PREEMPTED)
+        code = PREEMPTED
     except PeerError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
         _print_error(str(error), every_rank=True)
-        sys.exit(LOST)
+        code = LOST
     except KeyboardInterrupt:
         _print_error(f"interrupted{after_interrupt}")
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
+        code = INTERRUPTED
+    _exit_code[0] = code
+    sys.exit(code)
+
+
+_exit_code = [1]  # that of a bug, until another is known
+
+
+def _end_ranks_early() -> None:
+    """Let one of several processes end before Python takes itself apart.
+
+    Gloo's threads release tensors after a collective has returned, and need Python for that: one that is late
+    would abort a process whose work is done (torch 2.14, also with destroy_process_group).
+    """
+    atexit.unregister(_end_now)
+    atexit.register(_end_now)  # the first to be registered is the last to be called
+
+
+def _end_now() -> None:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_exit_code[0])
 
 
 class Stopped(Exception):  # noqa: N818 - not an error, but a reason to exit

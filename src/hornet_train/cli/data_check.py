@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hornet_train.cli.flags import Parser, add_workers, names, positive
+from hornet_train.cli.flags import Parser, add_task, add_workers, names, positive
 from hornet_train.errors import ConfigError, DataError
 
 DESCRIPTION = """\
@@ -34,6 +34,7 @@ def parser() -> Parser:
         metavar="NAMES",
         help="folders in ROOT, comma-separated, the training images first (default: train,val)",
     )
+    add_task(made)
     add_workers(made)
     made.add_argument(
         "--csv",
@@ -58,12 +59,16 @@ def run(options: argparse.Namespace) -> None:
         DataError: the data set cannot be used; the last line of the report says why.
         ConfigError: the flags exclude each other.
     """
+    from hornet_train._timm import import_timm
     from hornet_train.prepare.check_dataset import check
+    from hornet_train.tasks.table import kit_of
     from hornet_train.track.console import ConsoleSink
 
     if options.no_decode and (options.csv is not None or options.timeout is not None):
         raise ConfigError("--csv and --timeout apply to decoding: leave them out with --no-decode")
+    import_timm()
     report = check(
+        kit_of(options.task),
         options.root.expanduser(),
         options.splits,
         workers=options.workers,
@@ -72,10 +77,10 @@ def run(options: argparse.Namespace) -> None:
         decode_files=not options.no_decode,
     )
     console = ConsoleSink(1, 1, interactive=False)
-    for line in report.lines:
+    for line in report.found.lines:
         console.say(line)
-    for warning in report.warnings:
+    for warning in report.found.warnings:
         console.say(f"warning: {warning}")
     console.say(report.verdict() + (" (names only; no file was opened)" if options.no_decode else ""))
-    if report.faults:
+    if report.found.faults:
         raise DataError(f"{options.root} cannot be trained on as it is; the report's last line says why")

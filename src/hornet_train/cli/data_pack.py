@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hornet_train.cli.flags import Parser, add_workers, names, positive, size, whole_number
+from hornet_train.cli.flags import Parser, add_task, add_workers, names, positive, size, whole_number
 from hornet_train.errors import ConfigError
 
 DESCRIPTION = """\
@@ -81,6 +81,7 @@ def parser() -> Parser:
         metavar="SECONDS",
         help="an image that takes longer counts as damaged (default: 60)",
     )
+    add_task(made)
     add_workers(made)
     return made
 
@@ -92,14 +93,18 @@ def run(options: argparse.Namespace) -> None:
         DataError: the images cannot be used, or a shard cannot be written.
         ConfigError: the flags exclude each other, or a folder cannot be used.
     """
+    from hornet_train._timm import import_timm
     from hornet_train.prepare.pack_split import pack
     from hornet_train.prepare.shard_plan import Arguments
+    from hornet_train.tasks.table import kit_of
     from hornet_train.track.console import ConsoleSink
 
     if options.quality is not None and options.shorter_side is None:
         raise ConfigError("--quality applies to the images that --shorter-side shrinks: set that too")
     shard_size = options.shard_size or (None if options.shards else _SHARD_SIZE)
+    import_timm()
     pack(
+        kit_of(options.task),
         options.root.expanduser(),
         options.out.expanduser(),
         Arguments(

@@ -87,6 +87,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def add_task(parser: Parser) -> None:
+    """Add the --task flag: what the images of a data set are for, and so what belongs to each."""
+    parser.add_argument(
+        "--task",
+        default="classification",
+        metavar="NAME",
+        help="what the data are for, as for task=; also a file of your own (default: %(default)s)",
+    )
+
+
 def add_workers(parser: Parser) -> None:
     """Add the --workers flag, which every parallel command has."""
     parser.add_argument(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -236,6 +238,10 @@ def _group(backend: str, device: torch.device, timeout: timedelta) -> Iterator[t
         timeout=timeout,
         device_id=device if backend == "nccl" else None,
     )
+    # Gloo's threads release tensors after a collective has returned, and need Python for that: a late one
+    # aborts a process that is ending. They are joined when nothing holds the group any more.
+    atexit.unregister(gc.collect)
+    atexit.register(gc.collect)
     try:
         yield rank, size, watchdog_store
     finally:

@@ -12,14 +12,14 @@ from typing import IO
 from hornet_train.errors import ConfigError
 from hornet_train.prepare.examine_images import Batch, DecodedImage, ImageStatistics, examine_batch
 from hornet_train.prepare.progress import Progress
-from hornet_train.prepare.split_layout import SplitLayout
 from hornet_train.prepare.watched_workers import Lost, run_watched
+from hornet_train.tasks.stored_files import ImageFiles
 
 _BATCH_SIZE = 32  # files in one task of a worker
 
 
 def decode_all(
-    layout: SplitLayout,
+    files: ImageFiles,
     report_damaged: Callable[[int, str], None],
     statistics: ImageStatistics,
     title: str,
@@ -30,16 +30,16 @@ def decode_all(
     """Decode every file of a split in worker processes.
 
     Args:
-        layout: the files.
+        files: those of the split.
         report_damaged: called with (index, reason) for each damaged file.
         statistics: each file that decodes is added to it.
         title: of the progress display.
         workers: number of processes.
         timeout: seconds that one file may take.
     """
-    batches = _Batches(layout)
+    batches = _Batches(files)
     done = 0
-    with Progress(title, len(layout.paths), "images") as progress:
+    with Progress(title, len(files.paths), "images") as progress:
 
         def show_progress(begun: int) -> None:
             progress.update(done + begun)
@@ -63,8 +63,8 @@ def decode_all(
 class _Batches(Iterator[Batch]):
     """The files of a split in batches; the remaining files of a lost batch can be put back."""
 
-    def __init__(self, layout: SplitLayout) -> None:
-        self._layout = layout
+    def __init__(self, files: ImageFiles) -> None:
+        self._files = files
         self._next = 0
         self._put_back: deque[Batch] = deque()
 
@@ -75,12 +75,12 @@ class _Batches(Iterator[Batch]):
     def __next__(self) -> Batch:
         if self._put_back:
             return self._put_back.popleft()
-        first, end = self._next, min(self._next + _BATCH_SIZE, len(self._layout.paths))
+        first, end = self._next, min(self._next + _BATCH_SIZE, len(self._files.paths))
         if first == end:
             raise StopIteration
         self._next = end
         return Batch(
-            tuple(range(first, end)), tuple(os.fspath(self._layout.locate(i)) for i in range(first, end))
+            tuple(range(first, end)), tuple(os.fspath(self._files.locate(i)) for i in range(first, end))
         )
 
 

@@ -1,4 +1,4 @@
-"""Pack class folders into shards: plan once, write in parallel, read back. A later start continues."""
+"""Pack image files into shards: plan once, write in parallel, read back. A later start continues."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hornet_train.data.sources.listing import with_count
 from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.shard_files import verify_shard, write_shard
 from hornet_train.prepare.shard_folder import ShardFolder
-from hornet_train.prepare.shard_plan import Arguments, PlannedShards, list_usable_split, make_plan
-from hornet_train.prepare.split_layout import SplitLayout, with_count
+from hornet_train.prepare.shard_plan import Arguments, PlannedShards, make_plan
 from hornet_train.prepare.watched_workers import Lost, run_watched
+from hornet_train.tasks.kit import Kit
+from hornet_train.tasks.stored_files import FilesToPack
 from hornet_train.track.durable_files import write_json, write_text
 
 INDEX_VERSION = 1
@@ -24,6 +26,7 @@ _SHARD_TIMEOUT_FACTOR = 60  # reading back a shard may take this many times the 
 
 
 def pack(
+    kit: Kit[Any, Any],
     root: Path,
     out: Path,
     arguments: Arguments,
@@ -36,39 +39,35 @@ def pack(
     """Pack a split into shards; shards that an earlier start finished are kept.
 
     Args:
+        kit: of the task that the data are for.
         root: the folder that contains the split.
         out: the folder for the shards; created if needed.
         arguments: what determines the content of the shards.
-        labels: the labels file of a split without class folders.
+        labels: the file with the labels, where they do not follow from the names of the images.
         workers: number of shards that are written at a time.
         timeout: seconds that one image may take.
         say: called with each line about what was done.
 
     Raises:
         DataError: the images cannot be used, or a shard cannot be written or read back.
-        ConfigError: `out` is in use or cannot be written.
+        ConfigError: `out` is in use or cannot be written, or the task does not pack data sets.
     """
-    layout = list_usable_split(root / arguments.split, arguments.split, labels)
-    if out.resolve().is_relative_to(layout.folder.resolve()):
+    files = kit.list_files(root / arguments.split, arguments.split, labels)
+    if out.resolve().is_relative_to(files.folder.resolve()):
         raise ConfigError(
-            f"{out} lies in {layout.folder}, the folder of the images to pack: choose another folder"
+            f"{out} lies in {files.folder}, the folder of the images to pack: choose another folder"
         )
-    if layout.loose:
-        say(
-            f"{arguments.split}: not packed: {with_count(len(layout.loose), 'image')} beside "
-            "the class folders"
-        )
-    for reason, count in layout.ignored.most_common(5):
-        say(f"{arguments.split}: not packed: {with_count(count, 'file')}: {reason}")
+    for what in files.not_packed:
+        say(f"{arguments.split}: not packed: {what}")
     with ShardFolder(out, arguments.split) as shard_folder:
         try:
-            plan = make_plan(layout, shard_folder, arguments, workers=workers, timeout=timeout)
-            shards = PlannedShards(layout, shard_folder, arguments, plan)
+            plan = make_plan(files, shard_folder, arguments, workers=workers, timeout=timeout)
+            shards = PlannedShards(files, shard_folder, arguments, plan)
             finished = _verified_shards(shard_folder, shards, workers, timeout, say)
             remaining = [number for number in range(len(shards)) if number not in finished]
             _write_shards(shard_folder, shards, remaining, workers, timeout)
             _verify_written(shard_folder, shards, remaining, workers, timeout)
-            _write_index(layout, shard_folder, shards, plan)
+            _write_index(files, shard_folder, shards, plan)
         except SampleError as error:
             if arguments.on_bad == "skip":  # it decoded when the plan was made
                 raise
@@ -178,28 +177,28 @@ def _read_back(
 
 
 def _write_index(
-    layout: SplitLayout, shard_folder: ShardFolder, shards: PlannedShards, plan: dict[str, Any]
+    files: FilesToPack, shard_folder: ShardFolder, shards: PlannedShards, plan: dict[str, Any]
 ) -> None:
     """Write the index, and the list of damaged images that were left out."""
     if plan["skipped"]:
         rows = io.StringIO()
         table = csv.writer(rows, lineterminator="\n")
         table.writerow(("path", "reason"))
-        table.writerows((os.fspath(layout.locate(index)), reason) for index, reason in plan["skipped"])
+        table.writerows((os.fspath(files.locate(index)), reason) for index, reason in plan["skipped"])
         write_text(shard_folder.skipped, rows.getvalue())
-    files = [shards.file_name(number) for number in range(len(shards))]
-    records = [shard_folder.load_record(file) for file in files]
+    names = [shards.file_name(number) for number in range(len(shards))]
+    records = [shard_folder.load_record(name) for name in names]
     write_json(
         shard_folder.index,
         {
             "version": INDEX_VERSION,
             "arguments": plan["arguments"],
             "source": plan["source"],
-            "classes": list(layout.classes),
+            **files.facts,
             "samples": shards.samples,
             "shards": [
-                {"file": file, **asdict(record)}
-                for file, record in zip(files, records, strict=True)
+                {"file": name, **asdict(record)}
+                for name, record in zip(names, records, strict=True)
                 if record is not None
             ],
         },

@@ -15,8 +15,9 @@ from PIL import Image
 from hornet_train.errors import DataError
 from hornet_train.images.decode import decode, read_bytes
 from hornet_train.images.resize import resize
-from hornet_train.prepare.shard_formats import Format, open_writer, read_labels
+from hornet_train.prepare.shard_formats import Format, open_writer, read_values
 from hornet_train.prepare.watched_workers import BeginItem
+from hornet_train.tasks.stored_files import StoredField, Value
 from hornet_train.track.durable_files import sync_folder
 
 
@@ -66,8 +67,8 @@ class Shard:
         keys: each sample's number in the sorted listing of the split.
         paths: the path of each image file.
         names: these paths relative to the split's folder, as text.
-        labels: the label of each sample.
-        classes: the class names in label order.
+        fields: what a sample holds beside its image.
+        values: of each sample, in the order of `fields`.
         encoding: how images are stored.
     """
 
@@ -77,8 +78,8 @@ class Shard:
     keys: tuple[int, ...]
     paths: tuple[str, ...]
     names: tuple[str, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
+    fields: tuple[StoredField, ...]
+    values: tuple[tuple[Value, ...], ...]
     encoding: Encoding
 
 
@@ -103,11 +104,11 @@ def write_shard(shard: Shard, begin_item: BeginItem) -> WrittenShard:
     try:
         with partial_file.open("wb") as file:
             hashing_file = _HashingWriter(file)
-            with open_writer(shard.format, hashing_file, shard.classes) as writer:
+            with open_writer(shard.format, hashing_file, shard.fields) as writer:
                 for item, path in enumerate(shard.paths):
                     begin_item(item)
                     data, extension = shard.encoding.encode(path)
-                    writer.add(shard.keys[item], shard.names[item], data, extension, shard.labels[item])
+                    writer.add(shard.keys[item], shard.names[item], data, extension, shard.values[item])
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -139,7 +140,7 @@ def measure_images(task: tuple[Encoding, tuple[str, ...]], begin_item: BeginItem
 
 
 def verify_shard(task: tuple[Shard, WrittenShard], begin_item: BeginItem) -> str:
-    """Read a shard back and compare size, SHA-256, number of samples and labels with what was written.
+    """Read a shard back and compare size, SHA-256, number of samples and their fields with what was written.
 
     Returns:
         What differs, or ''.
@@ -153,12 +154,16 @@ def verify_shard(task: tuple[Shard, WrittenShard], begin_item: BeginItem) -> str
                 return f"{size:,} bytes, not {written.bytes:,}"
             if hashlib.file_digest(file, "sha256").hexdigest() != written.sha256:
                 return "another SHA-256"
-        labels = read_labels(shard.format, shard.file)
+        values = read_values(shard.format, shard.file, shard.fields)
     except OSError as error:
         return error.strerror or str(error)
-    if len(labels) != len(shard.labels):
-        return f"{len(labels):,} samples, not {len(shard.labels):,}"
-    return "" if tuple(labels) == shard.labels else "other labels"
+    if len(values) != len(shard.values):
+        return f"{len(values):,} samples, not {len(shard.values):,}"
+    for found, expected in zip(values, shard.values, strict=True):
+        for one, value, right in zip(shard.fields, found, expected, strict=True):
+            if value != right:
+                return f"another {one.name}"
+    return ""
 
 
 class _HashingWriter(io.RawIOBase):

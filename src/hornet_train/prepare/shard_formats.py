@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from hornet_train.tasks.stored_files import StoredField, Value
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -21,7 +23,7 @@ ROW_GROUP = 100  # rows; to get one image, a reader has to read no more than one
 class Writer(Protocol):
     """Writes the samples of one shard, in order."""
 
-    def add(self, key: int, name: str, data: bytes, extension: str, label: int) -> None:
+    def add(self, key: int, name: str, data: bytes, extension: str, values: Sequence[Value]) -> None:
         """Write one sample.
 
         Args:
@@ -29,55 +31,64 @@ class Writer(Protocol):
             name: its path in the split, for people to read.
             data: the bytes of an image file.
             extension: of such a file: `.jpg`.
-            label: its class.
+            values: of its fields, in their order.
         """
 
 
 @contextmanager
-def open_writer(kind: Format, file: io.RawIOBase, classes: Sequence[str]) -> Iterator[Writer]:
+def open_writer(kind: Format, file: io.RawIOBase, fields: Sequence[StoredField]) -> Iterator[Writer]:
     """A writer to `file`; leaving the block completes the shard, leaving it by an error leaves it incomplete.
 
     Raises:
         OSError: the file cannot be written.
     """
-    writer = _ParquetWriter(file, classes) if kind == "parquet" else _TarWriter(file)
+    writer = _ParquetWriter(file, fields) if kind == "parquet" else _TarWriter(file, fields)
     yield writer
     writer.finish()
 
 
-def read_labels(kind: Format, path: str) -> list[int]:
-    """The labels of a shard in order; in a tar, this also checks that each sample has an image.
+def read_values(kind: Format, path: str, fields: Sequence[StoredField]) -> list[tuple[Value, ...]]:
+    """The fields of the samples of a shard in order; in a tar, this also checks that each has an image.
 
     Raises:
         OSError: the file cannot be read, or is not a shard.
     """
-    return _parquet_labels(path) if kind == "parquet" else _tar_labels(path)
+    return _parquet_values(path, fields) if kind == "parquet" else _tar_values(path, fields)
 
 
-def parquet_schema(classes: Sequence[str]) -> pa.Schema:
-    """Columns `image` {bytes, path} and `label`; the metadata has the features Image and ClassLabel."""
+def parquet_schema(fields: Sequence[StoredField]) -> pa.Schema:
+    """Columns `image` {bytes, path} and the fields'; the metadata has what `datasets` calls features."""
     import pyarrow as pa
 
-    features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
+    kinds = {"int": pa.int64(), "text": pa.string(), "bytes": pa.binary()}
+    features = {"image": {"_type": "Image"}, **{one.name: dict(one.feature) for one in fields}}
     return pa.schema(
-        {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "label": pa.int64()},
+        {
+            "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            **{one.name: kinds[one.kind] for one in fields},
+        },
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
 
 
 class _ParquetWriter:
-    def __init__(self, file: io.RawIOBase, classes: Sequence[str]) -> None:
+    def __init__(self, file: io.RawIOBase, fields: Sequence[StoredField]) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = parquet_schema(classes)
+        self._fields, self._schema = fields, parquet_schema(fields)
         # images are compressed already; statistics over their bytes would double the footer
         self._writer: Any = pq.ParquetWriter(
-            file, self._schema, compression="none", use_dictionary=False, write_statistics=["label"]
+            file,
+            self._schema,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=[one.name for one in fields if one.kind == "int"],
         )
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, key: int, name: str, data: bytes, extension: str, label: int) -> None:  # noqa: ARG002
-        self._rows.append({"image": {"bytes": data, "path": name}, "label": label})
+    def add(self, key: int, name: str, data: bytes, extension: str, values: Sequence[Value]) -> None:  # noqa: ARG002
+        columns = {one.name: value for one, value in zip(self._fields, values, strict=True)}
+        self._rows.append({"image": {"bytes": data, "path": name}, **columns})
         if len(self._rows) == ROW_GROUP:
             self._flush()
 
@@ -94,16 +105,19 @@ class _ParquetWriter:
 
 
 class _TarWriter:
-    """Writes KEY.jpg and KEY.cls, the label in decimal digits.
+    """Writes KEY.jpg, and a file for each field, such as KEY.cls.
 
     Without dates and owners, equal samples give equal bytes.
     """
 
-    def __init__(self, file: io.RawIOBase) -> None:
+    def __init__(self, file: io.RawIOBase, fields: Sequence[StoredField]) -> None:
+        self._fields = fields
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
-    def add(self, key: int, name: str, data: bytes, extension: str, label: int) -> None:  # noqa: ARG002
-        for suffix, content in ((extension, data), (".cls", b"%d" % label)):
+    def add(self, key: int, name: str, data: bytes, extension: str, values: Sequence[Value]) -> None:  # noqa: ARG002
+        contents = [one.encode(value) for one, value in zip(self._fields, values, strict=True)]
+        suffixes = [one.suffix for one in self._fields]
+        for suffix, content in zip([extension, *suffixes], [data, *contents], strict=True):
             member = tarfile.TarInfo(f"{key:09d}{suffix}")
             member.size = len(content)
             self._tar.addfile(member, io.BytesIO(content))
@@ -112,31 +126,39 @@ class _TarWriter:
         self._tar.close()
 
 
-def _parquet_labels(path: str) -> list[int]:
+def _parquet_values(path: str, fields: Sequence[StoredField]) -> list[tuple[Value, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    names = [one.name for one in fields]
     try:
-        table = pq.read_table(path, columns=["label"])
+        table = pq.read_table(path, columns=[*names, "image.path"])
     except pa.ArrowInvalid as error:
         raise OSError(f"not a parquet file ({error})") from error
-    labels: list[int] = table.column("label").to_pylist()
-    return labels
+    columns = [table.column(name).to_pylist() for name in names]
+    return list(zip(*columns, strict=True)) if columns else [()] * table.num_rows
 
 
-def _tar_labels(path: str) -> list[int]:
-    labels, image = [], ""
+def _tar_values(path: str, fields: Sequence[StoredField]) -> list[tuple[Value, ...]]:
+    by_suffix = {one.suffix.removeprefix("."): position for position, one in enumerate(fields)}
+    samples: list[list[Value | None]] = []
+    image = ""
     try:
         with tarfile.open(path, mode="r:") as tar:
             for member in tar:
                 key, suffix = member.name.split(".", 1)
-                if suffix != "cls":
+                if suffix not in by_suffix:
                     image = key
+                    samples.append([None] * len(fields))
                     continue
                 content = tar.extractfile(member)
                 if content is None or image != key:
                     raise OSError(f"{member.name} follows no image of its key")
-                labels.append(int(content.read()))
+                position = by_suffix[suffix]
+                samples[-1][position] = fields[position].decode(content.read())
     except (tarfile.TarError, ValueError) as error:
         raise OSError(f"not a tar file of samples ({error})") from error
-    return labels
+    complete = [tuple(value for value in sample if value is not None) for sample in samples]
+    if any(len(values) != len(fields) for values in complete):
+        raise OSError("not a tar file of samples (an image without its fields)")
+    return complete

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -29,6 +30,7 @@ from hornet_train.tasks.kit_types import (
     Table,
     Weights,
 )
+from hornet_train.tasks.stored_files import FilesFound, FilesToPack
 from hornet_train.track.events import strict_json
 from hornet_train.track.metric_table import MetricTable
 
@@ -173,6 +175,35 @@ class Kit(ABC, Generic[C, E]):
         """
         del config, images, epoch
         raise ConfigError([f"task={self.schema.name} does not draw its samples"])
+
+    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+        """What the names of its files say of a data set: `hornet-data check` then decodes the images.
+
+        Args:
+            root: the folder that contains `splits`, or one split itself.
+            splits: names of folders in it, that of the training images first; missing ones are skipped.
+
+        Raises:
+            DataError: there is nothing to check.
+            ConfigError: the task has no data sets of files.
+        """
+        del root, splits
+        raise ConfigError([f"task={self.schema.name} does not check data sets"])
+
+    def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
+        """The images of a split with what belongs to each, for `hornet-data pack`.
+
+        Args:
+            folder: of the split.
+            name: of the split.
+            labels: a file with the labels, where they do not follow from the names of the images.
+
+        Raises:
+            DataError: the split has faults.
+            ConfigError: a file with labels for a split that has them, or the task has no data sets of files.
+        """
+        del folder, name, labels
+        raise ConfigError([f"task={self.schema.name} does not pack data sets"])
 
 
 def load_strictly(model: nn.Module, weights: Weights) -> list[str]:

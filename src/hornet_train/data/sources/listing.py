@@ -44,3 +44,8 @@ def names_in(folder: Path, *, folders: bool) -> list[str]:
 def preview(names: Sequence[str]) -> str:
     """The first few names, and that there are more."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def with_count(count: int, noun: str) -> str:
+    """A number and its noun: `1 image`, `1,281,167 images`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

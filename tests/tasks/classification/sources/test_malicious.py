@@ -19,7 +19,7 @@ from shards import dataset, pictures
 
 from hornet_train.errors import DataError, SampleError
 from hornet_train.images.decode import read_image
-from hornet_train.prepare.split_layout import list_split
+from hornet_train.tasks.classification.layout.split_layout import list_split
 from hornet_train.tasks.classification.sources import HubSource, open_shards
 from hornet_train.tasks.classification.sources.labelled_tars import scan_labelled
 from hornet_train.tasks.classification.sources.val_labels import read_val_labels

@@ -20,6 +20,8 @@ from hornet_train.tasks.classification.build.draw import draw_batch
 from hornet_train.tasks.classification.build.evaluation import open_evaluation
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.head import load_classifier, read_class_map
+from hornet_train.tasks.classification.layout.check_layout import check_layout
+from hornet_train.tasks.classification.layout.pack_layout import list_to_pack
 from hornet_train.tasks.classification.metrics import METRICS
 from hornet_train.tasks.classification.results import result_tables, summary
 from hornet_train.tasks.classification.rules import SCHEMA
@@ -41,6 +43,7 @@ from hornet_train.tasks.model_check import (
     check_micro_batches,
     filter_notes,
 )
+from hornet_train.tasks.stored_files import FilesFound, FilesToPack
 
 
 class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
@@ -107,6 +110,12 @@ class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
 
     def draw(self, config: ClassificationConfig, *, images: int, epoch: int) -> Drawn:
         return draw_batch(config, images=images, epoch=epoch)
+
+    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+        return check_layout(root, splits)
+
+    def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
+        return list_to_pack(folder, name, labels)
 
 
 KIT = ClassificationKit()

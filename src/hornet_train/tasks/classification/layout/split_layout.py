@@ -16,19 +16,18 @@ from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.tree import IMAGE_EXTENSIONS
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.sources import FlatSource
+from hornet_train.tasks.stored_files import ImageFiles
 
 _LABEL_FILES = (".txt", ".csv")
 
 
 @dataclass
-class SplitLayout:
-    """The images of one split, and the faults found while listing it.
+class SplitLayout(ImageFiles):
+    """The images of one split, by class, then sorted, and the faults found while listing it.
 
     Attributes:
-        name: `train`, `val` and so on.
-        folder: the folder of the split.
-        classes: the names of class folders that contain images, sorted; empty for a flat split.
-        paths: the images relative to `folder`, by class, then sorted; for a flat split, its loose images.
+        classes: the names of class folders that contain images, sorted; empty for a flat split, whose images
+            are the loose ones.
         labels: for each path the position of its class in `classes`; empty for a flat split.
         empty: class folders without an image.
         loose: images directly in `folder`, beside the class folders.
@@ -38,10 +37,7 @@ class SplitLayout:
         label_files: files that may contain the labels of a flat split.
     """
 
-    name: str
-    folder: Path
     classes: tuple[str, ...] = ()
-    paths: PackedPaths = field(default_factory=PackedPaths)
     labels: array[int] = field(default_factory=lambda: array("i"))
     empty: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
@@ -61,10 +57,6 @@ class SplitLayout:
         self.paths = PackedPaths(source.paths)
         self.labels = array("i", source.labels)
         self.loose = []
-
-    def locate(self, index: int) -> Path:
-        """The path of image `index`."""
-        return self.folder / os.fsdecode(self.paths[index])
 
 
 def list_split(folder: Path, name: str) -> SplitLayout:
@@ -186,8 +178,3 @@ def _label_files(folder: Path) -> list[Path]:
             if extension in _LABEL_FILES and named_like_labels:
                 candidates.append(place / name)
     return candidates
-
-
-def with_count(count: int, noun: str) -> str:
-    """A number and its noun: `1 image`, `1,281,167 images`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornet_train.prepare.label_sets import LABEL_SETS, LabelSet, recognise, unknown_wnids
-from hornet_train.prepare.similar_classes import _one_edit_apart, near_duplicates
+from hornet_train.tasks.classification.layout.label_sets import LABEL_SETS, LabelSet, recognise, unknown_wnids
+from hornet_train.tasks.classification.layout.similar_classes import _one_edit_apart, near_duplicates
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""How a command ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import atexit
+from hornet_train.cli.command import run_command
+from hornet_train.errors import ConfigError
+
+class Late:
+    def __del__(self):
+        print("taken apart")
+
+late = Late()
+
+def work(_):
+    atexit.register(print, "atexit")
+    print("worked")
+    {then}
+
+run_command(work, lambda given: given, [], needs_timm=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "code"), [("pass", 0), ("raise ConfigError(['no'])", 2), ("raise RuntimeError('bug')", 1)]
+)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_one_of_several_processes_is_not_taken_apart(processes: str, then: str, code: int) -> None:
+    """In which a late thread of Gloo would abort it; all else that Python does at the end is done."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(then=then)],
+        env={**os.environ, "WORLD_SIZE": processes, "RANK": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = ["taken apart"] if processes == "1" else []
+    assert (ended.returncode, ended.stdout.split("\n")[:-1]) == (code, ["worked", "atexit", *after])
+    assert ("RuntimeError: bug" in ended.stderr) == (code == 1)
