@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from helpers import TINY
+from prepare_trees import photographs
 
 import hornet_train
-from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.errors import CheckpointError, ConfigError, SampleError
+from hornet_train.images.decode import decode
 
 SMALL = [*TINY, "model=hornet_pico_7x7", "epochs=1"]
 
@@ -52,6 +57,76 @@ def test_an_evaluation_gives_what_it_writes(tmp_path: Path) -> None:
     assert result.values == json.loads(result.out.read_text())
     assert result.values["top1"] == run.best.value
     assert result.tables[0].columns[2] == "top-1"
+
+
+def test_predictions_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    """The right answers for single files are as many as the evaluation counts; the data set is not needed."""
+    root = photographs(tmp_path / "photos")
+    given = ["data=folder", f"data.root={root}", "data.image_size=32", "data.workers=0", "batch_size=5"]
+    more = ["model=hornet_pico_7x7", "epochs=2", "optim.lr=1e-3", "schedule.warmup=1it", "augment=none"]
+    run = hornet_train.train([*given, *more, f"run_dir={tmp_path}/run"], quiet=True)
+    values = hornet_train.evaluate([f"checkpoint={run.run_dir}"], quiet=True).values
+    files = sorted((root / "val").glob("*/*"))
+    moved = [path.rename(tmp_path / f"{path.parent.name}-{path.name}") for path in files]
+    shutil.rmtree(root)
+
+    model = hornet_train.load(run.run_dir)
+    assert model.classes == ("astronaut", "chelsea", "coffee")
+    answers = model.predict(moved)
+    right = [
+        answer["classes"][0] == path.name.split("-")[0] for answer, path in zip(answers, moved, strict=True)
+    ]
+    assert 100 * sum(right) / len(right) == pytest.approx(values["top1"])
+    for answer in answers:
+        assert sorted(answer["classes"]) == [*model.classes]
+        assert answer["probabilities"] == sorted(answer["probabilities"], reverse=True)
+        assert sum(answer["probabilities"]) == pytest.approx(1)
+    loss = [
+        -math.log(a["probabilities"][a["classes"].index(p.name.split("-")[0])])
+        for a, p in zip(answers, moved, strict=True)
+    ]
+    assert sum(loss) / len(loss) == pytest.approx(values["loss"], abs=1e-4)
+
+    # one or several, a path, a file's content or pixels: the same answer
+    one = moved[0]
+    pixels = decode(one.read_bytes(), "")
+    for same in (str(one), one.read_bytes(), pixels):
+        found = model.predict(same)
+        assert found["classes"] == answers[0]["classes"]
+        assert found["probabilities"] == pytest.approx(answers[0]["probabilities"], abs=1e-5)
+    assert model.predict([]) == []
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(SampleError, match=r"bad\.jpg"):
+        model.predict(tmp_path / "bad.jpg")
+    with pytest.raises(ValueError, match=r"float32 \(3, 8, 8\), where pixels are uint8"):
+        model.predict(torch.zeros(3, 8, 8))
+    with pytest.raises(TypeError, match="picture 0 is a int"):
+        model.predict([1])
+
+
+def test_weights_alone_need_a_name_for_their_preprocessing(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save({"model": timm.create_model("hornet_pico_7x7").state_dict()}, file)
+    with pytest.raises(ConfigError, match="data is missing, and"):
+        hornet_train.load(file)
+    model = hornet_train.load(file, ["data=imagenet", "precision=fp32"])
+    assert (len(model.classes), model.classes[0]) == (1000, "n01440764")
+    answer = model.predict(torch.zeros(3, 50, 70, dtype=torch.uint8))
+    assert len(answer["classes"]) == len(answer["probabilities"]) == 5
+    (tmp_path / "map.txt").write_text("7\n3\n")
+    mapped = hornet_train.load(file, ["data=imagenet", f"init_map={tmp_path}/map.txt"])
+    assert mapped.classes == (model.classes[7], model.classes[3])
+    with pytest.raises(ConfigError, match="a prediction writes nothing"):
+        hornet_train.load(file, ["data=imagenet", "out=x.json"])
+
+
+def test_a_task_that_does_not_predict_says_so(tmp_path: Path) -> None:
+    given = ["task=examples.own_task", "model=hornet_pico_7x7", "batch_size=16", "data.train_count=16"]
+    run = hornet_train.train(
+        [*given, "data.workers=0", "epochs=1", "schedule.warmup=0it", f"run_dir={tmp_path}"], quiet=True
+    )
+    with pytest.raises(ConfigError, match="task=own_task does not predict"):
+        hornet_train.load(run.run_dir, ["task=examples.own_task"])
 
 
 def test_a_model_s_costs_are_numbers() -> None:

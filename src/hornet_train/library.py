@@ -1,4 +1,4 @@
-"""What the commands do, as calls: `hornet_train.train`, `hornet_train.evaluate`, `hornet_train.info`.
+"""What the commands do, as calls: `hornet_train.train`, `evaluate`, `load`, `info`.
 
 They take the overrides of the command line, raise the errors of `hornet_train.errors` and give plain results.
 One may be called after the other in one process.
@@ -6,6 +6,7 @@ One may be called after the other in one process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from hornet_train.report.model_tables import Table as ModelTable
+    from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
     from hornet_train.tasks.kit_types import Table
 
@@ -134,6 +136,30 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
             write_result(values, out)
             console.say(f"written to {out}")
     return EvalResult(values, out, tables)
+
+
+def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedModel:
+    """The model of a checkpoint, to ask it about pictures: `load("runs/photos").predict("cat.jpg")`.
+
+    Args:
+        checkpoint: a run folder, whose best weights are taken, a step folder, a safetensors file or an
+            official .pth.
+        overrides: as for `hornet-eval`, such as `["weights=model", "precision=fp32"]`. For weights that do
+            not say what they were trained on, `data=imagenet` names the preprocessing. No data are opened.
+
+    Raises:
+        UserError: the overrides or the checkpoint are at fault, or its task does not predict.
+    """
+    import_timm()
+    from hornet_train.config.compose_eval import compose_eval
+    from hornet_train.run.known import known_of
+    from hornet_train.run.load_model import load_model
+    from hornet_train.tasks.table import NAMES, find, kit_of
+
+    given = [f"checkpoint={os.fspath(checkpoint)}", *_listed(overrides)]
+    composed = compose_eval(given, known_of, find=find, names=NAMES, opens_data=False)
+    assert composed.task is not None
+    return load_model(kit_of(composed.task), composed.config)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -233,10 +234,11 @@ def test_the_calls(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     call = EXAMPLES[0].replace("hornet_t_7x7", "hornet_pico_7x7").replace("batch_size=64", "batch_size=8")
     call = call.replace('"epochs=30"', f'"epochs=1it", {small}'.replace('"model.name=hornet_pico_gf",', ""))
     monkeypatch.chdir(home)
-    exec(call, {})
+    exec(call.replace("cat.jpg", "photos/one.jpg"), {})
     shown = capsys.readouterr().out.splitlines()
     assert any(re.fullmatch(r"runs/\S+ [\d.]+ [\d.]+", line) for line in shown)
-    assert 0 <= float(shown[-2]) <= 100
+    assert 0 <= float(shown[-3]) <= 100
+    assert sorted(ast.literal_eval(shown[-2])["classes"]) == ["cat", "dog"]
     assert int(shown[-1]) > 10**9
 
 

@@ -16,7 +16,7 @@ from hornet_train.config.key import keys_where, walk
 from hornet_train.config.overrides import TASK, parse, path_value, texts
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.task_conf import conf_of_task
-from hornet_train.config.task_schema import Find
+from hornet_train.config.task_schema import Find, NoData
 from hornet_train.errors import ConfigError
 from hornet_train.redaction import MARK
 
@@ -29,6 +29,7 @@ def compose_eval(
     *,
     find: Find,
     names: Sequence[str],
+    opens_data: bool = True,
 ) -> Composed[EvalConfig]:
     """The config of `hornet-eval <overrides>`.
 
@@ -42,6 +43,7 @@ def compose_eval(
             nothing.
         find: the schema of the task of a name.
         names: of this program's tasks.
+        opens_data: False for a prediction, which takes the preprocessing from the data group and no data.
 
     Raises:
         ConfigError: with every fault found.
@@ -69,7 +71,8 @@ def compose_eval(
         _take_over(tree, trained, task, model="model" not in parsed, data=same_data)
 
     def check(config: EvalConfig) -> Iterable[str]:
-        yield from task.schema.eval_rules(config, parsed)
+        rules = task.schema.eval_rules(config, parsed)
+        yield from (fault for fault in rules if opens_data or not isinstance(fault, NoData))
         yield from training_only(config.dist)
         for name, value in vars(config.data).items():
             if isinstance(value, str) and MARK in value:

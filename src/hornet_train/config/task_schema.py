@@ -13,6 +13,11 @@ from hornet_train.config.schema import Config, Data, EvalConfig, Task
 Given = Mapping[str, Any]  # the keys that a command line sets, with their values
 
 
+class NoData(str):
+    """A sentence of a rule that says where the data are missing: a fault where they are opened, which a
+    prediction does not do."""
+
+
 @dataclass(frozen=True)
 class TaskSchema:
     """The config of a task.

@@ -102,6 +102,20 @@ def _in_words(message: str) -> str | None:
     return None
 
 
+def chosen_device(dist: Dist) -> torch.device:
+    """The device that the config names for this process.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return choose_device(dist.device)
+    except ValueError as error:
+        fault = ConfigError([f"dist.device={dist.device}: {error}"])
+        fault.of_one_rank = True
+        raise fault from error
+
+
 @contextmanager
 def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     """Set this process up and join the group that torchrun started, if any.
@@ -109,13 +123,7 @@ def joined(dist: Dist, *, deterministic: bool = False) -> Iterator[World]:
     Raises:
         ConfigError: there is no such device, or it cannot do what is asked of it deterministically.
     """
-
-    try:
-        device = choose_device(dist.device)
-    except ValueError as error:
-        fault = ConfigError([f"dist.device={dist.device}: {error}"])
-        fault.of_one_rank = True
-        raise fault from error
+    device = chosen_device(dist)
     if device.type == "cpu" and dist.backend == "nccl":
         raise ConfigError(["dist.backend=nccl needs GPUs, and torch sees none: dist.backend=gloo"])
     set_up_process(dist, device, deterministic=deterministic)

@@ -1,4 +1,4 @@
-"""What a task brings, for training, evaluation, replay and pictures.
+"""What a task brings, for training, evaluation, prediction, replay and pictures.
 
 A task is a folder below `tasks/`, or a user's own module, with one `Kit`. Everything above `tasks` sees the
 kit alone; everything below knows no task.
@@ -27,6 +27,7 @@ from hornet_train.tasks.kit_types import (
     Evaluation,
     EvaluationSet,
     ModelCheck,
+    Predictor,
     Table,
     Weights,
 )
@@ -175,6 +176,20 @@ class Kit(ABC, Generic[C, E]):
         """
         del config, images, epoch
         raise ConfigError([f"task={self.schema.name} does not draw its samples"])
+
+    def open_prediction(self, config: E, weights: Weights) -> Predictor:
+        """The model with its weights, ready to answer for pictures. No data set is needed.
+
+        Args:
+            config: of an evaluation.
+            weights: of the checkpoint.
+
+        Raises:
+            CheckpointError: the checkpoint is for another model.
+            ConfigError: the task does not answer for pictures.
+        """
+        del config, weights
+        raise ConfigError([f"task={self.schema.name} does not predict"])
 
     def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
         """What the names of its files say of a data set: `hornet-data check` then decodes the images.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from hornet_train.data.batch import Batch
 from hornet_train.data.sources.source import Shards, Source
 from hornet_train.data.worker import BadSample, Samples
 from hornet_train.engine.task import Task
@@ -126,6 +127,27 @@ class Evaluation:
     notes: Sequence[str] = ()
     image_size: int | tuple[int, int] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with its weights, and how it answers for pictures.
+
+    Attributes:
+        samples: makes a sample of the one field `image`: a file's content, or pixels, uint8 (3, H, W).
+        answer: (model, batch) -> what the model says of each picture, as plain numbers and names. Called in
+            inference mode, on the device.
+        classes: names of the classes, in the order of the outputs.
+        notes: one sentence for each thing a user should know of.
+        image_size: see `Evaluation`.
+    """
+
+    model: nn.Module
+    samples: Samples
+    answer: Callable[[nn.Module, Batch], list[dict[str, Any]]]
+    classes: tuple[str, ...]
+    notes: Sequence[str] = ()
+    image_size: int | tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hornet_train.config.task_schema import Given, TaskSchema
+from hornet_train.config.task_schema import Given, NoData, TaskSchema
 from hornet_train.tasks.classification.schema import (
     EVALUATION_DATA,
     ClassificationConfig,
@@ -57,20 +57,22 @@ def eval_rules(config: ClassificationEval, given: Given) -> Iterator[str]:
 def _data_rules(data: Data) -> Iterator[str]:
     """Those of a data group, in training and evaluation alike."""
     if isinstance(data, TorchvisionData) and data.root is None:
-        yield f"data.root is missing: data.root=<the folder with the files of {data.name}>"
+        yield NoData(f"data.root is missing: data.root=<the folder with the files of {data.name}>")
     if isinstance(data, FolderData):
         if data.root is None:
-            yield "data.root is missing: data.root=<the folder that holds train/ and val/>"
+            yield NoData("data.root is missing: data.root=<the folder that holds train/ and val/>")
         if data.val_labels is not None and data.classes != "imagenet_1k":
             yield f"data.val_labels={data.val_labels} is for ImageNet's val folder: data=imagenet"
     if isinstance(data, HubData):
         if data.name is None:
-            yield "data.name is missing: data.name=<id of a hub data set, or a local folder or pattern>"
+            yield NoData(
+                "data.name is missing: data.name=<id of a hub data set, or a local folder or pattern>"
+            )
         if data.val_split == data.train_split:
             yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
     if isinstance(data, EVALUATION_DATA) and data.root is None:
         what = "that holds the sets' folders" if isinstance(data, SuiteData) else "of the set"
-        yield f"data.root is missing: data.root=<the folder {what}>"
+        yield NoData(f"data.root is missing: data.root=<the folder {what}>")
     if min(data.std) <= 0:
         yield f"data.std={list(data.std)}: a standard deviation is above 0"
 

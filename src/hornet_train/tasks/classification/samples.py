@@ -56,6 +56,26 @@ class TrainSamples(_LabelledSamples):
 
 
 @dataclass(frozen=True)
+class PictureSamples:
+    """Pictures without labels; see `Samples`. A sample: `image` uint8 (3, S, S), as for an evaluation."""
+
+    transform: EvalTransform
+    ragged: ClassVar[Collection[str]] = frozenset()
+
+    def decode(self, fields: Fields) -> Tensor:
+        """See `Samples`."""
+        return decoded_image(fields[IMAGE])
+
+    def nbytes(self, decoded: Tensor) -> int:
+        """See `Samples`."""
+        return decoded.nbytes
+
+    def make(self, address: Address, decoded: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - nothing is drawn
+        """See `Samples`."""
+        return {"image": self.transform(decoded)}
+
+
+@dataclass(frozen=True)
 class EvalSamples(_LabelledSamples):
     """A sample: `image` uint8 (3, S, S), `label` int. The same in every epoch."""
 

@@ -74,6 +74,10 @@ class Classification:
             loss = -logs.masked_fill(labels < 0, -torch.inf).logsumexp(dim=1).sum()
         return {"count": len(labels), "loss": loss, **topk_correct(logits, labels, (1, 5))}
 
+    def probabilities(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Of each class for each image, float32 (B, classes)."""
+        return torch.softmax(model(self._images(batch)).float(), dim=1)
+
     def _images(self, batch: Batch) -> Tensor:
         images = self.normalize(stacked(batch, "image"))
         wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format

@@ -19,6 +19,7 @@ from hornet_train.tasks.classification.build.components import (
 from hornet_train.tasks.classification.build.draw import draw_batch
 from hornet_train.tasks.classification.build.evaluation import open_evaluation
 from hornet_train.tasks.classification.build.open_data import open_data
+from hornet_train.tasks.classification.build.predict import open_prediction
 from hornet_train.tasks.classification.head import load_classifier, read_class_map
 from hornet_train.tasks.classification.layout.check_layout import check_layout
 from hornet_train.tasks.classification.layout.pack_layout import list_to_pack
@@ -35,6 +36,7 @@ from hornet_train.tasks.kit_types import (
     Evaluation,
     EvaluationSet,
     ModelCheck,
+    Predictor,
     Table,
     Weights,
 )
@@ -110,6 +112,9 @@ class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
 
     def draw(self, config: ClassificationConfig, *, images: int, epoch: int) -> Drawn:
         return draw_batch(config, images=images, epoch=epoch)
+
+    def open_prediction(self, config: ClassificationEval, weights: Weights) -> Predictor:
+        return open_prediction(config, weights)
 
     def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
         return check_layout(root, splits)

@@ -1,0 +1,122 @@
+"""A checkpoint as a model that answers for pictures, whatever the task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.config.schema import EvalConfig
+from hornet_train.data.batch import Batch, to_device
+from hornet_train.data.collate import Collate
+from hornet_train.data.order import Address
+from hornet_train.data.sources.source import Encoded, Fields
+from hornet_train.data.worker import make_samples
+from hornet_train.engine.precision import PrecisionName, autocast
+from hornet_train.errors import ConfigError, SampleError
+from hornet_train.images.decode import read_bytes
+from hornet_train.models.structure import fuse
+from hornet_train.run.open_weights import find_weights
+from hornet_train.run.process import chosen_device, set_up_process
+from hornet_train.tasks.kit import Kit
+from hornet_train.tasks.kit_types import Predictor
+
+Picture = str | os.PathLike[str] | bytes | Tensor
+"""A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with the weights of a checkpoint, in evaluation mode, and its preprocessing.
+
+    Attributes:
+        model: the module. It takes batches of normalised images.
+        classes: the names of its classes, in the order of its outputs.
+        notes: one sentence for each thing that a user should know of.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    _predictor: Predictor
+    _device: torch.device
+    _precision: PrecisionName
+    _batch_size: int
+
+    def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
+        """What the model says of a picture, or of each of several.
+
+        A classifier gives `classes`, at most five names, the most probable first, and their `probabilities`.
+
+        Args:
+            pictures: one, or a list; see `Picture`.
+
+        Returns:
+            A dict for one picture, a list of dicts for a list.
+
+        Raises:
+            SampleError: a picture cannot be read or decoded.
+            TypeError, ValueError: one is neither a path nor bytes nor pixels.
+        """
+        if isinstance(pictures, (str, os.PathLike, bytes, Tensor)):
+            return self._answers([pictures])[0]
+        return self._answers(pictures)
+
+    def _answers(self, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+        answers = []
+        for start in range(0, len(pictures), self._batch_size):
+            batch = self._batch(pictures[start : start + self._batch_size])
+            with torch.inference_mode(), autocast(self._precision, self._device):
+                answers += self._predictor.answer(self.model, batch)
+        return answers
+
+    def _batch(self, pictures: Sequence[Picture]) -> Batch:
+        samples = self._predictor.samples
+        addresses = [Address(0, index) for index in range(len(pictures))]
+        items = make_samples(samples, addresses, lambda index: _stored(pictures[index], index))
+        collated = Collate(samples.ragged, on_bad="error")(items)
+        if isinstance(collated, SampleError):
+            raise collated
+        return to_device(collated.batch(), self._device)
+
+
+def load_model(kit: Kit[Any, Any], config: EvalConfig) -> LoadedModel:
+    """The model of a checkpoint.
+
+    Raises:
+        UserError: the checkpoint is damaged or for another model, or its task does not predict.
+    """
+    assert config.checkpoint is not None
+    if config.out is not None:
+        raise ConfigError([f"out={config.out}: a prediction writes nothing"])
+    device = chosen_device(config.dist)
+    set_up_process(config.dist, device, deterministic=False)
+    weights = find_weights(Path(config.checkpoint), config.weights)
+    predictor = kit.open_prediction(config, weights)
+    model = predictor.model.to(device).eval()
+    if config.fuse and predictor.image_size is not None:
+        fuse(model, predictor.image_size)
+    notes = tuple(dict.fromkeys([*weights.notes, *predictor.notes]))
+    return LoadedModel(
+        model, predictor.classes, notes, predictor, device, config.precision, config.batch_size
+    )
+
+
+def _stored(picture: Picture, index: int) -> Fields:
+    """A picture as storage would give it."""
+    if isinstance(picture, Tensor):
+        if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or not picture.numel():
+            raise ValueError(
+                f"picture {index}: {picture.dtype} {tuple(picture.shape)}, where pixels are uint8 (3, H, W)"
+            )
+        return {"image": picture.cpu()}
+    if isinstance(picture, bytes):
+        return {"image": Encoded(picture, f"picture {index}")}
+    if isinstance(picture, (str, os.PathLike)):
+        return {"image": Encoded(read_bytes(picture), os.fspath(picture))}
+    raise TypeError(f"picture {index} is a {type(picture).__name__}: give a path, bytes, or a uint8 tensor")

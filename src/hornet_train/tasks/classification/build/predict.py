@@ -1,0 +1,78 @@
+"""A classifier that answers for pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hornet_train.data.batch import Batch
+from hornet_train.errors import CheckpointError
+from hornet_train.models.spec import ModelSpec
+from hornet_train.tasks.classification.build.components import build_task, eval_transform
+from hornet_train.tasks.classification.head import classifier_name, load_classifier, read_class_map
+from hornet_train.tasks.classification.samples import PictureSamples
+from hornet_train.tasks.classification.schema import ClassificationEval
+from hornet_train.tasks.classification.sources import imagenet_wnids
+from hornet_train.tasks.classification.task import Classification
+from hornet_train.tasks.kit_types import Predictor, Weights
+from hornet_train.tasks.model_check import check_image_size, filter_notes
+
+TOP = 5  # classes of an answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The most probable classes of each picture of a batch."""
+
+    task: Classification
+    classes: tuple[str, ...]
+
+    def __call__(self, model: nn.Module, batch: Batch) -> list[dict[str, Any]]:
+        """A picture's `classes`, at most `TOP` names, most probable first, and their `probabilities`."""
+        best = self.task.probabilities(model, batch).topk(min(TOP, len(self.classes)), dim=1)
+        return [
+            {"classes": [self.classes[row] for row in rows], "probabilities": values}
+            for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+
+def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
+    """The model with its weights, and the names of its outputs.
+
+    Raises:
+        UserError: the checkpoint is for another model, or does not take images of this size.
+    """
+    rows = read_class_map(Path(config.init_map)) if config.init_map is not None else None
+    outputs = _outputs(config, weights)
+    classes = weights.classes or _usual_names(outputs)
+    if len(classes) != outputs:
+        raise CheckpointError(f"{weights.place} has {outputs} classes and {len(classes)} names of classes")
+    if rows is not None:
+        classes = tuple(classes[row] if 0 <= row < outputs else "" for row in rows.tolist())
+    task = build_task(config, len(classes))
+    model = task.build_model()
+    notes = load_classifier(model, weights, rows=rows)  # which refuses a map that does not fit
+    size = config.data.image_size
+    check_image_size(model, config.model.name, size)
+    notes += filter_notes(model, size)
+    return Predictor(
+        model, PictureSamples(eval_transform(config.data)), Answer(task, classes), classes, notes, size
+    )
+
+
+def _outputs(config: ClassificationEval, weights: Weights) -> int:
+    """How many classes the weights are for."""
+    with torch.device("meta"):  # the name of its head is all that is asked for
+        model = ModelSpec(config.model.name, 1, args=config.model.args).build()
+    head: Tensor | None = weights.tensors.get(f"{classifier_name(model)}.weight")
+    return head.shape[0] if head is not None and head.ndim else len(weights.classes)
+
+
+def _usual_names(outputs: int) -> tuple[str, ...]:
+    """The names of classes where weights carry none: ImageNet's WordNet ids for its 1,000, else numbers."""
+    wnids = imagenet_wnids()
+    return wnids if outputs == len(wnids) else tuple(str(number) for number in range(outputs))
