@@ -220,6 +220,20 @@ def test_a_fault_of_one_rank_ends_all_with_its_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_all_ranks_write_where_the_first_does(tmp_path: Path) -> None:
+    """Also where each is given another folder, as a job script with the rank in the name does."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, sys\n"
+        "from hornet_train.cli.train import main\n"
+        f"main([*sys.argv[1:], f'run_dir={tmp_path}/run{{os.environ[\"RANK\"]}}'])\n"
+    )
+    done = torchrun(2, str(script), *TINY, "epochs=1it")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run0/checkpoints/step_00000001/model.safetensors").is_file()
+    assert not (tmp_path / "run1").exists()
+
+
 def test_a_training_that_ends_diverged_says_so(tmp_path: Path) -> None:
     """Also where there are too few steps for a rollback to give up; and such weights are not the best."""
     hot = [*TINY, "optim.lr=1e30", "schedule.warmup=0it", "guard.dump=true", f"run_dir={tmp_path}"]
