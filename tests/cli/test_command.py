@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from helpers import torchrun
 
 PROGRAM = """
 import atexit
@@ -44,3 +46,20 @@ def test_one_of_several_processes_is_not_taken_apart(processes: str, then: str, 
     after = ["taken apart"] if processes == "1" else []
     assert (ended.returncode, ended.stdout.split("\n")[:-1]) == (code, ["worked", "atexit", *after])
     assert ("RuntimeError: bug" in ended.stderr) == (code == 1)
+
+
+def test_the_message_comes_before_the_launcher_kills_all(tmp_path: Path) -> None:
+    """Rank 0 is the one that prints it, also if it is the last to find out."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import os, time\n"
+        "from hornet_train.cli.command import run_command\n"
+        "from hornet_train.errors import ConfigError\n"
+        "def work(_):\n"
+        "    time.sleep(2 * (os.environ['RANK'] == '0'))\n"
+        "    raise ConfigError(['mistaken'])\n"
+        "run_command(work, lambda given: given, [], needs_timm=False)\n"
+    )
+    ended = torchrun(2, str(script))
+    assert ended.returncode != 0
+    assert ended.stderr.count("late.py: mistaken") == 1

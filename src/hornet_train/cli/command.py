@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: the run is saved; the same command continues it
 LOST = 1  # another process of the run is lost; a launcher may start all of them again
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_FOR_RANK_0 = 5.0  # seconds that the others leave rank 0 to print its message and end
 
 
 def run_command(
@@ -47,7 +49,7 @@ def run_command(
     sys.excepthook = _print_bug
     _exit_code[0] = 1
     _end_ranks_early()
-    code = 0
+    code, every_rank = 0, False
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
@@ -57,19 +59,21 @@ def run_command(
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
-        _print_error(str(error), every_rank=error.of_one_rank)
-        code = USER_ERROR
+        code, every_rank = USER_ERROR, error.of_one_rank
+        _print_error(str(error), every_rank=every_rank)
     except Stopped as stopped:
         _print_error(str(stopped))
         code = PREEMPTED
     except PeerError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
             raise
-        _print_error(str(error), every_rank=True)
-        code = LOST
+        code, every_rank = LOST, True
+        _print_error(str(error), every_rank=every_rank)
     except KeyboardInterrupt:
         _print_error(f"interrupted{after_interrupt}")
         code = INTERRUPTED
+    if code and not every_rank and launched_rank() != "0":
+        time.sleep(_FOR_RANK_0)  # a launcher kills all others when one has ended, and rank 0 has the message
     _exit_code[0] = code
     sys.exit(code)
 
