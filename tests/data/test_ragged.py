@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -110,6 +110,7 @@ def check(loaded: list[Loaded], seed: int) -> list[int]:
     prefetch=st.integers(1, 2),
     damaged=st.sets(st.integers(0, 40), max_size=2),
 )
+@example(seed=192766, samples=18, batch=2, prefetch=1, damaged={13, 17})  # all of a step
 @settings(deadline=None, max_examples=8)
 def test_with_random_access(
     workers: int, seed: int, samples: int, batch: int, prefetch: int, damaged: set[int]

@@ -12,7 +12,7 @@ import numpy as np
 
 from hornet_train.data.address import epoch_order, spare_rng
 
-SPARES = 8  # samples that may stand in for a damaged one before the step is given up
+SPARES = 8  # samples of a step that may stand in for a damaged one
 
 
 @lru_cache(maxsize=1)  # a run asks for one epoch after the other
@@ -29,7 +29,8 @@ class Address:
     Attributes:
         epoch, index: which sample of the data set, and when.
         repeat: which of its copies in this epoch, with repeated augmentation.
-        spares: samples of the same step that stand in for it, in this order, where it cannot be read.
+        spares: samples that stand in for it, in this order, where it cannot be read: of the same step, and of
+            a small one also others.
     """
 
     epoch: int
@@ -172,9 +173,10 @@ class EpochPlan:
         repeats = places % self.repeats
         rng = spare_rng(self.seed, step)
         spares = spares_of(images, rng)
-        if not spares[0] and self.samples > 1:  # a step of one image alone
-            spares = [((images[0] + rng.integers(1, self.samples, size=SPARES)) % self.samples).tolist()]
-            spares *= size
+        if size <= SPARES and self.samples > 1:  # all of them may be damaged: others, too
+            away = rng.integers(1, self.samples, size=SPARES)
+            others = [((image + away) % self.samples).tolist() for image in images.astype(np.int64)]
+            spares = [near + far for near, far in zip(spares, others, strict=True)]
 
         def address(place: int) -> Address:
             return Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))
