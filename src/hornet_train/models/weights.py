@@ -58,6 +58,7 @@ def load_into(
     head_rows: Tensor | None = None,
     resize_filters: bool = True,
     allow_new_head: bool = False,
+    other_classes: bool = False,
     classifier: str = "head",
 ) -> list[str]:
     """Load weights strictly; on a misfit the model is left as it was.
@@ -70,6 +71,8 @@ def load_into(
         allow_new_head: keep the model's freshly initialised head where the file's is for another number of
             classes or missing, and drop the file's where the model has none. So too with the norms between
             trunk and head, where one is a classifier and the other a dense-prediction backbone.
+        other_classes: with `allow_new_head`, whether the file's head is of other classes also where they are
+            as many.
         classifier: the name of the model's head, timm's `classifier`.
 
     Returns:
@@ -81,7 +84,7 @@ def load_into(
     wanted = model.state_dict()
     given = dict(state)
     notes = fit_filters(given, wanted) if resize_filters else []
-    notes += _fit_head(given, wanted, classifier, head_rows, allow_new_head)
+    notes += _fit_head(given, wanted, classifier, head_rows, allow_new_head, other_classes)
     if allow_new_head and trunk(wanted):
         notes += _fit_norms(given, wanted)
     if misfit := Misfit.of(given, wanted):
@@ -112,6 +115,7 @@ def _fit_head(
     classifier: str,
     head_rows: Tensor | None,
     allow_new_head: bool,
+    other_classes: bool,
 ) -> list[str]:
     """Make the file's head fit by `head_rows`, or give way to the model's own head if that is allowed."""
     ours = {name: tensor for name, tensor in wanted.items() if _is_head(name, classifier)}
@@ -122,14 +126,14 @@ def _fit_head(
         return [f"took {here} of the head's {there} rows by the class map"]
     widths = [{tensor.shape[1:] for tensor in head.values()} for head in (ours, theirs)]
     damaged = ours and theirs and (ours.keys() != theirs.keys() or widths[0] != widths[1])
-    if not allow_new_head or here == there or damaged:
+    if not allow_new_head or (here == there and not other_classes) or damaged:
         return []  # it fits, or the comparison will report what does not
     for name in theirs:
         del given[name]
     given.update(ours)
     if not ours:
         return [f"left out the file's head of {there} classes"]
-    theirs_has = f"the file's has {there} classes" if there else "the file has none"
+    theirs_has = f"the file's has {there} {'other ' * (here == there)}classes" if there else "the file has none"
     return [f"the head of {here} classes starts from its initialisation; {theirs_has}"]
 
 

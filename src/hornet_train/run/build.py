@@ -28,7 +28,7 @@ from hornet_train.models.structure import gate_monitor
 from hornet_train.run.facts import start_facts
 from hornet_train.run.initial_state import initial_state
 from hornet_train.run.loaders import eval_loader, train_loader, train_plan
-from hornet_train.run.open_weights import find_weights
+from hornet_train.run.open_weights import classes_of, find_weights
 from hornet_train.run.process import keep_compiled_code
 from hornet_train.run.resume import restore_state
 from hornet_train.run.settings import resolve_schedule, resolve_settings
@@ -87,7 +87,8 @@ def _build_alone(
     kit: Kit[Any, Any], config: Config, world: World, store: CheckpointStore, newest: Path | None
 ) -> Run:
     """What each rank builds without a word to the others, its state that of the checkpoint `newest`."""
-    datasets = kit.open_data(config.data)
+    classes = () if newest is None else classes_of(read_checkpoint(newest, groups=()))
+    datasets = kit.open_data(config.data, classes=classes or None)
     task = kit.build_task(config, datasets.classes)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     plan = train_plan(kit, datasets, config, world, micro)
@@ -104,14 +105,14 @@ def _build_alone(
         if config.init_from is None:
             return model, []
         weights = find_weights(Path(config.init_from), None)
-        done = kit.start_from(model, weights, config)
+        done = kit.start_from(model, weights, config, datasets.classes)
         return model, [f"starting from {weights.place} ({weights.name})", *weights.notes, *done]
 
     torch.manual_seed(config.seed)
     model, notes = initial_model() if newest is None else (task.build_model(), [])
     model = model.to(world.device)
     check = kit.check_model(model, config, plan, total_steps=settings.total_steps, processes=world.size)
-    notes = [*check.notes, *notes]
+    notes = [*datasets.notes, *check.notes, *notes]
     state = initial_state(model, config, world)
     monitor = _gate_monitor(state.model, config)
     if newest is not None:

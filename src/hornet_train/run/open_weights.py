@@ -43,8 +43,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     name = wanted or _made_it_the_best(saved) or ("ema" if "ema" in saved.tensors else "model")
     if name not in saved.tensors:
         raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
-    classes = _class_names(identity_of(saved), saved.folder)
-    return Weights(saved.tensors[name], saved.folder, name, step, classes, notes)
+    return Weights(saved.tensors[name], saved.folder, name, step, classes_of(saved), notes)
 
 
 def _made_it_the_best(saved: Checkpoint) -> str | None:
@@ -82,6 +81,15 @@ def identity_of(saved: Checkpoint) -> dict[str, Any]:
         ):
             raise CheckpointError(f"{saved.folder / 'data.json'}: {name} is not what a run keeps there")
     return dict(identity)
+
+
+def classes_of(saved: Checkpoint) -> tuple[str, ...]:
+    """The classes that a checkpoint was trained on, in the order of its outputs; empty if they are not known.
+
+    Raises:
+        CheckpointError: what it says of them is no list of names.
+    """
+    return _class_names(identity_of(saved), saved.folder)
 
 
 def _class_names(kept: object, place: Path) -> tuple[str, ...]:

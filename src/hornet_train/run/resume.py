@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hornet_train.config.stored import CLASSES
 from hornet_train.engine.checkpoint import Checkpoint
 from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.state import TrainState
@@ -27,6 +28,11 @@ def restore_state(state: TrainState, saved: Checkpoint, datasets: Datasets, *, f
     changed = identity_changes(identity_of(saved), datasets.identity())
     if changed:
         listed = "; ".join(f"{name}: {change}" for name, change in changed.items())
+        if CLASSES in changed:
+            raise DataError(
+                f"{saved.folder} was trained on other classes than the data group names now ({listed}): "
+                f"bring them back, or start from its weights in another run_dir: init_from={saved.folder}"
+            )
         if not forced and [*changed] == ["dealt"]:
             raise DataError(
                 f"{saved.folder} read shards that were dealt out otherwise ({listed}): go on with the same "

@@ -59,7 +59,8 @@ class Kit(ABC, Generic[C, E]):
         Args:
             data: the group, of the schema's type.
             training: False leaves the training samples alone.
-            classes: those of the training samples, where these are left alone: for labels without names.
+            classes: those of a checkpoint, where there is one: labels are to be places in them. Samples to
+                train on keep their own where these are others, which is found out elsewhere.
 
         Raises:
             DataError: they are not there, or not as they should be.
@@ -102,8 +103,11 @@ class Kit(ABC, Generic[C, E]):
         count = sum(parameter.numel() for parameter in model.parameters())
         return ModelCheck(f"{config.model.name}: {count:,} parameters")
 
-    def start_from(self, model: nn.Module, weights: Weights, config: C) -> list[str]:
+    def start_from(self, model: nn.Module, weights: Weights, config: C, classes: Sequence[str]) -> list[str]:
         """Take over weights to train on from (`init_from`): by default all of them, strictly.
+
+        Args:
+            classes: of the training, in the order of the model's outputs.
 
         Returns:
             One sentence for each thing done beyond copying.
@@ -113,6 +117,7 @@ class Kit(ABC, Generic[C, E]):
         """
         if config.init_map is not None:
             raise ConfigError([f"init_map={config.init_map}: task={self.schema.name} takes no class map"])
+        del classes
         return load_strictly(model, weights)
 
     def open_evaluation(self, config: E, weights: Weights, device: torch.device) -> Evaluation:

@@ -25,6 +25,8 @@ class Datasets:
         shuffle_block: samples that each worker of a stream holds and shuffles.
         dealt: by which numbers shards are dealt out, on which the order of a stream's samples depends.
         facts: what the start panel says of the data beside their numbers.
+        notes: one sentence for each thing that a user should know of.
+        absent: how many classes have no held-out sample, as far as is known without reading these.
     """
 
     train: Source | Shards | None
@@ -33,6 +35,8 @@ class Datasets:
     shuffle_block: int = 1
     dealt: Mapping[str, int] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    absent: int = 0
 
     def identity(self) -> dict[str, Any]:
         """What makes these samples these samples, as JSON: a run is one of the same samples throughout."""

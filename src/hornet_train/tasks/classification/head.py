@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.unpickling import unpickle
 from hornet_train.models.weights import class_map, load_into
+from hornet_train.tasks.classification.sources.match_classes import are_numbers
 from hornet_train.tasks.kit_types import Weights
 from hornet_train.untrusted import MAX_LABELS, read_text
 
@@ -32,8 +34,44 @@ def read_class_map(path: Path) -> Tensor:
         raise ConfigError([f"init_map={path}: {error}; it takes one number a line, or a .pth"]) from error
 
 
+def start_classifier(
+    model: nn.Module, weights: Weights, rows: Tensor | None, classes: Sequence[str]
+) -> list[str]:
+    """Load weights to train on from; what was done beyond copying.
+
+    Rows of the head go along with the names of their classes. For other classes it is begun anew, even if
+    they are as many. Where names are mere numbers on one side, or not known, only their number counts.
+
+    Args:
+        rows: of the file's head, for each class; None: by the names.
+        classes: of the training, in the order of the model's outputs.
+
+    Raises:
+        CheckpointError: they are for another model.
+    """
+    names = weights.classes
+    renamed = bool(names) and rows is None and tuple(names) != tuple(classes)
+    by_name = renamed and are_numbers(names) == are_numbers(classes)
+    if by_name and sorted(names) == sorted(classes):
+        places = torch.tensor([names.index(name) for name in classes])
+        load_classifier(model, weights, rows=places, allow_new_head=True)
+        return ["the head's rows are in the order of the classes here, by their names"]
+    notes = load_classifier(model, weights, rows=rows, allow_new_head=True, other_classes=by_name)
+    if renamed and not by_name and len(names) == len(classes):
+        notes.append(
+            "classes are numbers on one side: the head's rows are kept in their order, "
+            f"that of {names[0]!r} for {classes[0]!r}, and so on"
+        )
+    return notes
+
+
 def load_classifier(
-    model: nn.Module, weights: Weights, *, rows: Tensor | None = None, allow_new_head: bool = False
+    model: nn.Module,
+    weights: Weights,
+    *,
+    rows: Tensor | None = None,
+    allow_new_head: bool = False,
+    other_classes: bool = False,
 ) -> list[str]:
     """Load weights strictly, with the head as `load_into` says; what was done beyond copying.
 
@@ -43,7 +81,12 @@ def load_classifier(
     classifier = classifier_name(model)
     try:
         return load_into(
-            model, weights.tensors, classifier=classifier, head_rows=rows, allow_new_head=allow_new_head
+            model,
+            weights.tensors,
+            classifier=classifier,
+            head_rows=rows,
+            allow_new_head=allow_new_head,
+            other_classes=other_classes,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error

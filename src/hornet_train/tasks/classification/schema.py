@@ -43,6 +43,13 @@ class Images(schema.Data, Preprocessing):
 
 
 @group
+class NamedImages(Images):
+    """Images whose classes are named by whoever stored them."""
+
+    class_map: FilePath  # lines of old,new: other names for classes; several old ones may become one
+
+
+@group
 class DigitsData(Images):
     """scikit-learn's handwritten digits."""
 
@@ -50,7 +57,7 @@ class DigitsData(Images):
 
 
 @group
-class FolderData(Images):
+class FolderData(NamedImages):
     """Class folders under root/train and root/val."""
 
     source: Literal["folder"]
@@ -63,7 +70,7 @@ class FolderData(Images):
 
 
 @group
-class HubData(Images):
+class HubData(NamedImages):
     """What Hugging Face's `datasets` reads: of the hub, or parquet, arrow and webdataset files."""
 
     source: Literal["hub"]
@@ -92,7 +99,7 @@ class SyntheticData(Images):
 
 
 @group
-class TorchvisionData(Images):
+class TorchvisionData(NamedImages):
     """CIFAR or MNIST files below root, as torchvision reads them; the test set is held out."""
 
     source: Literal["torchvision"]

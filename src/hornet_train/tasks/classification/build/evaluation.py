@@ -28,19 +28,18 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
     Raises:
         UserError: the checkpoint is for another model, or for other classes than the data's.
     """
-    # a larger head's classes are not those of the images
-    names = weights.classes or None if config.init_map is None else None
-    suites, not_found = open_sets(config, names)
     chosen = read_class_map(Path(config.init_map)) if config.init_map is not None else None
+    suites, not_found = open_sets(config, _names(weights, chosen))
     task, model = _model_for(config, weights, suites, chosen)
     notes = load_classifier(model, weights, rows=chosen)
     size = config.data.image_size
     check_image_size(model, config.model.name, size)
     notes += filter_notes(model, size)
     samples, sets = EvalSamples(eval_transform(config.data)), []
+    absent = sum(suite.absent for suite in suites)
     for suite in suites:
         rows = suite.rows if len(suite.classes) != task.model.num_classes else None
-        notes += [*suite.notes, *_renamed(weights.classes, suite, chosen, rows)]
+        notes += [*suite.notes, *_renamed(_names(weights, chosen), suite, rows)]
         of_set = replace(task, rows=rows.to(device) if rows is not None else None)
         sets.append(EvaluationSet(suite.name, of_set, suite.parts, samples, suite.left_out))
     return Evaluation(
@@ -50,8 +49,17 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
         not_found=not_found,
         notes=notes,
         image_size=size,
-        facts={"image_size": size},
+        facts={"image_size": size, **({"absent_classes": absent} if absent else {})},
     )
+
+
+def _names(weights: Weights, chosen: Tensor | None) -> tuple[str, ...]:
+    """The names of the model's classes; none where the weights do not carry them, or a map does not fit."""
+    if chosen is None:
+        return weights.classes
+    rows = chosen.tolist()
+    fits = bool(rows) and 0 <= min(rows) <= max(rows) < len(weights.classes)
+    return tuple(weights.classes[row] for row in rows) if fits else ()
 
 
 def _model_for(
@@ -90,11 +98,10 @@ def _model_for(
     )
 
 
-def _renamed(names: Sequence[str], suite: Suite, chosen: Tensor | None, rows: Tensor | None) -> list[str]:
-    """A sentence where the classes are called otherwise than in training."""
-    for picked in (chosen, rows):
-        if picked is not None and names:
-            names = [names[row] for row in picked.tolist()]
+def _renamed(names: Sequence[str], suite: Suite, rows: Tensor | None) -> list[str]:
+    """A sentence where the classes of a published set are called otherwise than in training."""
+    if rows is not None and names:
+        names = [names[row] for row in rows.tolist()]
     pairs = [(then, now) for then, now in zip(names, suite.classes, strict=False) if then != now]
     if not pairs:
         return []

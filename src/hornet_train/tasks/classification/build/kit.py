@@ -20,7 +20,7 @@ from hornet_train.tasks.classification.build.draw import draw_batch
 from hornet_train.tasks.classification.build.evaluation import open_evaluation
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.build.predict import open_prediction
-from hornet_train.tasks.classification.head import load_classifier, read_class_map
+from hornet_train.tasks.classification.head import read_class_map, start_classifier
 from hornet_train.tasks.classification.layout.check_layout import check_layout
 from hornet_train.tasks.classification.layout.pack_layout import list_to_pack
 from hornet_train.tasks.classification.metrics import METRICS
@@ -95,9 +95,11 @@ class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
         about = f"{name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs at {size}x{size}"
         return ModelCheck(about, filter_notes(model, size))
 
-    def start_from(self, model: nn.Module, weights: Weights, config: ClassificationConfig) -> list[str]:
+    def start_from(
+        self, model: nn.Module, weights: Weights, config: ClassificationConfig, classes: Sequence[str]
+    ) -> list[str]:
         rows = read_class_map(Path(config.init_map)) if config.init_map is not None else None
-        return load_classifier(model, weights, rows=rows, allow_new_head=True)
+        return start_classifier(model, weights, rows, classes)
 
     def open_evaluation(
         self, config: ClassificationEval, weights: Weights, device: torch.device

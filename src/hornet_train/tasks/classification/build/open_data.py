@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hornet_train.data.sources.listing import preview
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification.schema import (
     EVALUATION_DATA,
     Data,
     FolderData,
     HubData,
+    NamedImages,
     SyntheticData,
     TorchvisionData,
 )
@@ -23,36 +25,66 @@ from hornet_train.tasks.classification.sources import (
     LabelledShards,
     SyntheticSource,
     TorchvisionSource,
-    check_same_classes,
     check_wnids,
     imagenet_22k_wnids,
     imagenet_wnids,
     open_shards,
 )
+from hornet_train.tasks.classification.sources.match_classes import (
+    match_classes,
+    read_renames,
+    renamed,
+    unused,
+)
+from hornet_train.tasks.classification.sources.relabelled import relabelled
 from hornet_train.tasks.kit_types import Datasets
 
-Pair = tuple[LabelledImages | LabelledShards | None, LabelledImages | LabelledShards | None]
+Labelled = LabelledImages | LabelledShards
 
 
 def open_data(data: Data, *, training: bool = True, classes: Sequence[str] | None = None) -> Datasets:
-    """The images that a data group names.
+    """The images that a data group names, held-out ones with the labels of the training images.
+
+    Classes are matched by name. A class without a held-out image is no fault: what is there is evaluated.
 
     Args:
         data: the group.
         training: False leaves the training images alone.
-        classes: those of the training images, where these are left alone: for labels without names.
+        classes: those of a checkpoint: labels are places in them. With training images, only if these are of
+            the same classes, in whatever order.
 
     Raises:
         DataError: they are not there, or not as they should be, or there is only one class to train on.
     """
     train, val = _sources(data, training, classes)
+    renames = _renames(data)
+    opened = [source for source in (train, val) if source is not None]
+    notes = unused(renames, *(source.classes for source in opened))
+    train, val = (source and _rename(source, renames) for source in (train, val))
+    if train is not None:
+        if len(train.classes) < 2:
+            raise DataError(
+                f"the training images are all of one class, {train.classes[0]!r}: is data.root the folder "
+                "that holds train/ and val/, with a folder for each class in them, or data.label_column "
+                "another one?"
+            )
+        if classes is not None and sorted(classes) == sorted(train.classes):
+            train = _placed(train, classes)
+    wanted, where = (train.classes, "train") if train is not None else (classes, "the checkpoint")
+    absent: tuple[str, ...] = ()
+    if val is not None and wanted is not None:
+        matched = match_classes(val.classes, wanted, here="val" if training else "the data", there=where)
+        val, absent = _placed(val, wanted), matched.absent
+        notes += matched.notes
+    if isinstance(val, FolderSource):
+        absent = val.absent
+    if val is not None and absent:
+        notes.append(
+            f"{len(absent)} of the {len(val.classes)} classes have no held-out image ({preview(absent)}): "
+            "evaluations are of the others"
+        )
     some = train if train is not None else val
     assert some is not None
-    if training and len(some.classes) < 2:
-        raise DataError(
-            f"the training images are all of one class, {some.classes[0]!r}: is data.root the folder that "
-            "holds train/ and val/, with a folder for each class in them, or data.label_column another one?"
-        )
     ignored = train.ignored if isinstance(train, FolderSource) else 0
     return Datasets(
         train,
@@ -60,29 +92,60 @@ def open_data(data: Data, *, training: bool = True, classes: Sequence[str] | Non
         some.classes,
         shuffle_block=data.shuffle_buffer if isinstance(data, HubData) else 1,
         facts=(f"{ignored:,} files that are no images",) if ignored else (),
+        notes=tuple(notes),
+        absent=len(absent),
     )
 
 
-def _sources(data: Data, training: bool, classes: Sequence[str] | None) -> Pair:
-    """The training and the held-out images."""
+def _renames(data: Data) -> dict[str, str]:
+    """What `data.class_map` says."""
+    if not isinstance(data, NamedImages) or data.class_map is None:
+        return {}
+    return read_renames(Path(data.class_map))
+
+
+def _rename(source: Labelled, renames: Mapping[str, str]) -> Labelled:
+    """The same images under the new names of their classes; several old ones may have become one."""
+    names = renamed(source.classes, renames)
+    if names == source.classes:
+        return source
+    classes = sorted(set(names))
+    return relabelled(source, [classes.index(name) for name in names], classes)
+
+
+def _placed(source: Labelled, classes: Sequence[str]) -> Labelled:
+    """The same images, each label the place of its class in `classes`."""
+    if source.classes == tuple(classes):
+        return source
+    rows = match_classes(source.classes, classes, here="", there="").rows
+    if isinstance(source, FolderSource) and rows is not None:
+        return source.in_order(classes)
+    return relabelled(source, rows if rows is not None else range(len(classes)), classes)
+
+
+def _sources(
+    data: Data, training: bool, classes: Sequence[str] | None
+) -> tuple[Labelled | None, Labelled | None]:
+    """The training and the held-out images, with the classes that their storage has."""
     assert not isinstance(data, EVALUATION_DATA), "these are opened by open_sets"
     if isinstance(data, FolderData):
         assert data.root is not None
         train: LabelledImages | None = FolderSource(data.root, data.train_dir) if training else None
         val = _held_out(data) if data.val or not training else None
-        if train is not None and val is not None:
-            check_same_classes(train.classes, val.classes)
+        if data.classes == "any":
+            return train, val
+        wnids, label_set = {
+            "imagenet_1k": (imagenet_wnids(), "ImageNet-1K"),
+            "imagenet_22k": (imagenet_22k_wnids(), "the published ImageNet-22K label set"),
+        }[data.classes]
         some = train if train is not None else val
         assert some is not None
-        if data.classes == "imagenet_1k":
-            check_wnids(some.classes, imagenet_wnids(), "ImageNet-1K")
-        elif data.classes == "imagenet_22k":
-            wnids = imagenet_22k_wnids()
-            check_wnids(some.classes, wnids, "the published ImageNet-22K label set")
-            train, val = (
-                source.in_order(wnids) if isinstance(source, FolderSource) else source
-                for source in (train, val)
-            )
+        if train is not None or not set(some.classes) < set(wnids):  # a part of them can be evaluated on
+            check_wnids(some.classes, wnids, label_set)
+        if isinstance(train, FolderSource):
+            train = train.in_order(wnids)
+        if isinstance(val, FolderSource) and set(val.classes) <= set(wnids) and not classes:
+            val = val.in_order(wnids)
         return train, val
     if isinstance(data, TorchvisionData):
         assert data.root is not None
@@ -105,11 +168,13 @@ def _held_out(data: FolderData) -> LabelledImages:
     """The val folder: class folders, or loose images with a labels file."""
     assert data.root is not None
     if data.val_labels is None:
-        return FolderSource(data.root, data.val_dir)
+        return FolderSource(data.root, data.val_dir, held_out=True)
     return FlatSource(Path(data.root) / data.val_dir, data.val_labels, imagenet_wnids())
 
 
-def _hub_sources(data: HubData, training: bool, classes: Sequence[str] | None) -> Pair:
+def _hub_sources(
+    data: HubData, training: bool, classes: Sequence[str] | None
+) -> tuple[Labelled | None, Labelled | None]:
     def source(split: str, classes: Sequence[str] | None) -> LabelledImages | LabelledShards:
         assert data.name is not None
         opened = open_shards if data.streaming else HubSource
@@ -129,6 +194,4 @@ def _hub_sources(data: HubData, training: bool, classes: Sequence[str] | None) -
             raise ConfigError("data.val_split=null holds nothing out to evaluate: data.val_split=validation")
         return train, None
     val = source(data.val_split, classes if train is None else train.classes)
-    if train is not None:
-        check_same_classes(train.classes, val.classes)
     return train, val

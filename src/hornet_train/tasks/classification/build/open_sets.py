@@ -14,12 +14,11 @@ from hornet_train.tasks.classification.schema import ClassificationEval, RealDat
 from hornet_train.tasks.classification.suites import Suite, find_set, open_set, usual_places
 
 
-def open_sets(
-    config: ClassificationEval, classes: Sequence[str] | None
-) -> tuple[list[Suite], list[EvaluationSet]]:
+def open_sets(config: ClassificationEval, classes: Sequence[str]) -> tuple[list[Suite], list[EvaluationSet]]:
     """The sets to evaluate on, and with suite=all those that are in no usual place.
 
-    `classes`: those that the model was trained on, for images whose labels are plain numbers.
+    `classes`: those that the model was trained on, by which the images' classes are matched; empty where they
+    are not known.
 
     Raises:
         DataError: one that is asked for is not there or incomplete; or with suite=all, none is there.
@@ -36,9 +35,10 @@ def open_sets(
         assert data.root is not None
         labels = Path(data.labels) if data.labels is not None else None
         return [open_set(data.source, Path(data.root), labels)], []
-    datasets = open_data(data, training=False, classes=classes)
+    datasets = open_data(data, training=False, classes=classes or None)
     assert datasets.val is not None
-    return [Suite(data.source, datasets.classes, {"": datasets.val})], []
+    parts = {"": datasets.val}
+    return [Suite(data.source, datasets.classes, parts, notes=datasets.notes, absent=datasets.absent)], []
 
 
 def _below(root: Path, asked: tuple[EvaluationSet, ...] | str) -> tuple[list[Suite], list[EvaluationSet]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 from hornet_train.data.sources.listing import preview, with_count
@@ -10,7 +9,8 @@ from hornet_train.errors import DataError
 from hornet_train.tasks.classification.layout.label_sets import LabelSet, recognise, unknown_wnids
 from hornet_train.tasks.classification.layout.similar_classes import near_duplicates
 from hornet_train.tasks.classification.layout.split_layout import SplitLayout, list_root
-from hornet_train.tasks.classification.sources import FlatSource, check_same_classes, imagenet_wnids
+from hornet_train.tasks.classification.sources import FlatSource, imagenet_wnids
+from hornet_train.tasks.classification.sources.match_classes import match_classes
 from hornet_train.tasks.stored_files import FilesFound
 
 _MAX_SHOWN = 5  # lines of one kind
@@ -30,7 +30,7 @@ def check_layout(root: Path, splits: tuple[str, ...]) -> FilesFound:
     found = FilesFound([*layouts], training=splits[0] if kind == "splits" else None)
     _report_layout(root, splits, layouts, kind, found)
     for layout in layouts:
-        _check_split(layout, found)
+        _check_split(layout, found, trained_on=layout.name in (splits[0], root.absolute().name))
     label_set = _check_classes(layouts, found)
     if kind == "no splits":
         if label_set is not None and label_set.suite is not None:
@@ -59,7 +59,7 @@ def _report_layout(
         found.lines.append(f"layout: class folders in {root} itself")
 
 
-def _check_split(layout: SplitLayout, found: FilesFound) -> None:
+def _check_split(layout: SplitLayout, found: FilesFound, *, trained_on: bool) -> None:
     name = layout.name
     if layout.flat:
         found.lines.append(f"{name}: {with_count(len(layout.loose), 'image')} without class folders")
@@ -90,7 +90,11 @@ def _check_split(layout: SplitLayout, found: FilesFound) -> None:
             )
     if layout.empty:
         empty = with_count(len(layout.empty), "class folder")
-        found.faults.append(f"{name}/ has {empty} without an image ({preview(layout.empty)})")
+        what = f"{name}/ has {empty} without an image ({preview(layout.empty)})"
+        if trained_on:
+            found.faults.append(what)
+        else:
+            found.warnings.append(f"{what}: as if they were not there")
     if layout.unlisted:
         found.faults.append(f"folders that cannot be listed: {preview(layout.unlisted)}")
     if layout.nested:
@@ -144,12 +148,20 @@ def _check_classes(layouts: list[SplitLayout], found: FilesFound) -> LabelSet | 
 
 def _compare_classes(layouts: list[SplitLayout], found: FilesFound) -> None:
     classed = [layout for layout in layouts if layout.classes]
-    for first, other in pairwise(classed):
+    for other in classed[1:]:
+        first = classed[0]
         try:
-            check_same_classes(first.classes, other.classes)
+            matched = match_classes(other.classes, first.classes, here=other.name, there=first.name)
         except DataError as error:
             found.faults.append(str(error))
-        else:
+            continue
+        found.warnings += matched.notes
+        if matched.absent:
+            found.warnings.append(
+                f"{len(matched.absent):,} of the {len(first.classes):,} classes have no image in "
+                f"{other.name} ({preview(matched.absent)}): evaluations are of the others"
+            )
+        elif not matched.notes:
             found.lines.append(f"classes: {first.name} and {other.name} have the same")
 
 

@@ -42,7 +42,7 @@ def list_to_pack(folder: Path, name: str, labels: Path | None) -> FilesToPack:
     if not layout.classes:
         loose = "; --val-labels names the labels of ImageNet's loose val images" if layout.flat else ""
         faults.append(f"it has no images in class folders{loose}")
-    if layout.empty:
+    if layout.empty and name == "train":
         faults.append(f"class folders without an image ({preview(layout.empty)})")
     if layout.unlisted:
         faults.append(f"folders that cannot be listed: {preview(layout.unlisted)}")
@@ -57,6 +57,8 @@ def _to_pack(layout: SplitLayout) -> FilesToPack:
     not_packed = []
     if layout.loose:
         not_packed.append(f"{with_count(len(layout.loose), 'image')} beside the class folders")
+    if layout.empty:
+        not_packed.append(f"{with_count(len(layout.empty), 'class folder')} without an image")
     for reason, count in layout.ignored.most_common(_MAX_SHOWN):
         not_packed.append(f"{with_count(count, 'file')}: {reason}")
     labels = np.asarray(layout.labels, dtype=np.int32)

@@ -1,7 +1,6 @@
 """Sources of labelled images: stored files, tables and tars, with labels."""
 
 from hornet_train.tasks.classification.sources.class_folders import FolderSource
-from hornet_train.tasks.classification.sources.class_names import check_same_classes
 from hornet_train.tasks.classification.sources.digits import DigitsSource
 from hornet_train.tasks.classification.sources.flat_val import FlatSource
 from hornet_train.tasks.classification.sources.hub_tables import HubSource
@@ -24,7 +23,6 @@ __all__ = [
     "LabelledShards",
     "SyntheticSource",
     "TorchvisionSource",
-    "check_same_classes",
     "check_wnids",
     "imagenet_22k_wnids",
     "imagenet_wnids",

@@ -29,7 +29,12 @@ class FolderSource:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], split: str, classes: Sequence[str] | None = None
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        classes: Sequence[str] | None = None,
+        *,
+        held_out: bool = False,
     ) -> None:
         """List the images.
 
@@ -38,6 +43,8 @@ class FolderSource:
             split: the name of the folder in it.
             classes: the class names in label order, as of the training split. A class without a folder then
                 has no samples here; a folder that is not in `classes` is a fault.
+            held_out: whether class folders without an image are passed over, as if they were not there:
+                nothing is learned from these images.
 
         Raises:
             DataError: no such root or split, folders without images, or classes not in `classes`: all at
@@ -47,7 +54,10 @@ class FolderSource:
         self._files = FileTree(folder, IMAGE_EXTENSIONS)
         tree = self._files.tree
         names = tree.folders if classes is None else tuple(classes)
-        if faults := _faults(folder, tree, names):
+        if classes is None and held_out:
+            sizes = np.diff(tree.first)
+            names = tuple(name for name, size in zip(names, sizes, strict=True) if size) or names
+        if faults := _faults(folder, tree, names, empty_too=held_out):
             listed = "\n".join(f"  - {fault}" for fault in faults)
             raise DataError(
                 f"{folder}: {faults[0]}" if len(faults) == 1 else f"{folder}: {len(faults)} faults\n{listed}"
@@ -65,12 +75,22 @@ class FolderSource:
         self._first = np.append(0, np.cumsum(sizes))  # samples before each label
 
     def in_order(self, classes: Sequence[str]) -> FolderSource:
-        """The same images with the same classes in another order of the labels."""
-        if sorted(classes) != sorted(self.classes):
+        """The same images, each label the place of its class in `classes`, which may be more.
+
+        Raises:
+            ValueError: one of the classes is not among these.
+        """
+        if set(self.classes) - set(classes):
             raise ValueError("an order of other classes")
         other = copy(self)
         other._arrange(tuple(classes))
         return other
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes without an image."""
+        sizes = np.diff(self._first)
+        return tuple(name for name, size in zip(self.classes, sizes, strict=True) if not size)
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -105,8 +125,11 @@ def _find(root: Path, split: str) -> Path:
     return folder
 
 
-def _faults(folder: Path, tree: Tree, classes: tuple[str, ...]) -> list[str]:
-    """Why the files below a split's folder are not images in these classes' folders, each with its remedy."""
+def _faults(folder: Path, tree: Tree, classes: tuple[str, ...], *, empty_too: bool) -> list[str]:
+    """Why the files below a split's folder are not images in these classes' folders, each with its remedy.
+
+    With `empty_too`, folders without an image are none of these.
+    """
     found, faults = tree.folders, list(tree.faults)
     if not found:
         loose = sum(name.lower().endswith(IMAGE_EXTENSIONS) for name in names_in(folder, folders=False))
@@ -115,17 +138,13 @@ def _faults(folder: Path, tree: Tree, classes: tuple[str, ...]) -> list[str]:
             f"it has no class folders{lying}; sort the images into one folder a class, or for ImageNet's "
             "flat val folder name its labels: data.val_labels=<file>"
         )
-    if unknown := sorted(set(found) - set(classes)):
+    filled = [name for name, size in zip(found, np.diff(tree.first), strict=True) if size]
+    if unknown := sorted(set(filled if empty_too else found) - set(classes)):
         faults.append(
             f"{_count(unknown, 'class folder')} not among the {len(classes)} classes; remove or rename"
         )
-    wanted = set(classes)
-    empty = [
-        name
-        for name, first, end in zip(found, tree.first, tree.first[1:], strict=False)
-        if first == end and name in wanted
-    ]
-    if empty:
+    empty = sorted((set(found) - set(filled)) & set(classes))
+    if empty and not empty_too:
         extensions = ", ".join(extension[1:] for extension in IMAGE_EXTENSIONS)
         faults.append(f"{_count(empty, 'class folder')} without an image ({extensions}); fill or remove")
     if found and not len(tree):

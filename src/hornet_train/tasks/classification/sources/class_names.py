@@ -1,4 +1,4 @@
-"""The class names of a data set, and the check that two splits agree on them."""
+"""The class names of a data set whose labels are stored as numbers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,6 @@ import numpy as np
 from hornet_train.data.sources.columns import Integers
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
-
-
-def check_same_classes(train: Sequence[str], val: Sequence[str]) -> None:
-    """Refuse splits whose labels would not mean the same classes.
-
-    Raises:
-        DataError: names the classes that only one of the two has.
-    """
-    faults = []
-    if unknown := sorted(set(val) - set(train)):
-        faults.append(f"{len(unknown)} in val but not in train ({preview(unknown)})")
-    if missing := sorted(set(train) - set(val)):
-        faults.append(f"{len(missing)} in train but not in val ({preview(missing)})")
-    if not faults and tuple(train) != tuple(val):
-        faults.append("the same classes in another order")
-    if faults:
-        raise DataError(
-            f"the classes of train ({len(train)}) and val ({len(val)}) differ: {'; '.join(faults)}; "
-            "both splits need the same classes"
-        )
 
 
 def class_names(

@@ -22,6 +22,7 @@ class Suite:
             row.
         left_out: images that are not counted since they have no label.
         notes: what a user should know of how it was read, one sentence each.
+        absent: how many classes have no image.
     """
 
     name: str
@@ -30,3 +31,4 @@ class Suite:
     rows: Tensor | None = None
     left_out: int = 0
     notes: tuple[str, ...] = ()
+    absent: int = 0
