@@ -17,8 +17,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     if set(FLAGS) & set(arguments):
         run_sweep(arguments)
-    hint = "; the same command with the same run_dir resumes from the last checkpoint"
+    hint = f"; {_same_command(arguments)} with the same run_dir resumes from the last checkpoint"
     run_command(_train, answer_questions, arguments, after_interrupt=hint)
+
+
+def _same_command(arguments: list[str]) -> str:
+    """The command that goes on with a run."""
+    again = any(text.lstrip("+") == "resume=restart" for text in arguments)
+    return "the same command without resume=restart and" if again else "the same command"
 
 
 def _train(overrides: list[str]) -> None:
@@ -34,7 +40,8 @@ def _train(overrides: list[str]) -> None:
         raise Stopped(
             f"stopped by {asked.reason}: "
             + ("saved; " if asked.saved else "nothing was trained yet; ")
-            + "the same command with the same run_dir resumes the run"
+            + f"{_same_command(overrides)} with the same run_dir resumes the run"
+            + (f": run_dir={asked.run_dir}" if asked.saved and asked.run_dir else "")
         ) from None
 
 

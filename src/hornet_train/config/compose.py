@@ -38,6 +38,7 @@ class Composed(Generic[C]):
         choices: group -> option.
         task: as `task=` takes it; None for a command that has none.
         repeats: the run that `from=` names.
+        goes_on: whether it is the config of the run in `run_dir`, but for what the command line changes.
     """
 
     config: C
@@ -45,6 +46,7 @@ class Composed(Generic[C]):
     choices: Mapping[str, str]
     task: str | None = None
     repeats: Repeated | None = None
+    goes_on: bool = False
 
     def yaml(self) -> str:
         return to_yaml(self.tree)

@@ -17,8 +17,8 @@ from hornet_train.config.overrides import TASK, parse, path_value, texts
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.task_conf import conf_of_task
 from hornet_train.config.task_schema import Find, NoData
+from hornet_train.config.validate import without_secrets
 from hornet_train.errors import ConfigError
-from hornet_train.redaction import MARK
 
 EVAL_GROUPS = ("model", "data", "dist")
 
@@ -74,9 +74,7 @@ def compose_eval(
         rules = task.schema.eval_rules(config, parsed)
         yield from (fault for fault in rules if opens_data or not isinstance(fault, NoData))
         yield from training_only(config.dist)
-        for name, value in vars(config.data).items():
-            if isinstance(value, str) and MARK in value:
-                yield f"data.{name}={value} is kept without its secrets: give data.{name}= as it was"
+        yield from without_secrets(config.data)
 
     composed = checked(task.schema.evaluate, tree, parsed, options=chosen, faults=faults, check=check)
     return replace(composed, task=task.name)

@@ -18,11 +18,11 @@ from hornet_train.config.from_run import (
     repeated,
 )
 from hornet_train.config.key import keys_where
-from hornet_train.config.overrides import FROM, TASK, parse, path_value, texts
+from hornet_train.config.overrides import FROM, RUN_DIR, TASK, parse, path_value, texts
 from hornet_train.config.schema import Config
 from hornet_train.config.task_conf import conf_of_task, own_groups
 from hornet_train.config.task_schema import Find, Given
-from hornet_train.config.validate import shared_rules
+from hornet_train.config.validate import shared_rules, without_secrets
 from hornet_train.errors import ConfigError
 
 GROUPS = ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", TASK, "recipe")
@@ -35,7 +35,8 @@ def compose_train(
 
     Without `recipe=`, the default recipe (the digits) holds for as long as the data are the digits; other
     data then start from recipe=none, the settings that the published trainings have in common. With `from=`
-    neither counts: the base is the config of the run that it names.
+    neither counts: the base is the config of the run that it names. So too with a `run_dir=` that holds a
+    run, where no group of settings is chosen beside it: the run goes on, but for the keys that are given.
 
     Args:
         overrides: the command line.
@@ -54,7 +55,7 @@ def compose_train(
         raise ConfigError(list(dict.fromkeys(faults)))
     check = _rules(task, parsed, world_size)
     if run is not None:
-        return _compose_repeated(run, task, parsed, faults, check)
+        return _compose_repeated(run, task, parsed, faults, check, goes_on=FROM not in texts(overrides))
     default = default_options()
     if (parsed.get("data", default["data"]), task.name) != (default["data"], default[TASK]):
         parsed.setdefault("recipe", "none")
@@ -94,15 +95,22 @@ def task_and_run(
 ) -> tuple[ChosenTask, Repeated | None, Sequence[str]]:
     """The task of a command line, the run that `from=` names, and the faults where that cannot be read."""
     run, faults = None, tuple[str, ...]()
-    path = None
-    if text := given.get(FROM):  # `from=` without a path: `parse` has a message for it
+    key, path = FROM if FROM in given else RUN_DIR, None
+    if text := given.get(key):  # `from=` without a path: `parse` has a message for it
         try:
-            path = path_value(FROM, text)
-            run = repeated(path) if path is not None else None
+            path = path_value(key, text)
+            if path is not None and (key == FROM or _goes_on(path, given)):
+                run = repeated(path)
         except ConfigError as error:
             faults = error.faults
-    stored = stored_task(f"{FROM}={path}", run.tree) if run is not None else None
+    stored = stored_task(f"{key}={path}", run.tree) if run is not None else None
     return choose_task(given, find=find, names=names, stored=stored), run, faults
+
+
+def _goes_on(run_dir: str, given: Mapping[str, str]) -> bool:
+    """Whether a command line goes on with the run in a folder: it chooses no settings but single keys."""
+    chosen = [group for group in GROUPS if group in given and group not in ("dist", "log", TASK)]
+    return not chosen and given.get("resume") != "restart" and (Path(run_dir) / "config.yaml").is_file()
 
 
 def _rules(task: ChosenTask, given: Given, world_size: int) -> Callable[[Config], Iterable[str]]:
@@ -121,8 +129,13 @@ def _compose_repeated(
     parsed: Mapping[str, Any],
     faults: list[str],
     check: Callable[[Config], Iterable[str]],
+    *,
+    goes_on: bool = False,
 ) -> Composed[Config]:
-    """The config of a run, except for the groups and keys of the command line."""
+    """The config of a run, except for the groups and keys of the command line.
+
+    `goes_on`: whether it is the run itself, and not another one like it.
+    """
     schema = task.schema.train
     if "recipe" in parsed:
         faults.append("recipe= and from= exclude each other: each is a whole training")
@@ -142,10 +155,13 @@ def _compose_repeated(
 
     def check_all(config: Config) -> Iterable[str]:
         yield from check(config)
-        if config.run_dir is not None and run.holds(config.run_dir):
+        yield from without_secrets(config.data)
+        if config.run_dir is not None and run.holds(config.run_dir) and not goes_on:
             yield f"run_dir={config.run_dir} is the run that from= repeats: choose another, or leave it out"
 
     composed = checked(schema, tree, parsed, options=options_of, faults=faults, check=check_all)
+    if goes_on:
+        return replace(composed, task=task.name, goes_on=True)
     how_read = keys_where(schema, lambda key: key.how_read)
     own_images = any(key == "data" or (key.startswith("data.") and key not in how_read) for key in parsed)
     notes = [f"{run.file} does not have {', '.join(missing)}: defaults are taken"] if missing else []

@@ -15,6 +15,7 @@ from hornet_train.config.key import keys_where
 from hornet_train.errors import ConfigError, did_you_mean
 
 TASK = "task"  # its options are the tasks: those of conf/, and a user's own
+RUN_DIR = "run_dir"
 FROM = "from"  # the run to repeat; a path, and no key of a config
 
 

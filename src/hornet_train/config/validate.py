@@ -12,8 +12,9 @@ from pydantic_core import ErrorDetails
 
 from hornet_train.config.bench_schema import Bench
 from hornet_train.config.key import keys_where
-from hornet_train.config.schema import Config, EvalConfig, InfoConfig, MultistepSchedule
+from hornet_train.config.schema import Config, Data, EvalConfig, InfoConfig, MultistepSchedule
 from hornet_train.errors import did_you_mean
+from hornet_train.redaction import MARK
 
 T = TypeVar("T", bound=Config | EvalConfig | InfoConfig | Bench)
 
@@ -134,3 +135,10 @@ def shared_rules(config: Config, world_size: int) -> Iterator[str]:
         )
     if config.init_map is not None and config.init_from is None:
         yield f"init_map={config.init_map} says which rows of a head to take, but init_from= gives no weights"
+
+
+def without_secrets(data: Data) -> Iterator[str]:
+    """A sentence for each value of a stored data group from which a password or token was left out."""
+    for name, value in vars(data).items():
+        if isinstance(value, str) and MARK in value:
+            yield f"data.{name}={value} is kept without its secrets: give data.{name}= as it was"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -25,12 +26,14 @@ class Preempted(Exception):  # noqa: N818 - not an error, but a reason to end
     Attributes:
         reason: a signal's name, or the limit that is reached.
         saved: whether everything up to here is in a checkpoint; if not, nothing was trained yet.
+        run_dir: the run folder, where it is known.
     """
 
     def __init__(self, reason: str, *, saved: bool) -> None:
         super().__init__(reason)
         self.reason = reason
         self.saved = saved
+        self.run_dir: Path | None = None
 
 
 class Stop:

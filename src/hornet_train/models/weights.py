@@ -133,7 +133,8 @@ def _fit_head(
     given.update(ours)
     if not ours:
         return [f"left out the file's head of {there} classes"]
-    theirs_has = f"the file's has {there} {'other ' * (here == there)}classes" if there else "the file has none"
+    other = "other " if here == there else ""
+    theirs_has = f"the file's has {there} {other}classes" if there else "the file has none"
     return [f"the head of {here} classes starts from its initialisation; {theirs_has}"]
 
 

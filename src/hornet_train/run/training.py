@@ -14,7 +14,7 @@ from typing import Any
 from hornet_train.config.compose import Composed
 from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
-from hornet_train.engine.preemption import Stop
+from hornet_train.engine.preemption import Preempted, Stop
 from hornet_train.engine.state import Best
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
@@ -90,18 +90,24 @@ def _run_in(
     """`run_training` in a folder."""
     config = composed.config
     tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is stored, and shown by W&B
-    world.on_main(lambda: check_run_folder(folder, tree, config.resume, type(config)))
+    # what the command line changes in the run's own config is meant
+    resume = "force" if composed.goes_on and config.resume == "auto" else config.resume
+    world.on_main(lambda: check_run_folder(folder, tree, resume, type(config)))
     run = build_run(kit, config, tree, world=world, folder=folder)
     run.trainer.stop = stop
     warnings, notes = _compared_with_repeated(composed, run, world)
-    with occupied(folder, tree, config.resume, type(config), world=world) as note:
+    with occupied(folder, tree, resume, type(config), world=world) as note:
         console = make_console(kit, run)
         with _logging_to(console, world):
             for text in warnings:
                 console.warn(text)
             for text in ([note] if note else []) + notes + run.notes:
                 console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
-            _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)
+            try:
+                _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)
+            except Preempted as asked:
+                asked.run_dir = folder
+                raise
     trainer = run.trainer
     return TrainResult(
         folder, trainer.state.step, trainer.settings.total_steps, trainer.state.best, _newest_metrics(folder)
