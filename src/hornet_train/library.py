@@ -16,6 +16,8 @@ from hornet_train._timm import import_timm
 from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hornet_train.config.compose import Composed
+    from hornet_train.config.schema import Config, EvalConfig
     from hornet_train.report.model_tables import Table as ModelTable
     from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
@@ -44,12 +46,18 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
     from hornet_train.engine.distributed import launched_world_size, may_restart
     from hornet_train.engine.preemption import Stop
     from hornet_train.report.curves import CurvesSink
+    from hornet_train.run.follow_model import follow_model
     from hornet_train.run.process import joined
     from hornet_train.run.training import run_training
     from hornet_train.tasks.table import NAMES, find, kit_of
     from hornet_train.track.console import console_for
 
-    composed = compose_train(_listed(overrides), find=find, names=NAMES, world_size=launched_world_size())
+    given, size = _listed(overrides), launched_world_size()
+
+    def compose(more: list[str]) -> Composed[Config]:
+        return compose_train([*given, *more], find=find, names=NAMES, world_size=size)
+
+    composed = compose([])
     config = composed.config
     if config.run_dir is None and may_restart():
         raise ConfigError(
@@ -58,9 +66,10 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
     assert composed.task is not None
     stop = Stop(config.checkpoint.max_minutes)
     with stop.listening(), joined(config.dist, deterministic=config.deterministic) as world:
+        kit = kit_of(composed.task)
         return run_training(
-            kit_of(composed.task),
-            composed,
+            kit,
+            follow_model(kit, composed, compose),
             world=world,
             stop=stop,
             make_console=lambda kit, run: console_for(
@@ -115,17 +124,26 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
     import_timm()
     from hornet_train.config.compose_eval import compose_eval
     from hornet_train.run.evaluate_checkpoint import check_out, run_evaluation, write_result
+    from hornet_train.run.follow_model import follow_model
     from hornet_train.run.known import known_of
     from hornet_train.run.process import joined
     from hornet_train.tasks.table import NAMES, find, kit_of
     from hornet_train.track.console import console_for
 
-    composed = compose_eval(_listed(overrides), known_of, find=find, names=NAMES)
-    config = composed.config
+    given = _listed(overrides)
+
+    def compose(more: list[str]) -> Composed[EvalConfig]:
+        return compose_eval([*given, *more], known_of, find=find, names=NAMES)
+
+    composed = compose([])
     assert composed.task is not None
-    kit, out = kit_of(composed.task), check_out(config)
+    kit, out = kit_of(composed.task), check_out(composed.config)
+    composed = follow_model(kit, composed, compose)
+    config = composed.config
     with joined(config.dist) as world:
         console = console_for(1, 1, metrics=kit.metrics, prints=world.is_main, quiet=quiet)
+        for note in composed.notes:
+            console.say(note)
         values = run_evaluation(kit, config, world=world, console=console)
         tables = kit.result_tables(values)
         if world.is_main:
@@ -152,14 +170,21 @@ def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> L
     """
     import_timm()
     from hornet_train.config.compose_eval import compose_eval
+    from hornet_train.run.follow_model import follow_model
     from hornet_train.run.known import known_of
     from hornet_train.run.load_model import load_model
     from hornet_train.tasks.table import NAMES, find, kit_of
 
     given = [f"checkpoint={os.fspath(checkpoint)}", *_listed(overrides)]
-    composed = compose_eval(given, known_of, find=find, names=NAMES, opens_data=False)
+
+    def compose(more: list[str]) -> Composed[EvalConfig]:
+        return compose_eval([*given, *more], known_of, find=find, names=NAMES, opens_data=False)
+
+    composed = compose([])
     assert composed.task is not None
-    return load_model(kit_of(composed.task), composed.config)
+    kit = kit_of(composed.task)
+    composed = follow_model(kit, composed, compose)
+    return load_model(kit, composed.config, composed.notes)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_its_own_config_is_taken(tmp_path: Path) -> None:
     assert "this run is complete at step 9" in " ".join(bare.stdout.split())
     with pytest.raises(ConfigError, match="holds a run with another config"):
         hornet_train.train(["data=digits", f"run_dir={folder}"])
-    with pytest.raises(ConfigError, match="unknown key optim.rl"):
+    with pytest.raises(ConfigError, match=r"unknown key optim\.rl"):
         hornet_train.train(["optim.rl=1", f"run_dir={folder}"])
 
 

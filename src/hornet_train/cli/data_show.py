@@ -48,17 +48,28 @@ def run(options: argparse.Namespace) -> None:
         UserError: the config or the data are invalid, or the picture cannot be written.
     """
     from hornet_train._timm import import_timm
+    from hornet_train.config.compose import Composed
     from hornet_train.config.compose_train import compose_train
+    from hornet_train.config.schema import Config
     from hornet_train.tasks.table import NAMES, find, kit_of
 
-    composed = compose_train(options.overrides, find=find, names=NAMES)
+    def compose(more: list[str]) -> Composed[Config]:
+        return compose_train([*options.overrides, *more], find=find, names=NAMES)
+
+    composed = compose([])
     assert composed.task is not None
     import_timm()
+    from hornet_train.run.follow_model import follow_model
+
+    kit = kit_of(composed.task)
+    composed = follow_model(kit, composed, compose)
     from hornet_train.report.contact_sheet import draw_sheet
     from hornet_train.track.console import ConsoleSink
 
-    drawn = kit_of(composed.task).draw(composed.config, images=options.images, epoch=options.epoch)
+    drawn = kit.draw(composed.config, images=options.images, epoch=options.epoch)
     console = ConsoleSink(1, 1, interactive=False)
+    for note in composed.notes:
+        console.say(note)
     for bad in drawn.bad:
         console.warn(f"another image stands in for {bad.where}: {bad.reason}")
     out = options.out.expanduser()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 
+from hornet_train._timm import import_timm
 from hornet_train.cli.command import launched_rank
 from hornet_train.cli.group_lines import group_lines
-from hornet_train.config.compose import to_yaml
+from hornet_train.config.compose import Composed, to_yaml
 from hornet_train.config.compose_eval import EVAL_GROUPS
 from hornet_train.config.compose_info import BENCH_GROUPS, INFO_GROUPS
 from hornet_train.config.compose_train import GROUPS, compose_train
 from hornet_train.config.conf_files import conf_dir
+from hornet_train.config.schema import Config
 from hornet_train.redaction import redacted_tree
-from hornet_train.tasks.table import NAMES, find
+from hornet_train.tasks.table import NAMES, find, kit_of
 
 TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
@@ -178,10 +180,26 @@ def answer_questions(arguments: list[str]) -> list[str] | None:
     asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
     if asked:
         overrides = [a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]
-        composed = compose_train(overrides, find=find, names=NAMES)
+
+        def compose(more: list[str]) -> Composed[Config]:
+            return compose_train([*overrides, *more], find=find, names=NAMES)
+
+        composed = compose([])
+        if composed.choices["model"] == "timm":  # whose preprocessing only timm knows, which takes seconds
+            composed = _followed(composed, compose)
         _print(to_yaml(redacted_tree(composed.tree)))
         return None
     return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train", training=True)
+
+
+def _followed(
+    composed: Composed[Config], compose: Callable[[list[str]], Composed[Config]]
+) -> Composed[Config]:
+    import_timm()
+    from hornet_train.run.follow_model import follow_model
+
+    assert composed.task is not None
+    return follow_model(kit_of(composed.task), composed, compose)
 
 
 def answer_eval_questions(arguments: list[str]) -> list[str] | None:

@@ -38,6 +38,8 @@ class Composed(Generic[C]):
         choices: group -> option.
         task: as `task=` takes it; None for a command that has none.
         repeats: the run that `from=` names.
+        given: the keys that the command line sets, or of an evaluation the checkpoint.
+        notes: one sentence for each thing that a user should know of.
         goes_on: whether it is the config of the run in `run_dir`, but for what the command line changes.
     """
 
@@ -46,6 +48,8 @@ class Composed(Generic[C]):
     choices: Mapping[str, str]
     task: str | None = None
     repeats: Repeated | None = None
+    given: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
     goes_on: bool = False
 
     def yaml(self) -> str:
@@ -139,7 +143,7 @@ def checked(
         faults += [fault for fault in check(config) if not any(f"{key}=" in fault for key in mistyped)]
     if faults or config is None:
         raise ConfigError(faults)
-    return Composed(config, plain(config), options)
+    return Composed(config, plain(config), options, given=frozenset(parsed))
 
 
 def resolved(tree: DictConfig) -> Tree:

@@ -77,7 +77,9 @@ def compose_eval(
         yield from without_secrets(config.data)
 
     composed = checked(task.schema.evaluate, tree, parsed, options=chosen, faults=faults, check=check)
-    return replace(composed, task=task.name)
+    parts = (key.partition(".") for key in task.schema.preprocessing)
+    known = (f"{group}.{name}" for group, _, name in parts if name in trained.get(group, {}))
+    return replace(composed, task=task.name, given=composed.given.union(known))
 
 
 def _select_data(parsed: dict[str, Any], task: ChosenTask) -> Iterable[str]:

@@ -85,8 +85,10 @@ class LoadedModel:
         return to_device(collated.batch(), self._device)
 
 
-def load_model(kit: Kit[Any, Any], config: EvalConfig) -> LoadedModel:
+def load_model(kit: Kit[Any, Any], config: EvalConfig, notes: Sequence[str] = ()) -> LoadedModel:
     """The model of a checkpoint.
+
+    `notes`: what is known before.
 
     Raises:
         UserError: the checkpoint is damaged or for another model, or its task does not predict.
@@ -101,9 +103,9 @@ def load_model(kit: Kit[Any, Any], config: EvalConfig) -> LoadedModel:
     model = predictor.model.to(device).eval()
     if config.fuse and predictor.image_size is not None:
         fuse(model, predictor.image_size)
-    notes = tuple(dict.fromkeys([*weights.notes, *predictor.notes]))
+    known = tuple(dict.fromkeys([*notes, *weights.notes, *predictor.notes]))
     return LoadedModel(
-        model, predictor.classes, notes, predictor, device, config.precision, config.batch_size
+        model, predictor.classes, known, predictor, device, config.precision, config.batch_size
     )
 
 

@@ -101,7 +101,7 @@ def _run_in(
         with _logging_to(console, world):
             for text in warnings:
                 console.warn(text)
-            for text in ([note] if note else []) + notes + run.notes:
+            for text in [*composed.notes, *([note] if note else []), *notes, *run.notes]:
                 console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
             try:
                 _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)

@@ -66,6 +66,14 @@ class Kit(ABC, Generic[C, E]):
             DataError: they are not there, or not as they should be.
         """
 
+    def model_defaults(self, config: C | E) -> dict[str, Any]:
+        """Key -> value of settings that the model asks for, such as its preprocessing; by default none.
+
+        They hold where neither the command line nor a checkpoint says otherwise.
+        """
+        del config
+        return {}
+
     @abstractmethod
     def build_task(self, config: C | E, classes: Sequence[str]) -> Task:
         """The task for a training, or for an evaluation alone.

@@ -23,6 +23,8 @@ from hornet_train.config.schema import FilePath, NeutralPath
 from hornet_train.errors import did_you_mean
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
 
+Interpolation = Literal["bicubic", "bilinear"]
+
 
 @group
 class Preprocessing:
@@ -34,7 +36,7 @@ class Preprocessing:
     crop_pct: Annotated[  # crop / short side, in evaluations below 384 pixels
         Share, Key(preprocessing=True, how_read=True)
     ]
-    interpolation: Annotated[Literal["bicubic", "bilinear"], Key(preprocessing=True, how_read=True)]
+    interpolation: Annotated[Interpolation, Key(preprocessing=True, how_read=True)]
 
 
 @group

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, get_args
 
+import timm
+
+from hornet_train.config.conf_files import own_settings
 from hornet_train.errors import ConfigError
 from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.models.spec import ModelSpec
+from hornet_train.models.variants import VARIANTS
 from hornet_train.tasks.classification.mixing import Mixer
-from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval, Data
+from hornet_train.tasks.classification.schema import (
+    ClassificationConfig,
+    ClassificationEval,
+    Data,
+    Interpolation,
+)
 from hornet_train.tasks.classification.task import Classification
 from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
 
@@ -93,6 +103,31 @@ def _policies(config: ClassificationConfig) -> Iterator[Policy]:
         yield RandomGreyscale(augment.grayscale)
     if augment.blur:
         yield RandomBlur(augment.blur)
+
+
+def preprocessing_of_model(config: ClassificationConfig | ClassificationEval) -> dict[str, Any]:
+    """Key -> value of the preprocessing that timm's other models want, where the data have none of their own.
+
+    A data group has its own where its values are not those that all groups begin with; a HorNet's are these.
+    """
+    name = config.model.name
+    known = None if name in VARIANTS else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None:
+        return {}
+    general = own_settings("data", "_images")
+    found: dict[str, Any] = {}
+    for key in ("mean", "std", "crop_pct", "interpolation"):
+        value, ours, now = getattr(known, key), general[key], getattr(config.data, key)
+        usable = len(value) == len(ours) if isinstance(ours, list) else True
+        if key == "interpolation":
+            usable = value in get_args(Interpolation)
+        if usable and _listed(value) != _listed(ours) == _listed(now):
+            found[f"data.{key}"] = _listed(value)
+    return found
+
+
+def _listed(value: Any) -> Any:
+    return [float(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def eval_transform(data: Data) -> EvalTransform:

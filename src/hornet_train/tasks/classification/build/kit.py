@@ -14,6 +14,7 @@ from hornet_train.tasks.classification.build.components import (
     build_task,
     eval_transform,
     growth_of,
+    preprocessing_of_model,
     train_transform,
 )
 from hornet_train.tasks.classification.build.draw import draw_batch
@@ -58,6 +59,9 @@ class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
         self, data: Data, *, training: bool = True, classes: Sequence[str] | None = None
     ) -> Datasets:
         return open_data(data, training=training, classes=classes)
+
+    def model_defaults(self, config: ClassificationConfig | ClassificationEval) -> dict[str, Any]:
+        return preprocessing_of_model(config)
 
     def build_task(
         self, config: ClassificationConfig | ClassificationEval, classes: Sequence[str]
