@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hornet_train.errors import CheckpointError
 from hornet_train.models.spectrum import resize_filter
+from hornet_train.models.wrappers import unwrapped
 
 STEM = "downsample_layers.0.0.weight"
 _BACKBONE = "backbone."
@@ -35,8 +36,7 @@ def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
     Raises:
         CheckpointError: two tensors would have one name.
     """
-    given = dict(state)
-    notes: list[str] = []
+    given, notes = _out_of_a_wrapper(state)
     inside = {name.removeprefix(_BACKBONE): name for name in given if name.startswith(_BACKBONE)}
     if not _is_hornet(inside or given):
         return given, []
@@ -68,6 +68,17 @@ def _our_name(name: str) -> str:
     name = re.sub(r"\.gnconv\.projs\.(\d+)\.", r".gnconv.pws.\1.", name)
     name = re.sub(r"\.(gamma[12])\.weight$", r".\1", name)
     return name.replace(_HEAD, "head.", 1) if name.startswith(_HEAD) else name
+
+
+def _out_of_a_wrapper(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """A HorNet that another tool keeps behind a prefix (`net.`, `model.`), averaged weights (`ema`) first."""
+    starts = [full.removesuffix(STEM).removesuffix(_BACKBONE) for full in state if full.endswith(f".{STEM}")]
+    prefixes = sorted({one for one in starts if one}, key=lambda one: ("ema" not in one.lower(), len(one)))
+    if not prefixes or STEM in state:
+        return dict(state), []
+    return unwrapped(
+        state, [full.removeprefix(prefixes[0]) for full in state if full.startswith(prefixes[0])]
+    )
 
 
 def trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ The latter is unpickled such that no code in it can run (`unpickling`).
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,27 +17,29 @@ from torch import Tensor
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import convert_names, some
 from hornet_train.models.unpickling import unpickle
+from hornet_train.models.wrappers import without_counter
 from hornet_train.untrusted import check_header, open_regular
 
 Prefer = Literal["ema", "model"]
 _EMA_KEYS = ("model_ema", "state_dict_ema", "ema_state_dict")
 _MODEL_KEYS = ("model", "module", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
-_PICKLED = (".pth", ".pt", ".bin", ".tar")  # the last as in .pth.tar
+_PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 
 
 def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a state dict from a file, on CPU, in our names and without the prefixes of DDP and torch.compile.
 
     Args:
-        path: a `.safetensors`, `.pth`, `.pt` or `.bin` file.
+        path: a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file.
         prefer: which weights to take where a file holds both the trained and the averaged ones.
 
     Returns:
         The state dict, and its origin: "path", "format" ("safetensors" or "pickle"), "key" (where in the file
         the weights were, "" at its top), "ema" (whether these are averaged weights), "metadata" (safetensors'
-        strings), "epoch" (None where the file does not say) and "notes" (one sentence for each thing done to
-        the names).
+        strings), "epoch" (None where the file does not say), "settings" (what a training of timm or
+        torchvision keeps of its own: `arch` and its arguments) and "notes" (one sentence for each thing done
+        to the names).
 
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or holds no weights.
@@ -45,9 +48,10 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     origin: dict[str, Any] = {"path": str(path), "key": "", "ema": False, "metadata": {}, "epoch": None}
+    origin["settings"] = {}
     if path.suffix == ".safetensors":
         state, origin["metadata"] = _read_safetensors(path)
-        state, notes = _in_our_names(_strip(_tensors(state, path), path), path)
+        state, notes, _ = _plain(state, path)
         return state, {**origin, "format": "safetensors", "notes": notes}
     if path.suffix not in _PICKLED:
         known = ", ".join((".safetensors", *_PICKLED))
@@ -60,9 +64,24 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     key = _weights_key(content, path, prefer)
     state = content[key] if key else content
     epoch = content.get("epoch") if key else None
-    state, notes = _in_our_names(_strip(_tensors(state, path), path), path)
-    origin |= {"format": "pickle", "key": key, "ema": key in _EMA_KEYS, "epoch": epoch, "notes": notes}
-    return state, origin
+    state, notes, averaged = _plain(state, path)
+    origin |= {"format": "pickle", "key": key, "ema": key in _EMA_KEYS or averaged, "epoch": epoch}
+    return state, {**origin, "notes": notes, "settings": _settings(content) if key else {}}
+
+
+def _plain(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], list[str], bool]:
+    """Tensors in our names, what was done to them, and whether they are torch's average of a model."""
+    counted, notes = without_counter(_tensors(state, path))
+    taken, more = _in_our_names(_strip(counted, path), path)
+    return taken, [*notes, *more], bool(notes)
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`arch` and the arguments that trainings of timm and torchvision keep beside the weights."""
+    args = content.get("args")
+    kept = dict(vars(args)) if isinstance(args, argparse.Namespace) else {}
+    arch = content.get("arch") or kept.get("model") or kept.get("arch")
+    return {**kept, "arch": arch} if isinstance(arch, str) else {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

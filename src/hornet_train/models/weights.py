@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import STEM, Misfit, fit_filters, trunk
 from hornet_train.models.variants import VARIANTS
+from hornet_train.models.wrappers import unwrapped
 
 _OUTPUT_NORM = re.compile(r"norm\d\.")  # norm0 .. norm3 of a dense-prediction backbone
 _NORM = re.compile(r"norm\d?\.(weight|bias)$")
@@ -82,8 +83,9 @@ def load_into(
         CheckpointError: missing, unexpected or misshapen tensors, all named in one message.
     """
     wanted = model.state_dict()
-    given = dict(state)
-    notes = fit_filters(given, wanted) if resize_filters else []
+    given, notes = unwrapped(state, wanted)
+    if resize_filters:
+        notes += fit_filters(given, wanted)
     notes += _fit_head(given, wanted, classifier, head_rows, allow_new_head, other_classes)
     if allow_new_head and trunk(wanted):
         notes += _fit_norms(given, wanted)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import timm
 
 from hornet_train.config.stored import config_in_folder, config_in_weights
 from hornet_train.engine.find_checkpoint import find_checkpoint, followed
@@ -28,9 +31,27 @@ def known_of(checkpoint: str) -> dict[str, Any] | None:
     stored = config_in_weights(path)
     if stored is not None:
         return stored
-    state = read_weights(path)[0]
+    state, origin = read_weights(path)
     if name := identify(state):
         return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}
+    if known := _of_settings(origin["settings"]):
+        return known
     if near := nearest(state):
         return {"model": {}, "unlike": f"it is nearest to {near[0]}, but for {near[1]}"}
     return None
+
+
+def _of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `arch` and the arguments of a training by timm say: the model and its preprocessing."""
+    arch = settings.get("arch")
+    if arch is None or not timm.is_model(arch.split(".")[0]):
+        return {}
+    data = {
+        key: value
+        for key in ("mean", "std", "crop_pct", "interpolation")
+        if (value := settings.get(key)) not in (None, "")
+    }
+    size = settings.get("img_size")
+    if isinstance(size, int):
+        data["image_size"] = size
+    return {"model": {"name": arch}, "data": data}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.build.components import build_task, eval_transform
 from hornet_train.tasks.classification.build.open_sets import open_sets
-from hornet_train.tasks.classification.head import classifier_name, load_classifier, read_class_map
+from hornet_train.tasks.classification.head import load_classifier, outputs_of, read_class_map
 from hornet_train.tasks.classification.samples import EvalSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
@@ -76,8 +76,7 @@ def _model_for(
     width = len(imagenet_wnids()) if first.rows is not None else len(first.classes)
     task = build_task(config, width)
     model = task.build_model()
-    head = weights.tensors.get(f"{classifier_name(model)}.weight")
-    outputs = width if head is None or not head.ndim else head.shape[0]
+    outputs = outputs_of(weights, model) or width
     if chosen is not None:
         outputs = len(chosen)
     if outputs == width:

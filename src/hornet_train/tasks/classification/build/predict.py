@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hornet_train.data.batch import Batch
 from hornet_train.errors import CheckpointError
 from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.build.components import build_task, eval_transform
-from hornet_train.tasks.classification.head import classifier_name, load_classifier, read_class_map
+from hornet_train.tasks.classification.head import load_classifier, outputs_of, read_class_map
 from hornet_train.tasks.classification.samples import PictureSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
@@ -66,10 +66,9 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
 
 def _outputs(config: ClassificationEval, weights: Weights) -> int:
     """How many classes the weights are for."""
-    with torch.device("meta"):  # the name of its head is all that is asked for
+    with torch.device("meta"):  # the names of its tensors are all that is asked for
         model = ModelSpec(config.model.name, 1, args=config.model.args).build()
-    head: Tensor | None = weights.tensors.get(f"{classifier_name(model)}.weight")
-    return head.shape[0] if head is not None and head.ndim else len(weights.classes)
+    return outputs_of(weights, model) or len(weights.classes)
 
 
 def _usual_names(outputs: int) -> tuple[str, ...]:
