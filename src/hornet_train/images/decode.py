@@ -4,7 +4,8 @@ The result is that of Pillow's `Image.convert("RGB")`, as in torchvision and tim
 channels, a palette is looked up, an alpha channel is dropped (not composited), CMYK and YCCK are converted
 without a colour profile, an animation gives its first frame, and an EXIF orientation is *not* applied. One
 difference: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour (`convert` would
-clip everything above 255 to white).
+clip everything above 255 to white); or the highest eight bits of the range that a TIFF says it uses
+(MaxSampleValue, 4,095 for 12 bits).
 
 Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
 """
@@ -26,13 +27,13 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hornet_train.errors import SampleError
+from hornet_train.images.formats import FORMATS
 from hornet_train.untrusted import Refused, read_within
 
-# Only these: Pillow can also open formats that start other programs (EPS) or refer to other files.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 2 * 89_478_485  # where Pillow raises DecompressionBombError by default
 MAX_BYTES = 10**9  # of an encoded image: enough for MAX_PIXELS without compression
 
+_MAX_SAMPLE_VALUE = 281  # a tag of TIFF
 _JPEG_START = b"\xff\xd8\xff"
 _SIMPLEJPEG_COLORSPACES = frozenset({"YCbCr", "RGB", "Gray"})  # those libjpeg-turbo converts to RGB
 # The exceptions that Pillow's plugins raise for damaged files. UnidentifiedImageError is an OSError.
@@ -54,7 +55,7 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
     """Decode one image.
 
     Args:
-        data: the bytes of a complete JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        data: the bytes of a complete file of one of `FORMATS`.
         where: a path or description for error messages.
 
     Returns:
@@ -133,7 +134,7 @@ def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dt
         SampleError: Pillow cannot decode it, or it is too large.
     """
     try:
-        with _warnings_ignored(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _warnings_ignored(), Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(where, f"{image.width}x{image.height} pixels")
             return _to_rgb(image)
@@ -158,11 +159,18 @@ def _warnings_ignored() -> Iterator[None]:
 def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """A Pillow image of any mode as uint8 (H, W, 3)."""
     if image.mode.startswith("I"):  # 16-bit grey, of mode "I;16", "I;16B" or "I"
-        grey_HW = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        grey_HW = (np.asarray(image).astype(np.int64) >> _unused_bits(image)).clip(0, 255).astype(np.uint8)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the same colours; converting to RGB directly, Pillow warns
     return np.array(image.convert("RGB"))  # a copy, since torch needs writable memory
+
+
+def _unused_bits(image: Image.Image) -> int:
+    """By how many bits 16-bit grey is shifted to have eight: 8, or fewer where a TIFF says it has fewer."""
+    most = getattr(image, "tag_v2", {}).get(_MAX_SAMPLE_VALUE, 0xFFFF)
+    most = most[0] if isinstance(most, tuple) else most
+    return min(8, max(0, int(most).bit_length() - 8)) if isinstance(most, int) and most > 0 else 8
 
 
 def _too_large(where: str, size: str) -> SampleError:

@@ -96,6 +96,11 @@ def _check_images(
         found.lines.append(f"{split.name}: {statistics.describe_sizes()}")
     for what, count in statistics.misnamed.most_common(_MAX_SHOWN):
         found.lines.append(f"{split.name}: {count:,} {what}; decoded all the same")
+    if statistics.black:
+        found.warnings.append(
+            f"{split.name}: {with_count(statistics.black, 'image')} without a pixel above 15 of 255: "
+            "are these 12 bits in files of 16? Of those the high byte is taken: scale them to 16 bits, or to 8"
+        )
     duplicates, pairs = statistics.duplicates(3)
     if duplicates:
         names = [(os.fsdecode(split.paths[a]), os.fsdecode(split.paths[b])) for a, b in pairs]

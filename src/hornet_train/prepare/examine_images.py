@@ -11,18 +11,12 @@ import numpy as np
 
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode, read_bytes
+from hornet_train.images.formats import FORMATS, format_of
 from hornet_train.prepare.watched_workers import BeginItem
 
 SMALL = 32  # pixels; an image with a shorter side than this leaves little to crop from
+_NEARLY_BLACK = 16  # of 255
 _HISTOGRAM_SIZE = 1 << 16  # bins, one a pixel of side length; the limit of JPEG, too
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG", (".jpg", ".jpeg")),
-    (b"\x89PNG\r\n\x1a\n", "PNG", (".png",)),
-    (b"GIF8", "GIF", (".gif",)),
-    (b"BM", "BMP", (".bmp",)),
-    (b"II*\x00", "TIFF", (".tif", ".tiff")),
-    (b"MM\x00*", "TIFF", (".tif", ".tiff")),
-)
 
 
 @dataclass(frozen=True)
@@ -47,12 +41,14 @@ class DecodedImage:
         height, width: in pixels.
         digest: the first 64 bits of the file's SHA-256.
         misnamed: where content and extension disagree, such as `PNG called .jpg`; else ''.
+        black: whether no pixel is above 15 of 255, as of 12 bits in a file of 16.
     """
 
     height: int
     width: int
     digest: int
     misnamed: str
+    black: bool = False
 
 
 def examine_batch(batch: Batch, begin_item: BeginItem) -> list[DecodedImage | str]:
@@ -78,18 +74,16 @@ def examine_image(path: str) -> DecodedImage:
         SampleError: the file cannot be read or decoded.
     """
     data = read_bytes(path, waiting=True)
-    _, height, width = decode(data, path).shape
+    pixels = decode(data, path)
+    _, height, width = pixels.shape
     digest = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
-    return DecodedImage(height, width, digest, _misnamed(data, path))
+    return DecodedImage(height, width, digest, _misnamed(data, path), black=int(pixels.max()) < _NEARLY_BLACK)
 
 
 def _misnamed(data: bytes, path: str) -> str:
     """`PNG called .jpg` where a file's content and its extension disagree, else ''."""
-    extension = os.path.splitext(path)[1].lower()
-    kinds = [(kind, names) for start, kind, names in _SIGNATURES if data.startswith(start)]
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kinds = [("WebP", (".webp",))]
-    return "".join(f"{kind} called {extension}" for kind, names in kinds if extension not in names)
+    extension, kind = os.path.splitext(path)[1].lower(), format_of(data)
+    return f"{kind} called {extension}" if kind is not None and extension not in FORMATS[kind] else ""
 
 
 @dataclass
@@ -101,11 +95,13 @@ class ImageStatistics:
         decoded: number of files that decode.
         misnamed: `PNG called .jpg` -> number of files.
         small: number of files with a shorter side below `SMALL`.
+        black: number of files that are nearly black.
     """
 
     samples: int
     decoded: int = 0
     small: int = 0
+    black: int = 0
     misnamed: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -117,6 +113,7 @@ class ImageStatistics:
         """Add the file at position `index` of the split."""
         self.decoded += 1
         self.small += min(image.height, image.width) < SMALL
+        self.black += image.black
         self._shortest = min(self._shortest, image.height, image.width)
         if image.misnamed:
             self.misnamed[image.misnamed] += 1

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hornet_train.errors import DataError
 from hornet_train.images.decode import decode, read_bytes
+from hornet_train.images.formats import FORMATS
 from hornet_train.images.resize import resize
 from hornet_train.prepare.shard_formats import Format, open_writer, read_values
 from hornet_train.prepare.watched_workers import BeginItem
@@ -47,7 +48,7 @@ class Encoding:
         shorter = min(height, width)
         if self.shorter_side is None or shorter <= self.shorter_side:
             extension = os.path.splitext(path)[1].lower()
-            return data, ".jpg" if extension == ".jpeg" else extension
+            return data, ".jpg" if extension in FORMATS["JPEG"] else extension
         side = self.shorter_side
         size = (round(height * side / shorter), round(width * side / shorter))
         buffer = io.BytesIO()

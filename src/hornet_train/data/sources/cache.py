@@ -27,7 +27,7 @@ from hornet_train.untrusted import open_nofollow
 
 CACHED_FROM = 50_000  # files; fewer are listed again in less time than it takes to wonder
 
-_VERSION = 2  # of what is kept of a tree; what an older version kept is scanned again
+_VERSION = 3  # of what is kept of a tree; what an older version kept is scanned again
 _ARRAYS = ("names", "ends", "first", "begin")
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system in use
 _log = logging.getLogger("hornet_train")
@@ -106,7 +106,7 @@ def load(place: Path) -> Tree | None:
             return None
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
         stamps = {name: (int(a), int(b)) for name, (a, b) in facts["stamps"].items()}
-        return Tree(tuple(facts["folders"]), **arrays, ignored=facts["ignored"], stamps=stamps)
+        return Tree(tuple(facts["folders"]), **arrays, ignored=dict(facts["ignored"]), stamps=stamps)
     except (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError):  # absent or damaged
         return None
 

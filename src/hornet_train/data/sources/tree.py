@@ -8,6 +8,7 @@ the place where that path ends; which folder it is in follows from its place.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 
 _LISTING_THREADS = 16  # network file systems answer several questions at once
 _AHEAD = 256  # uppermost folders listed but not yet packed
@@ -34,7 +33,7 @@ class Tree:
         ends: uint32 (files,), where each name ends, counted from the first byte of its uppermost folder.
         first: int64 (folders + 1,), files before each uppermost folder.
         begin: int64 (folders + 1,), bytes before each uppermost folder.
-        ignored: files whose names have none of the wanted extensions.
+        ignored: extension -> files that have none of the wanted ones.
         stamps: when each folder that was listed changed, by its path below the one scanned.
         faults: folders that could not be listed, as sentences.
     """
@@ -44,7 +43,7 @@ class Tree:
     ends: np.ndarray[Any, np.dtype[np.uint32]]
     first: np.ndarray[Any, np.dtype[np.int64]]
     begin: np.ndarray[Any, np.dtype[np.int64]]
-    ignored: int
+    ignored: dict[str, int]
     stamps: dict[str, Stamp]
     faults: tuple[str, ...] = ()
 
@@ -65,7 +64,7 @@ class _Listed:
 
     names: bytes
     ends: np.ndarray[Any, np.dtype[np.uint32]]
-    ignored: int
+    ignored: Counter[str]
     stamps: dict[str, Stamp]
     faults: list[str]
 
@@ -98,7 +97,7 @@ def scan(folder: Path, extensions: tuple[str, ...]) -> Tree:
     tops = tuple(sorted(name for name in entries(folder, folders=True) if not name.startswith(".")))
     names, ends, faults = bytearray(), [np.empty(0, dtype=np.uint32)], list[str]()
     first, begin = np.zeros((2, len(tops) + 1), dtype=np.int64)
-    ignored = 0
+    ignored: Counter[str] = Counter()
     for k, listed in enumerate(_listed(folder, tops, extensions), start=1):
         names += listed.names
         ends.append(listed.ends)
@@ -107,7 +106,7 @@ def scan(folder: Path, extensions: tuple[str, ...]) -> Tree:
         stamps |= listed.stamps
         faults += listed.faults
     packed = np.frombuffer(names, dtype=np.uint8)
-    return Tree(tops, packed, np.concatenate(ends), first, begin, ignored, stamps, tuple(faults))
+    return Tree(tops, packed, np.concatenate(ends), first, begin, dict(ignored), stamps, tuple(faults))
 
 
 def _listed(folder: Path, tops: tuple[str, ...], extensions: tuple[str, ...]) -> Iterator[_Listed]:
@@ -115,6 +114,13 @@ def _listed(folder: Path, tops: tuple[str, ...], extensions: tuple[str, ...]) ->
     with ThreadPoolExecutor(_LISTING_THREADS) as pool:
         for k in range(0, len(tops), _AHEAD):
             yield from pool.map(lambda name: _list_top(folder, name, extensions), tops[k : k + _AHEAD])
+
+
+def _extension(name: str) -> str:
+    """Of a file that is passed over, in lower case."""
+    if name.startswith("."):
+        return "a dot before the name"
+    return os.path.splitext(name)[1].lower() or "no extension"
 
 
 def _list_top(folder: Path, name: str, extensions: tuple[str, ...]) -> _Listed:
@@ -126,7 +132,7 @@ def _list_top(folder: Path, name: str, extensions: tuple[str, ...]) -> _Listed:
     paths: list[bytes] = []
     stamps: dict[str, Stamp] = {}
     met: dict[tuple[int, int], str] = {}
-    ignored = 0
+    ignored: Counter[str] = Counter()
     for place, below, files in os.walk(folder / name, onerror=unreadable, followlinks=True):
         found = os.stat(place)
         if (first := met.setdefault((found.st_dev, found.st_ino), place)) != place:
@@ -138,7 +144,7 @@ def _list_top(folder: Path, name: str, extensions: tuple[str, ...]) -> _Listed:
         inside = os.path.relpath(place, folder / name)
         taken = [file for file in files if not file.startswith(".") and file.lower().endswith(extensions)]
         paths += [os.fsencode(file if inside == "." else os.path.join(inside, file)) for file in taken]
-        ignored += len(files) - len(taken)
+        ignored.update(_extension(file) for file in set(files).difference(taken))
     paths.sort()
     ends = np.cumsum([len(path) for path in paths], dtype=np.uint32)
     return _Listed(b"".join(paths), ends, ignored, stamps, faults)

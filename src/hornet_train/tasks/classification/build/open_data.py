@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -85,16 +86,22 @@ def open_data(data: Data, *, training: bool = True, classes: Sequence[str] | Non
         )
     some = train if train is not None else val
     assert some is not None
-    ignored = train.ignored if isinstance(train, FolderSource) else 0
+    ignored = Counter(train.ignored if isinstance(train, FolderSource) else {})
     return Datasets(
         train,
         val,
         some.classes,
         shuffle_block=data.shuffle_buffer if isinstance(data, HubData) else 1,
-        facts=(f"{ignored:,} files that are no images",) if ignored else (),
+        facts=(f"{ignored.total():,} files that are no images ({_shown(ignored)})",) if ignored else (),
         notes=tuple(notes),
         absent=len(absent),
     )
+
+
+def _shown(ignored: Counter[str]) -> str:
+    """The most frequent extensions of files that were passed over."""
+    shown = ", ".join(f"{count:,} {extension}" for extension, count in ignored.most_common(3))
+    return shown + (", ..." if len(ignored) > 3 else "")
 
 
 def _renames(data: Data) -> dict[str, str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.data.sources.packed import PackedPaths
-from hornet_train.data.sources.tree import IMAGE_EXTENSIONS
 from hornet_train.errors import DataError
+from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources import FlatSource
 from hornet_train.tasks.stored_files import ImageFiles
 
@@ -160,7 +160,7 @@ def _add_file(name: str, split: SplitLayout, images: list[str]) -> None:
     """Append a file to `images` if its name is that of an image, else count it as ignored."""
     if name.startswith("."):
         split.ignored["hidden (names that start with a dot)"] += 1
-    elif name.lower().endswith(IMAGE_EXTENSIONS):
+    elif name.lower().endswith(EXTENSIONS):
         images.append(name)
     else:
         split.ignored[f"named {os.path.splitext(name)[1].lower() or 'without an extension'}"] += 1

@@ -12,20 +12,21 @@ import numpy as np
 from hornet_train.data.sources.files import FileTree
 from hornet_train.data.sources.listing import check_folder, names_in, preview
 from hornet_train.data.sources.source import Fields, sha256_of
-from hornet_train.data.sources.tree import IMAGE_EXTENSIONS, Tree
+from hornet_train.data.sources.tree import Tree
 from hornet_train.errors import DataError
+from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 
 
 class FolderSource:
-    """Images in class folders: `root/<split>/<class>/**/<name>.{jpg,jpeg,png,webp}`, torchvision's layout.
+    """Images in class folders: `root/<split>/<class>/**/<picture>`, torchvision's layout.
 
     Labels are the positions of the class names in sorted order, or in `classes` where given. Names are taken
     in sorted order; those that start with a dot are skipped (`._x.jpg`, `.ipynb_checkpoints`).
 
     Attributes:
         classes: class names in label order.
-        ignored: files inside class folders that were not taken because their names are not those of images.
+        ignored: extension -> files inside class folders that are no images by name, and were not taken.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class FolderSource:
                 once.
         """
         folder = _find(Path(root).expanduser(), split)
-        self._files = FileTree(folder, IMAGE_EXTENSIONS)
+        self._files = FileTree(folder, EXTENSIONS)
         tree = self._files.tree
         names = tree.folders if classes is None else tuple(classes)
         if classes is None and held_out:
@@ -132,7 +133,7 @@ def _faults(folder: Path, tree: Tree, classes: tuple[str, ...], *, empty_too: bo
     """
     found, faults = tree.folders, list(tree.faults)
     if not found:
-        loose = sum(name.lower().endswith(IMAGE_EXTENSIONS) for name in names_in(folder, folders=False))
+        loose = sum(name.lower().endswith(EXTENSIONS) for name in names_in(folder, folders=False))
         lying = f" ({loose} images lie in it directly)" if loose else ""
         faults.append(
             f"it has no class folders{lying}; sort the images into one folder a class, or for ImageNet's "
@@ -145,7 +146,7 @@ def _faults(folder: Path, tree: Tree, classes: tuple[str, ...], *, empty_too: bo
         )
     empty = sorted((set(found) - set(filled)) & set(classes))
     if empty and not empty_too:
-        extensions = ", ".join(extension[1:] for extension in IMAGE_EXTENSIONS)
+        extensions = ", ".join(extension[1:] for extension in EXTENSIONS)
         faults.append(f"{_count(empty, 'class folder')} without an image ({extensions}); fill or remove")
     if found and not len(tree):
         faults.append("it has no images at all; is the archive unpacked?")

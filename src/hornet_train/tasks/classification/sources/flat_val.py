@@ -12,8 +12,8 @@ import numpy as np
 from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.data.sources.source import Fields, sha256_of
-from hornet_train.data.sources.tree import IMAGE_EXTENSIONS
 from hornet_train.errors import DataError
+from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 from hornet_train.tasks.classification.sources.val_labels import read_val_labels
 
@@ -92,7 +92,7 @@ def _images(folder: Path) -> list[str]:
         names = os.listdir(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-    images = sorted(n for n in names if not n.startswith(".") and n.lower().endswith(IMAGE_EXTENSIONS))
+    images = sorted(n for n in names if not n.startswith(".") and n.lower().endswith(EXTENSIONS))
     if not images:
         raise DataError(
             f"{folder} holds no loose images; where they lie in class folders, leave data.val_labels out"

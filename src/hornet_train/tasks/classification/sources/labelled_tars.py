@@ -15,11 +15,12 @@ from hornet_train.data.sources.tar_members import READ_AT_ONCE, Member, TarSampl
 from hornet_train.data.sources.tar_shards import TarShards
 from hornet_train.errors import DataError
 from hornet_train.images.decode import MAX_BYTES
+from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources.class_names import class_names
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, LabelledShards
 from hornet_train.untrusted import parse_json
 
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+SUFFIXES = tuple(extension[1:] for extension in EXTENSIONS)
 
 
 class ImageAndLabel:
