@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,28 @@ def test_others_of_the_step_stand_in_on_any_number_of_processes(photos: Path, tm
     stopped = run("hornet-eval", f"checkpoint={runs[1]}", "data.on_bad=error", f"out={tmp_path}/other.json")
     assert stopped.returncode == 2
     assert f"{photos}/val/dog/02.jpg: cannot be decoded" in stopped.stderr
+
+
+def test_two_damaged_images_and_a_held_out_one_end_no_training(
+    photos: Path, tmp_path: Path, command: Command
+) -> None:
+    """0.1% of 40 would be none. The held-out one is named once, and counted in each evaluation."""
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    shutil.copy(root / "train/cat/04.jpg", root / "train" / DAMAGED[0])
+    given = [*arguments(root, tmp_path / "run"), "epochs=3", "data.drop_last=false"]
+    code, out, err = command("hornet-train", *given)
+    assert code == 0, err
+    assert len(events(tmp_path / "run", "bad_sample")) == 2
+    assert {(event["count"], event["bad"]) for event in events(tmp_path / "run", "eval")} == {(8, 1)}
+    assert (out + err).count(f"left out of the evaluation: {root}/val/dog/02.jpg") == 1
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/run")
+    assert code == 2
+    assert "val/dog/02.jpg: cannot be decoded" in err
+    assert "data.on_bad=skip" in err
+    code, _, err = command("hornet-train", *arguments(root, tmp_path / "other"), "data.on_bad=error")
+    assert code == 2
+    assert "val/dog/02.jpg" in err
 
 
 def test_too_many_damaged_images_stop_the_run(photos: Path, tmp_path: Path, command: Command) -> None:

@@ -63,8 +63,8 @@ class Data:
     max_bad: Annotated[  # largest share of unreadable training samples; others are read in their place
         Fraction, Key(neutral=True, training_only=True, how_read=True)
     ]
-    on_bad: Annotated[  # what an evaluation does with an unreadable sample
-        Literal["error", "skip"], Key(neutral=True, how_read=True)
+    on_bad: Annotated[  # an unreadable sample of an evaluation; null: hornet-eval ends, a training skips it
+        Literal["error", "skip"] | None, Key(neutral=True, how_read=True)
     ]
     source: Annotated[str, Key(names_option=True)]  # kind of storage
 

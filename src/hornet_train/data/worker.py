@@ -77,6 +77,15 @@ class BadSample:
     reason: str
 
 
+def allowed_bad(samples: int, max_bad: float) -> int:
+    """How many of the training samples may be unreadable: the share `max_bad`, and in a small set one or two.
+
+    Two always may, of fewer than 40 samples one; none with `max_bad` 0.
+    """
+    few = max(1, min(2, samples // 20)) if max_bad > 0 else 0
+    return max(few, int(max_bad * samples))
+
+
 Item = tuple[dict[str, Any] | SampleError, list[BadSample]]
 """A sample with the `index` of what it was made of, or the error where neither it nor a spare could be read;
 and what could not be read for it. Errors are values: raised in a worker, one would arrive wrapped in a

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
 from torch import nn
 
 from hornet_train.data.loader import EvalData, Loaded
+from hornet_train.data.worker import BadSample
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import unsharded
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.task import Task
-from hornet_train.errors import DataError, DivergenceError
+from hornet_train.errors import DataError, DivergenceError, SampleError
 from hornet_train.track.metric_table import MetricInfo
+
+_NAMED = 10  # unreadable samples of an evaluation that are named one by one
+_log = logging.getLogger("hornet_train")
 
 EvaluationResults = dict[str, dict[str, float]]  # "model" or "ema" -> its metrics
 
@@ -50,6 +55,7 @@ def evaluate(
     *,
     world: World,
     precision: PrecisionName,
+    named: set[str] | None = None,
 ) -> EvaluationResults:
     """The task's metrics of each model over all ranks' batches. The data are read once for all models.
 
@@ -59,6 +65,9 @@ def evaluate(
     The ranks' shares may differ in size and are not padded. So no collective runs until the end, where the
     tallies are merged, except those that come with the batches (see `with_collective`).
 
+    Args:
+        named: where the unreadable samples are that were named before; those of this evaluation are added.
+
     Raises:
         SampleError: a sample cannot be read, unless the loader skips such samples.
         DataError: none of the samples can be read.
@@ -67,28 +76,48 @@ def evaluate(
     tallies = {name: task.tally(world.device) for name in models}
     for model in models.values():
         world.broadcast_buffers(model.eval())
-    bad, example = 0, ""
+    bad: list[BadSample] = []
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(unsharded(model))  # outside of inference mode: the weights are trained again
         stack.enter_context(torch.inference_mode())
-        for loaded in batches:
-            bad += len(loaded.bad)
-            if loaded.bad:
-                example = f" ({loaded.bad[0].where}: {loaded.bad[0].reason}, ...)"
+        for loaded in _with_remedy(batches):
+            bad += loaded.bad
             for name, model in models.items() if loaded.batch else ():
                 with autocast(precision, world.device):
                     tallies[name].update(model, loaded.batch)
-    bad = sum(world.gather(bad))
+    bad = [one for of_rank in world.gather(bad) for one in of_rank]
+    if world.is_main:
+        _name(bad, named if named is not None else set())
     results = {}
     for name, model in models.items():
         model.train(training[name])
         tallies[name].merge(world)
         count = tallies[name].count
         if not count:
-            raise DataError(f"none of the {bad} samples could be read{example}; fetch them again")
-        results[name] = {**tallies[name].result(), "count": count, **({"bad": bad} if bad else {})}
+            example = f" ({bad[0].where}: {bad[0].reason}, ...)" if bad else ""
+            raise DataError(f"none of the {len(bad)} samples could be read{example}; fetch them again")
+        results[name] = {**tallies[name].result(), "count": count, **({"bad": len(bad)} if bad else {})}
     return results
+
+
+def _with_remedy(batches: Iterator[Loaded]) -> Iterator[Loaded]:
+    """The batches; the error of a sample that cannot be read says how to go on without it."""
+    try:
+        yield from batches
+    except SampleError as error:
+        remedy = "repair or remove it, or leave such samples out and count them: data.on_bad=skip"
+        raise SampleError(error.where, error.reason, remedy) from error
+
+
+def _name(bad: Sequence[BadSample], named: set[str]) -> None:
+    """Log the unreadable samples that are not among those named before, and add them there."""
+    new = [one for one in bad if one.where not in named]
+    for one in new[:_NAMED]:
+        _log.warning("left out of the evaluation: %s: %s", one.where, one.reason)
+    if len(new) > _NAMED:
+        _log.warning("left out of the evaluation: %d more samples that cannot be read", len(new) - _NAMED)
+    named.update(one.where for one in new)
 
 
 def evaluate_state(
@@ -100,11 +129,13 @@ def evaluate_state(
     precision: PrecisionName,
     world: World,
     before_batch: Callable[[], object],
+    named: set[str] | None = None,
 ) -> EvaluationResults:
     """The metrics of a run's model ("model") and of its averaged weights ("ema", if there are any).
 
     Args:
         before_batch: a collective, called before each batch; may raise, to stop the evaluation.
+        named: see `evaluate`.
 
     Raises:
         DataError: the samples cannot be read, or not each of them was counted once.
@@ -115,7 +146,7 @@ def evaluate_state(
     # ranks may have different numbers of batches: of streamed data each reads complete shards
     calls = max(world.gather(data.batch_count(world.rank, world.size, batch_size)))
     batches = with_collective(data.batches(world.rank, world.size, batch_size), calls, before_batch)
-    results = evaluate(task, models, batches, world=world, precision=precision)
+    results = evaluate(task, models, batches, world=world, precision=precision, named=named)
     for metrics in results.values():
         counted = metrics["count"] + metrics.get("bad", 0)
         if counted != len(data):

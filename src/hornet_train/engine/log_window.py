@@ -11,7 +11,7 @@ import torch
 
 from hornet_train.data.batch import Batch
 from hornet_train.data.loader import Loaded
-from hornet_train.data.worker import BadSample
+from hornet_train.data.worker import BadSample, allowed_bad
 from hornet_train.engine.distributed import World
 from hornet_train.engine.step import StepResult
 from hornet_train.engine.task import Monitor
@@ -128,14 +128,14 @@ class LogWindow:
         calls this.
 
         Raises:
-            DataError: `known` has more than the share `max_bad` of all `samples` now.
+            DataError: `known` has more of the `samples` now than `allowed_bad` allows.
         """
         found = self.gather_bad_samples()
         self.bad_samples = []
         for index in sorted(found.keys() - known):
             known.add(index)
             emit("bad_sample", path=found[index].where, reason=found[index].reason, index=index)
-        if found and len(known) > max_bad * samples:
+        if found and len(known) > allowed_bad(samples, max_bad):
             last = found[max(found)]
             raise DataError(
                 f"{len(known):,} of the {samples:,} training samples cannot be read, more than data.max_bad="

@@ -66,6 +66,7 @@ class Trainer:
     advance: Callable[[int], None] = lambda _step: None
     stop: Stop = field(default_factory=Stop)
     newest_results: EvaluationResults = field(default_factory=dict, init=False)
+    _named: set[str] = field(default_factory=set, init=False)  # where unreadable held-out samples are
     window: LogWindow = field(init=False)
     saver: RunSaver = field(init=False)
     guard: Guard = field(init=False)
@@ -259,6 +260,7 @@ class Trainer:
                     precision=self.settings.precision,
                     world=self.world,
                     before_batch=before_batch,
+                    named=self._named,
                 )
         except Preempted as asked:  # saved out here: in there sharded weights are gathered, for inference
             self._save_and_stop(asked.reason)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.data.sources.listing import with_count
+from hornet_train.data.worker import allowed_bad
 from hornet_train.prepare.decode_split import DamagedList, decode_all
 from hornet_train.prepare.examine_images import ImageStatistics
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.stored_files import FilesFound, ImageFiles
 
 MAX_DAMAGED = 0.001  # of a split's images; training stops at this share too (data.max_bad)
+_FEW = allowed_bad(1000, MAX_DAMAGED)  # that may be damaged whatever the share
 _MAX_SHOWN = 5  # lines of one kind
 
 
@@ -36,7 +38,7 @@ class Report:
         if self.found.evaluates is not None:
             return f"usable: an evaluation set, {self.found.evaluates}"
         if self.damaged:
-            share = f"at most {MAX_DAMAGED:.1%}"
+            share = f"at most {MAX_DAMAGED:.1%}, or {_FEW}"
             return f"usable: training replaces the {self.damaged:,} damaged ({share}) by other samples"
         return "usable"
 
@@ -99,7 +101,7 @@ def _check_images(
     if statistics.black:
         found.warnings.append(
             f"{split.name}: {with_count(statistics.black, 'image')} without a pixel above 15 of 255: "
-            "are these 12 bits in files of 16? Of those the high byte is taken: scale them to 16 bits, or to 8"
+            "are these 12 bits in files of 16? Their high byte is taken: scale them to 16 bits, or to 8"
         )
     duplicates, pairs = statistics.duplicates(3)
     if duplicates:
@@ -111,10 +113,10 @@ def _check_images(
     found.lines.append(f"{split.name}: {statistics.decoded:,} of {total:,} images decode, {bad:,} damaged")
     if bad and split.name != found.training:
         found.faults.append(
-            f"{bad:,} of {total:,} images in {split.name}/ are damaged, and an evaluation stops at the "
+            f"{bad:,} of {total:,} images in {split.name}/ are damaged, and hornet-eval stops at the "
             "first: repair or remove them, or set data.on_bad=skip"
         )
-    elif bad > MAX_DAMAGED * total:
+    elif bad > allowed_bad(total, MAX_DAMAGED):
         found.faults.append(
             f"{bad:,} of {total:,} images in {split.name}/ are damaged, more than {MAX_DAMAGED:.1%}"
         )

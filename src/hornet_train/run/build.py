@@ -141,7 +141,7 @@ def _build_alone(
 def _eval_data(kit: Kit[Any, Any], datasets: Datasets, config: Config, world: World) -> EvalData | None:
     if datasets.val is None:
         return None
-    return eval_loader(datasets.val, kit.eval_samples(config.data), config.data, world.device)
+    return eval_loader(datasets.val, kit.eval_samples(config.data), config.data, world.device, on_bad="skip")
 
 
 def _network(model: nn.Module, config: Config, world: World) -> nn.Module:

@@ -102,7 +102,7 @@ def _measure(
     """The metrics of each part of a set; `console` says each as it is found."""
     found = {}
     for name, source in one.parts.items():
-        data = eval_loader(source, one.samples, config.data, world.device)
+        data = eval_loader(source, one.samples, config.data, world.device, on_bad="error")
         batches = data.batches(world.rank, world.size, config.batch_size)
         counts = world.gather(data.batch_count(world.rank, world.size, config.batch_size))
         if (

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hornet_train.config.schema import Config, Data
+from hornet_train.data.collate import OnBad
 from hornet_train.data.loader import EvalData, EvalLoader, LoaderSettings, TrainData, TrainLoader
 from hornet_train.data.order import EpochPlan, Plan
 from hornet_train.data.sources.source import Shards, Source
@@ -70,12 +71,17 @@ def train_loader(
     return TrainLoader(source, samples, plan, settings)
 
 
-def eval_loader(source: Source | Shards, samples: Samples, data: Data, device: torch.device) -> EvalData:
-    """This rank's share of every held-out sample."""
-    settings = loader_settings(data, device)
+def eval_loader(
+    source: Source | Shards, samples: Samples, data: Data, device: torch.device, *, on_bad: OnBad
+) -> EvalData:
+    """This rank's share of every held-out sample.
+
+    `on_bad`: what is done with an unreadable one where the config leaves it open.
+    """
+    settings, on_bad = loader_settings(data, device), data.on_bad or on_bad
     if isinstance(source, Shards):
-        return StreamEvalLoader(source, samples, settings, on_bad=data.on_bad)
-    return EvalLoader(source, samples, settings, on_bad=data.on_bad)
+        return StreamEvalLoader(source, samples, settings, on_bad=on_bad)
+    return EvalLoader(source, samples, settings, on_bad=on_bad)
 
 
 def loader_settings(data: Data, device: torch.device) -> LoaderSettings:
