@@ -229,9 +229,10 @@ def test_a_change_of_what_is_asked_for_installs_again(tmp_path: Path) -> None:
 
 def test_the_calls(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Those of the README, of a smaller model for a step on the photos."""
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
     small = " ".join(f'"{key}",' for key in SMALL.split() if not key.startswith(("batch_size", "epochs")))
-    call = EXAMPLES[0].replace("hornet_t_7x7", "hornet_pico_7x7").replace("batch_size=64", "batch_size=8")
+    loading, training, _ = EXAMPLES
+    call = training.replace("hornet_t_7x7", "hornet_pico_7x7").replace("batch_size=64", "batch_size=8")
     call = call.replace('"epochs=30"', f'"epochs=1it", {small}'.replace('"model.name=hornet_pico_gf",', ""))
     monkeypatch.chdir(home)
     exec(call.replace("cat.jpg", "photos/one.jpg"), {})
@@ -240,11 +241,16 @@ def test_the_calls(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert 0 <= float(shown[-3]) <= 100
     assert sorted(ast.literal_eval(shown[-2])["classes"]) == ["cat", "dog"]
     assert int(shown[-1]) > 10**9
+    run_dir = next(line.split()[0] for line in shown if re.fullmatch(r"runs/\S+ [\d.]+ [\d.]+", line))
+    exec(re.sub(r"(cat|dog)\.jpg", "photos/one.jpg", loading.replace("runs/photos", run_dir)), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("('cat', 'dog')")
+    assert [sorted(one["classes"]) for one in ast.literal_eval(shown[1])] == [["cat", "dog"]] * 2
 
 
 def test_the_library_example(command: Callable[..., object]) -> None:
     names: dict[str, object] = {}
-    exec(EXAMPLES[1], names)
+    exec(EXAMPLES[2], names)
     assert type(names["model"]).__name__ == "HorNet"
     x = torch.randn(1, 64, 9, 10)
     for name, width in (("layer", 64), ("wider", 128), ("filter", 64)):
