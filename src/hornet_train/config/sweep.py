@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -63,6 +64,7 @@ def sweep(
     """
     of_hydra = [text for text in arguments if text.lstrip("+~").startswith(("hydra.", "hydra/"))]
     of_jobs = [text for text in arguments if text not in of_hydra]
+    of_hydra = [_with_quoted_folder(text) for text in of_hydra]
     task = _task_of_first_job(of_jobs, find, names)
     not_hydras = [] if task.built_in else [text for text in of_jobs if text.startswith(f"{TASK}=")]
     of_jobs = [_as_hydra_reads(text, task) for text in of_jobs if text not in not_hydras]
@@ -117,12 +119,30 @@ def _as_hydra_reads(text: str, task: ChosenTask) -> str:
     """The override in a form that Hydra accepts: it refuses keys that it does not know, and some paths."""
     key, _, value = text.partition("=")
     schema = task.schema.train
-    is_path = key in keys_where(schema, lambda key: key.path) | {FROM}
-    if is_path and value not in ("", "null") and not set("'\",") & set(value):
-        text = f"{key}='{value}'"
+    if key in keys_where(schema, lambda key: key.path) | {FROM}:
+        text = f"{key}={_quoted(value)}"
     free = tuple(f"{one}." for one in keys_where(schema, lambda key: key.free))
     unknown_to_hydra = task.name != conf_files.default_options()[TASK] and key not in GROUPS
     return f"++{text}" if key.startswith(free) or unknown_to_hydra else text
+
+
+def _with_quoted_folder(text: str) -> str:
+    """A setting of Hydra; the folder of a sweep may have any characters, as it can in a single run."""
+    key, _, value = text.partition("=")
+    whole = key.lstrip("+") == "hydra.sweep.dir" and value and not set("'\"") & set(value)
+    return f"{key}='{value}'" if whole else text
+
+
+def _quoted(value: str) -> str:
+    """A path, or several with commas between them, so that Hydra takes any character in it.
+
+    What is quoted stays as it is. A text with commas is one path where there is such a file or folder.
+    """
+    if not value or set("'\"") & set(value):
+        return value
+    is_one = "," not in value or os.path.exists(os.path.expanduser(os.path.expandvars(value)))
+    parts = [value] if is_one else value.split(",")
+    return ",".join(part if part == "null" else f"'{part}'" for part in parts)
 
 
 def _settings(of_hydra: Iterable[str], overrides: Iterable[Override]) -> list[str]:
