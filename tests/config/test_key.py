@@ -17,7 +17,7 @@ SCHEMAS = (
 )
 PATHS = {
     *("data.root", "data.name", "data.val_labels", "data.labels", "run_dir", "init_from", "init_map"),
-    *("checkpoint", "out", "plot"),
+    *("checkpoint", "out", "plot", "data.class_map"),
 }
 LISTS = {"models", "peers", "modes", "layouts", "batches", "sides", "orders"}
 TRAINING_ONLY = {

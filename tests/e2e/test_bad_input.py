@@ -97,7 +97,8 @@ def test_folders(tmp_path: Path, command: Command) -> None:
     assert "10,459" in refused(root, "data=imagenet22k")
     (root / "train/cat/1.png").write_bytes(b"not a picture")
     assert "cat/1.png" in refused(
-        root, "batch_size=6", "epochs=1", "schedule.warmup=0ep", "data.image_size=32"
+        *(root, "batch_size=6", "epochs=1", "schedule.warmup=0ep", "data.image_size=32"),
+        "data.max_bad=0",
     )
 
 
@@ -199,9 +200,9 @@ def test_a_run_is_one_of_the_same_images(tmp_path: Path, command: Command) -> No
     assert code == 0, err
     assert "going on with other images" in out
     (root / "val/dog").rename(root / "val/fox")
-    code, out, err = command("hornet-eval", f"checkpoint={tmp_path}/run")
-    assert code == 0, err
-    assert "1 classes are called otherwise" in out
+    code, _, err = command("hornet-eval", f"checkpoint={tmp_path}/run")
+    assert code == 2
+    assert "1 of the 2 classes of the data are not among the 2 of the checkpoint (cat, dog): 'fox'" in err
 
 
 def test_initial_weights_are_read_once(tmp_path: Path, command: Command) -> None:
@@ -301,10 +302,12 @@ def test_a_damaged_held_out_image_costs_no_training(tmp_path: Path, command: Com
     arguments = [
         *("model=hornet_pico_gf", "data=folder", f"data.root={root}", "data.workers=0", "data.image_size=32"),
         *("batch_size=4", "epochs=3it", "schedule.warmup=0it", f"run_dir={tmp_path}/run"),
+        "data.on_bad=error",
     ]
     code, _, err = command("hornet-train", *arguments)
     assert code == 2
     assert "val/dog/2.png" in err
+    assert "data.on_bad=skip" in err
     (root / "val/dog/2.png").write_bytes(sound)
     code, out, err = command("hornet-train", *arguments)
     assert code == 0, err

@@ -156,7 +156,7 @@ def test_a_damaged_best_falls_back_and_says_so(trained: Path, tmp_path: Path, co
         (["checkpoint={run}", "model=hornet_pico_7x7"], "made for another model"),
         (
             ["checkpoint={run}", "data=digits"],
-            "has 4 classes, the images of data.source=digits are of 10",
+            "10 classes of the data are not among the 4 of the checkpoint",
         ),
         (["checkpoint={run}", "data=folder"], "data.root is missing"),
         (["checkpoint={run}", "data=folder", "data.root=nowhere"], "nowhere"),

@@ -138,7 +138,7 @@ def test_a_killed_worker_does_not_end_the_check(tmp_path: Path) -> None:
     os.kill(reader, signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     os.close(handle)
-    assert process.returncode == 2, err
+    assert process.returncode == 0, err  # one may be
     assert damaged_files(tmp_path / "bad.csv") == {
         "02b.webp": "reading it killed the process (SIGKILL; out of memory?)"
     }
@@ -152,7 +152,8 @@ def test_splits_with_different_and_nearly_equal_class_names(check: Command, tmp_
     code, out, _ = check(root, "--no-decode")
     assert code == 2
     assert "classes 'Coffee' and 'coffee' differ only in case, spaces, hyphens or underscores" in out
-    assert "1 in val but not in train (Coffee); 1 in train but not in val (coffee)" in out.splitlines()[-1]
+    assert "1 of the 3 classes of val are not among the 3 of train" in out.splitlines()[-1]
+    assert "'Coffee' ('coffee'?)" in out.splitlines()[-1]
 
 
 def test_faults_of_the_folder_layout(check: Command, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_files_of_a_tree_by_their_extensions(tmp_path: Path) -> None:
         (tmp_path / "masks" / name).write_bytes(name.encode())
     masks = FileTree(tmp_path / "masks", (".png",))
     assert [masks.read(i).data for i in range(len(masks))] == [b"aachen/0.PNG", b"bonn/deep/1.png"]
-    assert masks.tree.ignored == 1
+    assert masks.tree.ignored == {".json": 1}
     described = FileTree(tmp_path / "masks", (".json",))
     assert [described.locate(i) for i in range(len(described))] == [str(tmp_path / "masks/aachen/0.json")]
     with pytest.raises(DataError, match="nowhere: cannot be listed"):

@@ -28,7 +28,7 @@ def test_unknown_names_are_listed_with_the_nearest() -> None:
     with pytest.raises(DataError) as raised:
         match_classes(["Cat", "cofee", "zebra", "dog"], ["cat", "coffee", "dog"], here="val", there="train")
     head, _, rest = str(raised.value).partition(": ")
-    assert head == "3 of the 4 classes of val are not among the 3 of train"
+    assert head == "3 of the 4 classes of val are not among the 3 of train (cat, coffee, dog)"
     assert rest.startswith("'Cat' ('cat'?), 'cofee' ('coffee'?), 'zebra'; rename or remove them, or ")
 
 

@@ -59,8 +59,9 @@ def match_classes(names: Sequence[str], classes: Sequence[str], *, here: str, th
         )
         return Matched(notes=(note,))
     raise DataError(
-        f"{len(unknown)} of the {len(names)} classes of {here} are not among the {len(classes)} of {there}: "
-        f"{_with_near(unknown, classes)}; rename or remove them, or data.class_map=<file of lines old,new>"
+        f"{len(unknown)} of the {len(names)} classes of {here} are not among the {len(classes)} of {there} "
+        f"({preview(classes)}): {_with_near(unknown, classes)}; rename or remove them, or "
+        "data.class_map=<file of lines old,new>"
     )
 
 
