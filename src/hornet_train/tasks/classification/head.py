@@ -12,7 +12,7 @@ from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.unpickling import unpickle
 from hornet_train.models.weights import class_map, load_into
 from hornet_train.models.wrappers import unwrapped
-from hornet_train.tasks.classification.sources.match_classes import are_numbers
+from hornet_train.tasks.classification.sources.match_classes import are_keys
 from hornet_train.tasks.kit_types import Weights
 from hornet_train.untrusted import MAX_LABELS, read_text
 
@@ -41,7 +41,7 @@ def start_classifier(
     """Load weights to train on from; what was done beyond copying.
 
     Rows of the head go along with the names of their classes. For other classes it is begun anew, even if
-    they are as many. Where names are mere numbers on one side, or not known, only their number counts.
+    they are as many. Where they are mere numbers or WordNet ids on one side only, or not known, only their number counts.
 
     Args:
         rows: of the file's head, for each class; None: by the names.
@@ -52,7 +52,7 @@ def start_classifier(
     """
     names = weights.classes
     renamed = bool(names) and rows is None and tuple(names) != tuple(classes)
-    by_name = renamed and are_numbers(names) == are_numbers(classes)
+    by_name = renamed and are_keys(names) == are_keys(classes)
     if by_name and sorted(names) == sorted(classes):
         places = torch.tensor([names.index(name) for name in classes])
         load_classifier(model, weights, rows=places, allow_new_head=True)
@@ -60,7 +60,7 @@ def start_classifier(
     notes = load_classifier(model, weights, rows=rows, allow_new_head=True, other_classes=by_name)
     if renamed and not by_name and len(names) == len(classes):
         notes.append(
-            "classes are numbers on one side: the head's rows are kept in their order, "
+            "classes are numbers or WordNet ids on one side: the head's rows are kept in their order, "
             f"that of {names[0]!r} for {classes[0]!r}, and so on"
         )
     return notes

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.sources.match_classes import match_classes, read_renames, renamed
 
 WORDS = st.lists(st.text("abcdef", min_size=1, max_size=4), unique=True, min_size=1, max_size=8)
@@ -38,6 +39,12 @@ def test_numbers_go_by_their_order_and_it_is_said() -> None:
         assert found.rows is None
         assert "in their order" in found.notes[0]
         assert f"{names[0]!r} for {classes[0]!r}" in found.notes[0]
+    words = [f"class {number}" for number in range(1000)]  # as the hub names ImageNet's
+    found = match_classes(imagenet_wnids(), words, here="the data", there="the checkpoint")
+    assert (found.rows, "are WordNet ids and those of the checkpoint are names" in found.notes[0]) == (
+        None,
+        True,
+    )
     with pytest.raises(DataError, match="'2'"):  # not as many
         match_classes(["0", "1", "2"], ["cat", "dog"], here="the data", there="the checkpoint")
     with pytest.raises(DataError, match="'3'"):  # both are numbers, which are names then

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.classification.sources.wnids import imagenet_wnids
 from hornet_train.untrusted import MAX_LABELS, read_text
 
 _SHOWN = 5  # unknown names that a message lists
@@ -34,7 +35,8 @@ def match_classes(names: Sequence[str], classes: Sequence[str], *, here: str, th
     """The place of each name among the classes.
 
     Names that are mere numbers on one side only, such as labels in a table without names, are matched by
-    their order if there are equally many.
+    their order if there are equally many; so are ImageNet's 1,000 WordNet ids with names in words, as the hub
+    has them.
 
     Args:
         names: distinct.
@@ -51,10 +53,11 @@ def match_classes(names: Sequence[str], classes: Sequence[str], *, here: str, th
     unknown = [name for name in names if name not in places]
     if not unknown:
         return Matched(tuple(places[name] for name in names), _absent(names, classes))
-    if are_numbers(names) != are_numbers(classes) and len(names) == len(classes):
-        numbered, named = (here, there) if are_numbers(names) else (there, here)
+    if are_keys(names) != are_keys(classes) and len(names) == len(classes):
+        keys, named = (here, there) if are_keys(names) else (there, here)
+        kind = "numbers" if are_numbers(names) or are_numbers(classes) else "WordNet ids"
         note = (
-            f"the classes of {numbered} are numbers and those of {named} are names: they are taken in their "
+            f"the classes of {keys} are {kind} and those of {named} are names: they are taken in their "
             f"order, {names[0]!r} for {classes[0]!r} and so on; data.class_map=<file> says otherwise"
         )
         return Matched(notes=(note,))
@@ -68,6 +71,11 @@ def match_classes(names: Sequence[str], classes: Sequence[str], *, here: str, th
 def are_numbers(names: Sequence[str]) -> bool:
     """Whether all names are mere numbers."""
     return all(name.isdecimal() for name in names)
+
+
+def are_keys(names: Sequence[str]) -> bool:
+    """Whether all names are mere numbers, or these are ImageNet's WordNet ids."""
+    return are_numbers(names) or tuple(names) == imagenet_wnids()
 
 
 def _absent(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
