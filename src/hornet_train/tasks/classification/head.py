@@ -41,7 +41,8 @@ def start_classifier(
     """Load weights to train on from; what was done beyond copying.
 
     Rows of the head go along with the names of their classes. For other classes it is begun anew, even if
-    they are as many. Where they are mere numbers or WordNet ids on one side only, or not known, only their number counts.
+    they are as many. Where they are mere numbers or WordNet ids on one side only, or not known, only their
+    number counts.
 
     Args:
         rows: of the file's head, for each class; None: by the names.
@@ -55,8 +56,9 @@ def start_classifier(
     by_name = renamed and are_keys(names) == are_keys(classes)
     if by_name and sorted(names) == sorted(classes):
         places = torch.tensor([names.index(name) for name in classes])
-        load_classifier(model, weights, rows=places, allow_new_head=True)
-        return ["the head's rows are in the order of the classes here, by their names"]
+        done = load_classifier(model, weights, rows=places, allow_new_head=True)
+        others = [note for note in done if not note.endswith("by the class map")]  # nobody gave one
+        return [*others, "the head's rows are in the order of the classes here, by their names"]
     notes = load_classifier(model, weights, rows=rows, allow_new_head=True, other_classes=by_name)
     if renamed and not by_name and len(names) == len(classes):
         notes.append(
