@@ -100,8 +100,9 @@ def test_predictions_are_those_of_the_evaluation(tmp_path: Path) -> None:
         model.predict(tmp_path / "bad.jpg")
     with pytest.raises(ValueError, match=r"float32 \(3, 8, 8\), where pixels are uint8"):
         model.predict(torch.zeros(3, 8, 8))
-    with pytest.raises(TypeError, match="picture 0 is a int"):
-        model.predict([1])
+    assert len(moved) > 5  # the batch: pictures are counted over all of them
+    with pytest.raises(TypeError, match=f"picture {len(moved)} is a int"):
+        model.predict([*moved, 1])
 
 
 def test_weights_alone_need_a_name_for_their_preprocessing(tmp_path: Path) -> None:
@@ -116,6 +117,11 @@ def test_weights_alone_need_a_name_for_their_preprocessing(tmp_path: Path) -> No
     (tmp_path / "map.txt").write_text("7\n3\n")
     mapped = hornet_train.load(file, ["data=imagenet", f"init_map={tmp_path}/map.txt"])
     assert mapped.classes == (model.classes[7], model.classes[3])
+    with pytest.raises(ConfigError, match="which a prediction does not open"):
+        hornet_train.load(file, ["suite=all"])
+    torch.save(timm.create_model("hornet_pico_7x7", num_classes=0).state_dict(), tmp_path / "trunk.pth")
+    with pytest.raises(CheckpointError, match=r"trunk\.pth has no head, and so no classes to predict"):
+        hornet_train.load(tmp_path / "trunk.pth", ["data=imagenet"])
     with pytest.raises(ConfigError, match="a prediction writes nothing"):
         hornet_train.load(file, ["data=imagenet", "out=x.json"])
 

@@ -21,6 +21,7 @@ USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: the run is saved; the same command continues it
 LOST = 1  # another process of the run is lost; a launcher may start all of them again
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_exit_code = [1]  # of this process: that of a bug, until another is known
 _FOR_RANK_0 = 5.0  # seconds that the others leave rank 0 to print its message and end
 
 
@@ -76,9 +77,6 @@ def run_command(
         time.sleep(_FOR_RANK_0)  # a launcher kills all others when one has ended, and rank 0 has the message
     _exit_code[0] = code
     sys.exit(code)
-
-
-_exit_code = [1]  # that of a bug, until another is known
 
 
 def _end_ranks_early() -> None:

@@ -59,16 +59,14 @@ def run(options: argparse.Namespace) -> None:
         DataError: the data set cannot be used; the last line of the report says why.
         ConfigError: the flags exclude each other.
     """
-    from hornet_train._timm import import_timm
     from hornet_train.prepare.check_dataset import check
-    from hornet_train.tasks.table import kit_of
+    from hornet_train.tasks.table import files_of
     from hornet_train.track.console import ConsoleSink
 
     if options.no_decode and (options.csv is not None or options.timeout is not None):
         raise ConfigError("--csv and --timeout apply to decoding: leave them out with --no-decode")
-    import_timm()
     report = check(
-        kit_of(options.task),
+        files_of(options.task),
         options.root.expanduser(),
         options.splits,
         workers=options.workers,

@@ -93,18 +93,16 @@ def run(options: argparse.Namespace) -> None:
         DataError: the images cannot be used, or a shard cannot be written.
         ConfigError: the flags exclude each other, or a folder cannot be used.
     """
-    from hornet_train._timm import import_timm
     from hornet_train.prepare.pack_split import pack
     from hornet_train.prepare.shard_plan import Arguments
-    from hornet_train.tasks.table import kit_of
+    from hornet_train.tasks.table import files_of
     from hornet_train.track.console import ConsoleSink
 
     if options.quality is not None and options.shorter_side is None:
         raise ConfigError("--quality applies to the images that --shorter-side shrinks: set that too")
     shard_size = options.shard_size or (None if options.shards else _SHARD_SIZE)
-    import_timm()
     pack(
-        kit_of(options.task),
+        files_of(options.task),
         options.root.expanduser(),
         options.out.expanduser(),
         Arguments(

@@ -238,11 +238,18 @@ def _group(backend: str, device: torch.device, timeout: timedelta) -> Iterator[t
         timeout=timeout,
         device_id=device if backend == "nccl" else None,
     )
-    # Gloo's threads release tensors after a collective has returned, and need Python for that: a late one
-    # aborts a process that is ending. They are joined when nothing holds the group any more.
-    atexit.unregister(gc.collect)
-    atexit.register(gc.collect)
+    atexit.unregister(_free_groups)
+    atexit.register(_free_groups)
     try:
         yield rank, size, watchdog_store
     finally:
         dist.destroy_process_group()
+
+
+def _free_groups() -> None:
+    """Free the groups that nothing uses any more, which joins their threads.
+
+    Gloo's threads release tensors after a collective has returned, and need Python for that: a late one
+    aborts a process that is ending.
+    """
+    gc.collect()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hornet_train.data.sources.listing import with_count
 from hornet_train.data.worker import allowed_bad
 from hornet_train.prepare.decode_split import DamagedList, decode_all
 from hornet_train.prepare.examine_images import ImageStatistics
-from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.stored_files import FilesFound, ImageFiles
+from hornet_train.tasks.stored_files import DataFiles, FilesFound, ImageFiles
 
 MAX_DAMAGED = 0.001  # of a split's images; training stops at this share too (data.max_bad)
 _FEW = allowed_bad(1000, MAX_DAMAGED)  # that may be damaged whatever the share
@@ -44,7 +42,7 @@ class Report:
 
 
 def check(
-    kit: Kit[Any, Any],
+    data: DataFiles,
     root: Path,
     splits: tuple[str, ...],
     *,
@@ -56,7 +54,7 @@ def check(
     """Check a data set. All faults are collected before the verdict.
 
     Args:
-        kit: of the task that the data are for.
+        data: what the task that the data are for knows of its files.
         root: the folder that contains `splits`, or one split itself.
         splits: names of folders in it, that of the training images first; missing ones are skipped.
         workers: number of processes that decode.
@@ -68,7 +66,7 @@ def check(
         DataError: there is nothing to check.
         ConfigError: `damaged_csv` cannot be written, or the task does not check data sets.
     """
-    found = kit.check_files(root, splits)
+    found = data.check_files(root, splits)
     report = Report(found)
     if decode_files:
         with DamagedList(damaged_csv) as damaged:

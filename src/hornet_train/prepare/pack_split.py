@@ -17,8 +17,7 @@ from hornet_train.prepare.shard_files import verify_shard, write_shard
 from hornet_train.prepare.shard_folder import ShardFolder
 from hornet_train.prepare.shard_plan import Arguments, PlannedShards, make_plan
 from hornet_train.prepare.watched_workers import Lost, run_watched
-from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.stored_files import FilesToPack
+from hornet_train.tasks.stored_files import DataFiles, FilesToPack
 from hornet_train.track.durable_files import write_json, write_text
 
 INDEX_VERSION = 1
@@ -26,7 +25,7 @@ _SHARD_TIMEOUT_FACTOR = 60  # reading back a shard may take this many times the 
 
 
 def pack(
-    kit: Kit[Any, Any],
+    data: DataFiles,
     root: Path,
     out: Path,
     arguments: Arguments,
@@ -39,7 +38,7 @@ def pack(
     """Pack a split into shards; shards that an earlier start finished are kept.
 
     Args:
-        kit: of the task that the data are for.
+        data: what the task that the data are for knows of its files.
         root: the folder that contains the split.
         out: the folder for the shards; created if needed.
         arguments: what determines the content of the shards.
@@ -52,7 +51,7 @@ def pack(
         DataError: the images cannot be used, or a shard cannot be written or read back.
         ConfigError: `out` is in use or cannot be written, or the task does not pack data sets.
     """
-    files = kit.list_files(root / arguments.split, arguments.split, labels)
+    files = data.list_files(root / arguments.split, arguments.split, labels)
     if out.resolve().is_relative_to(files.folder.resolve()):
         raise ConfigError(
             f"{out} lies in {files.folder}, the folder of the images to pack: choose another folder"

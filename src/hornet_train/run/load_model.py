@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,14 @@ class LoadedModel:
     def _answers(self, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
         answers = []
         for start in range(0, len(pictures), self._batch_size):
-            batch = self._batch(pictures[start : start + self._batch_size])
+            batch = self._batch(pictures, range(start, min(start + self._batch_size, len(pictures))))
             with torch.inference_mode(), autocast(self._precision, self._device):
                 answers += self._predictor.answer(self.model, batch)
         return answers
 
-    def _batch(self, pictures: Sequence[Picture]) -> Batch:
+    def _batch(self, pictures: Sequence[Picture], numbers: Iterable[int]) -> Batch:
         samples = self._predictor.samples
-        addresses = [Address(0, index) for index in range(len(pictures))]
+        addresses = [Address(0, number) for number in numbers]
         items = make_samples(samples, addresses, lambda index: _stored(pictures[index], index))
         collated = Collate(samples.ragged, on_bad="error")(items)
         if isinstance(collated, SampleError):

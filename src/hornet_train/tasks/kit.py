@@ -205,31 +205,12 @@ class Kit(ABC, Generic[C, E]):
         raise ConfigError([f"task={self.schema.name} does not predict"])
 
     def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
-        """What the names of its files say of a data set: `hornet-data check` then decodes the images.
-
-        Args:
-            root: the folder that contains `splits`, or one split itself.
-            splits: names of folders in it, that of the training images first; missing ones are skipped.
-
-        Raises:
-            DataError: there is nothing to check.
-            ConfigError: the task has no data sets of files.
-        """
+        """See `DataFiles`; by default a task has no data sets of files."""
         del root, splits
         raise ConfigError([f"task={self.schema.name} does not check data sets"])
 
     def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
-        """The images of a split with what belongs to each, for `hornet-data pack`.
-
-        Args:
-            folder: of the split.
-            name: of the split.
-            labels: a file with the labels, where they do not follow from the names of the images.
-
-        Raises:
-            DataError: the split has faults.
-            ConfigError: a file with labels for a split that has them, or the task has no data sets of files.
-        """
+        """See `DataFiles`; by default a task has no data sets of files."""
         del folder, name, labels
         raise ConfigError([f"task={self.schema.name} does not pack data sets"])
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from hornet_train.data.sources.packed import PackedPaths
 
@@ -101,3 +101,32 @@ class FilesToPack(ImageFiles):
     facts: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     not_packed: list[str] = field(default_factory=list)
+
+
+class DataFiles(Protocol):
+    """What a task knows of its data sets on disk, by the names of their files."""
+
+    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+        """What the names of the files say of a data set, for `hornet-data check`.
+
+        Args:
+            root: the folder that contains `splits`, or one split itself.
+            splits: names of folders in it, that of the training images first; missing ones are skipped.
+
+        Raises:
+            DataError: there is nothing to check.
+            ConfigError: the task has no data sets of files.
+        """
+
+    def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
+        """The images of a split with what belongs to each, for `hornet-data pack`.
+
+        Args:
+            folder: of the split.
+            name: of the split.
+            labels: a file with the labels, where they do not follow from the names of the images.
+
+        Raises:
+            DataError: the split has faults.
+            ConfigError: a file with labels for a split that has them, or the task has no data sets of files.
+        """

@@ -9,26 +9,38 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hornet_train.config.conf_files import conf_dir
 from hornet_train.config.task_schema import TaskSchema
 from hornet_train.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from hornet_train.tasks.stored_files import DataFiles
 
 KIT = "KIT"  # the name of the kit in a user's own module
 
 
 @dataclass(frozen=True)
 class _Row:
-    """Where a task's schema and its kit are: module:name. The schema's module imports no torch."""
+    """Where parts of a task are: module:name.
+
+    Attributes:
+        schema: its module imports no torch.
+        files: what it knows of data sets on disk, without models and timm.
+        kit: all of it.
+    """
 
     schema: str
+    files: str
     kit: str
 
 
 _ROWS = {
     "classification": _Row(
-        "hornet_train.tasks.classification.rules:SCHEMA", "hornet_train.tasks.classification.build.kit:KIT"
+        schema="hornet_train.tasks.classification.rules:SCHEMA",
+        files="hornet_train.tasks.classification.layout.data_files:FILES",
+        kit="hornet_train.tasks.classification.build.kit:KIT",
     ),
 }
 NAMES = tuple(_ROWS)
@@ -45,6 +57,16 @@ def find(name: str) -> TaskSchema:
         return schema
     found: TaskSchema = _own_kit(name).schema
     return found
+
+
+def files_of(name: str) -> DataFiles:
+    """What a task knows of data sets on disk.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    files: DataFiles = _import(_ROWS[name].files) if name in _ROWS else _own_kit(name)
+    return files
 
 
 def kit_of(name: str) -> Any:

@@ -22,8 +22,7 @@ from hornet_train.tasks.classification.build.evaluation import open_evaluation
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.build.predict import open_prediction
 from hornet_train.tasks.classification.head import read_class_map, start_classifier
-from hornet_train.tasks.classification.layout.check_layout import check_layout
-from hornet_train.tasks.classification.layout.pack_layout import list_to_pack
+from hornet_train.tasks.classification.layout.data_files import ClassFolders
 from hornet_train.tasks.classification.metrics import METRICS
 from hornet_train.tasks.classification.results import result_tables, summary
 from hornet_train.tasks.classification.rules import SCHEMA
@@ -46,10 +45,9 @@ from hornet_train.tasks.model_check import (
     check_micro_batches,
     filter_notes,
 )
-from hornet_train.tasks.stored_files import FilesFound, FilesToPack
 
 
-class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
+class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEval]):
     """One label an image; see `Kit` for what each method is asked for."""
 
     schema = SCHEMA
@@ -121,12 +119,6 @@ class ClassificationKit(Kit[ClassificationConfig, ClassificationEval]):
 
     def open_prediction(self, config: ClassificationEval, weights: Weights) -> Predictor:
         return open_prediction(config, weights)
-
-    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
-        return check_layout(root, splits)
-
-    def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
-        return list_to_pack(folder, name, labels)
 
 
 KIT = ClassificationKit()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hornet_train.data.batch import Batch
-from hornet_train.errors import CheckpointError
+from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.build.components import build_task, eval_transform
 from hornet_train.tasks.classification.head import load_classifier, outputs_of, read_class_map
@@ -46,8 +46,12 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
     Raises:
         UserError: the checkpoint is for another model, or does not take images of this size.
     """
+    if config.suite is not None:
+        raise ConfigError(["suite= chooses data to evaluate on, which a prediction does not open"])
     rows = read_class_map(Path(config.init_map)) if config.init_map is not None else None
     outputs = _outputs(config, weights)
+    if not outputs:
+        raise CheckpointError(f"{weights.place} has no head, and so no classes to predict")
     classes = weights.classes or _usual_names(outputs)
     if len(classes) != outputs:
         raise CheckpointError(f"{weights.place} has {outputs} classes and {len(classes)} names of classes")
