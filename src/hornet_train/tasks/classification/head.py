@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.unpickling import unpickle
 from hornet_train.models.weights import class_map, load_into
-from hornet_train.models.wrappers import unwrapped
 from hornet_train.tasks.classification.sources.match_classes import are_keys
 from hornet_train.tasks.kit_types import Weights
 from hornet_train.untrusted import MAX_LABELS, read_text
@@ -93,13 +92,6 @@ def load_classifier(
         )
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error
-
-
-def outputs_of(weights: Weights, model: nn.Module) -> int | None:
-    """How many classes weights for a model like this one are for, by their head; None without a head."""
-    bare, _ = unwrapped(weights.tensors, model.state_dict())
-    head = bare.get(f"{classifier_name(model)}.weight")
-    return head.shape[0] if head is not None and head.ndim else None
 
 
 def classifier_name(model: nn.Module) -> str:

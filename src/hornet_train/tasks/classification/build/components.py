@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import timm
+import torch
 
 from hornet_train.config.conf_files import own_settings
 from hornet_train.errors import ConfigError
@@ -13,6 +14,8 @@ from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
 from hornet_train.models.spec import ModelSpec
 from hornet_train.models.variants import VARIANTS
+from hornet_train.models.wrappers import unwrapped
+from hornet_train.tasks.classification.head import classifier_name
 from hornet_train.tasks.classification.mixing import Mixer
 from hornet_train.tasks.classification.schema import (
     ClassificationConfig,
@@ -22,6 +25,7 @@ from hornet_train.tasks.classification.schema import (
 )
 from hornet_train.tasks.classification.task import Classification
 from hornet_train.tasks.classification.transforms import EvalTransform, Growth, TrainTransform
+from hornet_train.tasks.kit_types import Weights
 
 
 def build_task(config: ClassificationConfig | ClassificationEval, num_classes: int) -> Classification:
@@ -58,6 +62,19 @@ def build_task(config: ClassificationConfig | ClassificationEval, num_classes: i
         ),
         erasing=augment is not None and augment.erase > 0,
     )
+
+
+def outputs_of(config: ClassificationEval, weights: Weights) -> int | None:
+    """How many classes a checkpoint's weights are for, by their head; None where they have none.
+
+    Raises:
+        ConfigError: there is no such model, or it takes no such arguments.
+    """
+    with torch.device("meta"):  # the names of its tensors are all that is asked for
+        model = ModelSpec(config.model.name, 1, args=config.model.args).build()
+    bare, _ = unwrapped(weights.tensors, model.state_dict())
+    head = bare.get(f"{classifier_name(model)}.weight")
+    return head.shape[0] if head is not None and head.ndim else None
 
 
 def growth_of(config: ClassificationConfig, *, steps_per_epoch: int, total_steps: int) -> Growth | None:

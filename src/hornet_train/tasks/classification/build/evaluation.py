@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import DataError
-from hornet_train.tasks.classification.build.components import build_task, eval_transform
+from hornet_train.tasks.classification.build.components import build_task, eval_transform, outputs_of
 from hornet_train.tasks.classification.build.open_sets import open_sets
-from hornet_train.tasks.classification.head import load_classifier, outputs_of, read_class_map
+from hornet_train.tasks.classification.head import load_classifier, read_class_map
 from hornet_train.tasks.classification.samples import EvalSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
@@ -28,9 +28,10 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
     Raises:
         UserError: the checkpoint is for another model, or for other classes than the data's.
     """
+    outputs = outputs_of(config, weights)  # before the data are opened: a wrong model is found at once
     chosen = read_class_map(Path(config.init_map)) if config.init_map is not None else None
     suites, not_found = open_sets(config, _names(weights, chosen))
-    task, model = _model_for(config, weights, suites, chosen)
+    task, model = _model_for(config, weights, outputs, suites, chosen)
     notes = load_classifier(model, weights, rows=chosen)
     size = config.data.image_size
     check_image_size(model, config.model.name, size)
@@ -63,7 +64,11 @@ def _names(weights: Weights, chosen: Tensor | None) -> tuple[str, ...]:
 
 
 def _model_for(
-    config: ClassificationEval, weights: Weights, suites: Sequence[Suite], chosen: Tensor | None
+    config: ClassificationEval,
+    weights: Weights,
+    outputs: int | None,
+    suites: Sequence[Suite],
+    chosen: Tensor | None,
 ) -> tuple[Classification, nn.Module]:
     """The model, with as many outputs as the weights have classes, and its task.
 
@@ -76,7 +81,7 @@ def _model_for(
     width = len(imagenet_wnids()) if first.rows is not None else len(first.classes)
     task = build_task(config, width)
     model = task.build_model()
-    outputs = outputs_of(weights, model) or width
+    outputs = outputs or width
     if chosen is not None:
         outputs = len(chosen)
     if outputs == width:

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from hornet_train.data.batch import Batch
 from hornet_train.errors import CheckpointError, ConfigError
-from hornet_train.models.spec import ModelSpec
-from hornet_train.tasks.classification.build.components import build_task, eval_transform
-from hornet_train.tasks.classification.head import load_classifier, outputs_of, read_class_map
+from hornet_train.tasks.classification.build.components import build_task, eval_transform, outputs_of
+from hornet_train.tasks.classification.head import load_classifier, read_class_map
 from hornet_train.tasks.classification.samples import PictureSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
@@ -49,7 +47,7 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
     if config.suite is not None:
         raise ConfigError(["suite= chooses data to evaluate on, which a prediction does not open"])
     rows = read_class_map(Path(config.init_map)) if config.init_map is not None else None
-    outputs = _outputs(config, weights)
+    outputs = outputs_of(config, weights) or len(weights.classes)
     if not outputs:
         raise CheckpointError(f"{weights.place} has no head, and so no classes to predict")
     classes = weights.classes or _usual_names(outputs)
@@ -66,13 +64,6 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
     return Predictor(
         model, PictureSamples(eval_transform(config.data)), Answer(task, classes), classes, notes, size
     )
-
-
-def _outputs(config: ClassificationEval, weights: Weights) -> int:
-    """How many classes the weights are for."""
-    with torch.device("meta"):  # the names of its tensors are all that is asked for
-        model = ModelSpec(config.model.name, 1, args=config.model.args).build()
-    return outputs_of(weights, model) or len(weights.classes)
 
 
 def _usual_names(outputs: int) -> tuple[str, ...]:
