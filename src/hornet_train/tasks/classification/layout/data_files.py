@@ -10,7 +10,7 @@ from hornet_train.tasks.stored_files import FilesFound, FilesToPack
 
 
 class ClassFolders:
-    """See `DataFiles`."""
+    """Class folders, listed as `DataFiles` asks for it."""
 
     def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
         """See `DataFiles`."""
