@@ -12,7 +12,7 @@ DESCRIPTION = """\
 Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its layout, which known
 data set it is, whether train and val have the same classes, whether class names are nearly the same, and
 whether every file can be decoded. The exit code is 0 if it can be trained on (up to 0.1% of the training
-files may be damaged: training replaces them), else 2; the last line says why."""
+files, or two, may be damaged: training replaces them), else 2; the last line says why."""
 
 EXAMPLES = """\
   # ImageNet, with every core
