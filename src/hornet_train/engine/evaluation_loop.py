@@ -23,6 +23,7 @@ from hornet_train.track.metric_table import MetricInfo
 _NAMED = 10  # unreadable samples of an evaluation that are named one by one
 _log = logging.getLogger("hornet_train")
 
+Report = Callable[[Sequence[BadSample]], None]
 EvaluationResults = dict[str, dict[str, float]]  # "model" or "ema" -> its metrics
 
 
@@ -55,7 +56,7 @@ def evaluate(
     *,
     world: World,
     precision: PrecisionName,
-    named: set[str] | None = None,
+    report: Report | None = None,
 ) -> EvaluationResults:
     """The task's metrics of each model over all ranks' batches. The data are read once for all models.
 
@@ -66,7 +67,7 @@ def evaluate(
     tallies are merged, except those that come with the batches (see `with_collective`).
 
     Args:
-        named: where the unreadable samples are that were named before; those of this evaluation are added.
+        report: is given the unreadable samples, on rank 0; by default they are named in the log.
 
     Raises:
         SampleError: a sample cannot be read, unless the loader skips such samples.
@@ -88,7 +89,7 @@ def evaluate(
                     tallies[name].update(model, loaded.batch)
     bad = [one for of_rank in world.gather(bad) for one in of_rank]
     if world.is_main:
-        _name(bad, named if named is not None else set())
+        (report or name_left_out)(bad)
     results = {}
     for name, model in models.items():
         model.train(training[name])
@@ -110,14 +111,12 @@ def _with_remedy(batches: Iterator[Loaded]) -> Iterator[Loaded]:
         raise SampleError(error.where, error.reason, remedy) from error
 
 
-def _name(bad: Sequence[BadSample], named: set[str]) -> None:
-    """Log the unreadable samples that are not among those named before, and add them there."""
-    new = [one for one in bad if one.where not in named]
-    for one in new[:_NAMED]:
+def name_left_out(bad: Sequence[BadSample]) -> None:
+    """Log the unreadable samples of an evaluation, the first of them by name."""
+    for one in bad[:_NAMED]:
         _log.warning("left out of the evaluation: %s: %s", one.where, one.reason)
-    if len(new) > _NAMED:
-        _log.warning("left out of the evaluation: %d more samples that cannot be read", len(new) - _NAMED)
-    named.update(one.where for one in new)
+    if len(bad) > _NAMED:
+        _log.warning("left out of the evaluation: %d more samples that cannot be read", len(bad) - _NAMED)
 
 
 def evaluate_state(
@@ -129,13 +128,13 @@ def evaluate_state(
     precision: PrecisionName,
     world: World,
     before_batch: Callable[[], object],
-    named: set[str] | None = None,
+    report: Report | None = None,
 ) -> EvaluationResults:
     """The metrics of a run's model ("model") and of its averaged weights ("ema", if there are any).
 
     Args:
         before_batch: a collective, called before each batch; may raise, to stop the evaluation.
-        named: see `evaluate`.
+        report: see `evaluate`.
 
     Raises:
         DataError: the samples cannot be read, or not each of them was counted once.
@@ -146,7 +145,7 @@ def evaluate_state(
     # ranks may have different numbers of batches: of streamed data each reads complete shards
     calls = max(world.gather(data.batch_count(world.rank, world.size, batch_size)))
     batches = with_collective(data.batches(world.rank, world.size, batch_size), calls, before_batch)
-    results = evaluate(task, models, batches, world=world, precision=precision, named=named)
+    results = evaluate(task, models, batches, world=world, precision=precision, report=report)
     for metrics in results.values():
         counted = metrics["count"] + metrics.get("bad", 0)
         if counted != len(data):

@@ -123,22 +123,36 @@ class LogWindow:
         """The damaged samples that any rank read in this window, by their index. Every rank calls this."""
         return {bad.index: bad for rank in self.world.gather(self.bad_samples) for bad in rank}
 
-    def emit_bad_samples(self, known: set[int], emit: Emit, *, samples: int, max_bad: float) -> None:
+    def emit_bad_samples(
+        self,
+        known: set[int],
+        emit: Emit,
+        *,
+        samples: int,
+        max_bad: float,
+        gone: Collection[str] = (),
+        gone_indices: Collection[int] = (),
+    ) -> None:
         """Emit an event for each damaged training sample that is not in `known`, and add it there. Every rank
         calls this.
+
+        Args:
+            gone: paths of samples that do not count.
+            gone_indices: the samples in `known` that do not.
 
         Raises:
             DataError: `known` has more of the `samples` now than `allowed_bad` allows.
         """
-        found = self.gather_bad_samples()
+        found = {k: one for k, one in self.gather_bad_samples().items() if one.where not in gone}
         self.bad_samples = []
         for index in sorted(found.keys() - known):
             known.add(index)
             emit("bad_sample", path=found[index].where, reason=found[index].reason, index=index)
-        if found and len(known) > allowed_bad(samples, max_bad):
+        count = len(known.difference(gone_indices))
+        if found and count > allowed_bad(samples, max_bad):
             last = found[max(found)]
             raise DataError(
-                f"{len(known):,} of the {samples:,} training samples cannot be read, more than data.max_bad="
+                f"{count:,} of the {samples:,} training samples cannot be read, more than data.max_bad="
                 f"{max_bad:g} allows; one is {last.where} ({last.reason}). Repair or remove them "
-                "(hornet-data check lists them all), or raise data.max_bad"
+                "(hornet-data check lists them all) and start the same command again, or raise data.max_bad"
             )

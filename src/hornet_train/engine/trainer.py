@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,10 +13,17 @@ from torch import nn
 
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.order import Plan
+from hornet_train.data.worker import BadSample
 from hornet_train.engine.background import RETRY_SECONDS_AT_END, RETRY_SECONDS_WHEN_STOPPED
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluation_loop import EvaluationResults, check_finite, evaluate_state, update_best
+from hornet_train.engine.evaluation_loop import (
+    EvaluationResults,
+    check_finite,
+    evaluate_state,
+    name_left_out,
+    update_best,
+)
 from hornet_train.engine.guard import Guard
 from hornet_train.engine.log_window import LogWindow
 from hornet_train.engine.loop_settings import Settings
@@ -43,6 +50,9 @@ class Trainer:
         store: where checkpoints are written; used on rank 0.
         initial_weights: makes the model's initial weights again.
         metrics: of the task; the headline decides which checkpoint is the best.
+        gone: paths of samples that have gone since the run was started, and may: they are read, in vain, so
+            that all others keep their places, and are not reported.
+        gone_indices: the training samples among them that are in `state.bad_samples`.
         monitor: adds the greatest of its values over all ranks to `train` events; None for none.
         sinks: where events are written; empty on all ranks but rank 0.
         advance: called after each step with the number of steps done.
@@ -62,6 +72,8 @@ class Trainer:
     initial_weights: InitialWeights
     metrics: MetricTable = NO_METRICS
     monitor: Monitor | None = None
+    gone: frozenset[str] = frozenset()
+    gone_indices: frozenset[int] = frozenset()
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     stop: Stop = field(default_factory=Stop)
@@ -237,8 +249,21 @@ class Trainer:
     def _check_bad_samples(self) -> None:
         """Raises DataError if more training samples are damaged than `max_bad` allows."""
         self.window.emit_bad_samples(
-            self.state.bad_samples, self.emit, samples=self.plan.samples, max_bad=self.settings.max_bad
+            self.state.bad_samples,
+            self.emit,
+            samples=self.plan.samples,
+            max_bad=self.settings.max_bad,
+            gone=self.gone,
+            gone_indices=self.gone_indices,
         )
+
+    def _report_held_out(self, bad: Sequence[BadSample]) -> None:
+        """Name the unreadable samples of an evaluation, each once; on rank 0."""
+        new = [one for one in bad if one.where not in self._named | self.gone]
+        self._named.update(one.where for one in new)
+        name_left_out(new)
+        for one in new:
+            self.emit("bad_eval_sample", path=one.where, reason=one.reason)
 
     def _evaluate(self) -> bool:
         """Evaluate the model and its average. Returns whether to save: there is a new best, or it is the
@@ -260,7 +285,7 @@ class Trainer:
                     precision=self.settings.precision,
                     world=self.world,
                     before_batch=before_batch,
-                    named=self._named,
+                    report=self._report_held_out,
                 )
         except Preempted as asked:  # saved out here: in there sharded weights are gathered, for inference
             self._save_and_stop(asked.reason)

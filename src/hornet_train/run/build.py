@@ -17,7 +17,7 @@ from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
 from hornet_train.data.loader import EvalData
 from hornet_train.data.stream_plan import StreamPlan
-from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
+from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.recovery import fall_back_to_saved_best
 from hornet_train.engine.sharding import is_sharded
@@ -26,6 +26,7 @@ from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models.structure import gate_monitor
 from hornet_train.run.facts import start_facts
+from hornet_train.run.gone_files import Gone, gone_files, listings
 from hornet_train.run.initial_state import initial_state
 from hornet_train.run.loaders import eval_loader, train_loader, train_plan
 from hornet_train.run.open_weights import classes_of, find_weights
@@ -87,8 +88,8 @@ def _build_alone(
     kit: Kit[Any, Any], config: Config, world: World, store: CheckpointStore, newest: Path | None
 ) -> Run:
     """What each rank builds without a word to the others, its state that of the checkpoint `newest`."""
-    classes = () if newest is None else classes_of(read_checkpoint(newest, groups=()))
-    datasets = kit.open_data(config.data, classes=classes or None)
+    before = None if newest is None else read_checkpoint(newest, groups=())
+    datasets, gone = _open_data(kit, config, before, store.folder.parent)
     task = kit.build_task(config, datasets.classes)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     plan = train_plan(kit, datasets, config, world, micro)
@@ -112,7 +113,7 @@ def _build_alone(
     model, notes = initial_model() if newest is None else (task.build_model(), [])
     model = model.to(world.device)
     check = kit.check_model(model, config, plan, total_steps=settings.total_steps, processes=world.size)
-    notes = [*datasets.notes, *check.notes, *notes]
+    notes = [*datasets.notes, *gone.notes, *check.notes, *notes]
     state = initial_state(model, config, world)
     monitor = _gate_monitor(state.model, config)
     if newest is not None:
@@ -133,9 +134,30 @@ def _build_alone(
         initial_weights=lambda: initial_model()[0].state_dict(),
         metrics=kit.metrics,
         monitor=monitor,
+        gone=gone.places,
+        gone_indices=gone.indices,
     )
     facts = start_facts(kit.metrics, config, datasets, trainer, check.description)
     return Run(trainer, facts, notes, None if newest is None else state.step, datasets)
+
+
+def _open_data(
+    kit: Kit[Any, Any], config: Config, before: Checkpoint | None, folder: Path
+) -> tuple[Datasets, Gone]:
+    """The samples, in the places that they had in the checkpoint `before`, and which of them have gone."""
+    if before is None:
+        return kit.open_data(config.data), Gone()
+    classes = classes_of(before) or None
+    kept = {split: place for split, place in listings(folder).items() if place.exists()}
+    if not kept:
+        return kit.open_data(config.data, classes=classes), Gone()
+    datasets = kit.open_data(config.data, classes=classes, kept=kept)
+    try:
+        return datasets, gone_files(datasets, folder, before.numbers, config.data.max_bad)
+    except DataError:
+        if config.resume != "force":
+            raise
+        return kit.open_data(config.data, classes=classes), Gone()
 
 
 def _eval_data(kit: Kit[Any, Any], datasets: Datasets, config: Config, world: World) -> EvalData | None:

@@ -12,6 +12,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.run.build import Run
 from hornet_train.run.folder import open_run_folder
+from hornet_train.run.gone_files import list_files
 from hornet_train.tasks.kit import Kit
 from hornet_train.track.console import Console
 from hornet_train.track.metric_table import MetricTable
@@ -43,6 +44,7 @@ def open_sinks(
     again = frozenset({"rollback", *(["eval"] if run.trainer.evaluation_due else [])})
     rollbacks = run.trainer.state.fault_history.rollbacks
     open_run_folder(folder, tree, world=world, step=step or 0, again=again, rollbacks=rollbacks)
+    list_files(folder, run.datasets)
     try:
         jsonl = JsonlSink(folder / "metrics.jsonl")
         sinks: list[Sink] = [jsonl, console, *(make(folder, kit.metrics) for make in more)]

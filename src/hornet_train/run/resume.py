@@ -10,6 +10,7 @@ from hornet_train.engine.checkpoint import Checkpoint
 from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.state import TrainState
 from hornet_train.errors import DataError
+from hornet_train.run.gone_files import changes_of_files
 from hornet_train.run.open_weights import identity_of
 from hornet_train.tasks.kit_types import Datasets
 
@@ -27,7 +28,10 @@ def restore_state(state: TrainState, saved: Checkpoint, datasets: Datasets, *, f
     notes = []
     changed = identity_changes(identity_of(saved), datasets.identity())
     if changed:
-        listed = "; ".join(f"{name}: {change}" for name, change in changed.items())
+        files = changes_of_files(datasets.files)
+        listed = "; ".join(
+            [*(f"{name}: {change}" for name, change in changed.items()), *filter(None, [files])]
+        )
         if CLASSES in changed:
             raise DataError(
                 f"{saved.folder} was trained on other classes than the data group names now ({listed}): "

@@ -52,7 +52,12 @@ class Kit(ABC, Generic[C, E]):
 
     @abstractmethod
     def open_data(
-        self, data: Any, *, training: bool = True, classes: Sequence[str] | None = None
+        self,
+        data: Any,
+        *,
+        training: bool = True,
+        classes: Sequence[str] | None = None,
+        kept: Mapping[str, Path] | None = None,
     ) -> Datasets:
         """The samples that a data group names.
 
@@ -61,6 +66,8 @@ class Kit(ABC, Generic[C, E]):
             training: False leaves the training samples alone.
             classes: those of a checkpoint, where there is one: labels are to be places in them. Samples to
                 train on keep their own where these are others, which is found out elsewhere.
+            kept: `train`, `val` -> a list of its files as they were when the run began that goes on, for
+                `FileTree`. Given only where an earlier start gave `Datasets.files`.
 
         Raises:
             DataError: they are not there, or not as they should be.

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch
+from hornet_train.data.sources.files import FileTree
 from hornet_train.data.sources.source import Shards, Source
 from hornet_train.data.worker import BadSample, Samples
 from hornet_train.engine.task import Task
@@ -27,6 +28,7 @@ class Datasets:
         facts: what the start panel says of the data beside their numbers.
         notes: one sentence for each thing that a user should know of.
         absent: how many classes have no held-out sample, as far as is known without reading these.
+        files: `train`, `val` -> the tree of files that it is stored in, where it is.
     """
 
     train: Source | Shards | None
@@ -37,6 +39,7 @@ class Datasets:
     facts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     absent: int = 0
+    files: Mapping[str, FileTree] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """What makes these samples these samples, as JSON: a run is one of the same samples throughout."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.data.sources.cache import load, scan_cached
+from hornet_train.data.sources.kept_files import Changed, changed_since, with_files
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.data.sources.source import Encoded
 from hornet_train.data.sources.tree import Tree
@@ -57,27 +58,33 @@ class FileTree:
     Attributes:
         folder: the one that was scanned.
         tree: its files, folder by folder.
+        changed: what has come and gone since it was listed for the run that goes on. Where files have only
+            gone, they are in the tree all the same, and cannot be read.
     """
 
-    def __init__(self, folder: Path, extensions: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, extensions: tuple[str, ...], kept: Path | None = None) -> None:
         """List the files.
 
         Args:
             folder: holds the folders.
             extensions: of the files to take, in lower case, each with its dot; case does not matter.
+            kept: the list of its files that the run has which goes on (see `keep_files`).
 
         Raises:
             DataError: the folder itself cannot be listed; what is wrong below it stands in `tree.faults`.
         """
         try:
-            tree, kept = scan_cached(folder, extensions)
+            tree, scanned = scan_cached(folder, extensions)
         except OSError as error:
             raise DataError(
                 f"{folder}: cannot be listed ({error.strerror}); check its permissions"
             ) from error
+        self.changed = Changed() if kept is None else changed_since(tree, kept)
+        if self.changed.gone and not self.changed.new:
+            tree, scanned = with_files(tree, self.changed.gone), None
         self.folder = folder
         self.tree = tree
-        self._kept = kept
+        self._kept = scanned
         self._files = len(tree)
 
     def __len__(self) -> int:

@@ -54,9 +54,14 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
     metrics = METRICS
 
     def open_data(
-        self, data: Data, *, training: bool = True, classes: Sequence[str] | None = None
+        self,
+        data: Data,
+        *,
+        training: bool = True,
+        classes: Sequence[str] | None = None,
+        kept: Mapping[str, Path] | None = None,
     ) -> Datasets:
-        return open_data(data, training=training, classes=classes)
+        return open_data(data, training=training, classes=classes, kept=kept)
 
     def model_defaults(self, config: ClassificationConfig | ClassificationEval) -> dict[str, Any]:
         return preprocessing_of_model(config)

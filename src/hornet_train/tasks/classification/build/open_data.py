@@ -43,7 +43,13 @@ from hornet_train.tasks.kit_types import Datasets
 Labelled = LabelledImages | LabelledShards
 
 
-def open_data(data: Data, *, training: bool = True, classes: Sequence[str] | None = None) -> Datasets:
+def open_data(
+    data: Data,
+    *,
+    training: bool = True,
+    classes: Sequence[str] | None = None,
+    kept: Mapping[str, Path] | None = None,
+) -> Datasets:
     """The images that a data group names, held-out ones with the labels of the training images.
 
     Classes are matched by name. A class without a held-out image is no fault: what is there is evaluated.
@@ -53,11 +59,17 @@ def open_data(data: Data, *, training: bool = True, classes: Sequence[str] | Non
         training: False leaves the training images alone.
         classes: those of a checkpoint: labels are places in them. With training images, only if these are of
             the same classes, in whatever order.
+        kept: `train`, `val` -> the list of its files that a run has which goes on.
 
     Raises:
         DataError: they are not there, or not as they should be, or there is only one class to train on.
     """
-    train, val = _sources(data, training, classes)
+    train, val = _sources(data, training, classes, kept or {})
+    files = {
+        name: source.files
+        for name, source in (("train", train), ("val", val))
+        if isinstance(source, FolderSource)
+    }
     renames = _renames(data)
     opened = [source for source in (train, val) if source is not None]
     notes = unused(renames, *(source.classes for source in opened))
@@ -95,6 +107,7 @@ def open_data(data: Data, *, training: bool = True, classes: Sequence[str] | Non
         facts=(f"{ignored.total():,} files that are no images ({_shown(ignored)})",) if ignored else (),
         notes=tuple(notes),
         absent=len(absent),
+        files=files,
     )
 
 
@@ -131,14 +144,16 @@ def _placed(source: Labelled, classes: Sequence[str]) -> Labelled:
 
 
 def _sources(
-    data: Data, training: bool, classes: Sequence[str] | None
+    data: Data, training: bool, classes: Sequence[str] | None, kept: Mapping[str, Path]
 ) -> tuple[Labelled | None, Labelled | None]:
     """The training and the held-out images, with the classes that their storage has."""
     assert not isinstance(data, EVALUATION_DATA), "these are opened by open_sets"
     if isinstance(data, FolderData):
         assert data.root is not None
-        train: LabelledImages | None = FolderSource(data.root, data.train_dir) if training else None
-        val = _held_out(data) if data.val or not training else None
+        train: LabelledImages | None = (
+            FolderSource(data.root, data.train_dir, kept=kept.get("train")) if training else None
+        )
+        val = _held_out(data, kept.get("val")) if data.val or not training else None
         if data.classes == "any":
             return train, val
         wnids, label_set = {
@@ -171,11 +186,11 @@ def _sources(
     return (DigitsSource("train") if training else None, DigitsSource("val"))
 
 
-def _held_out(data: FolderData) -> LabelledImages:
+def _held_out(data: FolderData, kept: Path | None) -> LabelledImages:
     """The val folder: class folders, or loose images with a labels file."""
     assert data.root is not None
     if data.val_labels is None:
-        return FolderSource(data.root, data.val_dir, held_out=True)
+        return FolderSource(data.root, data.val_dir, held_out=True, kept=kept)
     return FlatSource(Path(data.root) / data.val_dir, data.val_labels, imagenet_wnids())
 
 

@@ -26,6 +26,7 @@ class FolderSource:
 
     Attributes:
         classes: class names in label order.
+        files: those of the images.
         ignored: extension -> files inside class folders that are no images by name, and were not taken.
     """
 
@@ -36,6 +37,7 @@ class FolderSource:
         classes: Sequence[str] | None = None,
         *,
         held_out: bool = False,
+        kept: Path | None = None,
     ) -> None:
         """List the images.
 
@@ -46,14 +48,15 @@ class FolderSource:
                 has no samples here; a folder that is not in `classes` is a fault.
             held_out: whether class folders without an image are passed over, as if they were not there:
                 nothing is learned from these images.
+            kept: see `FileTree`.
 
         Raises:
             DataError: no such root or split, folders without images, or classes not in `classes`: all at
                 once.
         """
         folder = _find(Path(root).expanduser(), split)
-        self._files = FileTree(folder, EXTENSIONS)
-        tree = self._files.tree
+        self.files = FileTree(folder, EXTENSIONS, kept)
+        tree = self.files.tree
         names = tree.folders if classes is None else tuple(classes)
         if classes is None and held_out:
             sizes = np.diff(tree.first)
@@ -68,7 +71,7 @@ class FolderSource:
 
     def _arrange(self, classes: tuple[str, ...]) -> None:
         """Number the samples by class, in the order of `classes`."""
-        tree = self._files.tree
+        tree = self.files.tree
         places = {name: place for place, name in enumerate(tree.folders)}
         self.classes = classes
         self._places = [places.get(name, -1) for name in classes]  # of each label's folder in the tree
@@ -98,21 +101,21 @@ class FolderSource:
 
     def read(self, index: int) -> Fields:
         label = self._label(index)
-        return {IMAGE: self._files.read(self._file(index, label)), LABEL: label}
+        return {IMAGE: self.files.read(self._file(index, label)), LABEL: label}
 
     def locate(self, index: int) -> str:
-        return self._files.locate(self._file(index, self._label(index)))
+        return self.files.locate(self._file(index, self._label(index)))
 
     def _label(self, index: int) -> int:
         return int(np.searchsorted(self._first, index, side="right")) - 1
 
     def _file(self, index: int, label: int) -> int:
         """The place in the tree of a sample's file."""
-        return int(self._files.tree.first[self._places[label]]) + index - int(self._first[label])
+        return int(self.files.tree.first[self._places[label]]) + index - int(self._first[label])
 
     @property
     def fingerprint(self) -> str:
-        tree = self._files.tree
+        tree = self.files.tree
         return sha256_of(tree.names, tree.ends, self._first, repr((tree.folders, self.classes)).encode())
 
 

@@ -1,0 +1,126 @@
+"""Files of a run's data that have gone since it was started: damaged ones may, others only as many as may be
+unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hornet_train.data.sources.files import FileTree
+from hornet_train.data.sources.kept_files import keep_files
+from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.source import Shards
+from hornet_train.data.worker import allowed_bad
+from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.kit_types import Datasets
+from hornet_train.track.sinks import read_events
+
+_SPLITS = {"train": "training", "val": "held-out"}
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What has gone, and may.
+
+    Attributes:
+        places: the files' paths, as `Source.locate` gives them.
+        indices: those of the training samples among them that were reported before they went.
+        notes: a sentence on each split.
+    """
+
+    places: frozenset[str] = frozenset()
+    indices: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def listings(run_folder: Path) -> dict[str, Path]:
+    """Where a run lists the files of each split."""
+    return {split: run_folder / "files" / f"{split}.gz" for split in _SPLITS}
+
+
+def list_files(run_folder: Path, datasets: Datasets) -> None:
+    """List the files of a run that begins, or goes on with others.
+
+    Raises:
+        ConfigError: the disk refuses.
+    """
+    for split, files in datasets.files.items():
+        place = listings(run_folder)[split]
+        try:
+            keep_files(files.tree, place)
+        except OSError as error:
+            raise ConfigError([f"{place} cannot be written ({error.strerror}): make room"]) from error
+
+
+def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any], max_bad: float) -> Gone:
+    """What has gone since the run was started, where nothing is new.
+
+    Args:
+        numbers: of the checkpoint from which the run goes on.
+        max_bad: the share of the samples that may be unreadable (`data.max_bad`).
+
+    Raises:
+        DataError: more have gone than that, beside those that were reported as damaged.
+    """
+    trees = {
+        name: tree for name, tree in datasets.files.items() if tree.changed.gone and not tree.changed.new
+    }
+    if not trees:
+        return Gone()
+    paths, indices = _reported(run_folder, numbers)
+    notes, places = [], set[str]()
+    for split, tree in trees.items():
+        gone = [path.decode("utf-8", "surrogateescape") for path in tree.changed.gone]
+        reported = _with_tails(gone, paths)
+        others = [path for path in gone if path not in reported]
+        whole = len(tree)
+        what = f"of the {whole:,} {_SPLITS[split]} images"
+        if len(others) > allowed_bad(whole, max_bad):
+            raise DataError(
+                f"{len(others):,} {what} have gone since this run was started ({preview(others)}), more than "
+                f"data.max_bad={max_bad:g} allows: bring them back, or raise data.max_bad, or go on with "
+                "those that are left, which changes their order, with resume=force"
+            )
+        places |= {str(tree.folder / path) for path in gone}
+        kind = "were reported as unreadable and are gone" if not others else "are gone"
+        stand_in = "others stand in for them" if split == "train" else "evaluations count them as bad"
+        notes.append(f"{len(gone):,} {what} {kind} ({preview(gone)}): {stand_in}")
+    train = datasets.train
+    assert train is not None
+    assert not isinstance(train, Shards)
+    known = [index for index in indices if 0 <= index < len(train)]
+    reported_before = frozenset(index for index in known if train.locate(index) in places)
+    return Gone(frozenset(places), reported_before, tuple(notes))
+
+
+def changes_of_files(files: Mapping[str, FileTree]) -> str:
+    """Which files have come and gone, in words; nothing where that is not known."""
+    words = []
+    for split, tree in files.items():
+        for what, paths in (("new", tree.changed.new), ("gone", tree.changed.gone)):
+            if paths:
+                names = [path.decode("utf-8", "backslashreplace") for path in paths[:10]]
+                words.append(f"{split}: {len(paths):,} {what} ({preview(names)})")
+    return "; ".join(words)
+
+
+def _reported(run_folder: Path, numbers: Mapping[str, Any]) -> tuple[list[str], set[int]]:
+    """The unreadable samples that events or a checkpoint name: where they were, and training indices."""
+    events = run_folder / "metrics.jsonl"
+    found = read_events(events) if events.exists() else []
+    named = [event for event in found if event.get("event") in ("bad_sample", "bad_eval_sample")]
+    unlogged = (numbers.get("unlogged") or {}).get("bad", [])
+    paths = [str(event.get("path")) for event in named] + [str(one.get("where")) for one in unlogged]
+    indices = [event.get("index") for event in named] + [one.get("index") for one in unlogged]
+    return paths, {index for index in (*indices, *numbers.get("bad_samples", ())) if type(index) is int}
+
+
+def _with_tails(gone: Iterable[str], paths: Iterable[str]) -> set[str]:
+    """Those relative paths with which one of the paths ends: the root may have moved."""
+    wanted, found = set(gone), set[str]()
+    for path in paths:
+        parts = path.split("/")
+        found |= wanted.intersection("/".join(parts[k:]) for k in range(len(parts)))
+    return found
