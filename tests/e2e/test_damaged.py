@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import events, run, torchrun
 from PIL import Image
+from processes import final
 from skimage import data
 
 Command = Callable[..., tuple[int, str, str]]
@@ -115,3 +118,63 @@ def test_too_many_damaged_images_stop_the_run(photos: Path, tmp_path: Path, comm
         "hornet-train", *arguments(photos, tmp_path / "run"), "data.on_bad=skip", "data.max_bad=0.1"
     )
     assert code == 0, err
+
+
+def test_damaged_files_may_go_while_a_run_is_stopped(photos: Path, tmp_path: Path, command: Command) -> None:
+    """The others keep their places: the same weights to the last bit. More of them may not go."""
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    more = ["epochs=3", "data.drop_last=false", "data.max_bad=0.1", "data.workers=0"]
+    code, _, err = command("hornet-train", *arguments(root, tmp_path / "whole"), *more)
+    assert code == 0, err
+    stop = "checkpoint.max_minutes=0.0001"  # after the first step
+    code, _, err = command("hornet-train", *arguments(root, tmp_path / "run"), *more, stop)
+    assert code == 75, err
+    for damaged in DAMAGED:
+        (root / "train" / damaged).unlink()
+    (root / "val/dog/02.jpg").unlink()
+    going_on = ["hornet-train", f"run_dir={tmp_path}/run", "checkpoint.max_minutes=null"]
+    good = [root / f"train/dog/{number:02}.jpg" for number in range(10, 15)]
+    for file in good:
+        file.rename(file.with_suffix(".txt"))
+    code, _, err = command(*going_on)
+    assert code == 2
+    assert re.search(
+        r"\d of the 40 training images have gone since this run was started \(.*dog/10\.jpg", err
+    )
+    for file in good:
+        file.with_suffix(".txt").rename(file)
+    shutil.copy(good[0], root / "train/dog/new.jpg")
+    code, _, err = command(*going_on)
+    assert code == 2
+    assert "train: 1 new (dog/new.jpg); train: 3 gone (cat/03.jpg, cat/11.jpg, dog/07.jpg)" in err
+    (root / "train/dog/new.jpg").unlink()
+
+    code, out, err = command(*going_on)
+    assert code == 0, err
+    said = " ".join((out + err).split())
+    assert "3 of the 40 training images" in said
+    assert "are gone (cat/03.jpg, cat/11.jpg, dog/07.jpg): others stand in for them" in said
+    assert "1 of the 9 held-out images" in said
+    torch.testing.assert_close(final(tmp_path / "run"), final(tmp_path / "whole"), rtol=0, atol=0)
+    assert {(event["count"], event["bad"]) for event in events(tmp_path / "run", "eval")} == {(8, 1)}
+    shutil.copy(good[0], root / "train" / DAMAGED[0])  # mended
+    code, _, err = command(*going_on, "epochs=4")
+    assert code == 0, err
+
+
+def test_a_run_that_met_too_many_goes_on_without_them(photos: Path, tmp_path: Path, command: Command) -> None:
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    (root / "val/dog/02.jpg").unlink()
+    more = ["epochs=3", "checkpoint.every=1it", "batch_size=8", "data.workers=0"]
+    code, _, err = command("hornet-train", *arguments(root, tmp_path / "run"), *more)
+    assert code == 2
+    assert "3 of the 40 training samples cannot be read" in err
+    for damaged in DAMAGED:
+        (root / "train" / damaged).unlink()
+    code, out, err = command("hornet-train", *arguments(root, tmp_path / "run"), *more)
+    assert code == 0, err
+    assert "3 of the 40 training images were reported as unreadable and are gone" in " ".join(
+        (out + err).split()
+    )
