@@ -73,8 +73,9 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
             world=world,
             stop=stop,
             make_console=lambda kit, run: console_for(
-                run.trainer.settings.total_steps,
+                run.trainer.total_steps,
                 run.trainer.plan.steps_per_epoch,
+                shift=run.trainer.state.calendar.shift,
                 metrics=kit.metrics,
                 prints=world.is_main,
                 quiet=quiet,

@@ -61,3 +61,46 @@ def test_after_a_restart_the_way_on_is_without_it(tmp_path: Path) -> None:
     assert started.returncode == 75, (sys.executable, err)
     assert "the same command without resume=restart and with the same run_dir resumes the run" in err
     assert re.search(r"run_dir=\S+/run$", err.strip())
+
+
+def test_another_batch_size_goes_on_at_the_same_image(tmp_path: Path) -> None:
+    """16 of 40 images are seen; the next step of 12 has the 8 that are left of images 13 to 24."""
+    assert run("hornet-train", *TINY, STOP, f"run_dir={tmp_path}").returncode == 75
+    again = run("hornet-train", f"run_dir={tmp_path}", "checkpoint.max_minutes=null", "batch_size=12")
+    assert again.returncode == 0, again.stderr
+    said = " ".join(again.stdout.split())
+    assert "behind image 16 of 40 of epoch 1, step 1, with batch_size=12 (before: 16)" in said
+    trained = [(event["step"], event["epoch"]) for event in events(tmp_path, "train")]
+    assert trained == [(1, 0.3333), (2, 0.5), (3, 0.75), (4, 1.0), (5, 1.25), (6, 1.5), (7, 1.75), (8, 2.0)]
+    assert [event["epoch"] for event in events(tmp_path, "eval")] == [1, 1, 2, 2]
+    bare = run("hornet-train", f"run_dir={tmp_path}", "epochs=3")
+    assert bare.returncode == 0, bare.stderr
+    assert events(tmp_path, "eval")[-1]["step"] == 12
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_a_longer_run_says_that_the_rate_jumps_and_how_to_avoid_it(tmp_path: Path) -> None:
+    assert run("hornet-train", *TINY, f"run_dir={tmp_path}").returncode == 0
+    lowest = events(tmp_path, "train")[-1]["lr"]
+    longer = run("hornet-train", f"run_dir={tmp_path}", "epochs=4")
+    said = " ".join(longer.stdout.split())
+    jump = re.search(r"the learning rate jumps from (\S+) to (\S+), where a run of epochs=4ep", said)
+    assert jump is not None, said
+    assert float(jump[1]) == pytest.approx(lowest, rel=0.01)
+    first_again = next(event["lr"] for event in events(tmp_path, "train") if event["step"] == 7)
+    assert float(jump[2]) == pytest.approx(first_again, rel=0.01)
+    advice = re.search(r"optim\.lr=\S+(?=,)", said)
+    assert advice is not None
+    followed = run("hornet-train", f"run_dir={tmp_path}", "epochs=6", advice[0], "schedule.min_lr=0")
+    assert followed.returncode == 0, followed.stderr
+    rates = [event["lr"] for event in events(tmp_path, "train") if event["step"] > 12]
+    assert max(rates) <= lowest * 1.01
+
+
+def test_the_best_on_other_held_out_images_is_forgotten(tmp_path: Path) -> None:
+    assert run("hornet-train", *TINY, f"run_dir={tmp_path}").returncode == 0
+    other = run("hornet-train", f"run_dir={tmp_path}", "data.val_count=22", "resume=force", "epochs=3")
+    assert other.returncode == 0, other.stderr
+    assert re.search(
+        r"the best so far \(top1 \S+ at step \d\) is of other held-out images, and", other.stdout
+    )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from dense_task import CPU
 from torch import Tensor, nn
 
+from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import train_step
@@ -42,6 +43,7 @@ def after_a_step(sizes: list[int]) -> dict[str, dict[str, Tensor]]:
         ),
         scaler=loss_scaler("fp32", CPU.device),
         average=AveragedModel(model, decay=0.9),
+        calendar=Calendar(1, 1, 1),
     )
     batches = [batch(size, seed=size) if size else batch(2, seed=99) for size in sizes]
     train_step(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from dense_task import CPU
 from torch import nn
 
+from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import StepResult, train_step
@@ -64,6 +65,7 @@ def step(
         optimizer=adamw(groups, betas=(0.9, 0.999), eps=1e-8),
         scaler=loss_scaler("fp32", CPU.device),
         average=None,
+        calendar=Calendar(1, 1, 1),
     )
     ends = torch.tensor(sizes).cumsum(0).tolist()
     micro_batches = [

@@ -19,6 +19,7 @@ from hornet_train.data.batch import Batch, stacked
 from hornet_train.data.loader import EvalLoader, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
 from hornet_train.data.sources.source import Fields
+from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.distributed import World
 from hornet_train.engine.loop_settings import Settings
@@ -146,6 +147,7 @@ def dense_trainer(
         ),
         scaler=loss_scaler("fp32", world.device),
         average=AveragedModel(model, decay=0.9),
+        calendar=Calendar(22, 8, 3),
     )
     begun = {name: value.clone() for name, value in model.state_dict().items()}
     plan = EpochPlan(22, 8, micro_batch_size, world.rank, world.size, seed=5, drop_last=False)

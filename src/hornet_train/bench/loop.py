@@ -17,6 +17,7 @@ from hornet_train.bench.timing import ratio, wait_for
 from hornet_train.data.batch import Batch, stacked
 from hornet_train.data.loader import Loaded
 from hornet_train.data.order import EpochPlan
+from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.checkpoint import CheckpointStore
 from hornet_train.engine.distributed import World
 from hornet_train.engine.loop_settings import Settings
@@ -67,7 +68,7 @@ class _Repeated:
 
     batch: Batch
 
-    def batches(self, _first: int, _last: int) -> Iterator[Loaded]:
+    def batches(self, _first: int, _last: int, _seen: int = 0) -> Iterator[Loaded]:
         while True:
             yield Loaded(dict(self.batch), [])
 
@@ -168,6 +169,7 @@ def _trainer(
             optimizer=optimizer,
             scaler=loss_scaler(precision, world.device),
             average=AveragedModel(model, decay=0.9999),
+            calendar=Calendar(batch_size * _FOREVER, batch_size, _FOREVER),
         ),
         network=model,
         plan=EpochPlan(

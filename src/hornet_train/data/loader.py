@@ -87,8 +87,10 @@ def load_batches(
 class TrainData(Protocol):
     """One rank's micro-batches of a run."""
 
-    def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
+    def batches(self, first_step: int, total_steps: int, seen: int = 0) -> Iterator[Loaded]:
         """The micro-batches from `first_step` on, across epochs, without end of epoch.
+
+        `seen`: images of the first step that are left out of it; 0 for streams.
 
         Raises:
             SampleError: neither a sample nor any that may stand in for it can be read.
@@ -123,13 +125,13 @@ class TrainLoader:
         self.plan = plan
         self.settings = settings
 
-    def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
+    def batches(self, first_step: int, total_steps: int, seen: int = 0) -> Iterator[Loaded]:
         """See `TrainData`."""
         return load_batches(
             self.settings,
             lambda batch: {
                 "dataset": SampleReader(self.source, self.samples),
-                "batch_sampler": _Addresses(self.plan.stream(first_step, total_steps, skip=batch)),
+                "batch_sampler": _Addresses(self.plan.stream(first_step, total_steps, skip=batch, seen=seen)),
                 "collate_fn": Collate(self.samples.ragged, "error", self.settings.slots()),
             },
         )

@@ -71,11 +71,14 @@ class Plan(Protocol):
         """Images of each epoch that no step sees."""
         ...
 
-    def step_size(self, step: int) -> int:
-        """Images of a step over all ranks."""
+    def step_size(self, step: int, seen: int = 0) -> int:
+        """Images of a step over all ranks.
+
+        `seen`: here and below, how many of a step's images were trained on before, with another batch size.
+        """
         ...
 
-    def micro_sizes(self, step: int) -> list[int]:
+    def micro_sizes(self, step: int, seen: int = 0) -> list[int]:
         """Images of each of this rank's micro-batches; 0 for a stand-in, which has no weight in the step.
 
         Every rank has equally many: a sharded model's forward and backward passes are collectives.
@@ -136,21 +139,21 @@ class EpochPlan:
         """Places of each epoch that no step sees."""
         return self.samples % self.batch_size if self.drop_last else 0
 
-    def step_size(self, step: int) -> int:
+    def step_size(self, step: int, seen: int = 0) -> int:
         """Images of a step over all ranks."""
         start = step % self.steps_per_epoch * self.batch_size
-        return min(self.batch_size, self.samples - start)
+        return min(self.batch_size, self.samples - start) - seen
 
-    def _share(self, step: int) -> tuple[int, int]:
+    def _share(self, step: int, seen: int) -> tuple[int, int]:
         """This rank's part [first, last) of a step's images; empty for some ranks of a tiny last step."""
-        size = self.step_size(step)
+        size = self.step_size(step, seen)
         return size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size
 
-    def micro_sizes(self, step: int) -> list[int]:
+    def micro_sizes(self, step: int, seen: int = 0) -> list[int]:
         """Images of each of this rank's micro-batches; 0 for a stand-in."""
-        first, last = self._share(step)
+        first, last = self._share(step, seen)
         sizes = micro_batches(last - first, self.micro_batch_size)
-        largest_share = -(-self.step_size(step) // self.world_size)
+        largest_share = -(-self.step_size(step, seen) // self.world_size)
         return sizes + [0] * (len(micro_batches(largest_share, self.micro_batch_size)) - len(sizes))
 
     def smallest_micro_batch(self, step: int) -> int:
@@ -159,7 +162,7 @@ class EpochPlan:
         shares = (size // self.world_size, -(-size // self.world_size))  # ranks have the one or the other
         return min(min(micro_batches(share, self.micro_batch_size)) for share in shares if share)
 
-    def addresses(self, step: int) -> list[list[Address]]:
+    def addresses(self, step: int, seen: int = 0) -> list[list[Address]]:
         """The samples of each of this rank's micro-batches.
 
         A rank with fewer micro-batches than others, or none, still takes part in every collective of the
@@ -167,8 +170,8 @@ class EpochPlan:
         twice, since batch norm may refuse one image, unless micro-batches are of one image anyway.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
-        size = self.step_size(step)
-        places = position * self.batch_size + np.arange(size)
+        size = self.step_size(step, seen)
+        places = position * self.batch_size + seen + np.arange(size)
         images = _order(self.seed, epoch, self.samples)[places // self.repeats]
         repeats = places % self.repeats
         rng = spare_rng(self.seed, step)
@@ -181,20 +184,24 @@ class EpochPlan:
         def address(place: int) -> Address:
             return Address(epoch, int(images[place]), int(repeats[place]), tuple(spares[place]))
 
-        mine = map(address, range(*self._share(step)))
+        mine = map(address, range(*self._share(step, seen)))
         stand_in = [address(0)] * min(2, self.micro_batch_size)
-        return [list(islice(mine, size)) if size else stand_in for size in self.micro_sizes(step)]
+        return [list(islice(mine, size)) if size else stand_in for size in self.micro_sizes(step, seen)]
 
-    def stream(self, first_step: int, total_steps: int, *, skip: int = 0) -> Iterator[list[Address]]:
+    def stream(
+        self, first_step: int, total_steps: int, *, skip: int = 0, seen: int = 0
+    ) -> Iterator[list[Address]]:
         """The micro-batches from a step on, across epochs: what came before is neither read nor drawn.
 
-        `skip`: micro-batches that are left out at the beginning.
+        Args:
+            skip: micro-batches that are left out at the beginning.
+            seen: images of the first step that are left out before it is cut into micro-batches.
         """
         for step in range(first_step, total_steps):
-            count = len(self.micro_sizes(step))
+            count = len(self.micro_sizes(step, seen))
             if skip < count:
-                yield from self.addresses(step)[skip:]
-            skip = max(0, skip - count)
+                yield from self.addresses(step, seen)[skip:]
+            skip, seen = max(0, skip - count), 0
 
 
 def evaluation_shard(samples: int, rank: int, world_size: int, batch_size: int) -> Iterator[list[Address]]:

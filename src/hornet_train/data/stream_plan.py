@@ -86,12 +86,14 @@ class StreamPlan:
         """Images of each epoch that no step sees."""
         return self.samples - self.steps_per_epoch * self.batch_size
 
-    def step_size(self, step: int) -> int:  # noqa: ARG002 - all alike
+    def step_size(self, step: int, seen: int = 0) -> int:  # noqa: ARG002 - all alike
         """Images of a step over all ranks."""
+        _check_none_seen(seen)
         return self.batch_size
 
-    def micro_sizes(self, step: int) -> list[int]:  # noqa: ARG002 - all alike
+    def micro_sizes(self, step: int, seen: int = 0) -> list[int]:  # noqa: ARG002 - all alike
         """Images of each of this rank's micro-batches."""
+        _check_none_seen(seen)
         return [self.micro_batch_size] * self.micro_per_step
 
     def smallest_micro_batch(self, step: int) -> int:  # noqa: ARG002 - all alike
@@ -102,3 +104,9 @@ class StreamPlan:
         """What this rank's worker reads in an epoch, in order."""
         dealt = epoch_order(self.seed, epoch, len(self.lengths))
         return [int(shard) for shard in dealt[self.rank * self.workers + worker :: self.streams]]
+
+
+def _check_none_seen(seen: int) -> None:
+    """Raises ValueError: shards are read in whole steps."""
+    if seen:
+        raise ValueError(f"a stream cannot begin {seen} images into a step")

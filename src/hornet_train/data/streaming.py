@@ -138,11 +138,12 @@ class StreamTrainLoader:
         self.settings = settings
         self.block = block
 
-    def batches(self, first_step: int, total_steps: int) -> Iterator[Loaded]:
+    def batches(self, first_step: int, total_steps: int, seen: int = 0) -> Iterator[Loaded]:
         """See `TrainData`. Of what came before, at most a block is read again, and nothing decoded.
 
         Raises DataError where a shard is not what it was.
         """
+        self.plan.micro_sizes(first_step, seen)  # raises ValueError where some are seen
         each = self.plan.micro_per_step
         micro_batches = range(first_step * each, total_steps * each)
 

@@ -10,7 +10,12 @@ from hornet_train.engine.precision import PrecisionName
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is trained. Each `*_every` is a number of steps, counted from the start of the run."""
+    """How a run is trained. Each `*_every` is a number of steps, counted from the start of the run.
+
+    Attributes:
+        total_steps: the run's length, if all its steps are of one size (see `Calendar`).
+        max_bad: greatest share of the training samples that may be damaged.
+    """
 
     seed: int
     total_steps: int
@@ -20,5 +25,5 @@ class Settings:
     eval_batch_size: int
     precision: PrecisionName
     clip_grad: float | None
-    max_bad: float = 0.001  # greatest share of the training samples that may be damaged
+    max_bad: float = 0.001
     guard: GuardSettings = field(default_factory=GuardSettings)

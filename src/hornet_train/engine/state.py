@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from hornet_train.engine.calendar import Calendar, calendar_of, is_calendar
 from hornet_train.engine.fault_history import FaultHistory, is_fault_history
 from hornet_train.engine.sharding import full_tensor, is_sharded, shard_like
 from hornet_train.engine.unlogged import Unlogged, is_count, is_number, is_unlogged
@@ -49,6 +50,7 @@ class TrainState:
         scheduled: the step of the newest scheduled checkpoint. A checkpoint of a later step was written only
             because the run was asked to stop; a run never goes back to such a one (see `CheckpointStore`).
         bad_samples: indices of the training samples that were found damaged and are in an event.
+        calendar: where the steps lie in the epochs.
         fault_history: which steps went wrong; "record" in a checkpoint.
         unlogged: sums for the next `train` event over the steps so far; brought up to date by a save.
     """
@@ -57,6 +59,7 @@ class TrainState:
     optimizer: Optimizer
     scaler: GradScaler
     average: AveragedModel | None
+    calendar: Calendar
     step: int = 0
     evaluated: int = 0
     best: Best | None = None
@@ -102,10 +105,16 @@ class TrainState:
             "bad_samples": sorted(self.bad_samples),
             "record": asdict(self.fault_history),
             "unlogged": asdict(self.unlogged),
+            "calendar": asdict(self.calendar),
         }
 
-    def restore(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
+    def restore(
+        self, tensors: TensorGroups, numbers: Mapping[str, Any], *, whole: bool = False, least: int = 1
+    ) -> None:
         """Continue from a checkpoint.
+
+        Args:
+            whole, least: see `Calendar.going_on`.
 
         Raises:
             CheckpointError: it was written for another model or another kind of run.
@@ -126,6 +135,8 @@ class TrainState:
             except (KeyError, RuntimeError, TypeError) as error:
                 raise CheckpointError(f"the checkpoint's loss_scaler is not valid ({error})") from error
         self.step = int(numbers["step"])
+        if (before := calendar_of(numbers)) is not None:
+            self.calendar = self.calendar.going_on(before, self.step, whole=whole, least=least)
         self.evaluated = int(numbers["evaluated"])
         self.best = Best(**numbers["best"]) if numbers["best"] else None
         self.previous_bests = []
@@ -142,6 +153,7 @@ class TrainState:
             load_strictly(self.average.module, tensors, what="ema")
         self.optimizer.state.clear()
         self.step = self.evaluated = self.scheduled = 0
+        self.calendar = replace(self.calendar, shift=0, begin=0, seen=0)
         self.best, self.previous_bests = None, []
         self.fault_history, self.unlogged = FaultHistory(), Unlogged()
 
@@ -214,6 +226,7 @@ def check_numbers(numbers: object) -> dict[str, Any]:
         "bad_samples": isinstance(bad, list) and all(map(is_count, bad)),
         "record": record is None or is_fault_history(record),
         "scheduled": is_count(scheduled) and is_count(step) and scheduled <= step,
+        "calendar": "calendar" not in numbers or is_calendar(numbers["calendar"]),
         "unlogged": "unlogged" not in numbers or is_unlogged(numbers["unlogged"]),
     }
     if wrong := [name for name, is_valid in valid.items() if not is_valid]:

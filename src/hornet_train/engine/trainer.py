@@ -116,23 +116,23 @@ class Trainer:
         if self.evaluation_due and self._evaluate():
             self.save()
         first = self._next_step()
-        while (step := self._next_step()) < settings.total_steps:
-            sizes = self.plan.micro_sizes(step)
+        while (step := self._next_step()) < self.total_steps:
+            sizes, step_size = self._sizes(step)
             result = train_step(
                 state,
                 self.network,
                 self.task,
                 self.window.timed_batches(islice(batches, len(sizes)), step),
                 sizes,
-                step_size=self.plan.step_size(step),
+                step_size=step_size,
                 learning_rate=self._learning_rate(step),
                 seed=settings.seed,
                 precision=settings.precision,
                 clip_grad=settings.clip_grad,
                 world=self.world,
             )
-            self.window.add(result, self.plan.step_size(step))
-            self.guard.add(step, self.plan.step_size(step), sizes, result, self.window.retained)
+            self.window.add(result, step_size)
+            self.guard.add(step, step_size, sizes, result, self.window.retained)
             self.advance(state.step)
             self.saver.emit_outcomes()
             if step == first:
@@ -150,7 +150,7 @@ class Trainer:
                 self.save()  # before an evaluation, which takes long and may meet a damaged image
             if self.evaluation_due and self._evaluate():
                 self.save()
-            if state.step < settings.total_steps:
+            if state.step < self.total_steps:
                 self._stop_if_asked()
         if self.evaluation_due:  # the last steps are left out, so the loop did not come to it
             self._evaluate()
@@ -159,17 +159,30 @@ class Trainer:
 
     def _next_step(self) -> int:
         """Move past steps that are left out; returns the step to train."""
-        self.state.step = self.state.fault_history.next_step(self.state.step, self.settings.total_steps)
+        self.state.step = self.state.fault_history.next_step(self.state.step, self.total_steps)
         return self.state.step
 
     def _batches(self) -> Iterator[Loaded]:
         """The micro-batches of all steps to train from here on."""
-        history = self.state.fault_history
-        for first, end in history.ranges_to_train(self.state.step, self.settings.total_steps):
-            yield from self.train_data.batches(first, end)
+        history, calendar = self.state.fault_history, self.state.calendar
+        for first, end in history.ranges_to_train(self.state.step, self.total_steps):
+            place = calendar.place(first)
+            yield from self.train_data.batches(place, calendar.place(end), calendar.seen_at(place))
+
+    def _sizes(self, step: int) -> tuple[list[int], int]:
+        """The images of each of this rank's micro-batches of a step, and of the step over all ranks."""
+        calendar = self.state.calendar
+        place = calendar.place(step)
+        seen = calendar.seen_at(place)
+        return self.plan.micro_sizes(place, seen), self.plan.step_size(place, seen)
+
+    @property
+    def total_steps(self) -> int:
+        """The step at which the run is complete."""
+        return self.settings.total_steps + self.state.calendar.shift
 
     def _learning_rate(self, step: int) -> float:
-        return self.schedule(step) * self.state.fault_history.rate
+        return self.schedule(self.state.calendar.place(step)) * self.state.fault_history.rate
 
     def _rolled_back(self, *, wait: bool) -> bool:
         """Examine the finished steps, and go back to a checkpoint after a failure; returns whether it did.
@@ -225,7 +238,8 @@ class Trainer:
         return self.eval_data is not None and due and self.state.evaluated < self.state.step
 
     def _due(self, every: int) -> bool:
-        return self.state.step % every == 0 or self.state.step == self.settings.total_steps
+        step = self.state.step
+        return self.state.calendar.place(step) % every == 0 or step == self.total_steps
 
     def _log(self, step: int) -> None:
         """Emit the window's mean loss over all ranks. The host waits for the device here."""
@@ -294,7 +308,7 @@ class Trainer:
         self.newest_results = results
         improved = update_best(self.state, self.metrics.headline, results)
         self.state.evaluated = self.state.step
-        return improved or self.state.step == self.settings.total_steps
+        return improved or self.state.step == self.total_steps
 
     def save(self, *, scheduled: bool = True) -> None:
         """Write the state as a checkpoint, in the background; the host waits for the copy only.
@@ -319,6 +333,6 @@ class Trainer:
         self._emit_at(self.state.step, event, values)
 
     def _emit_at(self, step: int, event: str, values: Mapping[str, Any]) -> None:
-        epoch = round(step / self.plan.steps_per_epoch, 4)
+        epoch = round(self.state.calendar.epoch(step), 4)
         for sink in self.sinks:
             sink.write({"event": event, "step": step, "epoch": epoch, **values})

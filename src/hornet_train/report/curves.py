@@ -131,12 +131,16 @@ class CurvesSink:
 
 
 def _steps_per_epoch(events: Sequence[Event]) -> float | None:
-    """Steps per epoch, from the last event with step and epoch: the later, the smaller the rounding error."""
-    for event in reversed(events):
-        step, epoch = number(event.get("step")), number(event.get("epoch"))
-        if step and epoch:
-            return step / epoch
-    return None
+    """Steps per epoch, from the last event with step and epoch: the later, the smaller the rounding error.
+
+    None where there is none, and where the batch size has changed, so that there is no single one.
+    """
+    both = [(number(event.get("step")), number(event.get("epoch"))) for event in events]
+    known = [(step, epoch) for step, epoch in both if step and epoch]
+    if not known:
+        return None
+    each = known[-1][0] / known[-1][1]
+    return each if all(abs(step / each - epoch) < 0.01 for step, epoch in known) else None
 
 
 def _limit_x(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None) -> None:

@@ -31,6 +31,7 @@ from hornet_train.run.initial_state import initial_state
 from hornet_train.run.loaders import eval_loader, train_loader, train_plan
 from hornet_train.run.open_weights import classes_of, find_weights
 from hornet_train.run.process import keep_compiled_code
+from hornet_train.run.rate_jump import rate_notes
 from hornet_train.run.resume import restore_state
 from hornet_train.run.settings import resolve_schedule, resolve_settings
 from hornet_train.tasks.kit import Kit
@@ -114,10 +115,19 @@ def _build_alone(
     model = model.to(world.device)
     check = kit.check_model(model, config, plan, total_steps=settings.total_steps, processes=world.size)
     notes = [*datasets.notes, *gone.notes, *check.notes, *notes]
-    state = initial_state(model, config, world)
+    state = initial_state(model, config, plan, world)
     monitor = _gate_monitor(state.model, config)
     if newest is not None:
-        notes += restore_state(state, read_checkpoint(newest), datasets, forced=config.resume == "force")
+        saved = read_checkpoint(newest)
+        notes += restore_state(
+            state,
+            saved,
+            datasets,
+            forced=config.resume == "force",
+            whole=isinstance(plan, StreamPlan),
+            least=2 * world.size,  # of batch norm's images
+        )
+        notes += rate_notes(saved, store.folder.parent, config, schedule, state)
         if config.init_from is not None:
             notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
     trainer = Trainer(

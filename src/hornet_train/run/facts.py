@@ -20,13 +20,15 @@ def start_facts(
         model: what is said of the model.
     """
     assert datasets.train is not None
-    world, plan, settings = trainer.world, trainer.plan, trainer.settings
+    world, plan = trainer.world, trainer.plan
     held_out = f"{samples_of(datasets.val):,} held out" if datasets.val is not None else "none held out"
     why = "shares of shards" if datasets.dealt else "data.drop_last"
     left_out = f"; {plan.dropped:,} an epoch are left out ({why})" if plan.dropped else ""
     left_out += "".join(f"; {fact}" for fact in datasets.facts)
     pieces = -(-config.batch_size // (plan.micro_batch_size * world.size))
     warmup = config.schedule.warmup
+    shift = trainer.state.calendar.shift
+    changed = f" ({shift:+,} by another batch size before)" if shift else ""
     recipe = config.recipe
     published = "".join(
         f"; published {metrics.info(key).label} {value}" for key, value in recipe.published.items()
@@ -44,7 +46,7 @@ def start_facts(
         "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
         "precision": f"{config.precision}{', compiled' if config.compile else ''}",
         "devices": f"{world.size} x {_device_name(world.device)}{threads}{spread}",
-        "steps": f"{settings.total_steps:,} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
+        "steps": f"{trainer.total_steps:,}{changed} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
     }
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from hornet_train.config.schema import Config
+from hornet_train.data.order import Plan
+from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
@@ -19,7 +21,7 @@ from hornet_train.optim.optimizers import adamw
 from hornet_train.run.sharded_models import spread_over_ranks
 
 
-def initial_state(model: nn.Module, config: Config, world: World) -> TrainState:
+def initial_state(model: nn.Module, config: Config, plan: Plan, world: World) -> TrainState:
     """What a run of this config starts from; with dist=fsdp the model is sharded here.
 
     Raises:
@@ -37,6 +39,7 @@ def initial_state(model: nn.Module, config: Config, world: World) -> TrainState:
         optimizer=_optimizer(model, config),
         scaler=loss_scaler(config.precision, world.device),
         average=average,
+        calendar=Calendar(plan.samples, config.batch_size, plan.steps_per_epoch),
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from hornet_train.config.stored import CLASSES
+from hornet_train.config.stored import CLASSES, config_in_folder
+from hornet_train.data.sources.listing import with_count
+from hornet_train.engine.calendar import Calendar, calendar_of
 from hornet_train.engine.checkpoint import Checkpoint
 from hornet_train.engine.fault_history import FaultHistory
 from hornet_train.engine.state import TrainState
@@ -15,11 +18,14 @@ from hornet_train.run.open_weights import identity_of
 from hornet_train.tasks.kit_types import Datasets
 
 
-def restore_state(state: TrainState, saved: Checkpoint, datasets: Datasets, *, forced: bool) -> list[str]:
+def restore_state(
+    state: TrainState, saved: Checkpoint, datasets: Datasets, *, forced: bool, whole: bool, least: int
+) -> list[str]:
     """Restore a checkpoint that was trained on these samples; what a user should know of it, as sentences.
 
     Args:
         forced: also where the samples are others now (resume=force); rollbacks are forgotten then.
+        whole, least: see `Calendar.going_on`.
 
     Raises:
         CheckpointError: it is for another model.
@@ -49,7 +55,17 @@ def restore_state(state: TrainState, saved: Checkpoint, datasets: Datasets, *, f
                 "bring them back, or go on all the same with resume=force"
             )
         notes.append(f"going on with other images ({listed})")
-    state.restore(saved.tensors, saved.numbers)
+    before = calendar_of(saved.numbers) or _older_calendar(saved)
+    numbers = saved.numbers if before is None else {**saved.numbers, "calendar": asdict(before)}
+    state.restore(saved.tensors, numbers, whole=whole, least=least)
+    if before is not None:
+        notes += _moved(before, state)
+    if "val" in changed and state.best is not None:
+        notes.append(
+            f"the best so far ({state.best.metric} {state.best.value:.2f} at step {state.best.step:,}) is of "
+            "other held-out images, and forgotten"
+        )
+        state.best = None
     if forced and state.fault_history.rollbacks:
         notes.append(
             f"{state.fault_history.rollbacks} returns to a checkpoint are forgotten, and what they left out "
@@ -57,6 +73,35 @@ def restore_state(state: TrainState, saved: Checkpoint, datasets: Datasets, *, f
         )
         state.fault_history = FaultHistory()
     return [*notes, f"going on from {saved.folder}"]
+
+
+def _moved(before: Calendar, state: TrainState) -> list[str]:
+    """A sentence where the run goes on by another calendar."""
+    now = state.calendar
+    if (before.samples, before.batch_size) == (now.samples, now.batch_size) and before.shift == now.shift:
+        return []
+    epoch, done = before.position(state.step)
+    place = f"behind image {done:,} of {before.samples:,} of epoch {epoch + 1}, step {state.step:,}"
+    text = f"going on {place}, with batch_size={now.batch_size} (before: {before.batch_size})"
+    if before.samples != now.samples:
+        return [f"{text}, at the same share of an epoch of {now.samples:,} images"]
+    again = done - now.position(state.step)[1]
+    return [text + (f"; {with_count(again, 'image')} of this epoch are seen again" if again > 0 else "")]
+
+
+def _older_calendar(saved: Checkpoint) -> Calendar | None:
+    """That of a checkpoint which does not say: by its config, of samples with random access."""
+    samples = identity_of(saved).get("train", {}).get("samples")
+    config = (
+        config_in_folder(saved.texts["config.yaml"], saved.folder) if "config.yaml" in saved.texts else {}
+    )
+    size, data = config.get("batch_size"), config.get("data", {})
+    if not isinstance(samples, int) or not isinstance(size, int) or not 0 < size <= samples:
+        return None
+    if data.get("streaming"):
+        return None
+    whole, rest = divmod(samples, size)
+    return Calendar(samples, size, whole + (1 if rest and not data.get("drop_last") else 0))
 
 
 def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:

@@ -110,7 +110,7 @@ def _run_in(
                 raise
     trainer = run.trainer
     return TrainResult(
-        folder, trainer.state.step, trainer.settings.total_steps, trainer.state.best, _newest_metrics(folder)
+        folder, trainer.state.step, trainer.total_steps, trainer.state.best, _newest_metrics(folder)
     )
 
 
@@ -150,11 +150,12 @@ def _fit(
 ) -> None:
     """Train the steps that are left, and print the outcome."""
     trainer, begin = run.trainer, time.monotonic()
-    step, total = trainer.state.step, trainer.settings.total_steps
+    step, total = trainer.state.step, trainer.total_steps
     if step > total:
         console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
     elif step == total and not trainer.evaluation_due:
-        console.say(f"{folder}: this run is complete at step {step:,}; resume=restart trains again")
+        more = "epochs=<more> trains it on, resume=restart again"
+        console.say(f"{folder}: this run is complete at step {step:,}; {more}")
     else:
         console.start_panel(run.facts, "hornet-train")
         with ExitStack() as stack:

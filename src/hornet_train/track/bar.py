@@ -29,13 +29,16 @@ class Bar:
         total_steps: int,
         steps_per_epoch: int,
         *,
+        shift: int = 0,
         metrics: MetricTable,
         redirect: bool,
     ) -> None:
-        """`redirect`: print other output of this process above the bar; if the stream is its own stdout."""
+        """`shift`: see `console_for`. `redirect`: print other output of this process above the bar; if the
+        stream is its own stdout."""
         self._metrics = metrics
         self._total = total_steps
         self._steps_per_epoch = max(steps_per_epoch, 1)
+        self._shift = shift
         # the caller knows that the stream is a terminal; rich must not decide by the environment
         self._console = Console(
             file=cast(IO[str], stream), force_terminal=True, highlight=False, markup=False
@@ -63,7 +66,8 @@ class Bar:
         if not self._started:
             self._started = True
             self._progress.start()
-        where = f"epoch {step / self._steps_per_epoch:.1f}/{self._total / self._steps_per_epoch:.0f}"
+        epoch, epochs = ((one - self._shift) / self._steps_per_epoch for one in (step, self._total))
+        where = f"epoch {epoch:.1f}/{epochs:.0f}"
         if self._wide:
             where += f"  step {step:,}/{self._total:,}"
         self._progress.update(self._task, completed=step, where=where, eta=f"ETA {text.duration(eta)}")

@@ -73,13 +73,15 @@ class ConsoleSink:
         total_steps: int,
         steps_per_epoch: int,
         *,
+        shift: int = 0,
         metrics: MetricTable = NO_METRICS,
         stream: IO[str] | None = None,
         interactive: bool | None = None,
         line_seconds: float = 10.0,
     ) -> None:
-        """`metrics`: those of the task. `stream`: None for stdout; warnings go to stderr. `interactive`: None
-        for whether the stream is a terminal. `line_seconds`: between two lines of the same kind."""
+        """`shift`: see `console_for`. `metrics`: those of the task. `stream`: None for stdout; warnings go to
+        stderr. `interactive`: None for whether the stream is a terminal. `line_seconds`: between two lines of
+        the same kind."""
         # sys.stdout is None if it was closed before the start
         self._out = text.SafeStream(stream or sys.stdout or io.StringIO())
         self._err = text.SafeStream(sys.stderr or io.StringIO())
@@ -96,7 +98,10 @@ class ConsoleSink:
         if interactive:
             from hornet_train.track.bar import Bar  # imports rich, which takes time
 
-            self._bar = Bar(self._out, total_steps, steps_per_epoch, metrics=metrics, redirect=stream is None)
+            redirect = stream is None
+            self._bar = Bar(
+                self._out, total_steps, steps_per_epoch, shift=shift, metrics=metrics, redirect=redirect
+            )
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Show an event in the bar or as a line."""
@@ -200,6 +205,7 @@ def console_for(
     total_steps: int,
     steps_per_epoch: int,
     *,
+    shift: int = 0,
     metrics: MetricTable,
     prints: bool,
     quiet: bool = False,
@@ -207,13 +213,17 @@ def console_for(
     """The console of this process.
 
     Args:
+        total_steps: the step at which the run is complete.
+        shift: how many steps the run has more than its epochs would take: the batch size was another before.
         metrics: those of the task.
         prints: whether this is rank 0; the others say nothing.
         quiet: print nothing but warnings.
     """
     if not prints:
         return NullConsole()
-    return QuietConsole() if quiet else ConsoleSink(total_steps, steps_per_epoch, metrics=metrics)
+    if quiet:
+        return QuietConsole()
+    return ConsoleSink(total_steps, steps_per_epoch, shift=shift, metrics=metrics)
 
 
 class ConsoleHandler(logging.Handler):
