@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornet_train.data.order import EpochPlan
@@ -33,6 +33,7 @@ def seen_by(plan: EpochPlan, calendar: Calendar, steps: range) -> list[tuple[int
     return found
 
 
+@settings(deadline=None)
 @given(
     samples=st.integers(8, 60),
     sizes=st.lists(st.integers(1, 8), min_size=2, max_size=4),

@@ -19,7 +19,13 @@ from hornet_train.tasks.kit_types import Datasets
 
 
 def restore_state(
-    state: TrainState, saved: Checkpoint, datasets: Datasets, *, forced: bool, whole: bool, least: int
+    state: TrainState,
+    saved: Checkpoint,
+    datasets: Datasets,
+    *,
+    forced: bool,
+    whole: bool = False,
+    least: int = 1,
 ) -> list[str]:
     """Restore a checkpoint that was trained on these samples; what a user should know of it, as sentences.
 
