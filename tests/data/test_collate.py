@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numbered import Numbered
 
 from hornet_train.data.collate import Slots, collated
 from hornet_train.data.loader import EvalLoader, LoaderSettings
-from hornet_train.data.order import Address
-from hornet_train.data.sources.source import Fields
-
-
-class Numbered:
-    """Image i is full of i; storage and samples in one."""
-
-    ragged = ()
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def read(self, index: int) -> Fields:
-        return {"number": index}
-
-    def decode(self, fields: Fields) -> tuple[Tensor, int]:
-        number = fields["number"]
-        return torch.from_numpy(np.full((6, 5, 3), number, dtype=np.uint8)).permute(2, 0, 1), number
-
-    def nbytes(self, decoded: tuple[Tensor, int]) -> int:
-        return decoded[0].nbytes
-
-    def make(self, address: Address, decoded: tuple[Tensor, int]) -> dict[str, Any]:  # noqa: ARG002
-        image, number = decoded
-        return {"image": image, "label": number, "mask": torch.full((2, 2), number)}
 
 
 @pytest.mark.parametrize(("workers", "prefetch"), [(0, 2), (1, 1), (2, 2), (3, 1)])

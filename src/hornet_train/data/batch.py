@@ -76,11 +76,6 @@ def to_device(batch: Mapping[str, Value], device: torch.device, *, non_blocking:
     return _each(batch, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
-def pinned(batch: Mapping[str, Value]) -> Batch:
-    """The batch in memory that a GPU can read while the host works."""
-    return _each(batch, Tensor.pin_memory)
-
-
 def record_stream(batch: Mapping[str, Value], stream: torch.cuda.Stream) -> None:
     """Keep the batch's memory from being used again before the work that is now on `stream` is done."""
     for tensor in tensors(batch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
 
-from hornet_train.data.batch import Batch, Block, Layout, pinned, views
+from hornet_train.data.batch import Batch, Block, Layout, views
+from hornet_train.data.sending import Sent, received, sent, shared, unshared_bytes
 from hornet_train.data.worker import BadSample, Item
 from hornet_train.errors import SampleError
 
@@ -34,14 +35,17 @@ class Slots:
     _turns: dict[str, int] = field(default_factory=dict)
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Tensor:
-        """The next slot, as a tensor of a shape and type."""
+        """The next slot, as a tensor of a shape and type; other memory where no more can be shared."""
         turn, ring = self._turns.get(name, 0), self._rings.setdefault(name, [])
         self._turns[name] = (turn + 1) % self.count
         size = torch.Size(shape).numel() * dtype.itemsize
         if turn == len(ring):
             ring.append(torch.empty(0, dtype=torch.uint8))
         if ring[turn].numel() < size:
-            ring[turn] = torch.empty(size, dtype=torch.uint8).share_memory_()
+            memory = shared(torch.empty(size, dtype=torch.uint8))
+            if memory is None:
+                return torch.empty(shape, dtype=dtype)
+            ring[turn] = memory
         return ring[turn][:size].view(dtype).view(shape)
 
     def holds(self, value: Tensor) -> bool:
@@ -55,28 +59,29 @@ class CollatedBatch:
     """A batch on its way from a worker to the device.
 
     Attributes:
-        tensors: one tensor a field; a ragged field's are one block.
+        tensors: one tensor a field, as it is sent; a ragged field's are one block.
         layouts: of each ragged field, where the samples' tensors lie in the block.
         bad: see `Loaded`.
         in_slots: names of the fields whose memory the worker will write to again.
+        unshared: bytes for which there was too little shared memory.
     """
 
-    tensors: Batch
+    tensors: Mapping[str, Sent]
     layouts: dict[str, list[Layout]]
     bad: list[BadSample]
     in_slots: frozenset[str] = frozenset()
+    unshared: int = 0
 
     def pin_memory(self) -> CollatedBatch:
         """As DataLoader asks of types that it does not know; a copy, out of the slots."""
-        return CollatedBatch(pinned(self.tensors), self.layouts, self.bad)
+        tensors = {name: value.pin_memory() for name, value in received(self.tensors).items()}
+        return CollatedBatch(tensors, self.layouts, self.bad, unshared=self.unshared)
 
     def batch(self) -> Batch:
         """The fields as a task gets them."""
         return {
-            name: views(value, self.layouts[name])
-            if name in self.layouts and isinstance(value, Tensor)
-            else value
-            for name, value in self.tensors.items()
+            name: views(value, self.layouts[name]) if name in self.layouts else value
+            for name, value in received(self.tensors).items()
         }
 
 
@@ -107,8 +112,12 @@ class Collate:
             return CollatedBatch({}, {}, bad)
         slots = None if get_worker_info() is None else self.slots
         tensors, layouts = collated(good, self.ragged, slots)
-        shared = frozenset(name for name in tensors if slots is not None and slots.holds(tensors[name]))
-        return CollatedBatch(dict(tensors), layouts, bad, shared)
+        in_slots = frozenset(name for name in tensors if slots is not None and slots.holds(tensors[name]))
+        if get_worker_info() is None:
+            return CollatedBatch(tensors, layouts, bad)
+        ready = {name: value if name in in_slots else sent(value) for name, value in tensors.items()}
+        unshared = sum(map(unshared_bytes, ready.values()))
+        return CollatedBatch(ready, layouts, bad, in_slots, unshared)
 
 
 def collated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,13 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from hornet_train.data.batch import Batch, record_stream, to_device
+from hornet_train.data.batch import Batch, record_stream
 from hornet_train.data.collate import Collate, CollatedBatch, OnBad, Slots
 from hornet_train.data.order import Address, EpochPlan, evaluation_shard
+from hornet_train.data.sending import no_processes, received, too_small
 from hornet_train.data.sources.source import Source
 from hornet_train.data.worker import BadSample, SampleReader, Samples, set_up_worker
 from hornet_train.data.worker_pool import RestartingLoader
 from hornet_train.errors import DataError
+
+_log = logging.getLogger("hornet_train")
+_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ def load_batches(
         DataError: a sample could not be read, and nothing may stand in for it, or workers die again and
             again; on one rank alone.
     """
+    if settings.workers and (reason := no_processes()) is not None:
+        _warn_once("processes", f"samples are read in this process itself, which takes longer: {reason}")
+        settings = replace(settings, workers=0)
 
     def begin(batch: int) -> DataLoader[Any]:
         return DataLoader(
@@ -78,7 +86,7 @@ def load_batches(
             **arguments(batch),
         )
 
-    batches = map(_raise_error, RestartingLoader(begin, resumable=resumable))
+    batches = _checked(RestartingLoader(begin, resumable=resumable), settings)
     if settings.device.type == "cuda":
         return _copied_ahead(batches, settings.device)
     return _out_of_slots(batches, settings.workers * (settings.prefetch + 1))
@@ -180,10 +188,23 @@ class _Addresses(Sampler[list[Address]]):
         return iter(self.batches)
 
 
-def _raise_error(collated: CollatedBatch | DataError) -> CollatedBatch:
-    if isinstance(collated, DataError):
-        raise collated
-    return collated
+def _checked(
+    batches: Iterator[CollatedBatch | DataError], settings: LoaderSettings
+) -> Iterator[CollatedBatch]:
+    """The batches; raises the first that is an error, and warns where they do not fit into shared memory."""
+    for collated in batches:
+        if isinstance(collated, DataError):
+            raise collated
+        if collated.unshared:
+            _warn_once("size", too_small(collated.unshared * settings.workers * (settings.prefetch + 1)))
+        yield collated
+
+
+def _warn_once(kind: str, text: str) -> None:
+    """The first warning of a kind in this process."""
+    if kind not in _warned:
+        _warned.add(kind)
+        _log.warning("%s", text)
 
 
 def _out_of_slots(batches: Iterator[CollatedBatch], slots: int) -> Iterator[Loaded]:
@@ -230,7 +251,10 @@ def _copied_ahead(batches: Iterator[CollatedBatch], device: torch.device) -> Ite
         if collated is None:
             break
         with torch.cuda.stream(stream):
-            coming = to_device(collated.tensors, device, non_blocking=True)
+            coming = {
+                name: value.to(device, non_blocking=True)
+                for name, value in received(collated.tensors).items()
+            }
         if ready is not None:
             yield ready
         torch.cuda.current_stream(device).wait_stream(stream)

@@ -7,7 +7,6 @@ file that killed or blocks a worker, start another worker, and continue.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 from hornet_train.errors import DataError, UserError
+from hornet_train.prepare.shared_number import SharedNumber
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -57,7 +57,7 @@ class Lost(Generic[Task]):
 class _Worker(Generic[Task]):
     process: Any
     pipe: Connection
-    current_item: Any  # a shared int64; -1 before the first item of a task
+    current_item: SharedNumber  # -1 before the first item of a task
     task: Task | None = None
     last_item: int = -1  # `current_item` when the parent last looked
     item_since: float = field(default_factory=time.monotonic)  # when the parent first saw `last_item`
@@ -146,14 +146,14 @@ def _assign_tasks(
 
 def _start_worker(context: Any, work: Callable[[Task, BeginItem], Result]) -> _Worker[Task]:
     ours, theirs = context.Pipe()
-    current_item = context.RawValue(ctypes.c_int64, -1)
+    current_item = SharedNumber(-1)
     process = context.Process(target=_worker_main, args=(theirs, current_item, work), daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours, current_item)
 
 
-def _worker_main(pipe: Connection, current_item: Any, work: Callable[[Any, BeginItem], Any]) -> None:
+def _worker_main(pipe: Connection, current_item: SharedNumber, work: Callable[[Any, BeginItem], Any]) -> None:
     """A worker: receive a task, work, send the result, until the parent closes the pipe or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -224,3 +224,4 @@ def _stop(worker: _Worker[Any]) -> None:
     worker.process.kill()
     worker.process.join(timeout=5)  # a process in an uninterruptible read outlives even SIGKILL
     worker.pipe.close()
+    worker.current_item.close()
