@@ -69,10 +69,11 @@ def test_another_batch_size_goes_on_at_the_same_image(tmp_path: Path) -> None:
     again = run("hornet-train", f"run_dir={tmp_path}", "checkpoint.max_minutes=null", "batch_size=12")
     assert again.returncode == 0, again.stderr
     said = " ".join(again.stdout.split())
-    assert "behind image 16 of 40 of epoch 1, step 1, with batch_size=12 (before: 16)" in said
+    assert "after image 16 of 40 of epoch 1 (step 1) with batch_size=12 (before: 16)" in said
     trained = [(event["step"], event["epoch"]) for event in events(tmp_path, "train")]
     assert trained == [(1, 0.3333), (2, 0.5), (3, 0.75), (4, 1.0), (5, 1.25), (6, 1.5), (7, 1.75), (8, 2.0)]
     assert [event["epoch"] for event in events(tmp_path, "eval")] == [1, 1, 2, 2]
+    assert events(tmp_path, "resumed")[0]["epoch"] == 0.3333
     bare = run("hornet-train", f"run_dir={tmp_path}", "epochs=3")
     assert bare.returncode == 0, bare.stderr
     assert events(tmp_path, "eval")[-1]["step"] == 12

@@ -45,7 +45,8 @@ class Calendar:
 
     def epoch(self, step: int) -> float:
         """The epochs up to a step."""
-        return self.place(step) / self.steps_per_epoch
+        place = self.place(step)
+        return (place + self.seen_at(place) / self.batch_size) / self.steps_per_epoch
 
     def position(self, step: int) -> tuple[int, int]:
         """(epoch from 0, samples of it that were seen) up to a step."""

@@ -87,8 +87,8 @@ def _moved(before: Calendar, state: TrainState) -> list[str]:
     if (before.samples, before.batch_size) == (now.samples, now.batch_size) and before.shift == now.shift:
         return []
     epoch, done = before.position(state.step)
-    place = f"behind image {done:,} of {before.samples:,} of epoch {epoch + 1}, step {state.step:,}"
-    text = f"going on {place}, with batch_size={now.batch_size} (before: {before.batch_size})"
+    place = f"after image {done:,} of {before.samples:,} of epoch {epoch + 1} (step {state.step:,})"
+    text = f"going on {place} with batch_size={now.batch_size} (before: {before.batch_size})"
     if before.samples != now.samples:
         return [f"{text}, at the same share of an epoch of {now.samples:,} images"]
     again = done - now.position(state.step)[1]
