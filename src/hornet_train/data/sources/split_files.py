@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from hornet_train.data.sources.index import check_numbered
+from hornet_train.data.sources.split_names import KNOWN, choices, find_split, spellings
 from hornet_train.data.sources.storage_errors import file_errors, hub_errors
 from hornet_train.errors import DataError
 from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
@@ -18,7 +19,6 @@ from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
 Format = Literal["parquet", "arrow", "webdataset"]
 
 _FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
-_HELD_OUT = ("validation", "val", "valid", "dev")  # spellings of one split
 _PROTOCOLS = (
     "hf",
     "http",
@@ -34,7 +34,6 @@ _PROTOCOLS = (
     "file",
     "memory",
 )
-_KNOWN = ("train", *_HELD_OUT, "test")
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,9 @@ def find_files(name: str, split: str) -> Files:
     """The files of a split in a folder, or among those that a pattern matches.
 
     A file belongs to the split that a folder on its path is called (`train/0.parquet`) or that its own name
-    begins with (`train-00000-of-00009.parquet`); where no file names a split, all are those of `train`.
-    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` names its own.
+    begins with (`train-00000-of-00009.parquet`), or, where no file's does, has in it (`mnist_train.parquet`);
+    where no file names a split, all are those of `train`. `validation`, `val`, `valid` and `dev` are one
+    split, for which `test` stands in. A folder written by `save_to_disk` names its own.
 
     Args:
         name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`; or a URL of such, as far as
@@ -140,12 +140,12 @@ def find_files(name: str, split: str) -> Files:
         )
     spelling, chosen = _of_split(found, split)
     if not chosen:
-        present = sorted({known for known in _KNOWN if any(_tells(path, known) for path in found)}) or [
-            "train"
-        ]
+        tells = _tells if any(_tells(path, known) for path in found for known in KNOWN) else _has
+        present = [name for name in KNOWN if any(tells(path, name) for path in found)] or ["train"]
         raise DataError(
             f"data.name={name} has no files of split {split!r} (a folder {split}/ or names that begin with "
-            f"{split}); there are files of: {', '.join(present)}"
+            f"{split}); there are files of: "
+            f"{', '.join(present)}; {choices(split, present)}"
         )
     where = f"data.name={name}, split {split}"
     paths = tuple(os.path.join(base, path) for path in chosen)
@@ -183,16 +183,19 @@ def _saved(folder: Path, split: str) -> Files | None:
     try:
         if (folder / "dataset_dict.json").is_file():
             splits = list(map(str, parse_json(read_within(folder / "dataset_dict.json", MB))["splits"]))
-            spelling = next((s for s in _spellings(split) if s in splits), None)
+            spelling = find_split(split, splits)
             if spelling is None:
-                raise DataError(f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}")
+                raise DataError(
+                    f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}; "
+                    f"{choices(split, splits)}"
+                )
             return _saved_split(folder / spelling, spelling)
         if (folder / "state.json").is_file():
             named = parse_json(read_within(folder / "state.json", MAX_JSON)).get("_split") or "train"
-            if named not in _spellings(split):
+            if find_split(split, [named]) is None:
                 raise DataError(
-                    f"data.name={folder} is of split {named!r} only, not {split!r}: save a DatasetDict of "
-                    "both, or train with data.val_split=null"
+                    f"data.name={folder} is of split {named!r} only, not {split!r}: {choices(split, [named])}, or save a "
+                    "DatasetDict of both"
                 )
             return _saved_split(folder, named)
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
@@ -208,22 +211,27 @@ def _saved_split(folder: Path, split: str) -> Files:
     return Files("arrow", tuple(str(folder / name) for name in names), split, folder)
 
 
-def _spellings(split: str) -> tuple[str, ...]:
-    """The split's own name first."""
-    return (split, *(s for s in _HELD_OUT if s != split)) if split in _HELD_OUT else (split,)
-
-
 def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
-    for spelling in _spellings(split):
-        if chosen := [path for path in paths if _tells(path, spelling)]:
-            return spelling, chosen
-    unnamed = not any(_tells(path, known) for path in paths for known in _KNOWN)
-    return split, paths if unnamed and split == "train" else []
+    """(its name as the files spell it, its files)."""
+    for tells in (_tells, _has):
+        for spelling in spellings(split):
+            if chosen := [path for path in paths if tells(path, spelling)]:
+                return spelling, chosen
+        if any(tells(path, known) for path in paths for known in KNOWN):
+            return split, []
+    return split, paths if split == "train" else []
 
 
 def _tells(path: str, split: str) -> bool:
-    *folders, name = Path(path).parts
-    return split in folders or re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", name) is not None
+    """Whether a folder on the path is called so, or the file's name begins so; upper and lower case alike."""
+    *folders, name = Path(path.casefold()).parts
+    return split in folders or re.match(rf"{re.escape(split)}(?![a-z0-9])", name) is not None
+
+
+def _has(path: str, split: str) -> bool:
+    """Whether the name of the file has it as a word."""
+    name = Path(path.casefold()).name
+    return re.search(rf"(?<![a-z0-9]){re.escape(split)}(?![a-z0-9])", name) is not None
 
 
 def _fixed_part(pattern: str) -> tuple[str, str]:
