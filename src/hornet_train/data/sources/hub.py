@@ -122,7 +122,7 @@ def _prepared(
     data_files: dict[str, list[str]] | None = None,
     revision: str | None = None,
 ) -> tuple[str, Any]:
-    """(the split's name, what `datasets.load_dataset` gives). The split is checked before data are fetched."""
+    """(the split's name, what `datasets.load_dataset` gives); the split is checked before gigabytes come."""
     import datasets
 
     with hub_errors(name, revision=revision):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from hornet_train.data.sources.index import check_numbered
+from hornet_train.data.sources.listing import preview
 from hornet_train.data.sources.split_names import KNOWN, choices, find_split, spellings
 from hornet_train.data.sources.storage_errors import file_errors, hub_errors
 from hornet_train.errors import DataError
@@ -140,12 +141,9 @@ def find_files(name: str, split: str) -> Files:
         )
     spelling, chosen = _of_split(found, split)
     if not chosen:
-        tells = _tells if any(_tells(path, known) for path in found for known in KNOWN) else _has
-        present = [name for name in KNOWN if any(tells(path, name) for path in found)] or ["train"]
         raise DataError(
             f"data.name={name} has no files of split {split!r} (a folder {split}/ or names that begin with "
-            f"{split}); there are files of: "
-            f"{', '.join(present)}; {choices(split, present)}"
+            f"{split}); {_choices(found, split)}"
         )
     where = f"data.name={name}, split {split}"
     paths = tuple(os.path.join(base, path) for path in chosen)
@@ -194,8 +192,8 @@ def _saved(folder: Path, split: str) -> Files | None:
             named = parse_json(read_within(folder / "state.json", MAX_JSON)).get("_split") or "train"
             if find_split(split, [named]) is None:
                 raise DataError(
-                    f"data.name={folder} is of split {named!r} only, not {split!r}: {choices(split, [named])}, or save a "
-                    "DatasetDict of both"
+                    f"data.name={folder} is of split {named!r} only, not {split!r}: "
+                    f"{choices(split, [named])}, or save a DatasetDict of both"
                 )
             return _saved_split(folder, named)
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
@@ -220,6 +218,21 @@ def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
         if any(tells(path, known) for path in paths for known in KNOWN):
             return split, []
     return split, paths if split == "train" else []
+
+
+def _choices(paths: list[str], split: str) -> str:
+    """What there is in place of a split, and what to type."""
+    tells = _tells if any(_tells(path, known) for path in paths for known in KNOWN) else _has
+    present = [known for known in KNOWN if any(tells(path, known) for path in paths)]
+    begins = sorted({found[0] for path in paths if (found := re.match("[^._-]+", os.path.basename(path)))})
+    if present or len(begins) < 2:
+        present = present or ["train"]
+        return f"there are files of: {', '.join(present)}; {choices(split, present)}"
+    return (
+        f"no file's name tells a split, so that all are to train on ({preview(begins)}): "
+        f"data.train_split={begins[0]} data.val_split={begins[1]} chooses by how names begin, "
+        "data.val_split=null holds nothing out"
+    )
 
 
 def _tells(path: str, split: str) -> bool:

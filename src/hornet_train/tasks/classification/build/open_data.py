@@ -208,9 +208,9 @@ def _hub_sources(
     if train is None:
         return None, source(data.val_split, data.label_column, classes)
     val = source(data.val_split, train.label_column, train.classes)
-    if val.split == train.split:
+    if val.split == train.split or set(val.paths) & set(train.paths):
         raise DataError(
-            f"data.val_split={data.val_split}: the only such split, {val.split!r}, is the one to train on; "
-            "data.val_split=null holds nothing out"
+            f"data.val_split={data.val_split}: its images are those of data.train_split={data.train_split}; "
+            "choose another split for one of them, or data.val_split=null holds nothing out"
         )
     return train, val

@@ -26,6 +26,7 @@ class HubSource:
     Attributes:
         classes: class names in label order.
         split: its name as the data set spells it.
+        paths: of the files, none for a data set of the hub.
         label_column: where the labels are.
         notes: a sentence for each thing that a user should know of.
     """
@@ -56,8 +57,10 @@ class HubSource:
             DataError: it cannot be had, or is not of labelled images.
         """
         index = None
+        self.paths: tuple[str, ...] = ()
         if is_local(path_or_name, config_name, revision):
             files = find_files(path_or_name, split)
+            self.paths = files.paths
             index = read_index(files.paths, files.split, "classes")
             if image_column is None and label_column in _TAR_LABELS:
                 _check_tars(files)
@@ -75,6 +78,7 @@ class HubSource:
             image=image_column,
             label=label_column,
             values=lambda column: column_values(column_of(arrow, column)),
+            classes=classes,
         )
         labels = column_of(arrow, columns.label)
         found = column_values(labels)

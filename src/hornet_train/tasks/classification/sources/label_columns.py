@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from hornet_train.data.sources.columns import (
     with_kinds,
 )
 from hornet_train.errors import DataError
-from hornet_train.tasks.classification.sources.label_values import look_like_classes, too_many
+from hornet_train.tasks.classification.sources.label_values import are_among, look_like_classes, too_many
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 
 # what columns of labels are called, the surest names first; of those in one row none goes before another
@@ -54,12 +54,13 @@ def find_columns(
     image: str | None = None,
     label: str | None = None,
     values: Callable[[str], ColumnValues],
+    classes: Sequence[str] | None = None,
 ) -> Columns:
     """The image column and the label column, by their types and names or as chosen.
 
     An image column is one of `datasets`' Image type, or else one of {bytes, path}, or else one of binary
     values. A label column is one of ClassLabel type, or else one with a usual name (label, class, target),
-    or else the only one of integers, or else the only one with few distinct values.
+    or else the only one of integers or of all that has few distinct values.
 
     Args:
         features: `datasets.Features`.
@@ -67,13 +68,14 @@ def find_columns(
         image: its name, where types leave it open (`data.image_column`).
         label: likewise (`data.label_column`).
         values: what occurs in a column; asked only where types and names say nothing.
+        classes: those that are known from the training split or a checkpoint.
 
     Raises:
         DataError: there is none, or several, or the chosen one is not there or of another type.
     """
     flat = flat_features(features)
     images = _image_column(flat, where, image)
-    labels = _label_column(flat, where, label, values)
+    labels = _label_column(flat, where, label, values, classes)
     return Columns(images, labels, tuple(flat[labels].names) if _is_label(flat[labels]) else None)
 
 
@@ -100,7 +102,11 @@ def _image_column(flat: Mapping[str, Any], where: str, named: str | None) -> str
 
 
 def _label_column(
-    flat: Mapping[str, Any], where: str, named: str | None, values: Callable[[str], ColumnValues]
+    flat: Mapping[str, Any],
+    where: str,
+    named: str | None,
+    values: Callable[[str], ColumnValues],
+    classes: Sequence[str] | None,
 ) -> str:
     if named is not None:
         wanted = "class labels or integers, text and the like, one a row"
@@ -118,15 +124,20 @@ def _label_column(
                 return named_so[0]
         only_column(named_so, where, what=LABEL)
     _refuse_several_labels(flat, where)
-    if len(integers) == 1 and not too_many(values(integers[0])):
+    known = [name for name in scalars if classes is not None and are_among(values(name), classes)]
+    if len(known) == 1:
+        return known[0]
+    if len(integers) == 1 and look_like_classes(values(integers[0])):
         return integers[0]
     few = [name for name in scalars if look_like_classes(values(name))]
     found = only_column(few, where, what=LABEL)
     if found is not None:
         return found
+    if len(integers) == 1 and not too_many(values(integers[0])):
+        return integers[0]
     raise DataError(
-        f"{where} has no column that looks like labels: one value a row, and few distinct ones; it has "
-        f"{with_kinds(flat)}; data.label_column=<name> takes one all the same"
+        f"{where} has no column that looks like labels, with one value a row and few distinct ones; it has "
+        f"{with_kinds(flat)}; choose one with data.label_column=<name>"
     )
 
 

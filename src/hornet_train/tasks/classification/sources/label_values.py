@@ -38,6 +38,11 @@ def too_many(found: ColumnValues) -> bool:
     return count > MOST_CLASSES or (found.rows > _FEW_ROWS and 2 * count > found.rows)
 
 
+def are_among(found: ColumnValues, classes: Sequence[str]) -> bool:
+    """Whether all values of a column are classes that are known."""
+    return bool(found.values) and set(map(_written, found.values)) <= set(classes)
+
+
 def look_like_classes(found: ColumnValues) -> bool:
     """Whether so few distinct values occur, two at least, and each so often, that these are classes."""
     return 2 <= len(found.values) <= found.rows / 2 and not too_many(found)
@@ -71,37 +76,40 @@ def classes_of_values(
     values, missing = found.values, found.missing
     if missing:
         raise DataError(
-            f"{where}: {missing:,} of {with_count(found.rows, 'row')} have no {column}, which is the label; "
-            "remove them, or choose another column with data.label_column"
+            f"{where}: {missing:,} of {with_count(found.rows, 'row')} have no value in {column}, the column "
+            "of the labels; remove them, or choose another with data.label_column=<name>"
+        )
+    if names is None and given is None and too_many(found):
+        raise DataError(
+            f"{where}: {column} has {len(values):,} distinct values in {found.rows:,} rows: too many to be "
+            "classes; choose another column with data.label_column=<name>, or, if these are classes, make it "
+            "a ClassLabel (datasets: class_encode_column)"
         )
     integers = all(type(value) is int for value in values)
     if integers and (names is not None or _are_places(values, given)):
         named = class_names(values, where, names=names, given=given)
         return ValueClasses(named, {value: value for value in values})
-    own = tuple(map(str, values))
+    own = tuple(map(_written, values))
     place = {name: label for label, name in enumerate(given or ())}
     if given is not None and set(own) <= place.keys():
         return ValueClasses(tuple(given), {v: place[name] for v, name in zip(values, own, strict=True)})
     if own == ("-1",):
         raise DataError(f"{where}: all labels are -1: they are withheld; choose another split")
-    if given is None and too_many(found):
-        raise DataError(
-            f"{where}: {column} has {len(values):,} distinct values in {found.rows:,} rows: too many to be "
-            "classes; choose another column with data.label_column, or, if these are classes, make it a "
-            "ClassLabel (datasets: class_encode_column)"
-        )
     shown = ", ".join(f"{label} is {name}" for label, name in enumerate(own[:_SHOWN]))
     more = f", ... {len(own) - 1} is {own[-1]}" if len(own) > _SHOWN else ""
     note = f"{where}: the {len(own):,} values of {column}, sorted, are the classes: {shown}{more}"
     return ValueClasses(own, {value: label for label, value in enumerate(values)}, (note,))
 
 
+def _written(value: Any) -> str:
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _are_places(values: Sequence[int], given: Sequence[str] | None) -> bool:
     """Whether integers are labels as they are."""
     if given is None or not values:
         return list(values) == list(range(len(values)))
+    within = values[0] >= 0 and values[-1] < len(given)
     if are_numbers(given):
-        return tuple(given) == tuple(map(str, range(len(given)))) and 0 <= values[0] <= values[-1] < len(
-            given
-        )
-    return values[0] >= 0 and (values[-1] < len(given) or len(values) != len(given))
+        return within and tuple(given) == tuple(map(str, range(len(given))))
+    return within or (values[0] >= 0 and len(values) != len(given))

@@ -127,9 +127,10 @@ class LabelledTables(LabelledShards):
             image=image_column,
             label=label_column,
             values=self._tables.occurring,
+            classes=classes,
         )
         self._tables.choose(files={IMAGE: columns.image}, numbers={LABEL: columns.label})
-        self.split = split
+        self.split, self.paths = split, self._tables.paths
         self.label_column = columns.label
         names = columns.names
         if names is None and index is not None and is_integer(flat_features(features)[columns.label]):

@@ -25,8 +25,8 @@ from hornet_train.untrusted import parse_json
 
 SUFFIXES = tuple(extension[1:] for extension in EXTENSIONS)
 _LABELS = (
-    "labels in tars are whole numbers, such as those from 0 on: write such, or parquet, where they may be text, "
-    "or pack class folders (hornet-data pack)"
+    "labels in tars are whole numbers, such as those from 0 on: write such, or parquet, where they may be "
+    "text, or pack class folders (hornet-data pack)"
 )
 
 
@@ -119,7 +119,7 @@ class LabelledTars(LabelledShards):
             DataError: a tar cannot be read, holds no such samples or is unlike the index, or is elsewhere
                 and not in one.
         """
-        self.split = split
+        self.split, self.paths = split, tuple(paths)
         self._labels: Mapping[int, int]
         index = read_index(paths, split, "classes")
         where = f"split {split} ({os.path.basename(paths[0])}, ...)"
