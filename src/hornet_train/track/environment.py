@@ -106,7 +106,7 @@ def libraries(build: str) -> dict[str, str | None]:
 def driver(version: Path) -> str | None:
     """The version of the NVIDIA driver, from its version file; None if there is none."""
     try:
-        found = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", version.read_text())
+        found = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", version.read_text(encoding="utf-8"))
     except OSError:
         return None
     return found[1] if found else None
@@ -115,7 +115,7 @@ def driver(version: Path) -> str | None:
 def cpu_model(info: Path) -> str:
     """The model name of this processor."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:  # not Linux
         found = None
     return found[1] if found else platform.processor() or platform.machine()
