@@ -10,7 +10,8 @@ classes are made of those of folders by it where these are listed: a class has t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SURROGATES = re.compile("[\ud800-\udfff]+")
@@ -34,6 +35,14 @@ def as_text_tree(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return [as_text_tree(value) for value in tree]
     return tree
+
+
+def shell_join(words: Iterable[str]) -> str:
+    """A command line for bash and zsh, in which names that are not UTF-8 are found too."""
+    return " ".join(
+        shlex.quote(word) if (text := as_text(word)) == word else "$'" + text.replace("'", "\\'") + "'"
+        for word in words
+    )
 
 
 def _escaped(found: re.Match[str]) -> str:

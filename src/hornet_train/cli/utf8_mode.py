@@ -19,7 +19,8 @@ def ensure_utf8_mode() -> None:
     if codecs.lookup(sys.getfilesystemencoding()).name == "utf-8" or "utf8" in sys._xoptions:
         return
     started = Path(sys.argv[0])
-    if not (started.name.startswith("hornet-") or started.parts[-2:] == ("hornet_train", "__main__.py")):
+    of_package = started.parts[-2:-1] == ("hornet_train",) or started.parts[-3:-1] == ("hornet_train", "cli")
+    if not (of_package or started.name.startswith("hornet-")):
         return
     os.environ["PYTHONUTF8"] = "1"
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hornet_train.file_names import shell_join
 from hornet_train.redaction import redacted
 from hornet_train.track.checkout import git_state, uncommitted_changes
 
@@ -55,7 +55,7 @@ def environment(world_size: int = 1, device: str = "cpu", folder: Path | None = 
     cuda = torch.cuda.is_available()
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(map(redacted, sys.argv)),
+        "command": shell_join(map(redacted, sys.argv)),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -15,6 +15,7 @@ from hornet_train.data.sources.listing import preview
 from hornet_train.data.sources.split_names import KNOWN, choices, find_split, spellings
 from hornet_train.data.sources.storage_errors import file_errors, hub_errors
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
 
 Format = Literal["parquet", "arrow", "webdataset"]
@@ -149,7 +150,10 @@ def find_files(name: str, split: str) -> Files:
     paths = tuple(os.path.join(base, path) for path in chosen)
     if not is_url(name):
         check_numbered(paths)
-    return Files(format_of(chosen, where), paths, spelling)
+    kind = format_of(chosen, where)
+    if kind == "arrow":
+        _check_text(paths)
+    return Files(kind, paths, spelling)
 
 
 def _listed(url: str) -> tuple[str, list[str]]:
@@ -206,7 +210,15 @@ def _saved_split(folder: Path, split: str) -> Files:
     names = [str(file["filename"]) for file in files]
     if away := [name for name in names if os.path.basename(name) != name or name in ("", "..")]:
         raise DataError(f"{folder / 'state.json'} names {away[0]!r}, which is no file beside it")
-    return Files("arrow", tuple(str(folder / name) for name in names), split, folder)
+    paths = tuple(str(folder / name) for name in names)
+    _check_text(paths)
+    return Files("arrow", paths, split, folder)
+
+
+def _check_text(paths: Iterable[str]) -> None:
+    """Raises DataError for a name that is not UTF-8: pyarrow maps no such file."""
+    if odd := [path for path in paths if as_text(path) != path]:
+        raise DataError(f"{odd[0]}: arrow files under names that are not UTF-8 are not read; rename it")
 
 
 def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
