@@ -217,7 +217,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
             hornet_train([*arguments, f"run_dir={folder}/run"])
-        lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
+        lines = Path(folder, "run", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     steps = [event for event in events if event["event"] == "train"]
     peaks = [f"{max(value(e, f'gate_product_{i}') for e in steps):.2g}" if gated else "-" for i in range(4)]

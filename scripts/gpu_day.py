@@ -142,7 +142,7 @@ def facts(device: str, file: Path) -> int:
     git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
     content["commit"] = git.stdout.strip() or None
     sys.stdout.write(", ".join(f"{key} {value}" for key, value in content.items()) + "\n")
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     usable = "gpu" in content if device == "cuda" else "cuda" in content
     return 0 if usable and not content["missing"] else 1
 
@@ -150,7 +150,7 @@ def facts(device: str, file: Path) -> int:
 def list_wheels(file: str | None) -> int:
     """Print the pip command."""
     have: dict[str, str] = {}
-    for line in Path(file).read_text().splitlines() if file else []:
+    for line in Path(file).read_text(encoding="utf-8").splitlines() if file else []:
         _, _, version = line.partition("==")
         have[name_of(line)] = version.strip()
     pinned: dict[str, str] = {}

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from hornet_train.file_names import as_text
+
 
 class UserError(Exception):
     """Something the user can fix: a problem of the config, the data or a checkpoint.
@@ -18,6 +20,9 @@ class UserError(Exception):
     """
 
     of_one_rank = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(as_text(message))  # it may quote names of files
 
 
 class DataError(UserError):
@@ -36,8 +41,8 @@ class SampleError(DataError):
 
     def __init__(self, where: str, reason: str, remedy: str = "fetch it again or remove it") -> None:
         super().__init__(f"{where}: {reason}; {remedy}")
-        self.where = where
-        self.reason = reason
+        self.where = as_text(where)
+        self.reason = as_text(reason)
         self._remedy = remedy
 
     def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, str]]:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hornet_train.file_names import as_text
+
 MARK = "***"
 _MAX_MESSAGE = 10_000  # characters
 
@@ -95,12 +97,13 @@ def redacted_tree(tree: Any) -> Any:
 
 
 def for_display(text: str) -> str:
-    """A message to show to a user: secrets redacted, control characters escaped, and limited in length.
+    """A message to show to a user: secrets redacted, control characters and what is not text in names of
+    files escaped, and limited in length.
 
     A message may contain untrusted names: of a tensor, a class, a file.
     """
     # redact beyond the limit: a secret that is cut in two would not be recognised
-    shown = redacted(text[: 2 * _MAX_MESSAGE])[:_MAX_MESSAGE]
+    shown = redacted(as_text(text[: 2 * _MAX_MESSAGE]))[:_MAX_MESSAGE]
     shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), shown)
     return shown if len(text) <= _MAX_MESSAGE else f"{shown}... (of {len(text):,} characters)"
 

@@ -131,7 +131,7 @@ def open_nofollow(path: str | os.PathLike[str], mode: str, *, buffering: int = -
         return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
     try:
-        return open(path, mode, buffering, opener=opener)
+        return open(path, mode, buffering, encoding=None if "b" in mode else "utf-8", opener=opener)
     except OSError as error:
         if error.errno == errno.ELOOP:
             reason = "it is a link, and a run writes to no links: remove it"

@@ -19,7 +19,7 @@ from hornet_train.tasks.classification.transforms import TrainTransform
 
 
 def anonymous_megabytes(pid: int | None) -> float:
-    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     assert found is not None
     return int(found[1]) / 1024
 

@@ -70,7 +70,7 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
 def _processor() -> list[str]:
     """What decides how sums are rounded: the kind of processor, and what torch uses of it."""
     found: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         found.setdefault(name.strip(), value.strip())
     capability = torch.backends.cpu.get_cpu_capability()

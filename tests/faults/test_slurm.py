@@ -162,7 +162,7 @@ def test_a_sweep_as_jobs_of_slurm_goes_on_after_its_time(slurm: Slurm, tmp_path:
 
 
 def parent(process: int) -> int:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return int(fields[1])
 
 

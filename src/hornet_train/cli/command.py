@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from hornet_train._timm import import_timm
+from hornet_train.cli.utf8_mode import ensure_utf8_mode, escape_what_cannot_be_printed
 from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import for_display, redacted
 
@@ -46,6 +47,8 @@ def run_command(
         after_interrupt: a hint to print after "interrupted" on Ctrl-C.
         needs_timm: whether `work` uses models; importing timm takes seconds.
     """
+    ensure_utf8_mode()
+    escape_what_cannot_be_printed()
     _quiet()
     sys.excepthook = _print_bug
     _exit_code[0] = 1

@@ -260,6 +260,6 @@ def _key_lines(files: Iterable[str]) -> Iterator[str]:
     yield "Keys, key=value; keys of groups as in model.name=hornet_tiny_gf:"
     for name in files:
         file = conf_dir() / f"{name}.yaml"
-        lines = file.read_text().splitlines() if file.is_file() else []
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
         head = lines.index("") + 1 if "" in lines else sum(line.startswith("#") for line in lines)
         yield from (f"  {line}" for line in lines[head:])

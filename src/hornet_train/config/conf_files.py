@@ -34,7 +34,7 @@ def task_of(group: str, option: str) -> str | None:
 
     Its first line says so, `# task: classification`; in a recipe the first after Hydra's `# @package`.
     """
-    text = (conf_dir() / group / f"{option}.yaml").read_text()
+    text = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if not line.startswith("# @"))
     found = _TASK.fullmatch(next(lines, ""))
     return found[1] if found else None
@@ -42,11 +42,11 @@ def task_of(group: str, option: str) -> str | None:
 
 def own_settings(group: str, option: str) -> Tree:
     """What the file of an option sets itself, without what it takes over from others."""
-    tree: Tree = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text())
+    tree: Tree = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8"))
     return tree
 
 
 def default_options(name: str = "train") -> dict[str, str]:
     """Group -> the option that conf/<name>.yaml takes where the command line says none."""
-    listed = yaml.safe_load((conf_dir() / f"{name}.yaml").read_text())["defaults"]
+    listed = yaml.safe_load((conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
     return {group: option for one in listed if isinstance(one, dict) for group, option in one.items()}

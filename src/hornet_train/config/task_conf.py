@@ -52,7 +52,9 @@ def _fill_in(tree: DictConfig, task: ChosenTask, empty: Collection[str]) -> None
     """Put the defaults that a user's own task gives into a tree of conf/, of which some groups are empty."""
     given = task.schema.defaults
     if "data" in empty:  # what the loader of every task reads
-        tree.data = yaml.safe_load((conf_files.conf_dir() / "data" / "_loader.yaml").read_text())
+        tree.data = yaml.safe_load(
+            (conf_files.conf_dir() / "data" / "_loader.yaml").read_text(encoding="utf-8")
+        )
     if "evaluation" in empty:
         tree.merge_with(given.get("evaluation", {}))  # keys outside of groups
     for group in (name for name in dict.fromkeys([*empty, *given]) if name != "evaluation"):

@@ -91,7 +91,7 @@ def _at_most(size: int) -> Iterator[None]:
     """Let this process take so many bytes of memory more than it has, and no more: MemoryError then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     except (OSError, ValueError):  # not Linux
         yield
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from hornet_train.errors import ConfigError
+from hornet_train.file_names import as_text
 from hornet_train.prepare.examine_images import Batch, DecodedImage, ImageStatistics, examine_batch
 from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.watched_workers import Lost, run_watched
@@ -110,7 +111,7 @@ class DamagedList:
                     f"--csv {self.path} exists and is not a list of damaged files: choose another name"
                 )
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+            self._file = self.path.open("w", newline="", encoding="utf-8")
             self._write(_HEADER)
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -134,7 +135,7 @@ class DamagedList:
         self.count += 1
 
     def _write(self, row: tuple[str, str]) -> None:
-        csv.writer(self._file).writerow(row)
+        csv.writer(self._file).writerow(map(as_text, row))
         self._file.flush()
 
     def _is_damaged_list(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hornet_train.data.sources.listing import with_count
 from hornet_train.errors import ConfigError, DataError, SampleError
+from hornet_train.file_names import as_text
 from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.shard_files import verify_shard, write_shard
 from hornet_train.prepare.shard_folder import ShardFolder
@@ -183,7 +184,9 @@ def _write_index(
         rows = io.StringIO()
         table = csv.writer(rows, lineterminator="\n")
         table.writerow(("path", "reason"))
-        table.writerows((os.fspath(files.locate(index)), reason) for index, reason in plan["skipped"])
+        table.writerows(
+            (as_text(os.fspath(files.locate(index))), reason) for index, reason in plan["skipped"]
+        )
         write_text(shard_folder.skipped, rows.getvalue())
     names = [shards.file_name(number) for number in range(len(shards))]
     records = [shard_folder.load_record(name) for name in names]

@@ -132,7 +132,8 @@ def _parquet_values(path: str, fields: Sequence[StoredField]) -> list[tuple[Valu
 
     names = [one.name for one in fields]
     try:
-        table = pq.read_table(path, columns=names or ["image.path"])
+        with open(path, "rb") as file:  # pyarrow opens no path that is not UTF-8
+            table = pq.read_table(file, columns=names or ["image.path"])
     except pa.ArrowInvalid as error:
         raise OSError(f"not a parquet file ({error})") from error
     columns = [table.column(name).to_pylist() for name in names]

@@ -11,6 +11,7 @@ import numpy as np
 
 from hornet_train.data.address import epoch_order
 from hornet_train.errors import ConfigError, DataError, SampleError
+from hornet_train.file_names import as_text
 from hornet_train.prepare.decode_split import decode_all
 from hornet_train.prepare.examine_images import ImageStatistics
 from hornet_train.prepare.shard_files import Encoding, Shard, measure_images
@@ -150,7 +151,7 @@ class PlannedShards:
             format=arguments.format,
             keys=tuple(keys),
             paths=tuple(os.fspath(files.locate(key)) for key in keys),
-            names=tuple(files.paths[key].decode("utf-8", "replace") for key in keys),
+            names=tuple(as_text(os.fsdecode(files.paths[key])) for key in keys),
             fields=files.fields,
             values=tuple(files.values(key) for key in keys),
             encoding=arguments.encoding,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.report import curve_panels
 from hornet_train.track.durable_files import write_bytes
 from hornet_train.track.events import BestResult, Event, best_result, number, without_undone
@@ -177,7 +178,7 @@ def _step_axis(ax: Axes, steps_per_epoch: float) -> None:
 
 def _title(folder: Path, best: BestResult | None, table: MetricTable) -> str:
     """The name of the run folder, and the best result if there is one."""
-    run = folder.resolve().name
+    run = as_text(folder.resolve().name)
     if best is None:
         return run
     epoch = f"epoch {best.epoch:.4g}, " if best.epoch is not None else ""

@@ -3,6 +3,7 @@ unreadable."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from hornet_train.data.sources.listing import preview
 from hornet_train.data.sources.source import Shards
 from hornet_train.data.worker import allowed_bad
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.file_names import as_text
 from hornet_train.tasks.kit_types import Datasets
 from hornet_train.track.sinks import read_events
 
@@ -25,7 +27,7 @@ class Gone:
     """What has gone, and may.
 
     Attributes:
-        places: the files' paths, as `Source.locate` gives them.
+        places: the files' paths, as `Source.locate` gives them, by `as_text`.
         indices: those of the training samples among them that were reported before they went.
         notes: a sentence on each split.
     """
@@ -72,7 +74,7 @@ def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any],
     paths, indices = _reported(run_folder, numbers)
     notes, places = [], set[str]()
     for split, tree in trees.items():
-        gone = [path.decode("utf-8", "surrogateescape") for path in tree.changed.gone]
+        gone = [as_text(os.fsdecode(path)) for path in tree.changed.gone]
         reported = _with_tails(gone, paths)
         others = [path for path in gone if path not in reported]
         whole = len(tree)
@@ -83,7 +85,7 @@ def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any],
                 f"data.max_bad={max_bad:g} allows: bring them back, or raise data.max_bad, or go on with "
                 "those that are left, which changes their order, with resume=force"
             )
-        places |= {str(tree.folder / path) for path in gone}
+        places |= {as_text(str(tree.folder / os.fsdecode(path))) for path in tree.changed.gone}
         kind = "were reported as unreadable and are gone" if not others else "are gone"
         stand_in = "others stand in for them" if split == "train" else "evaluations count them as bad"
         notes.append(f"{len(gone):,} {what} {kind} ({preview(gone)}): {stand_in}")
@@ -91,7 +93,7 @@ def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any],
     assert train is not None
     assert not isinstance(train, Shards)
     known = [index for index in indices if 0 <= index < len(train)]
-    reported_before = frozenset(index for index in known if train.locate(index) in places)
+    reported_before = frozenset(index for index in known if as_text(train.locate(index)) in places)
     return Gone(frozenset(places), reported_before, tuple(notes))
 
 
@@ -101,7 +103,7 @@ def changes_of_files(files: Mapping[str, FileTree]) -> str:
     for split, tree in files.items():
         for what, paths in (("new", tree.changed.new), ("gone", tree.changed.gone)):
             if paths:
-                names = [path.decode("utf-8", "backslashreplace") for path in paths[:10]]
+                names = [as_text(os.fsdecode(path)) for path in paths[:10]]
                 words.append(f"{split}: {len(paths):,} {what} ({preview(names)})")
     return "; ".join(words)
 

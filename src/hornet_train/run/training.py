@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
 from hornet_train.engine.preemption import Preempted, Stop
 from hornet_train.engine.state import Best
+from hornet_train.file_names import shell_join
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
 from hornet_train.run.compare_runs import compared
@@ -176,7 +176,7 @@ def _fit(
     console.say(f"results: {folder}/metrics.jsonl, {folder}/curves.png, {folder}/checkpoints")
     if trainer.eval_data is not None:
         own = [] if composed.task in NAMES else [f"task={composed.task}"]
-        console.say(f"evaluate: hornet-eval {shlex.join([f'checkpoint={folder}', *own])}")
+        console.say(f"evaluate: hornet-eval {shell_join([f'checkpoint={folder}', *own])}")
 
 
 def _newest_metrics(folder: Path) -> dict[str, dict[str, float]]:

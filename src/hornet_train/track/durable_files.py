@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
+from hornet_train.file_names import as_text_tree
 from hornet_train.untrusted import MAX_JSON, open_nofollow, parse_json, read_within
 
 CHUNK_BYTES = 64 << 20
@@ -148,14 +149,14 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Write `obj` atomically as indented, strict JSON.
+    """Write `obj` atomically as indented, strict JSON; names of files as `as_text` has them.
 
     Raises:
         ValueError: `obj` contains NaN or infinity, which JSON does not have.
         TypeError: `obj` contains a type that JSON does not have, a tensor for one.
         OSError: from the file system.
     """
-    write_text(path, json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(as_text_tree(obj), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hornet_train.file_names import shell_join
 from hornet_train.redaction import redacted
 from hornet_train.track.checkout import git_state, uncommitted_changes
 
@@ -55,7 +55,7 @@ def environment(world_size: int = 1, device: str = "cpu", folder: Path | None = 
     cuda = torch.cuda.is_available()
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(map(redacted, sys.argv)),
+        "command": shell_join(map(redacted, sys.argv)),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -106,7 +106,7 @@ def libraries(build: str) -> dict[str, str | None]:
 def driver(version: Path) -> str | None:
     """The version of the NVIDIA driver, from its version file; None if there is none."""
     try:
-        found = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", version.read_text())
+        found = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", version.read_text(encoding="utf-8"))
     except OSError:
         return None
     return found[1] if found else None
@@ -115,7 +115,7 @@ def driver(version: Path) -> str | None:
 def cpu_model(info: Path) -> str:
     """The model name of this processor."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:  # not Linux
         found = None
     return found[1] if found else platform.processor() or platform.machine()

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from hornet_train.file_names import as_text_tree
 from hornet_train.redaction import redacted_tree
 from hornet_train.track.durable_files import AppendOnlyFile, write_bytes
 from hornet_train.track.events import Event, number, scalars, strict_json
@@ -186,7 +187,7 @@ def _read_all(path: Path) -> bytes:
 
 def _to_line(event: Mapping[str, Any]) -> bytes:
     """An event as one line of strict JSON, without secrets."""
-    event = redacted_tree(strict_json(event))
+    event = as_text_tree(redacted_tree(strict_json(event)))
     return json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8") + b"\n"
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from hornet_train.file_names import as_text, as_text_tree
 from hornet_train.redaction import redacted, redacted_tree
 from hornet_train.track.durable_files import read_json, write_json
 from hornet_train.track.events import BestResult, best_result, scalars, without_undone
@@ -139,11 +140,11 @@ class WandbSink:
                 return wandb.init(
                     project=project,
                     entity=entity,
-                    name=redacted(name or self._folder.resolve().name),
+                    name=as_text(redacted(name or self._folder.resolve().name)),
                     id=run_id,
                     resume="allow",
                     dir=str(self._folder),
-                    config=redacted_tree(config),
+                    config=as_text_tree(redacted_tree(config)),
                     mode=mode,
                     settings=settings,
                 )
@@ -245,7 +246,7 @@ class WandbSink:
 def _redacted_arguments() -> Iterator[None]:
     """Hide secrets of the command line from wandb, which stores it."""
     given = sys.argv
-    sys.argv = [redacted(argument) for argument in given]
+    sys.argv = [as_text(redacted(argument)) for argument in given]
     try:
         yield
     finally:

@@ -53,49 +53,58 @@ def is_integer(feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and "int" in feature.dtype
 
 
-def choose_column(
-    flat: Mapping[str, Any],
-    where: str,
-    *,
-    what: str,
-    wanted: str,
-    named: str | None,
-    kinds: Sequence[IsKind],
-) -> str:
-    """The one column of the first of several kinds that any column is of, or the one that is named.
+def is_scalar(feature: Any) -> bool:
+    """Whether a feature is one number, text, truth value or date in each row."""
+    import datasets
 
-    Args:
-        flat: see `flat_features`.
-        where: the data set, for messages.
-        what: what the column holds; `data.<what>_column` is the config's key for its name.
-        wanted: the same in the plural, for a message.
-        named: its name, where types leave it open.
-        kinds: in the order of preference.
+    return isinstance(feature, datasets.Value) and feature.dtype not in ("binary", "large_binary", "null")
 
-    Raises:
-        DataError: there is none, or several, or the named one is not there or of another kind.
-    """
-    if named is not None:
-        if named not in flat:
-            raise DataError(
-                f"data.{what}_column={named}: {where} has no such column; {did_you_mean(named, flat)}"
-            )
-        if not any(kind(flat[named]) for kind in kinds):
-            raise DataError(f"data.{what}_column={named}: {where} holds {flat[named]} there, not {wanted}")
-        return named
-    for kind in kinds:
-        found = [name for name, feature in flat.items() if kind(feature)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise DataError(
-                f"{where} has {len(found)} columns that may be the {what}: {', '.join(found)}; "
-                f"choose one, as in data.{what}_column={found[0]}"
-            )
-    raise DataError(
-        f"{where} has no {what} column that its types show; it has: {preview(list(flat))}; "
-        f"name it with data.{what}_column="
-    )
+
+def kind_name(feature: Any) -> str:
+    """What a feature holds, for messages: `int64`, `lists of images`."""
+    import datasets
+
+    if isinstance(feature, datasets.Value):
+        return "no values" if feature.dtype == "null" else str(feature.dtype)
+    if isinstance(feature, datasets.ClassLabel):
+        return "class labels"
+    if is_image(feature):
+        return "images"
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        return f"lists of {kind_name(feature.feature)}"
+    if isinstance(feature, dict):
+        return f"structs of {', '.join(feature)}"
+    return type(feature).__name__
+
+
+def with_kinds(flat: Mapping[str, Any]) -> str:
+    """The first columns with what they hold, for messages."""
+    return preview([f"{name} ({kind_name(feature)})" for name, feature in flat.items()])
+
+
+def check_column(
+    named: str, flat: Mapping[str, Any], where: str, *, what: str, wanted: str, kinds: Sequence[IsKind]
+) -> None:
+    """Raises DataError where a column that the config names is not there or of none of these kinds."""
+    if named not in flat:
+        raise DataError(
+            f"data.{what}_column={named}: {where} has no such column; {did_you_mean(named, flat)}"
+        )
+    if not any(kind(flat[named]) for kind in kinds):
+        raise DataError(
+            f"data.{what}_column={named}: {where} holds {kind_name(flat[named])} there, not {wanted}"
+        )
+
+
+def only_column(found: Sequence[str], where: str, *, what: str) -> str | None:
+    """The one column of several that may be meant; None of none. Raises DataError where there are more."""
+    if len(found) > 1:
+        choices = " or ".join(f"data.{what}_column={name}" for name in found[:5])
+        raise DataError(
+            f"{where} has {len(found)} columns that may be the {what}: {', '.join(found)}; choose one, as in "
+            f"{choices}"
+        )
+    return found[0] if found else None
 
 
 def column_chunks(table: Any, name: str) -> list[Any]:

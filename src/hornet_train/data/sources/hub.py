@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.data.sources.split_files import Files, format_of, is_url
+from hornet_train.data.sources.split_names import choices, find_split
 from hornet_train.data.sources.storage_errors import hub_errors
 from hornet_train.errors import DataError
 
@@ -54,7 +55,7 @@ def open_files(files: Files, name: str) -> OpenedTable:
             rows = datasets.load_from_disk(str(files.saved))
     else:
         chosen = {files.split: list(files.paths)}
-        rows = _prepared(name, files.split, path=files.format, data_files=chosen)
+        _, rows = _prepared(name, files.split, path=files.format, data_files=chosen)
     return OpenedTable(name, files.split, rows, tuple(folders))
 
 
@@ -65,8 +66,8 @@ def open_hub(name: str, split: str, config_name: str | None, revision: str | Non
         DataError: it cannot be had.
     """
     folders = tuple(_caches())
-    rows = _prepared(name, split, path=name, config_name=config_name, revision=revision)
-    return OpenedTable(name, split, rows, folders)
+    spelling, rows = _prepared(name, split, path=name, config_name=config_name, revision=revision)
+    return OpenedTable(name, spelling, rows, folders)
 
 
 def files_on_hub(name: str, split: str, config_name: str | None, revision: str | None) -> tuple[Files, Any]:
@@ -79,7 +80,7 @@ def files_on_hub(name: str, split: str, config_name: str | None, revision: str |
 
     with hub_errors(name, revision=revision):
         builder = datasets.load_dataset_builder(name, name=config_name, revision=revision)
-    check_split(builder, name, split)
+    split = check_split(builder, name, split)
     urls = [str(url) for url in (builder.config.data_files or {}).get(split, ())]
     if not urls:
         raise DataError(
@@ -90,15 +91,16 @@ def files_on_hub(name: str, split: str, config_name: str | None, revision: str |
     return Files(kind, tuple(urls), split), builder.info.features
 
 
-def check_split(builder: Any, name: str, split: str) -> None:
-    """Raises DataError where a builder of `datasets` knows its splits and this is none of them."""
+def check_split(builder: Any, name: str, split: str) -> str:
+    """The split as a builder of `datasets` spells it. Raises DataError where it knows its splits, and this is
+    none of them."""
     known = [str(name) for name in builder.config.data_files or builder.info.splits or ()]
-    if not known or split in known:
-        return
-    held_out = [other for other in ("validation", "val", "dev", "test") if other in known]
-    advice = f"data.val_split={held_out[0]} holds that out, " if split != "train" and held_out else ""
-    none = "data.val_split=null holds nothing out" if split != "train" else "data.train_split= chooses one"
-    raise DataError(f"data.name={name} has no split {split!r} but: {', '.join(known)}; {advice}{none}")
+    found = find_split(split, known) if known else split
+    if found is None:
+        raise DataError(
+            f"data.name={name} has no split {split!r} but: {', '.join(known)}; {choices(split, known)}"
+        )
+    return found
 
 
 def _caches() -> list[str]:
@@ -119,18 +121,18 @@ def _prepared(
     config_name: str | None = None,
     data_files: dict[str, list[str]] | None = None,
     revision: str | None = None,
-) -> Any:
-    """What `datasets.load_dataset` does, with the split checked before gigabytes are fetched."""
+) -> tuple[str, Any]:
+    """(the split's name, what `datasets.load_dataset` gives); the split is checked before gigabytes come."""
     import datasets
 
     with hub_errors(name, revision=revision):
         builder = datasets.load_dataset_builder(
             path, name=config_name, data_files=data_files, revision=revision
         )
-    check_split(builder, name, split)
+    split = check_split(builder, name, split)
     with hub_errors(name, revision=revision) as watched:
         if watched:
             datasets.utils.enable_progress_bars()
         builder.download_and_prepare()
         datasets.utils.disable_progress_bars()
-        return builder.as_dataset(split=split)
+        return split, builder.as_dataset(split=split)

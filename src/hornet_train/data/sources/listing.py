@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def names_in(folder: Path, *, folders: bool) -> list[str]:
 def preview(names: Sequence[str]) -> str:
     """The first few names, and that there are more."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def same_text(names: Sequence[str]) -> list[str]:
+    """A fault where two folders' names, as text, are the same: one has the byte that the other writes out."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    return [f"two folders are both {name}, one by a byte that is no UTF-8; rename one" for name in twice]
 
 
 def with_count(count: int, noun: str) -> str:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 from hornet_train.data.sources.index import check_numbered
+from hornet_train.data.sources.listing import preview
+from hornet_train.data.sources.split_names import KNOWN, choices, find_split, spellings
 from hornet_train.data.sources.storage_errors import file_errors, hub_errors
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.untrusted import MAX_JSON, MB, parse_json, read_within
 
 Format = Literal["parquet", "arrow", "webdataset"]
 
 _FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
-_HELD_OUT = ("validation", "val", "valid", "dev")  # spellings of one split
 _PROTOCOLS = (
     "hf",
     "http",
@@ -34,7 +36,6 @@ _PROTOCOLS = (
     "file",
     "memory",
 )
-_KNOWN = ("train", *_HELD_OUT, "test")
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def find_files(name: str, split: str) -> Files:
     """The files of a split in a folder, or among those that a pattern matches.
 
     A file belongs to the split that a folder on its path is called (`train/0.parquet`) or that its own name
-    begins with (`train-00000-of-00009.parquet`); where no file names a split, all are those of `train`.
-    `validation`, `val`, `valid` and `dev` are one split. A folder written by `save_to_disk` names its own.
+    begins with (`train-00000-of-00009.parquet`), or, where no file's does, has in it (`mnist_train.parquet`);
+    where no file names a split, all are those of `train`. `validation`, `val`, `valid` and `dev` are one
+    split, for which `test` stands in. A folder written by `save_to_disk` names its own.
 
     Args:
         name: a folder, a file, or a pattern with `*`, `?`, `[...]` or `**`; or a URL of such, as far as
@@ -140,18 +142,18 @@ def find_files(name: str, split: str) -> Files:
         )
     spelling, chosen = _of_split(found, split)
     if not chosen:
-        present = sorted({known for known in _KNOWN if any(_tells(path, known) for path in found)}) or [
-            "train"
-        ]
         raise DataError(
             f"data.name={name} has no files of split {split!r} (a folder {split}/ or names that begin with "
-            f"{split}); there are files of: {', '.join(present)}"
+            f"{split}); {_choices(found, split)}"
         )
     where = f"data.name={name}, split {split}"
     paths = tuple(os.path.join(base, path) for path in chosen)
     if not is_url(name):
         check_numbered(paths)
-    return Files(format_of(chosen, where), paths, spelling)
+    kind = format_of(chosen, where)
+    if kind == "arrow":
+        _check_text(paths)
+    return Files(kind, paths, spelling)
 
 
 def _listed(url: str) -> tuple[str, list[str]]:
@@ -183,16 +185,19 @@ def _saved(folder: Path, split: str) -> Files | None:
     try:
         if (folder / "dataset_dict.json").is_file():
             splits = list(map(str, parse_json(read_within(folder / "dataset_dict.json", MB))["splits"]))
-            spelling = next((s for s in _spellings(split) if s in splits), None)
+            spelling = find_split(split, splits)
             if spelling is None:
-                raise DataError(f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}")
+                raise DataError(
+                    f"data.name={folder} has no split {split!r}; there are: {', '.join(splits)}; "
+                    f"{choices(split, splits)}"
+                )
             return _saved_split(folder / spelling, spelling)
         if (folder / "state.json").is_file():
             named = parse_json(read_within(folder / "state.json", MAX_JSON)).get("_split") or "train"
-            if named not in _spellings(split):
+            if find_split(split, [named]) is None:
                 raise DataError(
-                    f"data.name={folder} is of split {named!r} only, not {split!r}: save a DatasetDict of "
-                    "both, or train with data.val_split=null"
+                    f"data.name={folder} is of split {named!r} only, not {split!r}: "
+                    f"{choices(split, [named])}, or save a DatasetDict of both"
                 )
             return _saved_split(folder, named)
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
@@ -205,25 +210,53 @@ def _saved_split(folder: Path, split: str) -> Files:
     names = [str(file["filename"]) for file in files]
     if away := [name for name in names if os.path.basename(name) != name or name in ("", "..")]:
         raise DataError(f"{folder / 'state.json'} names {away[0]!r}, which is no file beside it")
-    return Files("arrow", tuple(str(folder / name) for name in names), split, folder)
+    paths = tuple(str(folder / name) for name in names)
+    _check_text(paths)
+    return Files("arrow", paths, split, folder)
 
 
-def _spellings(split: str) -> tuple[str, ...]:
-    """The split's own name first."""
-    return (split, *(s for s in _HELD_OUT if s != split)) if split in _HELD_OUT else (split,)
+def _check_text(paths: Iterable[str]) -> None:
+    """Raises DataError for a name that is not UTF-8: pyarrow maps no such file."""
+    if odd := [path for path in paths if as_text(path) != path]:
+        raise DataError(f"{odd[0]}: arrow files under names that are not UTF-8 are not read; rename it")
 
 
 def _of_split(paths: list[str], split: str) -> tuple[str, list[str]]:
-    for spelling in _spellings(split):
-        if chosen := [path for path in paths if _tells(path, spelling)]:
-            return spelling, chosen
-    unnamed = not any(_tells(path, known) for path in paths for known in _KNOWN)
-    return split, paths if unnamed and split == "train" else []
+    """(its name as the files spell it, its files)."""
+    for tells in (_tells, _has):
+        for spelling in spellings(split):
+            if chosen := [path for path in paths if tells(path, spelling)]:
+                return spelling, chosen
+        if any(tells(path, known) for path in paths for known in KNOWN):
+            return split, []
+    return split, paths if split == "train" else []
+
+
+def _choices(paths: list[str], split: str) -> str:
+    """What there is in place of a split, and what to type."""
+    tells = _tells if any(_tells(path, known) for path in paths for known in KNOWN) else _has
+    present = [known for known in KNOWN if any(tells(path, known) for path in paths)]
+    begins = sorted({found[0] for path in paths if (found := re.match("[^._-]+", os.path.basename(path)))})
+    if present or len(begins) < 2:
+        present = present or ["train"]
+        return f"there are files of: {', '.join(present)}; {choices(split, present)}"
+    return (
+        f"no file's name tells a split, so that all are to train on ({preview(begins)}): "
+        f"data.train_split={begins[0]} data.val_split={begins[1]} chooses by how names begin, "
+        "data.val_split=null holds nothing out"
+    )
 
 
 def _tells(path: str, split: str) -> bool:
-    *folders, name = Path(path).parts
-    return split in folders or re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", name) is not None
+    """Whether a folder on the path is called so, or the file's name begins so; upper and lower case alike."""
+    *folders, name = Path(path.casefold()).parts
+    return split in folders or re.match(rf"{re.escape(split)}(?![a-z0-9])", name) is not None
+
+
+def _has(path: str, split: str) -> bool:
+    """Whether the name of the file has it as a word."""
+    name = Path(path.casefold()).name
+    return re.search(rf"(?<![a-z0-9]){re.escape(split)}(?![a-z0-9])", name) is not None
 
 
 def _fixed_part(pattern: str) -> tuple[str, str]:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-
-from hornet_train.data.sources.columns import Integers, column_of, is_struct
+from hornet_train.data.sources.column_values import ColumnValues, column_values, united
+from hornet_train.data.sources.columns import column_of, is_struct
 from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.errors import DataError
@@ -64,7 +63,7 @@ class TableShards(ABC):
 
         Args:
             files: field -> column of files' contents.
-            numbers: field -> column of integers.
+            numbers: field -> column of numbers, or of text.
 
         Raises:
             DataError: another shard than the first lacks one of them.
@@ -78,30 +77,29 @@ class TableShards(ABC):
                     f"{path} has no column {', '.join(sorted(absent))}, unlike {self.paths[0]}; remove one"
                 )
 
-    def distinct(self, field: str) -> Integers:
-        """The numbers that occur in a shard, of all shards; some several times.
+    def occurring(self, column: str) -> ColumnValues:
+        """What occurs in a column, over all shards.
 
         Raises:
-            DataError: a shard cannot be read, or a row has no number.
+            DataError: a shard cannot be read, or has not this column, or has text where others have numbers.
         """
-        column = self._numbers[field]
 
-        def of_one(path: str) -> Integers:
+        def of_one(path: str, names: tuple[str, ...]) -> ColumnValues:
+            if column not in names and column.partition(".")[0] not in names:
+                raise DataError(f"{path} has no column {column}, unlike {self.paths[0]}; remove one")
             with file_errors(path):
-                values = column_of(self._column(path, column), column)
-                if values.null_count:
-                    raise DataError(f"{path}: {values.null_count} rows have no {field}; remove them")
-                return np.unique(values.to_numpy().astype(np.int64))
+                return column_values(column_of(self._column(path, column), column))
 
         with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-            return np.concatenate(list(pool.map(of_one, self.paths)))
+            found = list(pool.map(of_one, self.paths, self._names))
+        return united(found, f"column {column} of {self.paths[0]}, ...")
 
     def describe(self, shard: int, row: int) -> str:
         """Where a row lies, for messages."""
         return f"{self.paths[shard]}, row {row}"
 
     def read(self, shard: int, start: int) -> Iterator[Fields]:
-        """See `Shards`; a number that a row does not have is None."""
+        """See `Shards`; a value that a row does not have is None."""
         with file_errors(self.paths[shard], of_one_rank=True):
             for first, batch in self._batches(self.paths[shard], start):
                 yield from self._rows(batch, shard, first, max(0, start - first))

@@ -45,7 +45,11 @@ def _fast_bfloat16() -> bool:
     if platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_amx_tile_supported():
         return True
     known = Path("/proc/cpuinfo")
-    return torch.cpu._is_avx512_bf16_supported() and known.exists() and "AuthenticAMD" in known.read_text()
+    return (
+        torch.cpu._is_avx512_bf16_supported()
+        and known.exists()
+        and "AuthenticAMD" in known.read_text(encoding="utf-8")
+    )
 
 
 FAST_BFLOAT16 = _fast_bfloat16()  # a rule, not a measurement: the same on each start

@@ -34,13 +34,15 @@ def _names(suffix: str) -> list[str]:
 
 
 def _caffe(at: Path) -> Path:
-    at.write_text("".join(f"{n} {label}\n" for n, label in zip(_names(".JPEG"), LABELS, strict=True)))
+    at.write_text(
+        "".join(f"{n} {label}\n" for n, label in zip(_names(".JPEG"), LABELS, strict=True)), encoding="utf-8"
+    )
     return at
 
 
 def _wnids(at: Path) -> Path:
     rows = [f"{n}, {WNIDS[label]}\r\n" for n, label in zip(_names(""), LABELS, strict=True)]
-    at.write_text("\n" + "".join(rows[::-1]))
+    at.write_text("\n" + "".join(rows[::-1]), encoding="utf-8")
     return at
 
 
@@ -49,7 +51,7 @@ def _kaggle(at: Path) -> Path:
         f"{n},{WNIDS[label]} 85 1 499 272 {WNIDS[label]} 3 4 5 6 \n"
         for n, label in zip(_names(""), LABELS, strict=True)
     ]
-    at.write_text("﻿ImageId,PredictionString\n" + "".join(rows))
+    at.write_text("﻿ImageId,PredictionString\n" + "".join(rows), encoding="utf-8")
     return at
 
 
@@ -63,7 +65,7 @@ def _devkit(at: Path) -> Path:
         synsets[row, 0] = (row + 1, wnid, 0 if row < 1000 else 3)
     scipy.io.savemat(at.parent / "meta.mat", {"synsets": synsets})
     ids = np.argsort(order)[LABELS] + 1
-    at.write_text("".join(f"{number}\n" for number in ids))
+    at.write_text("".join(f"{number}\n" for number in ids), encoding="utf-8")
     return at
 
 
@@ -82,7 +84,7 @@ def test_every_form_gives_the_same_labels(val: Path, tmp_path: Path, write: Call
 
 def _reported(val: Path, labels: Path, text: str | None = None) -> str:
     if text is not None:
-        labels.write_text(text)
+        labels.write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as caught:
         FlatSource(val, labels, WNIDS)
     assert len(str(caught.value)) < 900

@@ -333,15 +333,6 @@ def test_shards_unlike_the_first_are_reported(tmp_path: Path) -> None:
         open_shards(str(tmp_path), "train")
 
 
-def test_numbers_without_names_need_every_class(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a", "train", SAMPLES, named=False)
-    assert open_shards(str(tmp_path / "a"), "train").classes == ("0", "1", "2")
-    gap = [(encoded, 2 * label) for encoded, label in SAMPLES]
-    write_parquet(tmp_path / "b", "train", gap, named=False)
-    with pytest.raises(DataError, match="none is 1, 3"):
-        open_shards(str(tmp_path / "b"), "train")
-
-
 def test_a_hub_data_set_is_streamed_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path / "set", "train", SAMPLES, named=False)
     features = dataset(SAMPLES).features  # a card tells more than the files

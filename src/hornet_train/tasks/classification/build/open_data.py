@@ -72,7 +72,10 @@ def open_data(
     }
     renames = _renames(data)
     opened = [source for source in (train, val) if source is not None]
-    notes = unused(renames, *(source.classes for source in opened))
+    notes = [
+        note for source in opened if isinstance(source, HubSource | LabelledShards) for note in source.notes
+    ]
+    notes += unused(renames, *(source.classes for source in opened))
     train, val = (source and _rename(source, renames) for source in (train, val))
     if train is not None:
         if len(train.classes) < 2:
@@ -197,7 +200,9 @@ def _held_out(data: FolderData, kept: Path | None) -> LabelledImages:
 def _hub_sources(
     data: HubData, training: bool, classes: Sequence[str] | None
 ) -> tuple[Labelled | None, Labelled | None]:
-    def source(split: str, classes: Sequence[str] | None) -> LabelledImages | LabelledShards:
+    def source(
+        split: str, label_column: str | None, classes: Sequence[str] | None
+    ) -> HubSource | LabelledShards:
         assert data.name is not None
         opened = open_shards if data.streaming else HubSource
         return opened(
@@ -205,15 +210,22 @@ def _hub_sources(
             split,
             config_name=data.config,
             image_column=data.image_column,
-            label_column=data.label_column,
+            label_column=label_column,
             revision=data.revision,
             classes=classes,
         )
 
-    train = source(data.train_split, None) if training else None
+    train = source(data.train_split, data.label_column, None) if training else None
     if data.val_split is None:
         if train is None:
             raise ConfigError("data.val_split=null holds nothing out to evaluate: data.val_split=validation")
         return train, None
-    val = source(data.val_split, classes if train is None else train.classes)
+    if train is None:
+        return None, source(data.val_split, data.label_column, classes)
+    val = source(data.val_split, train.label_column, train.classes)
+    if val.split == train.split or set(val.paths) & set(train.paths):
+        raise DataError(
+            f"data.val_split={data.val_split}: its images are those of data.train_split={data.train_split}; "
+            "choose another split for one of them, or data.val_split=null holds nothing out"
+        )
     return train, val

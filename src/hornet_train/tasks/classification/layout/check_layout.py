@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hornet_train.data.sources.listing import preview, with_count
+from hornet_train.data.sources.listing import preview, same_text, with_count
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.layout.label_sets import LabelSet, recognise, unknown_wnids
 from hornet_train.tasks.classification.layout.similar_classes import near_duplicates
@@ -95,6 +95,7 @@ def _check_split(layout: SplitLayout, found: FilesFound, *, trained_on: bool) ->
             found.faults.append(what)
         else:
             found.warnings.append(f"{what}: as if they were not there")
+    found.faults += [f"{name}/: {fault}" for fault in same_text(layout.classes)]
     if layout.unlisted:
         found.faults.append(f"folders that cannot be listed: {preview(layout.unlisted)}")
     if layout.nested:

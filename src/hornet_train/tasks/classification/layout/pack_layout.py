@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hornet_train.data.sources.listing import check_folder, preview, with_count
+from hornet_train.data.sources.listing import check_folder, preview, same_text, with_count
 from hornet_train.data.sources.source import sha256_of
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.file_names import as_text
 from hornet_train.tasks.classification.layout.split_layout import SplitLayout, list_split
 from hornet_train.tasks.classification.sources import FlatSource, imagenet_wnids
 from hornet_train.tasks.stored_files import FilesToPack, StoredField
@@ -29,6 +30,10 @@ def list_to_pack(folder: Path, name: str, labels: Path | None) -> FilesToPack:
         DataError: the split has faults.
         ConfigError: a labels file for a split with class folders.
     """
+    if as_text(name) != name:
+        raise ConfigError(
+            f"--split {name}: shards are called like it, and it is not UTF-8: rename the folder"
+        )
     check_folder(folder, f"set --split to a folder in {folder.parent}")
     layout = list_split(folder, name)
     if labels is not None:
@@ -46,8 +51,7 @@ def list_to_pack(folder: Path, name: str, labels: Path | None) -> FilesToPack:
         faults.append(f"class folders without an image ({preview(layout.empty)})")
     if layout.unlisted:
         faults.append(f"folders that cannot be listed: {preview(layout.unlisted)}")
-    if not_utf8 := [name for name in layout.classes if not _is_utf8(name)]:
-        faults.append(f"class names that are not UTF-8: {preview([repr(name) for name in not_utf8])}")
+    faults += same_text(layout.classes)
     if faults:
         raise DataError(f"{folder}: {'; '.join(faults)}; hornet-data check reports more")
     return _to_pack(layout)
@@ -73,8 +77,3 @@ def _to_pack(layout: SplitLayout) -> FilesToPack:
         fingerprint=sha256_of(layout.paths.block(), labels, repr(layout.classes).encode()),
         not_packed=not_packed,
     )
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether a file name was valid UTF-8: Python decodes other bytes to lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources import FlatSource
 from hornet_train.tasks.stored_files import ImageFiles
@@ -80,7 +81,7 @@ def list_split(folder: Path, name: str) -> SplitLayout:
         for path in images:
             split.paths.append(path)
         split.labels.extend([len(classes)] * len(images))
-        classes.append(class_name)
+        classes.append(as_text(class_name))
     split.classes = tuple(classes)
     if split.flat:
         for file in split.loose:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from hornet_train.data.sources.files import FileTree
-from hornet_train.data.sources.listing import check_folder, names_in, preview
+from hornet_train.data.sources.listing import check_folder, names_in, preview, same_text
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.tree import Tree
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 
@@ -57,11 +58,12 @@ class FolderSource:
         folder = _find(Path(root).expanduser(), split)
         self.files = FileTree(folder, EXTENSIONS, kept)
         tree = self.files.tree
-        names = tree.folders if classes is None else tuple(classes)
+        self._names = tuple(map(as_text, tree.folders))
+        names = self._names if classes is None else tuple(classes)
         if classes is None and held_out:
             sizes = np.diff(tree.first)
             names = tuple(name for name, size in zip(names, sizes, strict=True) if size) or names
-        if faults := _faults(folder, tree, names, empty_too=held_out):
+        if faults := _faults(folder, tree, self._names, names, empty_too=held_out):
             listed = "\n".join(f"  - {fault}" for fault in faults)
             raise DataError(
                 f"{folder}: {faults[0]}" if len(faults) == 1 else f"{folder}: {len(faults)} faults\n{listed}"
@@ -72,7 +74,7 @@ class FolderSource:
     def _arrange(self, classes: tuple[str, ...]) -> None:
         """Number the samples by class, in the order of `classes`."""
         tree = self.files.tree
-        places = {name: place for place, name in enumerate(tree.folders)}
+        places = {name: place for place, name in enumerate(self._names)}
         self.classes = classes
         self._places = [places.get(name, -1) for name in classes]  # of each label's folder in the tree
         sizes = np.append(np.diff(tree.first), 0)[self._places]  # the appended 0 is -1's
@@ -129,12 +131,14 @@ def _find(root: Path, split: str) -> Path:
     return folder
 
 
-def _faults(folder: Path, tree: Tree, classes: tuple[str, ...], *, empty_too: bool) -> list[str]:
+def _faults(
+    folder: Path, tree: Tree, found: tuple[str, ...], classes: tuple[str, ...], *, empty_too: bool
+) -> list[str]:
     """Why the files below a split's folder are not images in these classes' folders, each with its remedy.
 
-    With `empty_too`, folders without an image are none of these.
+    With `empty_too`, folders without an image are none of these. `found`: the names of its folders as text.
     """
-    found, faults = tree.folders, list(tree.faults)
+    faults = [*tree.faults, *same_text(found)]
     if not found:
         loose = sum(name.lower().endswith(EXTENSIONS) for name in names_in(folder, folders=False))
         lying = f" ({loose} images lie in it directly)" if loose else ""

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from hornet_train.data.sources.columns import Integers
-from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError
 
 
 def class_names(
-    labels: Integers, where: str, *, names: Sequence[str] | None, given: Sequence[str] | None
+    labels: Sequence[int], where: str, *, names: Sequence[str] | None, given: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The classes that labels are of: `names`, or `given`, or the numbers 0 to the largest label.
+    """The classes that labels are of: `names`, or `given`, or the labels themselves, which are 0, 1, ...
 
     Args:
-        labels: int64 (samples,), or the distinct ones of these.
+        labels: the distinct ones, sorted.
         where: the data set, for messages.
         names: as stored with the labels.
         given: those of the training split, where none are stored.
 
     Raises:
-        DataError: a label is negative (as of a split whose labels are withheld) or beyond the names, or
-            plain numbers leave some between 0 and the largest out.
+        DataError: there are none, or one is negative (as of a split whose labels are withheld) or beyond the
+            names.
     """
-    distinct = np.unique(labels)
-    if not len(distinct):
+    if not labels:
         raise DataError(f"{where} has no samples; choose another split, or fetch it again")
-    low, high = int(distinct[0]), int(distinct[-1])
+    low, high = labels[0], labels[-1]
     if low < 0:
         raise DataError(
             f"{where} has samples labelled {low}: their labels are withheld; choose another split"
@@ -42,10 +37,4 @@ def class_names(
                 "mend the labels, or the class names that are stored with them"
             )
         return tuple(known)
-    if len(distinct) != high + 1:
-        absent = preview([str(k) for k in np.setdiff1d(np.arange(len(distinct) + 1), distinct)[:6]])
-        raise DataError(
-            f"{where} has labels from 0 to {high}, but none is {absent}: labels are 0, 1, ... without a gap; "
-            "number them so, or name the classes (a ClassLabel column, or an index.json beside the shards)"
-        )
-    return tuple(str(label) for label in range(high + 1))
+    return tuple(map(str, labels))

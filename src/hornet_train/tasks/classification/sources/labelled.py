@@ -28,6 +28,14 @@ class LabelledShards(Shards):
 
     Attributes:
         classes: class names in label order.
+        split: its name as the data set spells it.
+        paths: of the shards.
+        label_column: where the labels are; None where the storage has no columns.
+        notes: a sentence for each thing that a user should know of.
     """
 
     classes: tuple[str, ...]
+    split: str
+    paths: tuple[str, ...]
+    label_column: str | None = None
+    notes: tuple[str, ...] = ()

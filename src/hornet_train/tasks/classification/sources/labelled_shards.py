@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hornet_train.data.sources.columns import flat_features, is_integer
 from hornet_train.data.sources.hub import files_on_hub
 from hornet_train.data.sources.index import read_index
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.split_files import find_files, is_local, is_url
+from hornet_train.data.sources.split_names import split_notes
 from hornet_train.data.sources.storage_errors import file_errors
 from hornet_train.data.sources.table_shards import ArrowShards, ParquetShards, TableShards
 from hornet_train.errors import DataError
-from hornet_train.tasks.classification.sources.class_names import class_names
 from hornet_train.tasks.classification.sources.label_columns import find_columns
+from hornet_train.tasks.classification.sources.label_values import ValueClasses, classes_of_values
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, LabelledShards
 from hornet_train.tasks.classification.sources.labelled_tars import LabelledTars
 
@@ -36,6 +38,20 @@ def open_shards(
     Raises:
         DataError: they cannot be had, or are not of labelled images.
     """
+    shards = _open(name, split, config_name, image_column, label_column, revision, classes)
+    shards.notes = (*split_notes(split, shards.split), *shards.notes)
+    return shards
+
+
+def _open(
+    name: str,
+    split: str,
+    config_name: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    revision: str | None,
+    classes: Sequence[str] | None,
+) -> LabelledTars | LabelledTables:
     features = None
     if is_local(name, config_name, revision):
         files = find_files(name, split)
@@ -68,6 +84,7 @@ class LabelledTables(LabelledShards):
     """Parquet or arrow files with a column of images and one of labels.
 
     Attributes:
+        label_column: where the labels are.
         fingerprint: of the shards' names, sizes and lengths, and the class names.
     """
 
@@ -90,7 +107,7 @@ class LabelledTables(LabelledShards):
             split: for messages and the name of the index.json.
             image_column: where the types do not show which it is.
             label_column: likewise.
-            classes: of the training split, for labels that are stored as plain numbers without names.
+            classes: of the training split, for labels that are stored as plain values without names.
             features: `datasets.Features`, where known better than from the first shard.
 
         Raises:
@@ -103,16 +120,28 @@ class LabelledTables(LabelledShards):
         if index is not None:
             index.check(self._tables.paths, self.lengths)
         where = f"split {split} ({os.path.basename(paths[0])}, ...)"
+        features = features or self._tables.features
         columns = find_columns(
-            features or self._tables.features, where, image=image_column, label=label_column
+            features,
+            where,
+            image=image_column,
+            label=label_column,
+            values=self._tables.occurring,
+            classes=classes,
         )
         self._tables.choose(files={IMAGE: columns.image}, numbers={LABEL: columns.label})
+        self.split, self.paths = split, self._tables.paths
+        self.label_column = columns.label
         names = columns.names
-        if names is None and index is not None:
+        if names is None and index is not None and is_integer(flat_features(features)[columns.label]):
             names = index.names
-        if names is None:
-            names = class_names(self._tables.distinct(LABEL), where, names=None, given=classes)
-        self.classes = tuple(names)
+        if names is not None:  # then nothing is read
+            read = ValueClasses(tuple(names), {label: label for label in range(len(names))})
+        else:
+            found = self._tables.occurring(columns.label)
+            read = classes_of_values(found, where, column=columns.label, names=None, given=classes)
+        self.classes, self.notes = read.classes, read.notes
+        self._labels = read.labels
         files = [os.path.basename(path) for path in self._tables.paths]
         described = (files, self._tables.sizes, self.lengths, self.classes, columns)
         self.fingerprint = sha256_of(repr(described).encode())
@@ -120,11 +149,11 @@ class LabelledTables(LabelledShards):
     def read(self, shard: int, start: int) -> Iterator[Fields]:
         """See `LabelledShards`."""
         for row, fields in enumerate(self._tables.read(shard, start), start):
-            label = fields[LABEL]
-            if label is None or not 0 <= label < len(self.classes):
+            label = self._labels.get(fields[LABEL])
+            if label is None:
                 with file_errors(self._tables.paths[shard], of_one_rank=True):
                     raise DataError(
-                        f"{self._tables.describe(shard, row)}: label {label} is not one of the "
+                        f"{self._tables.describe(shard, row)}: label {fields[LABEL]} is not one of the "
                         f"{len(self.classes)} classes, from 0 on"
                     )
-            yield fields
+            yield {**fields, LABEL: label}

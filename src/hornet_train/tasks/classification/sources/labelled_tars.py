@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from hornet_train.data.sources.column_values import ColumnValues
 from hornet_train.data.sources.index import ShardIndex, read_index
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.split_files import is_url
@@ -16,11 +19,15 @@ from hornet_train.data.sources.tar_shards import TarShards
 from hornet_train.errors import DataError
 from hornet_train.images.decode import MAX_BYTES
 from hornet_train.images.formats import EXTENSIONS
-from hornet_train.tasks.classification.sources.class_names import class_names
+from hornet_train.tasks.classification.sources.label_values import classes_of_values
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, LabelledShards
 from hornet_train.untrusted import parse_json
 
 SUFFIXES = tuple(extension[1:] for extension in EXTENSIONS)
+_LABELS = (
+    "labels in tars are whole numbers, such as those from 0 on: write such, or parquet, where they may be "
+    "text, or pack class folders (hornet-data pack)"
+)
 
 
 class ImageAndLabel:
@@ -82,11 +89,9 @@ def _parsed(text: bytes, suffix: str, where: str) -> int | None:
     except (KeyError, TypeError):
         return None
     except ValueError as error:
-        raise DataError(
-            f"{where}: holds {text[:40]!r}, not a label; a label is a number from 0 on"
-        ) from error
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise DataError(f"{where}: the label {value!r} is not a number from 0 on")
+        raise DataError(f"{where}: holds {text[:40]!r}, not a label; {_LABELS}") from error
+    if type(value) is not int or not -(2**31) <= value < 2**31:
+        raise DataError(f"{where}: the label {value!r} is not a number of a class; {_LABELS}")
     return value
 
 
@@ -114,11 +119,14 @@ class LabelledTars(LabelledShards):
             DataError: a tar cannot be read, holds no such samples or is unlike the index, or is elsewhere
                 and not in one.
         """
+        self.split, self.paths = split, tuple(paths)
+        self._labels: Mapping[int, int]
         index = read_index(paths, split, "classes")
         where = f"split {split} ({os.path.basename(paths[0])}, ...)"
         facts: Any = ()
         if is_url(paths[0]):
             self._tars, self.classes = _far_tars(paths, split, index)
+            self._labels = {label: label for label in range(len(self.classes))}
         else:
             self._tars = TarShards(paths, ImageAndLabel())
             scanned = self._tars.index
@@ -127,7 +135,9 @@ class LabelledTars(LabelledShards):
                 index.check(self._tars.paths, self._tars.lengths)
             labels = scanned.numbers[LABEL]
             names = None if index is None else index.names
-            self.classes = class_names(labels, where, names=names, given=classes)
+            occurring = ColumnValues(tuple(np.unique(labels).tolist()), 0, len(labels))
+            read = classes_of_values(occurring, where, column=LABEL, names=names, given=classes)
+            self.classes, self.notes, self._labels = read.classes, read.notes, read.labels
             facts = (scanned.files[IMAGE].sizes.tobytes(), labels.tobytes())
         self.lengths = self._tars.lengths
         files = [os.path.basename(path) for path in self._tars.paths]
@@ -136,13 +146,14 @@ class LabelledTars(LabelledShards):
     def read(self, shard: int, start: int) -> Iterator[Fields]:
         """See `LabelledShards`."""
         for fields in self._tars.read(shard, start):
-            if fields[LABEL] >= len(self.classes):
+            label = self._labels.get(fields[LABEL])
+            if label is None:
                 with file_errors(self._tars.paths[shard], of_one_rank=True):
                     raise DataError(
                         f"{fields[IMAGE].where}: label {fields[LABEL]} is not one of the "
                         f"{len(self.classes)} classes, from 0 on"
                     )
-            yield fields
+            yield {**fields, LABEL: label}
 
 
 def _far_tars(

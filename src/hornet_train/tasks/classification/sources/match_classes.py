@@ -70,7 +70,7 @@ def match_classes(names: Sequence[str], classes: Sequence[str], *, here: str, th
 
 def are_numbers(names: Sequence[str]) -> bool:
     """Whether all names are mere numbers."""
-    return all(name.isdecimal() for name in names)
+    return all(name.removeprefix("-").isdecimal() for name in names)
 
 
 def are_keys(names: Sequence[str]) -> bool:

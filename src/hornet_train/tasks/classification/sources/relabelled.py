@@ -39,6 +39,8 @@ class RelabelledShards(LabelledShards):
 
     def __init__(self, shards: LabelledShards, rows: Sequence[int], classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
+        self.split, self.paths = shards.split, shards.paths
+        self.label_column, self.notes = shards.label_column, shards.notes
         self.lengths = shards.lengths
         self.fingerprint = _fingerprint(shards.fingerprint, rows, self.classes)
         self._shards, self._rows = shards, tuple(rows)
