@@ -82,7 +82,7 @@ class HubData(NamedImages):
     train_split: Annotated[str, Key(training_only=True)]
     val_split: str | None  # null: nothing is held out and the run evaluates nothing
     image_column: str | None  # null: the only column of images
-    label_column: str | None  # null: the only column of class labels
+    label_column: str | None  # null: found by type, by a usual name, or by its few distinct values
     streaming: bool  # read shards from front to back instead of at random
     shuffle_buffer: Annotated[  # streaming: encoded images that each worker holds and shuffles
         Count, Key(training_only=True)
