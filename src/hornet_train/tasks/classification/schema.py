@@ -21,6 +21,7 @@ from hornet_train.config.fields import (
 from hornet_train.config.key import Key
 from hornet_train.config.schema import FilePath, NeutralPath
 from hornet_train.errors import did_you_mean
+from hornet_train.images.orientation import Exif
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -37,6 +38,9 @@ class Preprocessing:
         Share, Key(preprocessing=True, how_read=True)
     ]
     interpolation: Annotated[Interpolation, Key(preprocessing=True, how_read=True)]
+    exif: Annotated[  # apply: turn photos as their EXIF orientation says
+        Exif, Key(preprocessing=True, how_read=True, before="ignore")
+    ]
 
 
 @group
