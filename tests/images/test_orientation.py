@@ -9,6 +9,7 @@ import pytest
 from pictures import PHOTO
 from PIL import ExifTags, Image, ImageOps
 
+from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode, decode_with_orientation
 from hornet_train.images.orientation import exif_of, jpeg_orientation
 
@@ -81,3 +82,12 @@ def test_a_jpeg_without_exif_costs_no_parser(monkeypatch: pytest.MonkeyPatch) ->
     SMALL.save(buffer, "JPEG")
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("parsed by Pillow"))
     assert tuple(decode(buffer.getvalue(), exif="apply").shape) == (3, 14, 23)
+
+
+def test_a_damaged_avif_counts_as_damaged() -> None:
+    data = encoded("AVIF", 1, PHOTO.resize((64, 64)))
+    start = data.index(b"mdat")
+    for at in range(start + 8, len(data), 7):
+        data = data[:at] + b"\xff" + data[at + 1 :]
+    with pytest.raises(SampleError):
+        decode(data)

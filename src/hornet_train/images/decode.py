@@ -3,9 +3,9 @@
 The result is that of Pillow's `Image.convert("RGB")`, as in torchvision and timm: grey is repeated to three
 channels, a palette is looked up, an alpha channel is dropped (not composited), CMYK and YCCK are converted
 without a colour profile, an animation gives its first frame, and an EXIF orientation is *not* applied unless
-it is asked for (of a TIFF, Pillow always does). One difference: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour (`convert` would
-clip everything above 255 to white); or the highest eight bits of the range that a TIFF says it uses
-(MaxSampleValue, 4,095 for 12 bits).
+it is asked for (that of a TIFF always is, by Pillow). One difference: of 16-bit grey the high byte is taken,
+as Pillow itself does for 16-bit colour (`convert` would clip everything above 255 to white); or the highest
+eight bits of the range that a TIFF says it uses (MaxSampleValue, 4,095 for 12 bits).
 
 Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
 """
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,29 +25,19 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hornet_train.errors import SampleError
+from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
-from hornet_train.images.orientation import UPRIGHT, Exif, Pixels, jpeg_orientation, orientation_of, turned
+from hornet_train.images.orientation import UPRIGHT, Exif, jpeg_orientation, orientation_of, turned
 from hornet_train.untrusted import Refused, read_within
 
 MAX_PIXELS = 2 * 89_478_485  # where Pillow raises DecompressionBombError by default
 MAX_BYTES = 10**9  # of an encoded image: enough for MAX_PIXELS without compression
 
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
 _MAX_SAMPLE_VALUE = 281  # a tag of TIFF
 _JPEG_START = b"\xff\xd8\xff"
 _SIMPLEJPEG_COLORSPACES = frozenset({"YCbCr", "RGB", "Gray"})  # those libjpeg-turbo converts to RGB
-# The exceptions that Pillow's plugins raise for damaged files. UnidentifiedImageError is an OSError.
-_DAMAGED_FILE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def decode(data: bytes, where: str = "an image in memory", exif: Exif = "ignore") -> Tensor:
@@ -68,17 +56,13 @@ def decode(data: bytes, where: str = "an image in memory", exif: Exif = "ignore"
             `MAX_BYTES`.
     """
     pixels_HWC, orientation = _decode(data, where, with_orientation=exif == "apply")
-    return _tensor(turned(pixels_HWC, orientation))
+    return turned(torch.from_numpy(pixels_HWC), orientation).permute(2, 0, 1)
 
 
 def decode_with_orientation(data: bytes, where: str) -> tuple[Tensor, int]:
     """`decode` without turning it, and the EXIF orientation, 1..8."""
     pixels_HWC, orientation = _decode(data, where, with_orientation=True)
-    return _tensor(pixels_HWC), orientation
-
-
-def _tensor(pixels_HWC: Pixels) -> Tensor:
-    return torch.from_numpy(pixels_HWC).permute(2, 0, 1)
+    return torch.from_numpy(pixels_HWC).permute(2, 0, 1), orientation
 
 
 def _decode(data: bytes, where: str, *, with_orientation: bool) -> tuple[Pixels, int]:
@@ -159,7 +143,7 @@ def _decode_pillow(data: bytes, where: str, *, with_orientation: bool) -> tuple[
             return pixels_HWC, orientation_of(image) if with_orientation else UPRIGHT
     except Image.DecompressionBombError as error:
         raise _too_large(where, str(error)) from error
-    except _DAMAGED_FILE_ERRORS as error:
+    except DAMAGED_FILE_ERRORS as error:
         if isinstance(error, UnidentifiedImageError):
             reason = f"not one of {', '.join(FORMATS)}"
         else:

@@ -9,15 +9,16 @@ import io
 import warnings
 from typing import Literal
 
-import numpy as np
 from PIL import ExifTags, Image
+from torch import Tensor
+
+from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 
 Exif = Literal["ignore", "apply"]
 """Whether pictures are turned as their EXIF orientation says."""
 
 UPRIGHT = 1
 _APP1, _START_OF_SCAN = 0xE1, 0xDA  # markers of JPEG
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -31,7 +32,7 @@ def orientation_of(image: Image.Image) -> int:
             warnings.simplefilter("ignore")  # of damaged tags
             value = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
         return int(value) if value in range(1, 9) else UPRIGHT
-    except Exception:  # whatever Pillow's parser raises for damaged EXIF, which affects no pixel
+    except DAMAGED_FILE_ERRORS:  # damaged EXIF, which affects no pixel
         return UPRIGHT
 
 
@@ -44,12 +45,12 @@ def jpeg_orientation(data: bytes) -> int:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
                 return orientation_of(image)
-    except Exception:  # as above; whether the pixels can be decoded is found out elsewhere
+    except DAMAGED_FILE_ERRORS:  # as above; whether the pixels can be decoded is found out elsewhere
         return UPRIGHT
 
 
 def _may_have_exif(data: bytes) -> bool:
-    """Whether a JPEG has an APP1 segment before its pixels, where EXIF and XMP are; most web images have none."""
+    """Whether a JPEG has an APP1 segment, where EXIF and XMP are; most images of the web have none."""
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF or data[at + 1] == _APP1:  # something odd between segments is left to Pillow
@@ -67,22 +68,13 @@ def exif_of(orientation: int) -> bytes:
     return exif.tobytes()
 
 
-def turned(pixels_HWC: Pixels, orientation: int) -> Pixels:
+def turned(pixels_HWC: Tensor, orientation: int) -> Tensor:
     """The pixels as they are seen upright: (H, W, C), or (W, H, C) for orientations from 5 on."""
     if orientation == UPRIGHT:
         return pixels_HWC
     if orientation >= 5:
-        pixels_HWC = pixels_HWC.transpose(1, 0, 2)
-    rows, columns = _FLIPS[orientation]
-    return np.ascontiguousarray(pixels_HWC[::rows, ::columns])
+        pixels_HWC = pixels_HWC.transpose(0, 1)
+    return pixels_HWC.flip(_FLIPPED[orientation]).contiguous()
 
 
-_FLIPS = {  # orientation -> steps along the rows and the columns of the result
-    2: (1, -1),
-    3: (-1, -1),
-    4: (-1, 1),
-    5: (1, 1),
-    6: (1, -1),
-    7: (-1, -1),
-    8: (-1, 1),
-}
+_FLIPPED = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}  # 0: rows, 1: columns
