@@ -1,0 +1,36 @@
+"""The order of classes that are known by their names: as text, or as people count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+from hornet_train.data.sources.listing import preview
+from hornet_train.tasks.classification.sources.match_classes import are_numbers
+
+ClassOrder = Literal["sorted", "natural"]
+
+
+def in_class_order(names: Iterable[str], order: ClassOrder) -> tuple[str, ...]:
+    """Names in label order: `sorted` as text (1, 10, 2), `natural` with numbers by their value (1, 2, 10)."""
+    return tuple(sorted(names, key=_natural) if order == "natural" else sorted(names))
+
+
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Text and numbers in turns; names that differ in leading zeros only are ordered as text."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
+
+
+def order_notes(names: tuple[str, ...], order: ClassOrder) -> list[str]:
+    """A sentence where classes are mere numbers and their order as text is not that of the numbers."""
+    counted = in_class_order(names, "natural")
+    if not are_numbers(names) or counted == in_class_order(names, "sorted"):
+        return []
+    if order == "natural":
+        return [f"classes are numbers, in the order of their values: {preview(counted)}"]
+    return [
+        f"classes are numbers, and in the order of text: {preview(names)}; data.class_order=natural takes "
+        f"{preview(counted)}"
+    ]
