@@ -57,7 +57,13 @@ class Run:
 
 
 def build_run(
-    kit: Kit[Any, Any], config: Config, tree: Mapping[str, Any], *, world: World, folder: Path
+    kit: Kit[Any, Any],
+    config: Config,
+    tree: Mapping[str, Any],
+    *,
+    world: World,
+    folder: Path,
+    opened: Datasets | None = None,
 ) -> Run:
     """Build everything and take over the newest checkpoint, if any. The caller adds sinks.
 
@@ -65,13 +71,14 @@ def build_run(
         kit: of the run's task.
         config: typed; tree: the same as the mapping that config.yaml holds.
         folder: the run folder.
+        opened: the data, where they were opened before; those of a checkpoint's classes are opened anew.
 
     Raises:
         UserError: the data, the model or a checkpoint does not fit, on any rank; nothing was written.
     """
     store = CheckpointStore(folder / "checkpoints", keep=config.checkpoint.keep)
     newest, passed_over = (None, []) if config.resume == "restart" else world.on_main(store.newest)
-    run = world.on_all_ranks(lambda: _build_alone(kit, config, world, store, newest))
+    run = world.on_all_ranks(lambda: _build_alone(kit, config, world, store, newest, opened))
     identity = run.datasets.identity()
     if not world.same_on_all_ranks((run.trainer.state.step, identity)):
         raise DataError("the processes see other images than each other: data.root must be the same for all")
@@ -84,11 +91,18 @@ def build_run(
 
 
 def _build_alone(
-    kit: Kit[Any, Any], config: Config, world: World, store: CheckpointStore, newest: Path | None
+    kit: Kit[Any, Any],
+    config: Config,
+    world: World,
+    store: CheckpointStore,
+    newest: Path | None,
+    opened: Datasets | None,
 ) -> Run:
     """What each rank builds without a word to the others, its state that of the checkpoint `newest`."""
     classes = () if newest is None else classes_of(read_checkpoint(newest, groups=()))
-    datasets = kit.open_data(config.data, classes=classes or None)
+    datasets = opened
+    if datasets is None or classes:
+        datasets = kit.open_data(config.data, classes=classes or None)
     task = kit.build_task(config, datasets.classes)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     plan = train_plan(kit, datasets, config, world, micro)
