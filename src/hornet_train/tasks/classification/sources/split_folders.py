@@ -77,6 +77,16 @@ def find_folders(root: Path, train_dir: str, val_dir: str) -> SplitFolders:
     return SplitFolders(root, train, val, test, present, tuple(notes))
 
 
+def as_called(root: Path, splits: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the folders that a training takes for `train` and `val`; those of others as they are."""
+    if not root.is_dir():
+        return splits
+    present = _folders(root)
+    others = {TRAIN: _TRAINS, VAL: _VALS}
+    found = (_find(root, name, present, others.get(name, ())) for name in splits)
+    return tuple(path.name if path is not None else name for path, name in zip(found, splits, strict=True))
+
+
 def _folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in names_in(folder, folders=True) if not is_litter(name)))
 
