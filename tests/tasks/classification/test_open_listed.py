@@ -154,6 +154,7 @@ def test_classes_that_are_numbers(tmp_path: Path) -> None:
             assert not isinstance(source, Shards)
             for i in range(3):
                 assert f"/{found.classes[source.read(i)['label']]}/" in source.locate(i)
+    assert opened(tmp_path, class_order="natural", training=False).classes == ("1", "2", "10")
     kept = opened(tmp_path, class_order="natural", classes=as_text.classes)  # a run keeps its order
     assert kept.identity() == as_text.identity()
     assert kept.notes == ()
@@ -201,6 +202,19 @@ def test_a_table_without_held_out_lines(tmp_path: Path) -> None:
     found = opened(tmp_path, data="csv")
     assert names(found.val, tmp_path) == set(split("test"))
     assert any("chosen by the test set" in note for note in found.notes)
+
+
+def test_a_share_of_renamed_classes_keeps_its_labels(tmp_path: Path) -> None:
+    table(tmp_path, ("train",), column=False)
+    (tmp_path / "map.csv").write_text("cat,pet\ndog,pet\n")
+    found = opened(tmp_path, val_share=0.4, class_map=f"{tmp_path}/map.csv", data="csv")
+    assert (found.classes, found.absent) == (("eel", "pet"), 0)
+    for source, count in ((found.train, 9), (found.val, 6)):
+        assert source is not None
+        assert not isinstance(source, Shards)
+        assert len(source) == count
+        for i in range(count):
+            assert source.read(i)["label"] == ("/eel/" not in source.locate(i))
 
 
 def test_numbers_in_a_table_are_in_the_order_of_their_values(tmp_path: Path) -> None:

@@ -99,15 +99,15 @@ def _folders_to_train(data: FolderData, found: SplitFolders) -> Opened:
     raise DataError(f"{what}. Choose: {_SHARE}, data.val_dir=<folder> (of held-out images), or {_NONE}")
 
 
-def _all_of(data: FolderData, folder: Path) -> ListedImages:
-    source = FolderSource(folder.parent, folder.name)
+def _all_of(data: FolderData, folder: Path, *, held_out: bool = False) -> ListedImages:
+    source = FolderSource(folder.parent, folder.name, held_out=held_out)
     return source.in_order(in_class_order(source.classes, data.class_order))
 
 
 def _held_out(data: FolderData, folder: Path) -> LabelledImages:
     """Class folders, or loose images with a labels file."""
     if data.val_labels is None:
-        return FolderSource(folder.parent, folder.name, held_out=True)
+        return _all_of(data, folder, held_out=True)
     return FlatSource(folder, data.val_labels, imagenet_wnids())
 
 

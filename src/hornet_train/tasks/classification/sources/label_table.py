@@ -37,7 +37,7 @@ _SHOWN = 8  # faults that a message lists
 _LOOKED_AT = 100  # lines by which the delimiter is found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of the table: a file as it is written there, its label, and which part of the data it is of."""
 

@@ -72,7 +72,8 @@ class ListedFiles(ListedImages):
     def in_order(self, classes: Sequence[str]) -> Self:
         if set(self.classes) - set(classes):
             raise ValueError("an order of other classes")
-        rows = np.array([classes.index(name) for name in self.classes], dtype=np.int64)
+        places = {name: place for place, name in enumerate(classes)}
+        rows = np.array([places[name] for name in self.classes], dtype=np.int64)
         other = copy(self)
         other.classes, other._labels = tuple(classes), rows[self._labels]
         return other
