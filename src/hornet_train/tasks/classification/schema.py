@@ -80,7 +80,7 @@ class FolderData(NamedImages):
     train_dir: Annotated[str, Key(neutral=True)]  # folder below root
     val_dir: Annotated[str, Key(neutral=True)]
     val_labels: NeutralPath  # labels file of ImageNet's loose val images; null: val has class folders
-    class_order: Annotated[ClassOrder, Key(neutral=True)]
+    class_order: Annotated[ClassOrder, Key(before="sorted")]
 
 
 @group
@@ -95,7 +95,7 @@ class CsvData(NamedImages):
     split_column: str | None
     val: Annotated[bool, Key(training_only=True)]  # false: without val_share the run evaluates nothing
     val_share: ValShare
-    class_order: Annotated[ClassOrder, Key(neutral=True)]
+    class_order: Annotated[ClassOrder, Key(before="sorted")]
 
 
 @group
