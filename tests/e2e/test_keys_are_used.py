@@ -138,6 +138,10 @@ def read_data(tmp_path: Path, command: Command, checkpoint: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "1.jpg").write_bytes(pictures(1)[0][0])
     open_data(compose_train(["data=folder", f"data.root={tmp_path}"]).config.data)
+    (tmp_path / "labels.csv").write_text("train/cat/1.jpg,cat,train\ntrain/dog/1.jpg,dog,train\n")
+    for share in ([], ["data.val_share=0.2"]):  # of one image a class nothing can be held out
+        with pytest.raises(DataError):
+            open_data(compose_train(["data=csv", f"data.file={tmp_path}/labels.csv", *share]).config.data)
     for place in ("data=imagenet_a", "data=imagenet_real", "suite=all"):
         code, _, err = command("hornet-eval", f"checkpoint={checkpoint}", place, f"data.root={tmp_path}/no")
         assert code == 2, err

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, reads, wait_for
 
+from hornet_train.images.orientation import exif_of
 from hornet_train.tasks.classification.layout.label_sets import IMAGENET_1K
 from hornet_train.tasks.classification.sources.wnids import timm_list
 
@@ -207,12 +208,17 @@ def test_an_evaluation_set_is_usable_for_evaluation(check: Command, tmp_path: Pa
 
 def test_splits_with_other_names_are_not_taken_for_classes(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
-    (root / "train").rename(root / "training")
-    (root / "val").rename(root / "validation")
+    (root / "train").rename(root / "known")
+    (root / "val").rename(root / "new")
     code, _, err = check(root)
     assert code == 2
-    assert "are these the splits? --splits training,validation" in err
-    assert check(root, "--splits", "training,validation")[0] == 0
+    assert "are these the splits? --splits known,new" in err
+    assert check(root, "--splits", "known,new")[0] == 0
+    (root / "known").rename(root / "Train")  # these are those of a training
+    (root / "new").rename(root / "valid")
+    code, out, _ = check(root, "--no-decode")
+    assert code == 0
+    assert f"layout: Train/, valid/ in {root}" in out
 
 
 def test_root_is_a_split_or_class_folders(check: Command, tmp_path: Path) -> None:
@@ -221,9 +227,28 @@ def test_root_is_a_split_or_class_folders(check: Command, tmp_path: Path) -> Non
     assert code == 0
     assert f"layout: {root}/train is the split itself; data.root={root}" in out
     (root / "train").rename(tmp_path / "classes")
-    code, out, _ = check(tmp_path / "classes", "--no-decode")
-    assert code == 2
-    assert f"put the class folders into {tmp_path}/classes/train/" in out.splitlines()[-1]
+    code, out, _ = check(tmp_path / "classes")
+    assert code == 0
+    assert f"hornet-train data=folder data.root={tmp_path}/classes data.val_share=0.2" in out
+    assert out.splitlines()[-1] == "usable"
+    (tmp_path / "classes/coffee/00.png").write_bytes(b"")  # which a training replaces
+    assert check(tmp_path / "classes")[0] == 0
+
+
+def test_litter_is_not_looked_at_and_turned_photos_are_counted(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    for place in ("@eaDir", "coffee/@eaDir/00.png", "chelsea/x/__MACOSX"):
+        (root / "train" / place).mkdir(parents=True)
+        shutil.copy(root / "val/coffee/00.png", root / "train" / place / "thumb.png")
+    for number, orientation in ((0, 6), (1, 1), (2, 3)):
+        file = root / f"train/astronaut/{number:02d}.jpg"
+        with Image.open(file) as image:
+            image.save(file, exif=exif_of(orientation))
+    code, out, _ = check(root)
+    assert code == 0
+    assert "train: 3 classes, 15 images, 5 a class" in out
+    assert "warning: train: 2 photos with an EXIF orientation: stored turned or mirrored" in out
+    assert "data.exif=apply" in out
 
 
 def test_known_data_sets_are_recognised(check: Command, tmp_path: Path) -> None:

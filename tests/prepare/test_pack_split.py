@@ -22,6 +22,8 @@ from PIL import Image
 from prepare_trees import hornet_data, marked, open_when_read, photographs, wait_for
 
 from hornet_train.data.address import epoch_order
+from hornet_train.images.orientation import exif_of, jpeg_orientation
+from hornet_train.prepare.shard_files import Encoding
 from hornet_train.tasks.classification.sources import FolderSource, imagenet_wnids, open_shards
 
 Command = Callable[..., tuple[int, str, str]]
@@ -122,6 +124,18 @@ def test_only_images_above_the_shorter_side_are_scaled_down(
     assert (made.format, made.size) == ("JPEG", (100, 134))
     wanted = np.asarray(large.resize((100, 134), Image.Resampling.BICUBIC), dtype=int)
     assert np.abs(np.asarray(made, dtype=int) - wanted).mean() < 2  # what JPEG at quality 95 changes
+
+
+def test_a_smaller_photo_keeps_its_orientation(photos: Path) -> None:
+    file = next((photos / "train/astronaut").iterdir())
+    plain, _ = Encoding(40, 95).encode(str(file))
+    assert b"Exif" not in plain
+    with Image.open(file) as image:
+        image.save(file, exif=exif_of(6))
+    smaller, _ = Encoding(40, 95).encode(str(file))
+    assert jpeg_orientation(smaller) == 6
+    with Image.open(io.BytesIO(smaller)) as image:
+        assert image.size == (53, 40)  # as stored; seen upright it is 40 x 53
 
 
 def test_row_groups_have_a_hundred_rows(command: Command, tmp_path: Path) -> None:

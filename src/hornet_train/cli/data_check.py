@@ -10,9 +10,10 @@ from hornet_train.errors import ConfigError, DataError
 
 DESCRIPTION = """\
 Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its layout, which known
-data set it is, whether train and val have the same classes, whether class names are nearly the same, and
-whether every file can be decoded. The exit code is 0 if it can be trained on (up to 0.1% of the training
-files, or two, may be damaged: training replaces them), else 2; the last line says why."""
+data set it is, whether train and val have the same classes, whether class names are nearly the same,
+whether every file can be decoded, and how many photos have an EXIF orientation. The exit code is 0 if it
+can be trained on (up to 0.1% of the training files, or two, may be damaged: training replaces them), else
+2; the last line says why."""
 
 EXAMPLES = """\
   # ImageNet, with every core

@@ -45,6 +45,10 @@ Examples:
   # your own class folders, root/train/<class>/ and root/val/<class>/
   hornet-train model=hornet_s_gf data=folder data.root=photos batch_size=256 optim.lr=5e-4 \\
       epochs=50 schedule.warmup=5ep
+  # class folders without a split: a fifth of each class is held out; batch size and rate suit their number
+  hornet-train model=hornet_t_7x7 data=folder data.root=photos data.val_share=0.2 schedule.warmup=5%
+  # a table of files and labels
+  hornet-train model=hornet_t_7x7 data=csv data.file=labels.csv data.root=photos data.val_share=0.2
   # fine-tune from a checkpoint; for other classes the head is initialised again
   hornet-train model=hornet_t_7x7 init_from=hornet_tiny_7x7.pth data=folder data.root=photos \\
       batch_size=64 optim.lr=2e-4 optim.layer_decay=0.7 epochs=30 schedule.warmup=0ep

@@ -20,6 +20,7 @@ from hornet_train.data.order import Address
 from hornet_train.data.sources.source import Encoded, Fields, Source
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode
+from hornet_train.images.orientation import Exif
 
 GROUP = 16  # samples decoded before the first of them is made
 GROUP_BYTES = 16 << 20  # of decoded samples, after which none is added to a group
@@ -59,13 +60,15 @@ class Samples(Protocol):
         """
 
 
-def decoded_image(stored: Encoded | Tensor) -> Tensor:
+def decoded_image(stored: Encoded | Tensor, exif: Exif = "ignore") -> Tensor:
     """The pixels of a stored image, uint8 (3, H, W) RGB: most tasks' `decode` begins with this.
+
+    `exif`: whether to turn it as its EXIF orientation says.
 
     Raises:
         SampleError: it cannot be decoded; the message names it.
     """
-    return stored if isinstance(stored, Tensor) else decode(stored.data, stored.where)
+    return stored if isinstance(stored, Tensor) else decode(stored.data, stored.where, exif)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 The result is that of Pillow's `Image.convert("RGB")`, as in torchvision and timm: grey is repeated to three
 channels, a palette is looked up, an alpha channel is dropped (not composited), CMYK and YCCK are converted
-without a colour profile, an animation gives its first frame, and an EXIF orientation is *not* applied. One
-difference: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour (`convert` would
-clip everything above 255 to white); or the highest eight bits of the range that a TIFF says it uses
-(MaxSampleValue, 4,095 for 12 bits).
+without a colour profile, an animation gives its first frame, and an EXIF orientation is *not* applied unless
+it is asked for (that of a TIFF always is, by Pillow). One difference: of 16-bit grey the high byte is taken,
+as Pillow itself does for 16-bit colour (`convert` would clip everything above 255 to white); or the highest
+eight bits of the range that a TIFF says it uses (MaxSampleValue, 4,095 for 12 bits).
 
 Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels last.
 """
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,36 +25,28 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hornet_train.errors import SampleError
+from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
+from hornet_train.images.orientation import UPRIGHT, Exif, jpeg_orientation, orientation_of, turned
 from hornet_train.untrusted import Refused, read_within
 
 MAX_PIXELS = 2 * 89_478_485  # where Pillow raises DecompressionBombError by default
 MAX_BYTES = 10**9  # of an encoded image: enough for MAX_PIXELS without compression
 
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
 _MAX_SAMPLE_VALUE = 281  # a tag of TIFF
 _JPEG_START = b"\xff\xd8\xff"
 _SIMPLEJPEG_COLORSPACES = frozenset({"YCbCr", "RGB", "Gray"})  # those libjpeg-turbo converts to RGB
-# The exceptions that Pillow's plugins raise for damaged files. UnidentifiedImageError is an OSError.
-_DAMAGED_FILE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
-def decode(data: bytes, where: str = "an image in memory") -> Tensor:
+def decode(data: bytes, where: str = "an image in memory", exif: Exif = "ignore") -> Tensor:
     """Decode one image.
 
     Args:
         data: the bytes of a complete file of one of `FORMATS`.
         where: a path or description for error messages.
+        exif: whether to turn it as its EXIF orientation says.
 
     Returns:
         uint8 (3, H, W), RGB, 0..255, in channels-last memory, on which `resize` is fastest.
@@ -65,6 +55,18 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
         SampleError: the data is empty, not an image, damaged, truncated, or larger than `MAX_PIXELS` or
             `MAX_BYTES`.
     """
+    pixels_HWC, orientation = _decode(data, where, with_orientation=exif == "apply")
+    return turned(torch.from_numpy(pixels_HWC), orientation).permute(2, 0, 1)
+
+
+def decode_with_orientation(data: bytes, where: str) -> tuple[Tensor, int]:
+    """`decode` without turning it, and the EXIF orientation, 1..8."""
+    pixels_HWC, orientation = _decode(data, where, with_orientation=True)
+    return torch.from_numpy(pixels_HWC).permute(2, 0, 1), orientation
+
+
+def _decode(data: bytes, where: str, *, with_orientation: bool) -> tuple[Pixels, int]:
+    """uint8 (H, W, 3), and the orientation; 1 where that is not asked for."""
     if not data:
         raise SampleError(where, "the file is empty (0 bytes)")
     if len(data) > MAX_BYTES:
@@ -72,12 +74,12 @@ def decode(data: bytes, where: str = "an image in memory") -> Tensor:
     try:
         pixels_HWC = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
         if pixels_HWC is None:
-            pixels_HWC = _decode_pillow(data, where)
+            return _decode_pillow(data, where, with_orientation=with_orientation)
+        return pixels_HWC, jpeg_orientation(data) if with_orientation else UPRIGHT
     except MemoryError as error:
         raise SampleError(
             where, "takes more memory than is available", "scale it down or remove it"
         ) from error
-    return torch.from_numpy(pixels_HWC).permute(2, 0, 1)
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -113,7 +115,7 @@ def read_bytes(path: str | os.PathLike[str], *, waiting: bool = False) -> bytes:
         ) from error
 
 
-def _decode_jpeg(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+def _decode_jpeg(data: bytes, where: str) -> Pixels | None:
     """The fast path: uint8 (H, W, 3), or None where Pillow has to decode (CMYK, YCCK, damaged files)."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
@@ -121,14 +123,14 @@ def _decode_jpeg(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtyp
             raise _too_large(where, f"{width}x{height} pixels")
         if colorspace not in _SIMPLEJPEG_COLORSPACES:
             return None
-        pixels_HWC: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = simplejpeg.decode_jpeg(data, "RGB")
+        pixels_HWC: Pixels = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:  # also raised for damage that libjpeg can repair, which Pillow accepts
         return None
     return pixels_HWC
 
 
-def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Decode by Pillow to uint8 (H, W, 3).
+def _decode_pillow(data: bytes, where: str, *, with_orientation: bool) -> tuple[Pixels, int]:
+    """Decode by Pillow; see `_decode`.
 
     Raises:
         SampleError: Pillow cannot decode it, or it is too large.
@@ -137,10 +139,11 @@ def _decode_pillow(data: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dt
         with _warnings_ignored(), Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(where, f"{image.width}x{image.height} pixels")
-            return _to_rgb(image)
+            pixels_HWC = _to_rgb(image)
+            return pixels_HWC, orientation_of(image) if with_orientation else UPRIGHT
     except Image.DecompressionBombError as error:
         raise _too_large(where, str(error)) from error
-    except _DAMAGED_FILE_ERRORS as error:
+    except DAMAGED_FILE_ERRORS as error:
         if isinstance(error, UnidentifiedImageError):
             reason = f"not one of {', '.join(FORMATS)}"
         else:
@@ -156,7 +159,7 @@ def _warnings_ignored() -> Iterator[None]:
         yield
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _to_rgb(image: Image.Image) -> Pixels:
     """A Pillow image of any mode as uint8 (H, W, 3)."""
     if image.mode.startswith("I"):  # 16-bit grey, of mode "I;16", "I;16B" or "I"
         grey_HW = (np.asarray(image).astype(np.int64) >> _unused_bits(image)).clip(0, 255).astype(np.uint8)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hornet_train.errors import SampleError
-from hornet_train.images.decode import decode, read_bytes
+from hornet_train.images.decode import decode_with_orientation, read_bytes
 from hornet_train.images.formats import FORMATS, format_of
+from hornet_train.images.orientation import UPRIGHT
 from hornet_train.prepare.watched_workers import BeginItem
 
 SMALL = 32  # pixels; an image with a shorter side than this leaves little to crop from
@@ -42,6 +43,7 @@ class DecodedImage:
         digest: the first 64 bits of the file's SHA-256.
         misnamed: where content and extension disagree, such as `PNG called .jpg`; else ''.
         black: whether no pixel is above 15 of 255, as of 12 bits in a file of 16.
+        turned: whether its EXIF orientation says that it is to be turned.
     """
 
     height: int
@@ -49,6 +51,7 @@ class DecodedImage:
     digest: int
     misnamed: str
     black: bool = False
+    turned: bool = False
 
 
 def examine_batch(batch: Batch, begin_item: BeginItem) -> list[DecodedImage | str]:
@@ -74,10 +77,17 @@ def examine_image(path: str) -> DecodedImage:
         SampleError: the file cannot be read or decoded.
     """
     data = read_bytes(path, waiting=True)
-    pixels = decode(data, path)
+    pixels, orientation = decode_with_orientation(data, path)
     _, height, width = pixels.shape
     digest = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
-    return DecodedImage(height, width, digest, _misnamed(data, path), black=int(pixels.max()) < _NEARLY_BLACK)
+    return DecodedImage(
+        height,
+        width,
+        digest,
+        _misnamed(data, path),
+        black=int(pixels.max()) < _NEARLY_BLACK,
+        turned=orientation != UPRIGHT,
+    )
 
 
 def _misnamed(data: bytes, path: str) -> str:
@@ -96,12 +106,14 @@ class ImageStatistics:
         misnamed: `PNG called .jpg` -> number of files.
         small: number of files with a shorter side below `SMALL`.
         black: number of files that are nearly black.
+        turned: number of files that their EXIF orientation turns.
     """
 
     samples: int
     decoded: int = 0
     small: int = 0
     black: int = 0
+    turned: int = 0
     misnamed: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -114,6 +126,7 @@ class ImageStatistics:
         self.decoded += 1
         self.small += min(image.height, image.width) < SMALL
         self.black += image.black
+        self.turned += image.turned
         self._shortest = min(self._shortest, image.height, image.width)
         if image.misnamed:
             self.misnamed[image.misnamed] += 1

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from hornet_train.errors import DataError
-from hornet_train.images.decode import decode, read_bytes
+from hornet_train.images.decode import decode_with_orientation, read_bytes
 from hornet_train.images.formats import FORMATS
+from hornet_train.images.orientation import UPRIGHT, exif_of
 from hornet_train.images.resize import resize
 from hornet_train.prepare.shard_formats import Format, open_writer, read_values
 from hornet_train.prepare.watched_workers import BeginItem
@@ -41,9 +42,8 @@ class Encoding:
             SampleError: the file cannot be read or decoded.
         """
         data = read_bytes(path, waiting=True)
-        image_CHW = decode(
-            data, path
-        )  # also if its bytes are stored unchanged: no damaged file goes into a shard
+        # also if its bytes are stored unchanged: no damaged file goes into a shard
+        image_CHW, orientation = decode_with_orientation(data, path)
         height, width = image_CHW.shape[1:]
         shorter = min(height, width)
         if self.shorter_side is None or shorter <= self.shorter_side:
@@ -53,7 +53,8 @@ class Encoding:
         size = (round(height * side / shorter), round(width * side / shorter))
         buffer = io.BytesIO()
         pixels_HWC = resize(image_CHW, size).permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(pixels_HWC).save(buffer, "JPEG", quality=self.quality)
+        exif = exif_of(orientation) if orientation != UPRIGHT else b""  # kept, for data.exif=apply
+        Image.fromarray(pixels_HWC).save(buffer, "JPEG", quality=self.quality, exif=exif)
         return buffer.getvalue(), ".jpg"
 
 

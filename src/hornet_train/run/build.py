@@ -59,7 +59,13 @@ class Run:
 
 
 def build_run(
-    kit: Kit[Any, Any], config: Config, tree: Mapping[str, Any], *, world: World, folder: Path
+    kit: Kit[Any, Any],
+    config: Config,
+    tree: Mapping[str, Any],
+    *,
+    world: World,
+    folder: Path,
+    opened: Datasets | None = None,
 ) -> Run:
     """Build everything and take over the newest checkpoint, if any. The caller adds sinks.
 
@@ -67,13 +73,14 @@ def build_run(
         kit: of the run's task.
         config: typed; tree: the same as the mapping that config.yaml holds.
         folder: the run folder.
+        opened: the data, where they were opened before; those of a checkpoint's classes are opened anew.
 
     Raises:
         UserError: the data, the model or a checkpoint does not fit, on any rank; nothing was written.
     """
     store = CheckpointStore(folder / "checkpoints", keep=config.checkpoint.keep)
     newest, passed_over = (None, []) if config.resume == "restart" else world.on_main(store.newest)
-    run = world.on_all_ranks(lambda: _build_alone(kit, config, world, store, newest))
+    run = world.on_all_ranks(lambda: _build_alone(kit, config, world, store, newest, opened))
     identity = run.datasets.identity()
     if not world.same_on_all_ranks((run.trainer.state.step, identity)):
         raise DataError("the processes see other images than each other: data.root must be the same for all")
@@ -86,11 +93,16 @@ def build_run(
 
 
 def _build_alone(
-    kit: Kit[Any, Any], config: Config, world: World, store: CheckpointStore, newest: Path | None
+    kit: Kit[Any, Any],
+    config: Config,
+    world: World,
+    store: CheckpointStore,
+    newest: Path | None,
+    opened: Datasets | None,
 ) -> Run:
     """What each rank builds without a word to the others, its state that of the checkpoint `newest`."""
     before = None if newest is None else read_checkpoint(newest, groups=())
-    datasets, gone = _open_data(kit, config, before, store.folder.parent)
+    datasets, gone = _open_data(kit, config, before, store.folder.parent, opened)
     task = kit.build_task(config, datasets.classes)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     plan = train_plan(kit, datasets, config, world, micro)
@@ -152,11 +164,14 @@ def _build_alone(
 
 
 def _open_data(
-    kit: Kit[Any, Any], config: Config, before: Checkpoint | None, folder: Path
+    kit: Kit[Any, Any], config: Config, before: Checkpoint | None, folder: Path, opened: Datasets | None
 ) -> tuple[Datasets, Gone]:
-    """The samples, in the places that they had in the checkpoint `before`, and which of them have gone."""
+    """The samples, in the places that they had in the checkpoint `before`, and which of them have gone.
+
+    `opened`: the samples where they were opened before.
+    """
     if before is None:
-        return kit.open_data(config.data), Gone()
+        return opened or kit.open_data(config.data), Gone()
     classes = classes_of(before) or None
     kept = {split: place for split, place in listings(folder).items() if place.exists()}
     if not kept:

@@ -16,6 +16,7 @@ from hornet_train.data.streaming import StreamEvalLoader, StreamTrainLoader
 from hornet_train.data.worker import Samples
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
+from hornet_train.run.follow_data import suitable_batch_size
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Datasets, samples_of
 
@@ -34,7 +35,10 @@ def train_plan(
     samples = samples_of(source)
     if config.batch_size > samples:
         raise ConfigError(
-            [f"batch_size={config.batch_size} is larger than the data set of {samples} training images"]
+            [
+                f"batch_size={config.batch_size} is larger than the data set of {samples} training images: "
+                f"batch_size={suitable_batch_size(samples, config.batch_size, world.size)} suits it"
+            ]
         )
     if isinstance(source, Shards):
         return StreamPlan(

@@ -20,8 +20,10 @@ from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
 from hornet_train.run.compare_runs import compared
 from hornet_train.run.folder import check_run_folder, default_run_dir, held_folder, occupied
+from hornet_train.run.follow_data import follow_data
 from hornet_train.run.open_sinks import MakeSink, open_sinks
 from hornet_train.tasks.kit import Kit
+from hornet_train.tasks.kit_types import Datasets
 from hornet_train.tasks.table import NAMES
 from hornet_train.track.console import Console, ConsoleHandler, other_ranks_handler
 from hornet_train.track.sinks import read_events
@@ -58,6 +60,8 @@ def run_training(
 ) -> TrainResult:
     """Build the run, lock its folder, train, and print the outcome. Every rank calls this.
 
+    Where nobody has given a batch size, the one that suits the data is taken first (see `follow_data`).
+
     Args:
         kit: of the task that the config chooses.
         composed: the config.
@@ -69,19 +73,21 @@ def run_training(
         UserError: config, data, folder or checkpoint are at fault, or the training diverges.
         Preempted: it was asked to stop, and has saved.
     """
+    composed, opened = world.on_all_ranks(lambda: follow_data(kit, composed, world.size))
     config = composed.config
     if config.run_dir is not None:
         folder = world.broadcast(Path(config.run_dir))  # one folder, whatever the other ranks were given
-        return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
+        return _run_in(folder, kit, composed, opened, world, stop, make_console, more_sinks)
     with ExitStack() as stack:  # of this run alone, whatever else starts in this second
         folder = world.on_main(lambda: stack.enter_context(held_folder(default_run_dir(composed))))
-        return _run_in(folder, kit, composed, world, stop, make_console, more_sinks)
+        return _run_in(folder, kit, composed, opened, world, stop, make_console, more_sinks)
 
 
 def _run_in(
     folder: Path,
     kit: Kit[Any, Any],
     composed: Composed[Config],
+    opened: Datasets | None,
     world: World,
     stop: Stop,
     make_console: MakeConsole,
@@ -93,7 +99,7 @@ def _run_in(
     # what the command line changes in the run's own config is meant
     resume = "force" if composed.goes_on and config.resume == "auto" else config.resume
     world.on_main(lambda: check_run_folder(folder, tree, resume, type(config)))
-    run = build_run(kit, config, tree, world=world, folder=folder)
+    run = build_run(kit, config, tree, world=world, folder=folder, opened=opened)
     run.trainer.stop = stop
     warnings, notes = _compared_with_repeated(composed, run, world)
     with occupied(folder, tree, resume, type(config), world=world) as note:

@@ -97,7 +97,7 @@ def test_what_an_older_version_kept_is_scanned_again(root: Path) -> None:
     facts = json.loads((kept / "tree.json").read_text())
     (kept / "tree.json").write_text(json.dumps({**facts, "folders": ["x", "y"]}))
     assert places(root) != first, "what is kept is not used"
-    (kept / "tree.json").write_text(json.dumps({**facts, "version": 1, "folders": ["x", "y"]}))
+    (kept / "tree.json").write_text(json.dumps({**facts, "version": 3, "folders": ["x", "y"]}))
     assert places(root) == first
 
 

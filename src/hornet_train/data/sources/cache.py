@@ -27,7 +27,7 @@ from hornet_train.untrusted import open_nofollow
 
 CACHED_FROM = 50_000  # files; fewer are listed again in less time than it takes to wonder
 
-_VERSION = 3  # of what is kept of a tree; what an older version kept is scanned again
+_VERSION = 4  # of what is kept of a tree; what an older version kept is scanned again
 _ARRAYS = ("names", "ends", "first", "begin")
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system in use
 _log = logging.getLogger("hornet_train")

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from hornet_train.data.sources.litter import is_litter
+
 _LISTING_THREADS = 16  # network file systems answer several questions at once
 _AHEAD = 256  # uppermost folders listed but not yet packed
 
@@ -88,13 +90,13 @@ def entries(folder: Path, *, folders: bool) -> list[str]:
 def scan(folder: Path, extensions: tuple[str, ...]) -> Tree:
     """List the files with one of the extensions (in lower case, with the dot) in every folder of `folder`.
 
-    Names that start with a dot are skipped, and so are files that lie in `folder` itself.
+    Litter is skipped (see `is_litter`), and so are files that lie in `folder` itself.
 
     Raises:
         OSError: `folder` itself cannot be listed.
     """
     stamps = {".": stamp(folder)}
-    tops = tuple(sorted(name for name in entries(folder, folders=True) if not name.startswith(".")))
+    tops = tuple(sorted(name for name in entries(folder, folders=True) if not is_litter(name)))
     names, ends, faults = bytearray(), [np.empty(0, dtype=np.uint32)], list[str]()
     first, begin = np.zeros((2, len(tops) + 1), dtype=np.int64)
     ignored: Counter[str] = Counter()
@@ -139,10 +141,10 @@ def _list_top(folder: Path, name: str, extensions: tuple[str, ...]) -> _Listed:
             faults.append(f"{place} is {first} once more, by a symbolic link; remove the link")
             below.clear()
             continue
-        below[:] = sorted(entry for entry in below if not entry.startswith("."))
+        below[:] = sorted(entry for entry in below if not is_litter(entry))
         stamps[os.path.relpath(place, folder)] = stamp(place)
         inside = os.path.relpath(place, folder / name)
-        taken = [file for file in files if not file.startswith(".") and file.lower().endswith(extensions)]
+        taken = [file for file in files if file.lower().endswith(extensions) and not is_litter(file)]
         paths += [os.fsencode(file if inside == "." else os.path.join(inside, file)) for file in taken]
         ignored.update(_extension(file) for file in set(files).difference(taken))
     paths.sort()

@@ -9,6 +9,7 @@ from hornet_train.tasks.classification.schema import (
     EVALUATION_DATA,
     ClassificationConfig,
     ClassificationEval,
+    CsvData,
     Data,
     FolderData,
     HubData,
@@ -63,6 +64,12 @@ def _data_rules(data: Data) -> Iterator[str]:
             yield NoData("data.root is missing: data.root=<the folder that holds train/ and val/>")
         if data.val_labels is not None and data.classes != "imagenet_1k":
             yield f"data.val_labels={data.val_labels} is for ImageNet's val folder: data=imagenet"
+        if data.val_labels is not None and data.val_share is not None:
+            yield f"data.val_share={data.val_share} and data.val_labels= exclude each other: leave one out"
+        if data.class_order != "sorted" and data.classes != "any":
+            yield f"data.class_order={data.class_order}: the classes of {data.classes} have their own order"
+    if isinstance(data, CsvData) and data.file is None:
+        yield NoData("data.file is missing: data.file=<a text file with lines of file,label>")
     if isinstance(data, HubData):
         if data.name is None:
             yield NoData(

@@ -12,6 +12,7 @@ from hornet_train.data.address import SampleDraws
 from hornet_train.data.order import Address
 from hornet_train.data.sources.source import Fields
 from hornet_train.data.worker import decoded_image
+from hornet_train.images.orientation import Exif
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
@@ -22,13 +23,17 @@ Sample = dict[str, Tensor | int]
 
 @dataclass(frozen=True)
 class _LabelledSamples:
-    """Stored labelled images decoded; see `Samples`."""
+    """Stored labelled images decoded; see `Samples`.
+
+    `exif`: whether images are turned as their EXIF orientation says.
+    """
 
     ragged: ClassVar[Collection[str]] = frozenset()
+    exif: Exif = field(default="ignore", kw_only=True)
 
     def decode(self, fields: Fields) -> Decoded:
         """See `Samples`."""
-        return decoded_image(fields[IMAGE]), fields[LABEL]
+        return decoded_image(fields[IMAGE], self.exif), fields[LABEL]
 
     def nbytes(self, decoded: Decoded) -> int:
         """See `Samples`."""
@@ -60,11 +65,12 @@ class PictureSamples:
     """Pictures without labels; see `Samples`. A sample: `image` uint8 (3, S, S), as for an evaluation."""
 
     transform: EvalTransform
+    exif: Exif = "ignore"
     ragged: ClassVar[Collection[str]] = frozenset()
 
     def decode(self, fields: Fields) -> Tensor:
         """See `Samples`."""
-        return decoded_image(fields[IMAGE])
+        return decoded_image(fields[IMAGE], self.exif)
 
     def nbytes(self, decoded: Tensor) -> int:
         """See `Samples`."""

@@ -23,6 +23,11 @@ from hornet_train.config.schema import FilePath, NeutralPath
 from hornet_train.errors import did_you_mean
 from hornet_train.tasks.classification.evaluation_sets import EvaluationSet
 
+ClassOrder = Literal["sorted", "natural"]  # of labels by name: as text, or with numbers by their values
+ValShare = Annotated[  # of the training images of each class, to hold out; null: none, there is a val folder
+    Annotated[float, Field(gt=0, lt=1, strict=True)] | None, Key(neutral=True)
+]
+Exif = Literal["ignore", "apply"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 
@@ -37,6 +42,9 @@ class Preprocessing:
         Share, Key(preprocessing=True, how_read=True)
     ]
     interpolation: Annotated[Interpolation, Key(preprocessing=True, how_read=True)]
+    exif: Annotated[  # apply: turn photos as their EXIF orientation says
+        Exif, Key(preprocessing=True, how_read=True, before="ignore")
+    ]
 
 
 @group
@@ -65,10 +73,29 @@ class FolderData(NamedImages):
     source: Literal["folder"]
     root: NeutralPath  # neutral: which images there are is stored and compared apart from the config
     classes: Literal["any", "imagenet_1k", "imagenet_22k"]  # the class folders must be those of this set
-    val: Annotated[bool, Key(training_only=True)]  # false: there is no root/val and the run evaluates nothing
-    train_dir: Annotated[str, Key(neutral=True, training_only=True)]  # folder below root
+    val: Annotated[  # false: there is no root/val and, without val_share, the run evaluates nothing
+        bool, Key(training_only=True)
+    ]
+    val_share: ValShare
+    train_dir: Annotated[str, Key(neutral=True)]  # folder below root
     val_dir: Annotated[str, Key(neutral=True)]
     val_labels: NeutralPath  # labels file of ImageNet's loose val images; null: val has class folders
+    class_order: Annotated[ClassOrder, Key(before="sorted")]
+
+
+@group
+class CsvData(NamedImages):
+    """Files listed in a text file with their labels."""
+
+    source: Literal["csv"]
+    file: NeutralPath  # neutral: as for class folders
+    root: NeutralPath  # folder that its paths are relative to; null: that of the file
+    image_column: str | None  # null: the column with a usual name
+    label_column: str | None
+    split_column: str | None
+    val: Annotated[bool, Key(training_only=True)]  # false: without val_share the run evaluates nothing
+    val_share: ValShare
+    class_order: Annotated[ClassOrder, Key(before="sorted")]
 
 
 @group
@@ -140,7 +167,15 @@ class SuiteData(Images):
 EVALUATION_DATA = (SetData, RealData, SuiteData)
 
 Data = Annotated[
-    DigitsData | FolderData | HubData | SyntheticData | TorchvisionData | SetData | RealData | SuiteData,
+    DigitsData
+    | FolderData
+    | CsvData
+    | HubData
+    | SyntheticData
+    | TorchvisionData
+    | SetData
+    | RealData
+    | SuiteData,
     Field(discriminator="source"),
 ]
 

@@ -47,7 +47,7 @@ def draw_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Draw
     else:
         total = per_epoch
     growth = growth_of(config, steps_per_epoch=per_epoch, total_steps=total)
-    samples = TrainSamples(train_transform(config, growth), config.seed)
+    samples = TrainSamples(train_transform(config, growth), config.seed, exif=config.data.exif)
     step = epoch * per_epoch
     settings = LoaderSettings(torch.device("cpu"), config.data.workers, config.data.prefetch)
     loaded = next(TrainLoader(source, samples, plan, settings).batches(step, step + 1))

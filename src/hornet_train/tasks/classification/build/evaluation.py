@@ -36,7 +36,7 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
     size = config.data.image_size
     check_image_size(model, config.model.name, size)
     notes += filter_notes(model, size)
-    samples, sets = EvalSamples(eval_transform(config.data)), []
+    samples, sets = EvalSamples(eval_transform(config.data), exif=config.data.exif), []
     absent = sum(suite.absent for suite in suites)
     for suite in suites:
         rows = suite.rows if len(suite.classes) != task.model.num_classes else None

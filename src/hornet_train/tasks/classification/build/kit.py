@@ -78,10 +78,10 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
         transform = train_transform(config, growth)
         if config.data.workers:
             transform.warm_up()
-        return TrainSamples(transform, config.seed)
+        return TrainSamples(transform, config.seed, exif=config.data.exif)
 
     def eval_samples(self, data: Data) -> EvalSamples:
-        return EvalSamples(eval_transform(data))
+        return EvalSamples(eval_transform(data), exif=data.exif)
 
     def repeats(self, config: ClassificationConfig) -> int:
         return config.augment.repeats

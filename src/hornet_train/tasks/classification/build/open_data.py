@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.classification.build.open_listed import Opened, open_folders, open_table
 from hornet_train.tasks.classification.schema import (
     EVALUATION_DATA,
+    ClassOrder,
+    CsvData,
     Data,
     FolderData,
     HubData,
@@ -19,8 +23,6 @@ from hornet_train.tasks.classification.schema import (
 )
 from hornet_train.tasks.classification.sources import (
     DigitsSource,
-    FlatSource,
-    FolderSource,
     HubSource,
     LabelledImages,
     LabelledShards,
@@ -31,6 +33,8 @@ from hornet_train.tasks.classification.sources import (
     imagenet_wnids,
     open_shards,
 )
+from hornet_train.tasks.classification.sources.class_order import in_class_order, order_notes
+from hornet_train.tasks.classification.sources.labelled import ListedImages
 from hornet_train.tasks.classification.sources.match_classes import (
     match_classes,
     read_renames,
@@ -64,19 +68,16 @@ def open_data(
     Raises:
         DataError: they are not there, or not as they should be, or there is only one class to train on.
     """
-    train, val = _sources(data, training, classes, kept or {})
-    files = {
-        name: source.files
-        for name, source in (("train", train), ("val", val))
-        if isinstance(source, FolderSource)
-    }
+    found = _sources(data, training, classes, kept or {})
+    train, val = found.train, found.val
     renames = _renames(data)
     opened = [source for source in (train, val) if source is not None]
     notes = [
         note for source in opened if isinstance(source, HubSource | LabelledShards) for note in source.notes
     ]
-    notes += unused(renames, *(source.classes for source in opened))
-    train, val = (source and _rename(source, renames) for source in (train, val))
+    notes += [*found.notes, *unused(renames, *(source.classes for source in opened))]
+    order = data.class_order if isinstance(data, FolderData | CsvData) else "sorted"
+    train, val = (source and _rename(source, renames, order) for source in (train, val))
     if train is not None:
         if len(train.classes) < 2:
             raise DataError(
@@ -92,7 +93,7 @@ def open_data(
         matched = match_classes(val.classes, wanted, here="val" if training else "the data", there=where)
         val, absent = _placed(val, wanted), matched.absent
         notes += matched.notes
-    if isinstance(val, FolderSource):
+    if isinstance(val, ListedImages):
         absent = val.absent
     if val is not None and absent:
         notes.append(
@@ -101,7 +102,9 @@ def open_data(
         )
     some = train if train is not None else val
     assert some is not None
-    ignored = Counter(train.ignored if isinstance(train, FolderSource) else {})
+    if classes is None and isinstance(data, FolderData | CsvData):
+        notes += order_notes(some.classes, order)
+    ignored = Counter(train.ignored if isinstance(train, ListedImages) else {})
     return Datasets(
         train,
         val,
@@ -110,7 +113,7 @@ def open_data(
         facts=(f"{ignored.total():,} files that are no images ({_shown(ignored)})",) if ignored else (),
         notes=tuple(notes),
         absent=len(absent),
-        files=files,
+        files=found.files,
     )
 
 
@@ -127,12 +130,12 @@ def _renames(data: Data) -> dict[str, str]:
     return read_renames(Path(data.class_map))
 
 
-def _rename(source: Labelled, renames: Mapping[str, str]) -> Labelled:
+def _rename(source: Labelled, renames: Mapping[str, str], order: ClassOrder) -> Labelled:
     """The same images under the new names of their classes; several old ones may have become one."""
     names = renamed(source.classes, renames)
     if names == source.classes:
         return source
-    classes = sorted(set(names))
+    classes = in_class_order(set(names), order)
     return relabelled(source, [classes.index(name) for name in names], classes)
 
 
@@ -141,60 +144,59 @@ def _placed(source: Labelled, classes: Sequence[str]) -> Labelled:
     if source.classes == tuple(classes):
         return source
     rows = match_classes(source.classes, classes, here="", there="").rows
-    if isinstance(source, FolderSource) and rows is not None:
+    if isinstance(source, ListedImages) and rows is not None:
         return source.in_order(classes)
     return relabelled(source, rows if rows is not None else range(len(classes)), classes)
 
 
-def _sources(
-    data: Data, training: bool, classes: Sequence[str] | None, kept: Mapping[str, Path]
-) -> tuple[Labelled | None, Labelled | None]:
+def _sources(data: Data, training: bool, classes: Sequence[str] | None, kept: Mapping[str, Path]) -> Opened:
     """The training and the held-out images, with the classes that their storage has."""
     assert not isinstance(data, EVALUATION_DATA), "these are opened by open_sets"
     if isinstance(data, FolderData):
-        assert data.root is not None
-        train: LabelledImages | None = (
-            FolderSource(data.root, data.train_dir, kept=kept.get("train")) if training else None
-        )
-        val = _held_out(data, kept.get("val")) if data.val or not training else None
-        if data.classes == "any":
-            return train, val
-        wnids, label_set = {
-            "imagenet_1k": (imagenet_wnids(), "ImageNet-1K"),
-            "imagenet_22k": (imagenet_22k_wnids(), "the published ImageNet-22K label set"),
-        }[data.classes]
-        some = train if train is not None else val
-        assert some is not None
-        if train is not None or not set(some.classes) < set(wnids):  # a part of them can be evaluated on
-            check_wnids(some.classes, wnids, label_set)
-        if isinstance(train, FolderSource):
-            train = train.in_order(wnids)
-        if isinstance(val, FolderSource) and set(val.classes) <= set(wnids) and not classes:
-            val = val.in_order(wnids)
-        return train, val
+        opened = open_folders(data, training=training, kept=kept)
+        train, val = _of_label_set(data, opened.train, opened.val, placed=not classes)
+        return replace(opened, train=train, val=val)
+    if isinstance(data, CsvData):
+        return open_table(data, training=training)
+    if isinstance(data, HubData):
+        return Opened(*_hub_sources(data, training, classes))
     if isinstance(data, TorchvisionData):
         assert data.root is not None
-        return (
+        return Opened(
             TorchvisionSource(data.name, data.root, "train") if training else None,
             TorchvisionSource(data.name, data.root, "val"),
         )
-    if isinstance(data, HubData):
-        return _hub_sources(data, training, classes)
     if isinstance(data, SyntheticData):
         made = (data.source_size, data.num_classes)
-        return (
+        return Opened(
             SyntheticSource(data.train_count, *made, seed=0) if training else None,
             SyntheticSource(data.val_count, *made, seed=1),
         )
-    return (DigitsSource("train") if training else None, DigitsSource("val"))
+    return Opened(DigitsSource("train") if training else None, DigitsSource("val"))
 
 
-def _held_out(data: FolderData, kept: Path | None) -> LabelledImages:
-    """The val folder: class folders, or loose images with a labels file."""
-    assert data.root is not None
-    if data.val_labels is None:
-        return FolderSource(data.root, data.val_dir, held_out=True, kept=kept)
-    return FlatSource(Path(data.root) / data.val_dir, data.val_labels, imagenet_wnids())
+def _of_label_set(
+    data: FolderData, train: Labelled | None, val: Labelled | None, *, placed: bool
+) -> tuple[Labelled | None, Labelled | None]:
+    """The same with the labels of `data.classes`, which their class folders must be.
+
+    `placed`: whether held-out images take these labels, too, and not those of a checkpoint.
+    """
+    if data.classes == "any":
+        return train, val
+    wnids, label_set = {
+        "imagenet_1k": (imagenet_wnids(), "ImageNet-1K"),
+        "imagenet_22k": (imagenet_22k_wnids(), "the published ImageNet-22K label set"),
+    }[data.classes]
+    some = train if train is not None else val
+    assert some is not None
+    if train is not None or not set(some.classes) < set(wnids):  # a part of them can be evaluated on
+        check_wnids(some.classes, wnids, label_set)
+    if isinstance(train, ListedImages):
+        train = train.in_order(wnids)
+    if isinstance(val, ListedImages) and set(val.classes) <= set(wnids) and placed:
+        val = val.in_order(wnids)
+    return train, val
 
 
 def _hub_sources(

@@ -61,9 +61,8 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
     size = config.data.image_size
     check_image_size(model, config.model.name, size)
     notes += filter_notes(model, size)
-    return Predictor(
-        model, PictureSamples(eval_transform(config.data)), Answer(task, classes), classes, notes, size
-    )
+    samples = PictureSamples(eval_transform(config.data), config.data.exif)
+    return Predictor(model, samples, Answer(task, classes), classes, notes, size)
 
 
 def _usual_names(outputs: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from hornet_train.tasks.classification.layout.similar_classes import near_duplic
 from hornet_train.tasks.classification.layout.split_layout import SplitLayout, list_root
 from hornet_train.tasks.classification.sources import FlatSource, imagenet_wnids
 from hornet_train.tasks.classification.sources.match_classes import match_classes
+from hornet_train.tasks.classification.sources.split_folders import as_called
 from hornet_train.tasks.stored_files import FilesFound
 
 _MAX_SHOWN = 5  # lines of one kind
@@ -26,6 +27,7 @@ def check_layout(root: Path, splits: tuple[str, ...]) -> FilesFound:
     Raises:
         DataError: there is nothing to check.
     """
+    splits = as_called(root, splits)
     layouts, kind = list_root(root, splits)
     found = FilesFound([*layouts], training=splits[0] if kind == "splits" else None)
     _report_layout(root, splits, layouts, kind, found)
@@ -36,8 +38,11 @@ def check_layout(root: Path, splits: tuple[str, ...]) -> FilesFound:
         if label_set is not None and label_set.suite is not None:
             found.evaluates = f"hornet-eval data={label_set.suite} data.root={root}"
         else:
-            where = f"{root / splits[0]}/"
-            found.faults.append(f"there is no {splits[0]}/ in {root}: put the class folders into {where}")
+            found.training = layouts[0].name
+            found.warnings.append(
+                f"no {splits[0]}/ in {root}: to train on its class folders, hornet-train data=folder "
+                f"data.root={root} data.val_share=0.2"
+            )
     _compare_classes(layouts, found)
     for layout in layouts:
         _check_image_counts(layout, label_set, found)
@@ -51,7 +56,7 @@ def _report_layout(
         present = [layout.name for layout in layouts]
         found.lines.append(f"layout: {', '.join(f'{name}/' for name in present)} in {root}")
         if absent := [name for name in splits if name not in present]:
-            remedy = "; without val set data.val=false" if "val" in absent else ""
+            remedy = ": data.val_share=0.2 holds images out, data.val=false none" if "val" in absent else ""
             found.warnings.append(f"no {', '.join(f'{name}/' for name in absent)} in {root}{remedy}")
     elif kind == "is a split":
         found.lines.append(f"layout: {root} is the split itself; data.root={root.absolute().parent}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hornet_train.data.sources.listing import check_folder
+from hornet_train.data.sources.litter import is_litter
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.errors import DataError
 from hornet_train.file_names import as_text
@@ -72,7 +73,7 @@ def list_split(folder: Path, name: str) -> SplitLayout:
         _add_file(file, split, split.loose)
     classes: list[str] = []
     for class_name in folders:
-        if class_name.startswith("."):
+        if is_litter(class_name):
             continue
         images = _images(split, class_name)
         if not images:
@@ -146,7 +147,7 @@ def _images(split: SplitLayout, class_name: str) -> list[bytes]:
             subfolders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(entry for entry in subfolders if not entry.startswith("."))
+        subfolders[:] = sorted(entry for entry in subfolders if not is_litter(entry))
         relative = os.path.relpath(folder, split.folder)
         found_images: list[str] = []
         for file in files:

@@ -6,24 +6,26 @@ import os
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from hornet_train.data.sources.files import FileTree
 from hornet_train.data.sources.listing import check_folder, names_in, preview, same_text
+from hornet_train.data.sources.litter import is_litter
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.tree import Tree
 from hornet_train.errors import DataError
 from hornet_train.file_names import as_text
 from hornet_train.images.formats import EXTENSIONS
-from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
+from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, ListedImages
 
 
-class FolderSource:
+class FolderSource(ListedImages):
     """Images in class folders: `root/<split>/<class>/**/<picture>`, torchvision's layout.
 
     Labels are the positions of the class names in sorted order, or in `classes` where given. Names are taken
-    in sorted order; those that start with a dot are skipped (`._x.jpg`, `.ipynb_checkpoints`).
+    in sorted order; litter is skipped (`._x.jpg`, `@eaDir`; see `is_litter`).
 
     Attributes:
         classes: class names in label order.
@@ -80,12 +82,7 @@ class FolderSource:
         sizes = np.append(np.diff(tree.first), 0)[self._places]  # the appended 0 is -1's
         self._first = np.append(0, np.cumsum(sizes))  # samples before each label
 
-    def in_order(self, classes: Sequence[str]) -> FolderSource:
-        """The same images, each label the place of its class in `classes`, which may be more.
-
-        Raises:
-            ValueError: one of the classes is not among these.
-        """
+    def in_order(self, classes: Sequence[str]) -> Self:
         if set(self.classes) - set(classes):
             raise ValueError("an order of other classes")
         other = copy(self)
@@ -93,10 +90,12 @@ class FolderSource:
         return other
 
     @property
-    def absent(self) -> tuple[str, ...]:
-        """The classes without an image."""
-        sizes = np.diff(self._first)
-        return tuple(name for name, size in zip(self.classes, sizes, strict=True) if not size)
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return np.repeat(np.arange(len(self.classes)), np.diff(self._first))
+
+    def key(self, index: int) -> bytes:
+        top, name = self.files.tree.name(self._file(index, self._label(index)))
+        return os.path.join(os.fsencode(self.files.tree.folders[top]), name)
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -125,7 +124,7 @@ def _find(root: Path, split: str) -> Path:
     check_folder(root, "set data.root= to the folder that holds train/ and val/", "data.root=")
     folder = root / split
     if not folder.is_dir():
-        present = sorted(names_in(root, folders=True))
+        present = sorted(name for name in names_in(root, folders=True) if not is_litter(name))
         holds = f"there are: {preview(present)}" if present else "it holds no folders"
         raise DataError(f"data.root={root} has no folder {split}/; {holds}")
     return folder

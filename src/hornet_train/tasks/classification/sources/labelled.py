@@ -7,9 +7,13 @@ which is right, padded with -1.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, Self
 
-from hornet_train.data.sources.source import Shards, Source
+import numpy as np
+
+from hornet_train.data.sources.source import Fields, Shards, Source
 
 IMAGE, LABEL = "image", "label"
 Split = Literal["train", "val"]
@@ -21,6 +25,57 @@ class LabelledImages(Source, Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
+
+
+class ListedImages(ABC):
+    """Labelled images with random access that were listed: their labels are known without reading them.
+
+    Attributes:
+        classes: class names in label order.
+        ignored: extension -> files that lie among them and are no images by name, and were not taken.
+    """
+
+    classes: tuple[str, ...]
+    ignored: Mapping[str, int]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> Fields:
+        """See `Source`."""
+
+    @abstractmethod
+    def locate(self, index: int) -> str:
+        """See `Source`."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """See `Source`."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
+        """Of each sample, (len,)."""
+
+    @abstractmethod
+    def key(self, index: int) -> bytes:
+        """What sample `index` is called wherever the data set lies: its path within it."""
+
+    @abstractmethod
+    def in_order(self, classes: Sequence[str]) -> Self:
+        """The same images, each label the place of its class in `classes`, which may be more.
+
+        Raises:
+            ValueError: one of the classes is not among these.
+        """
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes without an image."""
+        sizes = np.bincount(self.labels, minlength=len(self.classes))
+        return tuple(name for name, size in zip(self.classes, sizes, strict=True) if not size)
 
 
 class LabelledShards(Shards):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hornet_train.data.sources.listing import check_folder, preview
+from hornet_train.data.sources.litter import is_litter
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.sources import FolderSource
 
@@ -30,9 +31,7 @@ def folder_fault(folder: Path, names: Sequence[str], what: str) -> str | None:
     """What is wrong with a set's class folders, in a sentence; None for nothing."""
     try:
         check_folder(folder, f"it should be the folder of {what} (data.root)")
-        found = {
-            entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        }
+        found = {entry.name for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name)}
     except DataError as error:
         return str(error)
     except OSError as error:
