@@ -77,7 +77,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSamples:
-    """From storage to a sample: `image` float (3, 32, 64), of random contrast; `labels` float (10,)."""
+    """From storage to a sample: `image` float (1, 32, 64), of random contrast; `labels` float (10,)."""
 
     seed: int | None  # None: no augmentation
     ragged: Collection[str] = ()
@@ -89,10 +89,10 @@ class PairSamples:
         return int(decoded["image"].nbytes)
 
     def make(self, address: Address, decoded: Fields) -> dict[str, Any]:
-        image = F.interpolate(decoded["image"][None, None], scale_factor=4)[0].expand(3, -1, -1)
+        image = F.interpolate(decoded["image"][None, None], scale_factor=4)[0]
         if self.seed is not None:
             image = image * sample_rng(self.seed, address.epoch, address.index).uniform(0.7, 1.3)
-        return {"image": image.contiguous(), "labels": decoded["labels"]}
+        return {"image": image, "labels": decoded["labels"]}
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,17 @@ class PairTask:
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:  # noqa: ARG002
         labels = stacked(batch, "labels")
         known = (labels >= 0).float()
-        logits = model(stacked(batch, "image")).float()
+        logits = model(self.images(batch)).float()
         each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         return Loss((each * known).sum() / known.sum().clamp(min=1), weight=known.mean(dim=1).sum())
 
+    def images(self, batch: Batch) -> Tensor:
+        """Float (B, model.in_chans, 32, 64), with equal channels."""
+        return stacked(batch, "image").expand(-1, self.model.in_chans, -1, -1)
+
     def tally(self, device: torch.device) -> ListTally:  # noqa: ARG002
         def scores(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-            return {"score": model(stacked(batch, "image")).float(), "label": stacked(batch, "labels")}
+            return {"score": model(self.images(batch)).float(), "label": stacked(batch, "labels")}
 
         return ListTally(
             scores, lambda every: {"map": 100 * average_precision_score(every["label"], every["score"])}
@@ -137,7 +141,9 @@ class OwnKit(Kit[Any, Any]):
 
     def build_task(self, config: Any, classes: Sequence[str]) -> PairTask:
         args = {"img_size": (32, 64), **config.model.args}
-        return PairTask(ModelSpec(config.model.name, len(classes), config.model.drop_path, args=args))
+        model = config.model
+        spec = ModelSpec(model.name, len(classes), model.drop_path, args=args, in_chans=model.in_chans)
+        return PairTask(spec)
 
     def train_samples(self, config: Any, **_length: int) -> PairSamples:
         return PairSamples(config.seed)

@@ -35,6 +35,7 @@ class Key:
         names_option: its value is the name of the option of its group with which a stored config was made.
         evaluation_only: its values name data that are for evaluation, which hornet-train refuses.
         selects_data: the option of `data` that stands where this key of hornet-eval has a value.
+        absent: (value,) of a key that is younger than stored configs: what those without it mean.
     """
 
     path: bool = False
@@ -48,6 +49,7 @@ class Key:
     names_option: bool = False
     evaluation_only: bool = False
     selects_data: str | None = None
+    absent: tuple[Any, ...] = ()
 
 
 def walk(group: type, prefix: str = "") -> Iterator[tuple[str, Key, FieldInfo]]:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from hornet_train.config.key import keys_where
+from hornet_train.config.key import keys_where, walk
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.redaction import redacted_tree
 from hornet_train.untrusted import (
@@ -152,13 +152,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], schema: type) ->
             micro-batch and the last bits, no more).
     """
     neutral = keys_where(schema, lambda key: key.neutral)
+    absent = {key: properties.absent[0] for key, properties, _ in walk(schema) if properties.absent}
 
     def compare(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
         for name in dict.fromkeys((*old, *new)):
             key = f"{prefix}{name}"
             if key in neutral:
                 continue
-            before, after = old.get(name, "(none)"), new.get(name, "(none)")
+            before, after = (one.get(name, absent.get(key, "(none)")) for one in (old, new))
             if isinstance(before, Mapping) and isinstance(after, Mapping):
                 yield from compare(before, after, f"{key}.")
             elif before != after:

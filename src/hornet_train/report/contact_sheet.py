@@ -22,7 +22,7 @@ def draw_sheet(images_BCHW: Tensor, captions: Sequence[str], path: Path, title: 
     """Write a PNG of a grid of images.
 
     Args:
-        images_BCHW: uint8 (B, 3, S, S), RGB.
+        images_BCHW: uint8 (B, 3, H, W), RGB.
         captions: one an image; long ones are shortened.
         path: of the PNG.
         title: above the grid.
