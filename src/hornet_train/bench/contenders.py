@@ -11,7 +11,7 @@ from torch import nn
 from hornet_train.bench.plain import PlainHorNet
 from hornet_train.bench.step_times import Contender
 from hornet_train.errors import ConfigError, did_you_mean
-from hornet_train.images.size import Size
+from hornet_train.images.size import Size, as_value
 from hornet_train.models.variants import GF, VARIANTS
 
 _CLASSES = 1000
@@ -61,6 +61,8 @@ def _build(name: str, image_size: Size) -> nn.Module:
         built: nn.Module = timm.create_model(name, num_classes=_CLASSES, img_size=image_size)
     except TypeError:  # a convolutional network takes no img_size
         built = timm.create_model(name, num_classes=_CLASSES)
+    except (ValueError, AssertionError) as error:
+        raise ConfigError([f"image_size={as_value(image_size)} does not suit {name}: {error}"]) from error
     return built
 
 

@@ -25,6 +25,11 @@ def luma(images_BCHW: Tensor) -> Tensor:
         batch, _, height, width = images_BCHW.shape
         pixels_RWC = images_BCHW.permute(0, 2, 3, 1).reshape(batch * height, width, 3).contiguous().numpy()
         return torch.from_numpy(levels.luma(pixels_RWC)).view(batch, 1, height, width)
+    return luma_by_operators(images_BCHW)
+
+
+def luma_by_operators(images_BCHW: Tensor) -> Tensor:
+    """The same by torch's operators, for devices without our loop."""
     sums = images_BCHW[:, :1].int().mul_(19595)
     sums.add_(images_BCHW[:, 1:2], alpha=38470).add_(images_BCHW[:, 2:], alpha=7471).add_(32768)
     return sums.bitwise_right_shift_(16).byte()

@@ -28,6 +28,12 @@ def stem_name(model: nn.Module) -> str | None:
     return f"{first}.weight" if first else None
 
 
+def takes_channels(model: nn.Module, in_chans: int) -> bool:
+    """Whether a model is for images of so many channels, as far as its first convolution says."""
+    weight = model.state_dict().get(stem_name(model) or "")
+    return weight is None or weight.ndim != 4 or in_chans == 3 or weight.shape[1] != 3
+
+
 def channels_apart(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str | None) -> bool:
     """Whether the weights of a name are convolutions of images that differ in their channels alone."""
     if name is None or name not in given or name not in wanted:

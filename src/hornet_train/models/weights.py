@@ -104,9 +104,7 @@ def load_into(
         if all(_is_head(name, classifier) for name in misfit.names):
             remedy = "; only the head differs"
         elif stem is not None and misfit.names == [stem] and channels_apart(given, wanted, stem):
-            remedy = (
-                f"; its images have {given[stem].shape[1]} channels: model.in_chans={given[stem].shape[1]}"
-            )
+            remedy = f"; the file's is for images of other channels: model.in_chans={given[stem].shape[1]}"
         elif any(_OUTPUT_NORM.match(name) for name in misfit.unexpected):
             remedy += ", as a dense-prediction backbone, which has no head"
         raise CheckpointError(f"made for another model; first keys that differ: {misfit}{remedy}")

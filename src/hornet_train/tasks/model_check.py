@@ -29,7 +29,9 @@ def check_image_size(
     except MODEL_ERRORS as error:
         size = as_value(image_size)
         hint = f"; model.args.img_size={size} builds it for this size" if _is_made_for_a_size(model) else ""
-        raise ConfigError([f"{key}={size} does not suit {name}: {error_text(error)}{hint}"]) from error
+        raise ConfigError(
+            [f"{key}={size} does not suit {name}: {error_text(error).rstrip('.')}{hint}"]
+        ) from error
 
 
 def _is_made_for_a_size(model: nn.Module) -> bool:
