@@ -107,21 +107,17 @@ class PairTask:
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:  # noqa: ARG002
         labels = stacked(batch, "labels")
         known = (labels >= 0).float()
-        logits = model(self.images(batch)).float()
-        each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        each = F.binary_cross_entropy_with_logits(self.logits(model, batch), labels, reduction="none")
         return Loss((each * known).sum() / known.sum().clamp(min=1), weight=known.mean(dim=1).sum())
 
-    def images(self, batch: Batch) -> Tensor:
-        """Float (B, model.in_chans, 32, 64), with equal channels."""
-        return stacked(batch, "image").expand(-1, self.model.in_chans, -1, -1)
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        return model(stacked(batch, "image").expand(-1, self.model.in_chans, -1, -1)).float()
 
     def tally(self, device: torch.device) -> ListTally:  # noqa: ARG002
         def scores(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-            return {"score": model(self.images(batch)).float(), "label": stacked(batch, "labels")}
+            return {"score": self.logits(model, batch), "label": stacked(batch, "labels")}
 
-        return ListTally(
-            scores, lambda every: {"map": 100 * average_precision_score(every["label"], every["score"])}
-        )
+        return ListTally(scores, lambda of: {"map": 100 * average_precision_score(of["label"], of["score"])})
 
 
 class OwnKit(Kit[Any, Any]):
@@ -140,8 +136,7 @@ class OwnKit(Kit[Any, Any]):
         return Datasets(train, Pairs(data.val_count, seed=1), tuple("0123456789"))
 
     def build_task(self, config: Any, classes: Sequence[str]) -> PairTask:
-        args = {"img_size": (32, 64), **config.model.args}
-        model = config.model
+        model, args = config.model, {"img_size": (32, 64), **config.model.args}
         spec = ModelSpec(model.name, len(classes), model.drop_path, args=args, in_chans=model.in_chans)
         return PairTask(spec)
 
