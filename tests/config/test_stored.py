@@ -65,5 +65,8 @@ def test_a_run_of_an_earlier_version_is_the_same_run_today(tmp_path: Path) -> No
     assert again.yaml() == today
     assert again.repeats is not None
     assert again.repeats.notes == []
+    folder = compose_train(["data=folder", "data.root=x"]).tree
+    older = {**folder, "data": {key: value for key, value in folder["data"].items() if key != "class_map"}}
+    assert differences(older, folder, ClassificationConfig) == []
     grey = compose_train([*json.loads((old / "expected.json").read_text())["arguments"], "model.in_chans=1"])
     assert differences(yaml.safe_load(text), grey.tree, ClassificationConfig) == ["model.in_chans: 3 -> 1"]
