@@ -77,7 +77,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSamples:
-    """From storage to a sample: `image` float (3, 32, 64), of random contrast; `labels` float (10,)."""
+    """From storage to a sample: `image` float (1, 32, 64), of random contrast; `labels` float (10,)."""
 
     seed: int | None  # None: no augmentation
     ragged: Collection[str] = ()
@@ -89,10 +89,10 @@ class PairSamples:
         return int(decoded["image"].nbytes)
 
     def make(self, address: Address, decoded: Fields) -> dict[str, Any]:
-        image = F.interpolate(decoded["image"][None, None], scale_factor=4)[0].expand(3, -1, -1)
+        image = F.interpolate(decoded["image"][None, None], scale_factor=4)[0]
         if self.seed is not None:
             image = image * sample_rng(self.seed, address.epoch, address.index).uniform(0.7, 1.3)
-        return {"image": image.contiguous(), "labels": decoded["labels"]}
+        return {"image": image, "labels": decoded["labels"]}
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,17 @@ class PairTask:
     def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:  # noqa: ARG002
         labels = stacked(batch, "labels")
         known = (labels >= 0).float()
-        logits = model(stacked(batch, "image")).float()
-        each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        each = F.binary_cross_entropy_with_logits(self.logits(model, batch), labels, reduction="none")
         return Loss((each * known).sum() / known.sum().clamp(min=1), weight=known.mean(dim=1).sum())
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        return model(stacked(batch, "image").expand(-1, self.model.in_chans, -1, -1)).float()
 
     def tally(self, device: torch.device) -> ListTally:  # noqa: ARG002
         def scores(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-            return {"score": model(stacked(batch, "image")).float(), "label": stacked(batch, "labels")}
+            return {"score": self.logits(model, batch), "label": stacked(batch, "labels")}
 
-        return ListTally(
-            scores, lambda every: {"map": 100 * average_precision_score(every["label"], every["score"])}
-        )
+        return ListTally(scores, lambda of: {"map": 100 * average_precision_score(of["label"], of["score"])})
 
 
 class OwnKit(Kit[Any, Any]):
@@ -136,8 +136,9 @@ class OwnKit(Kit[Any, Any]):
         return Datasets(train, Pairs(data.val_count, seed=1), tuple("0123456789"))
 
     def build_task(self, config: Any, classes: Sequence[str]) -> PairTask:
-        args = {"img_size": (32, 64), **config.model.args}
-        return PairTask(ModelSpec(config.model.name, len(classes), config.model.drop_path, args=args))
+        model, args = config.model, {"img_size": (32, 64), **config.model.args}
+        spec = ModelSpec(model.name, len(classes), model.drop_path, args=args, in_chans=model.in_chans)
+        return PairTask(spec)
 
     def train_samples(self, config: Any, **_length: int) -> PairSamples:
         return PairSamples(config.seed)

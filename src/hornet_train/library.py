@@ -194,14 +194,14 @@ class ModelInfo:
 
     Attributes:
         name: as timm knows it.
-        image_size: pixels, square, that the costs are for.
+        image_size: pixels, one number for a square or (height, width), that the costs are for.
         parameters: their number.
         macs: multiply-accumulates of the convolutions and linear layers, of one image.
         table: its stages.
     """
 
     name: str
-    image_size: int
+    image_size: int | tuple[int, int]
     parameters: int
     macs: int
     table: ModelTable
@@ -220,6 +220,7 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     import torch
 
     from hornet_train.config.compose_info import compose_info
+    from hornet_train.images.size import size_of
     from hornet_train.models.spec import ModelSpec
     from hornet_train.models.structure import image_size_of
     from hornet_train.report.model_tables import stage_table
@@ -230,8 +231,9 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     if given.args.get("pretrained"):
         raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])
     with torch.device("meta"):
-        model = ModelSpec(given.name, given.num_classes or config.num_classes, args=given.args).build()
-    made_for = image_size_of(model) or (224, 224)  # timm's own default
-    size = config.image_size or max(made_for)
-    cost = check_image_size(model, given.name, size, "image_size")
-    return ModelInfo(given.name, size, cost.parameters, cost.macs, stage_table(model, given.name, size))
+        classes = given.num_classes or config.num_classes
+        model = ModelSpec(given.name, classes, args=given.args, in_chans=given.in_chans).build()
+    size = config.image_size or size_of(*(image_size_of(model) or (224, 224)))  # timm's own default
+    cost = check_image_size(model, given.name, size, "image_size", in_chans=given.in_chans)
+    table = stage_table(model, given.name, size, in_chans=given.in_chans)
+    return ModelInfo(given.name, size, cost.parameters, cost.macs, table)

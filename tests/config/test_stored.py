@@ -65,11 +65,21 @@ def test_keys_that_are_younger_than_a_run_are_no_difference_until_they_are_used(
 
 def test_a_run_of_an_earlier_version_is_the_same_run_today(tmp_path: Path) -> None:
     """Its config.yaml is written byte for byte as then, but for what an evaluation does with damage where
-    nobody says it, and keys that are younger; and it can be repeated."""
+    nobody says it, and keys that are younger, the channels and EXIF; and it
+    can be repeated."""
     old = Path(__file__).parents[1] / "old_run"
     text = (old / "run/config.yaml").read_text()
     now = compose_train(json.loads((old / "expected.json").read_text())["arguments"])
-    with_exif = text.replace("  workers:", "  exif: ignore\n  workers:")
-    assert now.yaml() == with_exif.replace("on_bad: error", "on_bad: null")
+    today = text.replace("  num_classes: null\n", "  num_classes: null\n  in_chans: 3\n")
+    today = today.replace("  workers:", "  exif: ignore\n  workers:")
+    assert now.yaml() == today.replace("on_bad: error", "on_bad: null")
     assert differences(yaml.safe_load(text), now.tree, ClassificationConfig) == []
-    assert compose_train([f"from={old}/run", "run_dir=run"]).yaml() == with_exif
+    again = compose_train([f"from={old}/run", "run_dir=run"])
+    assert again.yaml() == today
+    assert again.repeats is not None
+    assert again.repeats.notes == []
+    folder = compose_train(["data=folder", "data.root=x"]).tree
+    older = {**folder, "data": {key: value for key, value in folder["data"].items() if key != "class_map"}}
+    assert differences(older, folder, ClassificationConfig) == []
+    grey = compose_train([*json.loads((old / "expected.json").read_text())["arguments"], "model.in_chans=1"])
+    assert differences(yaml.safe_load(text), grey.tree, ClassificationConfig) == ["model.in_chans: 3 -> 1"]

@@ -91,6 +91,10 @@ def test_ablations_and_other_models(command: Command) -> None:
     assert cells(out, "norm, head")[7] == "6,154"  # of 10 classes
     code, out, _ = command("hornet-info", "model=hornet_t_7x7", "model.num_classes=10")
     assert cells(out, "norm, head")[7] == "6,154"
+    code, out, _ = command("hornet-info", "model=hornet_t_7x7", "model.in_chans=1", "image_size=[192,352]")
+    assert "hornet_tiny_7x7 at 192 x 352, 1 channel" in out
+    assert cells(out, "stem")[1] == "48x88"
+    assert cells(out, "stem")[7] == "1,216"  # 64 kernels of 1 x 4 x 4, with biases and a norm
     code, out, _ = command("hornet-info", "model=timm", "model.name=resnet18")
     assert code == 0
     assert re.search(r"11,689,512\s+1.8141", out)
@@ -111,13 +115,21 @@ def test_ablations_and_other_models(command: Command) -> None:
         ),
         (["model=hornet_t_7x7", "model.args.mixers=6x6"], "must be odd to keep the size, not 6; use 7"),
         (["model.args.order=3"], "unexpected keyword argument 'order'"),
-        (["model.args.in_chans=1"], "model.args.in_chans: the images have 3 channels"),
+        (["model.args.in_chans=1"], "model.args.in_chans: give model.in_chans"),
         (["model.args.features_only=true"], "model.args.features_only: a classifier has a head"),
         (["model.args.global_pool=''"], "model.args.global_pool=''"),
         (["model.args.scale=big"], "scale is a finite number, not 'big'"),
         (["model.args.gating=none", "model.args.orders=7"], "has no gnConv, and so neither orders nor scale"),
         (["model.args.pretrained=true"], "reads no weights"),
         (["model.drop_path=0.3"], "model.drop_path changes nothing that hornet-info shows"),
+        (
+            ["image_size=[8,64]"],
+            "image_size=[8,64] does not suit hornet_pico_gf: images of 8 x 64 are too small",
+        ),
+        (
+            ["model=timm", "model.name=vit_tiny_patch16_224", "image_size=[64,96]"],
+            "(224); model.args.img_size=[64,96] builds it for this size",
+        ),
         (["--family", "image_size=16"], "image_size=16 does not suit every model"),
         (["model=timm", "model.name=vit_tiny_patch16_224", "image_size=100"], "image_size=100 does not suit"),
         (["--family", "model=hornet_t_gf"], "model=hornet_t_gf does not apply"),

@@ -94,6 +94,18 @@ def test_it_is_found_by_the_path_of_its_file(tmp_path: Path) -> None:
     assert "task=mine.py says that its code may run" in refused.stderr
 
 
+def test_its_model_has_the_channels_asked_for(tmp_path: Path) -> None:
+    """Whatever their number; a task that passes it on to no model is told."""
+    (tmp_path / "deaf.py").write_text(FILE.read_text().replace(", in_chans=model.in_chans)", ")"))
+    given = [*SMALL, "epochs=1it", "model.in_chans=5"]
+    done = run("hornet-train", f"task={FILE}", *given, "run_dir=r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert final(tmp_path / "r")["model"]["downsample_layers.0.0.weight"].shape[1] == 5
+    refused = run("hornet-train", "task=deaf.py", *given, "run_dir=s", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "model.in_chans=5: task=own_task builds a model of 3 channels" in refused.stderr
+
+
 def test_what_is_no_task_is_refused_in_words(tmp_path: Path) -> None:
     kit = "from hornet_train.tasks.kit import Kit\nclass Own(Kit):\n    pass\nKIT = Own()\n"
     bare = kit.replace("pass", "open_data = build_task = train_samples = eval_samples = None")

@@ -11,19 +11,20 @@ from torch import nn
 from hornet_train.bench.plain import PlainHorNet
 from hornet_train.bench.step_times import Contender
 from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.images.size import Size, as_value
 from hornet_train.models.variants import GF, VARIANTS
 
 _CLASSES = 1000
 
 
 def build_contenders(
-    peers: Sequence[str], models: Sequence[str], image_size: int, *, plain: bool
+    peers: Sequence[str], models: Sequence[str], image_size: Size, *, plain: bool
 ) -> list[Contender]:
     """The models to compare: peers first, each name once.
 
     Args:
         peers, models: names of models in timm.
-        image_size: pixels, square.
+        image_size: pixels.
         plain: whether to add a plain-layer version of each HorNet among `models`.
 
     Raises:
@@ -50,21 +51,23 @@ def build_contenders(
     return [*contenders, *plain_models]
 
 
-def contender(name: str, image_size: int) -> Contender:
-    """A model of timm, for square images of `image_size` pixels."""
+def contender(name: str, image_size: Size) -> Contender:
+    """A model of timm, for images of a size, in pixels."""
     return Contender(name, partial(_build, name, image_size))
 
 
-def _build(name: str, image_size: int) -> nn.Module:
+def _build(name: str, image_size: Size) -> nn.Module:
     try:  # models with global filters or position embeddings are built for an image size
         built: nn.Module = timm.create_model(name, num_classes=_CLASSES, img_size=image_size)
     except TypeError:  # a convolutional network takes no img_size
         built = timm.create_model(name, num_classes=_CLASSES)
+    except (ValueError, AssertionError) as error:
+        raise ConfigError([f"image_size={as_value(image_size)} does not suit {name}: {error}"]) from error
     return built
 
 
-def plain_hornet(name: str, image_size: int) -> PlainHorNet:
-    """A registered HorNet built from plain layers, for square images of `image_size` pixels."""
+def plain_hornet(name: str, image_size: Size) -> PlainHorNet:
+    """A registered HorNet built from plain layers, for images of a size, in pixels."""
     variant = VARIANTS[name]
     orders = variant.orders
     return PlainHorNet(

@@ -25,6 +25,7 @@ from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.trainer import Trainer
 from hornet_train.images.normalize import Normalize
+from hornet_train.images.size import Size, height_width
 from hornet_train.models.spec import ModelSpec
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
@@ -77,7 +78,7 @@ def measure_loop(
     model: str,
     *,
     batch_size: int,
-    image_size: int,
+    image_size: Size,
     precision: PrecisionName,
     rounds: int,
     checkpoints: int,
@@ -141,7 +142,7 @@ def _in_turns(trainer: Trainer, bare: Callable[[], object], rounds: int) -> dict
 def _trainer(
     name: str,
     batch_size: int,
-    image_size: int,
+    image_size: Size,
     precision: PrecisionName,
     world: World,
     folder: Path,
@@ -156,7 +157,7 @@ def _trainer(
         parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
     )
     images = torch.randint(
-        256, (batch_size, image_size, image_size, 3), dtype=torch.uint8, device=world.device
+        256, (batch_size, *height_width(image_size), 3), dtype=torch.uint8, device=world.device
     )
     batch: Batch = {
         "image": images.permute(0, 3, 1, 2),

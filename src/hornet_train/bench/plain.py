@@ -16,6 +16,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from hornet_train.images.size import Size, height_width
+
 
 class ChannelNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the channels of each pixel of an NCHW map."""
@@ -123,7 +125,7 @@ class PlainHorNet(nn.Module):
         gf: whether the last two stages have global filters.
         depths, orders: number of blocks and order of gnConv, by stage.
         scale: 1 / alpha.
-        image_size: pixels, square; a multiple of the last stage's stride. Global filters fit this size only.
+        image_size: pixels, multiples of the last stage's stride. Global filters fit this size only.
         stem_stride: kernel and stride of the first convolution.
         layer_scale_init: initial layer scale of both branches of each block.
         num_classes: outputs of the head.
@@ -137,7 +139,7 @@ class PlainHorNet(nn.Module):
         depths: Sequence[int] = (2, 3, 18, 2),
         orders: Sequence[int] = (2, 3, 4, 5),
         scale: float = 1 / 3,
-        image_size: int = 224,
+        image_size: Size = 224,
         stem_stride: int = 4,
         layer_scale_init: float = 1e-6,
         num_classes: int = 1000,
@@ -153,8 +155,8 @@ class PlainHorNet(nn.Module):
             )
         self.stages = nn.ModuleList()
         for stage, (depth, order, width) in enumerate(zip(depths, orders, widths, strict=True)):
-            side = image_size // (stem_stride * 2**stage)
-            grid = (side, side // 2 + 1) if gf and stage >= len(depths) - 2 else None
+            high, wide = (side // (stem_stride * 2**stage) for side in height_width(image_size))
+            grid = (high, wide // 2 + 1) if gf and stage >= len(depths) - 2 else None
             self.stages.append(
                 nn.Sequential(
                     *(PlainBlock(width, order, scale, grid, layer_scale_init) for _ in range(depth))

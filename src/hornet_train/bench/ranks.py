@@ -15,6 +15,7 @@ from hornet_train.bench.timing import wait_for
 from hornet_train.data.memory import keep_freed_memory
 from hornet_train.engine.distributed import choose_device, distributed
 from hornet_train.engine.precision import autocast
+from hornet_train.images.size import size_of
 from hornet_train.models.layers import lay_out
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
@@ -28,14 +29,15 @@ def main(settings_json: str) -> None:
         keep_freed_memory()
     with distributed(device, backend="auto", timeout_minutes=10) as world:
         torch.manual_seed(0)
-        model = contender(settings["model"], settings["image_size"]).build()
+        height, width = settings["height_width"]
+        model = contender(settings["model"], size_of(height, width)).build()
         model = lay_out(model.to(world.device), torch.channels_last).train()
         network = world.wrap(model)
         optimizer = adamw(
             parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
         )
         set_learning_rate(optimizer, 1e-4)
-        shape = (settings["batch_size"], 3, settings["image_size"], settings["image_size"])
+        shape = (settings["batch_size"], 3, height, width)
         images = torch.randn(shape, device=world.device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(10, (settings["batch_size"],), device=world.device)
         begin = 0.0

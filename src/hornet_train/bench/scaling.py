@@ -17,6 +17,7 @@ import torch
 from hornet_train.bench.step_times import Case, Contender, Setting, build_step
 from hornet_train.bench.timing import ratio, take_turns
 from hornet_train.errors import ConfigError
+from hornet_train.images.size import height_width
 from hornet_train.models.gnconv import GnConv
 
 
@@ -111,7 +112,7 @@ def _step_seconds(name: str, case: Case, processes: int, threads: int, steps: in
         {
             "model": name,
             "batch_size": case.batch_size // processes,
-            "image_size": case.image_size,
+            "height_width": height_width(case.image_size),
             "precision": case.precision,
             "device": case.device.type,
             "steps": steps,

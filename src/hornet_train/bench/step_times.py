@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hornet_train.bench.timing import ratio, take_turns, wait_for
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
+from hornet_train.images.size import Size, brief, height_width
 from hornet_train.models.layers import lay_out
 from hornet_train.models.structure import fuse
 from hornet_train.optim.groups import parameter_groups
@@ -60,14 +61,14 @@ class Case:
     Attributes:
         mode: a forward pass under no_grad, or forward, backward and an AdamW update.
         batch_size: images in a call.
-        image_size: pixels, square.
+        image_size: pixels.
         precision: of the forward pass.
         device: on which the model runs.
     """
 
     mode: Mode
     batch_size: int
-    image_size: int
+    image_size: Size
     precision: PrecisionName
     device: torch.device
 
@@ -208,7 +209,7 @@ def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[
 
 def random_images(case: Case) -> Tensor:
     """A batch of random images, (B, 3, H, W) in channels_last memory."""
-    shape = (case.batch_size, 3, case.image_size, case.image_size)
+    shape = (case.batch_size, 3, *height_width(case.image_size))
     return torch.randn(shape, device=case.device).contiguous(memory_format=torch.channels_last)
 
 
@@ -219,8 +220,8 @@ def _fastest(call: Callable[[], object], case: Case, contender: Contender, setti
     except (RuntimeError, ValueError, AssertionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"{contender.name} ({setting}) cannot be run on {case.batch_size} images of {case.image_size} "
-            f"pixels: {first}"
+            f"{contender.name} ({setting}) cannot be run on {case.batch_size} images of "
+            f"{brief(case.image_size)} pixels: {first}"
         ) from error
     seconds = []
     for _ in range(_TRIALS):

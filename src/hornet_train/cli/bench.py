@@ -14,6 +14,7 @@ from hornet_train.cli.help import answer_bench_questions
 from hornet_train.config.bench_schema import Bench, LimitBench, LoopBench, ScalingBench, StepBench
 from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.images.size import brief
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ def _step(overrides: list[str]) -> None:
             )
         ]
     title = (
-        f"{config.batch_size} images of {config.image_size} pixels, {precision}, median of "
+        f"{config.batch_size} images of {brief(config.image_size)} pixels, {precision}, median of "
         f"{config.rounds} rounds; ratio: times as fast as {config.peers[0]}"
     )
     columns = ("", "model", "images/s", "ratio", "from", "to", "fastest when")
@@ -102,7 +103,7 @@ def _loop(overrides: list[str]) -> None:
             *(f"{of(found.checkpoint):.3f}" for of in (median, min, max)),
         ),
     ]
-    title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
+    title = f"{config.model}, {config.batch_size} images of {brief(config.image_size)} pixels, {precision}"
     console.table(f"{title}; a bare step: {found.step_seconds:.3f} s", ("", "median", "from", "to"), rows)
     _write_figures(console, config, precision, world.device, found.as_json())
 
@@ -218,7 +219,7 @@ def _limit(overrides: list[str]) -> None:
         ),
         *((name, f"{calls} calls", f"{100 * share:.1f}%") for name, share, calls in found.operators),
     ]
-    title = f"{config.model}, {config.batch_size} images of {config.image_size} pixels, {precision}"
+    title = f"{config.model}, {config.batch_size} images of {brief(config.image_size)} pixels, {precision}"
     console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "share of the time"), rows)
     _write_figures(console, config, precision, world.device, {**found.as_json(), "kept_bytes": activations})
 

@@ -112,7 +112,7 @@ Examples:
 
 INFO = """\
 hornet-info [model=<option>] [key=value ...]
-hornet-info --family [image_size=<pixels>]
+hornet-info --family [image_size=<pixels or [height,width]>]
 
 Prints the parts of a model with their parameters and MACs: for a HorNet also gnConv's cost and the
 paper's bound on it; with --family all registered HorNets, with the published figures. The model is not run,
@@ -128,6 +128,7 @@ Examples:
   hornet-info model=hornet_s_gf
   # at another image size
   hornet-info model=hornet_s_gf image_size=384
+  hornet-info model=hornet_s_gf 'image_size=[192,352]'
   # the paper's ablations: order 1 everywhere; 3x3 mixers; squeeze-and-excitation in place of gating
   hornet-info model=hornet_t_7x7 model.args.orders=1
   hornet-info model=hornet_t_7x7 model.args.mixers=3x3

@@ -9,6 +9,7 @@ from hornet_train.cli.help import answer_info_questions
 from hornet_train.config.compose_info import compose_info
 from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError
+from hornet_train.images.size import Size, as_value
 
 if TYPE_CHECKING:
     from hornet_train.report.model_tables import Table
@@ -43,11 +44,12 @@ def _inform(arguments: list[str]) -> None:
 def _family(config: InfoConfig) -> Table:
     from hornet_train.report.model_tables import family_table
 
-    sizes = (config.image_size,) if config.image_size else (224, 384)
+    sizes: tuple[Size, ...] = (config.image_size,) if config.image_size else (224, 384)
     try:
         return family_table(sizes)
     except (ValueError, RuntimeError) as error:
-        raise ConfigError([f"image_size={config.image_size} does not suit every model: {error}"]) from error
+        size = config.image_size and as_value(config.image_size)
+        raise ConfigError([f"image_size={size} does not suit every model: {error}"]) from error
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hornet_train.config.fields import Count, group
+from hornet_train.config.fields import Count, ImageSize, group
 from hornet_train.config.key import Key
 from hornet_train.config.schema import Dist, FilePath
 
@@ -26,7 +26,7 @@ class StepBench:
     peers: Names  # ratios are to the first
     modes: Modes
     batch_size: Count  # images
-    image_size: Count  # pixels, square
+    image_size: ImageSize  # pixels, square or [height,width]
     precision: Precision | None
     rounds: Count  # timed calls of each
     layouts: Layouts  # memory formats to try
@@ -43,7 +43,7 @@ class OneModel:
 
     model: str  # by timm's name
     batch_size: Count  # images
-    image_size: Count  # pixels, square
+    image_size: ImageSize  # pixels, square or [height,width]
     precision: Precision | None
     out: FilePath  # a JSON file
     dist: Dist

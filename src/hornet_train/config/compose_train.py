@@ -164,7 +164,8 @@ def _compose_repeated(
         return replace(composed, task=task.name, goes_on=True)
     how_read = keys_where(schema, lambda key: key.how_read)
     own_images = any(key == "data" or (key.startswith("data.") and key not in how_read) for key in parsed)
-    notes = [f"{run.file} does not have {', '.join(missing)}: defaults are taken"] if missing else []
+    unknown = sorted(set(missing) - keys_where(schema, lambda key: key.absent), key=missing.index)
+    notes = [f"{run.file} does not have {', '.join(unknown)}: defaults are taken"] if unknown else []
     return replace(composed, task=task.name, repeats=replace(run, own_images=own_images, notes=notes))
 
 

@@ -40,6 +40,19 @@ def _jitter(value: object) -> object:
     raise ValueError("one strength, or 3 or 4: brightness, contrast, saturation, hue (at most 0.5)")
 
 
+def _image_size(value: Any) -> int | tuple[int, int]:
+    sides = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
+        text = ", not text" if isinstance(value, str) else ""
+        raise ValueError(f"pixels are one number for a square, or [height,width], as in [192,352]{text}")
+    height, width = sides
+    return height if height == width else (height, width)
+
+
+def _per_channel(value: Any) -> Any:
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _only_finite(value: Any) -> Any:
     """`value`, a mapping whose keys are free; config.yaml and JSON would not keep inf and nan."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
@@ -62,5 +75,7 @@ Length = Annotated[Duration, BeforeValidator(_duration), PlainSerializer(str)]
 RunLength = Annotated[Duration, BeforeValidator(_run_length), PlainSerializer(str)]
 Free = Annotated[dict[str, Any], AfterValidator(_only_finite)]
 RGB = tuple[Number, Number, Number]
+PerChannel = Annotated[tuple[Number, ...], Field(min_length=1), BeforeValidator(_per_channel)]
+ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]  # a square in one way: the number
 HalfTurn = Annotated[float, Field(ge=0, le=0.5, strict=True)]
 Jitter = Annotated[tuple[NotNegative, NotNegative, NotNegative, HalfTurn], BeforeValidator(_jitter)]

@@ -34,8 +34,8 @@ class Key:
         how_read: says how samples are read. The other keys of `data` say which samples these are.
         names_option: its value is the name of the option of its group with which a stored config was made.
         evaluation_only: its values name data that are for evaluation, which hornet-train refuses.
-        before: what a stored config means that is older than the key and so does not have it; None: nothing.
         selects_data: the option of `data` that stands where this key of hornet-eval has a value.
+        absent: (value,) of a key that is younger than stored configs: what those without it mean.
     """
 
     path: bool = False
@@ -48,8 +48,8 @@ class Key:
     how_read: bool = False
     names_option: bool = False
     evaluation_only: bool = False
-    before: Any = None
     selects_data: str | None = None
+    absent: tuple[Any, ...] = ()
 
 
 def walk(group: type, prefix: str = "") -> Iterator[tuple[str, Key, FieldInfo]]:

@@ -93,5 +93,8 @@ def _value(text: str) -> Any:
             "has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"
         ) from None
     if override.is_sweep_override():
-        raise ValueError("gives several values: --multirun runs the command once for each; or quote the text")
+        raise ValueError(
+            "gives several values: a list is in brackets, [1,2]; --multirun runs the command once for each; "
+            "or quote the text"
+        )
     return override.value()

@@ -14,6 +14,7 @@ from hornet_train.config.fields import (
     Count,
     Fraction,
     Free,
+    ImageSize,
     Length,
     Minutes,
     Momentum,
@@ -39,6 +40,7 @@ class Model:
         Fraction, Key(training_only=True, no_cost=True)
     ]
     num_classes: Count | None  # null: as many as the data have
+    in_chans: Annotated[Count, Key(absent=(3,))]  # channels of its images; 1: grey
     grad_checkpointing: Annotated[  # recompute activations in the backward pass; true, or in these stages
         bool | tuple[Stage, ...], Key(neutral=True, training_only=True, no_cost=True)
     ]
@@ -238,7 +240,7 @@ class Config:
 class InfoConfig:
     """What hornet-info is asked about a model."""
 
-    image_size: Count | None  # pixels, square; null: what the model is made for
+    image_size: ImageSize | None  # pixels, square or [height,width]; null: what the model is made for
     num_classes: Count  # of its head, where model.num_classes is null
     model: Model
 

@@ -152,14 +152,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], schema: type) ->
             micro-batch and the last bits, no more).
     """
     neutral = keys_where(schema, lambda key: key.neutral)
-    meant = {key: one.before for key, one, _ in walk(schema) if one.before is not None}
+    absent = {key: properties.absent[0] for key, properties, _ in walk(schema) if properties.absent}
 
     def compare(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
         for name in dict.fromkeys((*old, *new)):
             key = f"{prefix}{name}"
             if key in neutral:
                 continue
-            before, after = old.get(name, meant.get(key, "(none)")), new.get(name, "(none)")
+            before, after = (one.get(name, absent.get(key, "(none)")) for one in (old, new))
             if isinstance(before, Mapping) and isinstance(after, Mapping):
                 yield from compare(before, after, f"{key}.")
             elif before != after:

@@ -51,10 +51,10 @@ def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
         case "union_tag_invalid":
             tag, chosen = context["discriminator"].strip("'"), str(context["tag"])
             return f"{key}.{tag}={chosen}: {did_you_mean(chosen, _quoted(context['expected_tags']))}"
-        case "value_error":
-            return f"{key}={value}: {context['error']}"
         case _ if value is None:
             return f"{key} is missing: give it a value"
+        case "value_error":
+            return f"{key}={value}: {context['error']}"
         case _:
             return f"{key}={value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 

@@ -1,7 +1,7 @@
 """Normalise a batch of uint8 images to floats, on the device of the batch.
 
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last, and in
-`x_HV` a row holds the W * 3 values of its pixels.
+`x_HV` a row holds the W * C values of its pixels.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Normalize:
 
     def __init__(
         self,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Choose the statistics.
@@ -41,7 +41,7 @@ class Normalize:
         self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to `dtype` (B, 3, H, W), a new tensor on the device of `images_BCHW`."""
+        """uint8 (B, C, H, W) to `dtype` (B, C, H, W), a new tensor on the device of `images_BCHW`."""
         if images_BCHW.device not in self._constants:
             mean, std = (
                 torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (self.mean, self.std)
@@ -59,7 +59,7 @@ class Normalize:
 
 
 def _normalize_on_cpu(pixels_BHWC: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) * `scale` + `shift`, in float32, in the way that is fastest on a CPU.
+    """uint8 (B, H, W, C) * `scale` + `shift`, in float32, in the way that is fastest on a CPU.
 
     The constants are repeated along a row, since torch is slow when broadcasting over three values; the batch
     is done image by image, since one image fits into the cache. Numpy allocates the result, because its

@@ -110,17 +110,18 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
     )
 
 
-def trains_on_one_image(model: nn.Module, image_size: int) -> bool:
-    """Whether a model can be trained on a micro-batch of a single image, `image_size` pixels high and wide.
+def trains_on_one_image(model: nn.Module, image_size: int | tuple[int, int], *, in_chans: int = 3) -> bool:
+    """Whether a model can be trained on a micro-batch of a single image of a size; see `count` for both.
 
     Batch norm cannot where one image's map has only one pixel: torch refuses the mean of a single value a
     channel. Found by forward passes of one image and of two on the meta device; nothing is computed or
     changed. A model that refuses two images just the same has another reason, and is taken to train on one.
     """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
 
     def refused(images: int) -> bool:
         try:
-            _forward_on_meta(model, (images, 3, image_size, image_size), training=True)
+            _forward_on_meta(model, (images, in_chans, height, width), training=True)
         except (ValueError, TypeError, AssertionError, RuntimeError):  # models say it in their own ways
             return True
         return False

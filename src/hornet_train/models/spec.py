@@ -19,7 +19,7 @@ from hornet_train.models.layers import lay_out
 RESERVED = {
     "num_classes": "give model.num_classes",
     "drop_path_rate": "give model.drop_path",
-    "in_chans": "the images have 3 channels",
+    "in_chans": "give model.in_chans",
     "checkpoint_path": "give init_from=<file> (hornet-train) or checkpoint=<file> (hornet-eval)",
     "pretrained_cfg": "give init_from=<file>",
     "pretrained_cfg_overlay": "give init_from=<file>",
@@ -60,6 +60,7 @@ class ModelSpec:
         channels_last: memory format of kernels (and images).
         kernels: "plain" keeps a HorNet to torch's operators.
         args: more keyword arguments of the model.
+        in_chans: channels of its images.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ModelSpec:
     channels_last: bool = True
     kernels: Literal["auto", "plain"] = "auto"
     args: Mapping[str, Any] = field(default_factory=dict)
+    in_chans: int = 3
 
     def build(self) -> nn.Module:
         """Build the model with its initial weights.
@@ -87,11 +89,15 @@ class ModelSpec:
         arguments = dict(self.args)
         if self.drop_path:
             arguments["drop_path_rate"] = self.drop_path
+        if self.in_chans != 3:  # timm's default
+            arguments["in_chans"] = self.in_chans
         try:
             model: Any = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
         except MODEL_ERRORS as error:
             keys = ", ".join(
-                ("model.drop_path",) * bool(self.drop_path) + tuple(f"model.args.{a}" for a in self.args)
+                ("model.drop_path",) * bool(self.drop_path)
+                + ("model.in_chans",) * (self.in_chans != 3)
+                + tuple(f"model.args.{a}" for a in self.args)
             )
             raise ConfigError(
                 [f"model.name={self.name} with {keys or 'no arguments'}: {error_text(error)}"]

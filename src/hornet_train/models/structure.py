@@ -23,10 +23,10 @@ def backbone_of(model: nn.Module) -> HorNet | None:
     Raises:
         ValueError: the model holds several.
     """
-    return _located(model)[1]
+    return located(model)[1]
 
 
-def _located(model: nn.Module) -> tuple[str, HorNet | None]:
+def located(model: nn.Module) -> tuple[str, HorNet | None]:
     """The prefix of the HorNet's names within the model ("", "backbone."), and the HorNet."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, HorNet)]
     if len(found) > 1:
@@ -88,7 +88,7 @@ def layer_ids(model: nn.Module) -> dict[str, int]:
     Raises:
         ValueError: a model without a HorNet that has no groups, or one with several HorNets.
     """
-    prefix, backbone = _located(model)
+    prefix, backbone = located(model)
     if backbone is not None:
         last = backbone.num_layer_ids - 1
         return {
@@ -106,7 +106,7 @@ def layer_ids(model: nn.Module) -> dict[str, int]:
 
 def no_weight_decay(model: nn.Module) -> set[str]:
     """Names of the parameters that the model, or the HorNet in it, asks to have no weight decay."""
-    prefix, backbone = _located(model)
+    prefix, backbone = located(model)
     own: set[str] = getattr(model, "no_weight_decay", set)()  # optional in timm's contract
     inner = backbone.no_weight_decay() if backbone is not None else set()
     return {*own, *(f"{prefix}{name}" for name in inner)}

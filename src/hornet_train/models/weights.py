@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import STEM, Misfit, fit_filters, trunk
+from hornet_train.models.stem import channels_apart, fit_stem, stem_name
 from hornet_train.models.variants import VARIANTS
 from hornet_train.models.wrappers import unwrapped
 
@@ -20,7 +21,10 @@ _NORM = re.compile(r"norm\d?\.(weight|bias)$")
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
-    """The registered variant whose trunk has the names and shapes of `state`'s, or None."""
+    """The registered variant whose trunk has the names and shapes of `state`'s, or None.
+
+    The channels of its images may be others than three.
+    """
     stem = state.get(STEM)
     if stem is None or stem.ndim == 0:
         return None
@@ -60,6 +64,7 @@ def load_into(
     resize_filters: bool = True,
     allow_new_head: bool = False,
     other_classes: bool = False,
+    adapt_stem: bool = False,
     classifier: str = "head",
 ) -> list[str]:
     """Load weights strictly; on a misfit the model is left as it was.
@@ -74,6 +79,7 @@ def load_into(
             trunk and head, where one is a classifier and the other a dense-prediction backbone.
         other_classes: with `allow_new_head`, whether the file's head is of other classes also where they are
             as many.
+        adapt_stem: adapt the first convolution to images of other channels; see `fit_stem`.
         classifier: the name of the model's head, timm's `classifier`.
 
     Returns:
@@ -84,8 +90,11 @@ def load_into(
     """
     wanted = model.state_dict()
     given, notes = unwrapped(state, wanted)
+    stem = stem_name(model)
     if resize_filters:
         notes += fit_filters(given, wanted)
+    if adapt_stem:
+        notes += fit_stem(given, wanted, stem)
     notes += _fit_head(given, wanted, classifier, head_rows, allow_new_head, other_classes)
     if allow_new_head and trunk(wanted):
         notes += _fit_norms(given, wanted)
@@ -94,6 +103,8 @@ def load_into(
         remedy = f"; the file holds the weights of {whose}" if whose else ""
         if all(_is_head(name, classifier) for name in misfit.names):
             remedy = "; only the head differs"
+        elif stem is not None and misfit.names == [stem] and channels_apart(given, wanted, stem):
+            remedy = f"; the file's is for images of other channels: model.in_chans={given[stem].shape[1]}"
         elif any(_OUTPUT_NORM.match(name) for name in misfit.unexpected):
             remedy += ", as a dense-prediction backbone, which has no head"
         raise CheckpointError(f"made for another model; first keys that differ: {misfit}{remedy}")
@@ -108,7 +119,11 @@ def _trunk_of(variant: str) -> dict[str, Tensor]:
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+    """Those of a trunk, whatever the channels of its images."""
+    return {
+        name: tuple(size for axis, size in enumerate(tensor.shape) if name != STEM or axis != 1)
+        for name, tensor in state.items()
+    }
 
 
 def _fit_head(

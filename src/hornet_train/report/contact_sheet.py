@@ -22,7 +22,7 @@ def draw_sheet(images_BCHW: Tensor, captions: Sequence[str], path: Path, title: 
     """Write a PNG of a grid of images.
 
     Args:
-        images_BCHW: uint8 (B, 3, S, S), RGB.
+        images_BCHW: uint8 (B, 3, H, W), RGB.
         captions: one an image; long ones are shortened.
         path: of the PNG.
         title: above the grid.
@@ -35,7 +35,8 @@ def draw_sheet(images_BCHW: Tensor, captions: Sequence[str], path: Path, title: 
 
     columns = min(8, max(1, math.ceil(math.sqrt(len(images_BCHW)))))
     rows = math.ceil(len(images_BCHW) / columns)
-    figure = Figure(figsize=(1.9 * columns, 2.1 * rows + 0.4), dpi=130, layout="constrained")
+    tall = 1.9 * images_BCHW.shape[2] / images_BCHW.shape[3] + 0.2  # inches of a row, with the caption
+    figure = Figure(figsize=(1.9 * columns, tall * rows + 0.4), dpi=130, layout="constrained")
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:

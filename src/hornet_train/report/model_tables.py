@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from hornet_train.images.size import Size, brief, height_width
 from hornet_train.models.ablations import PlainConv
 from hornet_train.models.block import Block, Stage
 from hornet_train.models.complexity import Complexity, count, gnconv_bound
@@ -51,19 +52,23 @@ class Table:
     notes: list[str]
 
 
-def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
+def stage_table(model: nn.Module, name: str, image_size: Size, *, in_chans: int = 3) -> Table:
     """The size and cost of each stage of a HorNet; of any other model, the totals.
 
     Args:
         model: on any device, also the meta device; nothing is computed.
         name: for the title.
-        image_size: pixels, square.
+        image_size: pixels.
+        in_chans: channels of the images.
 
     Raises:
         ValueError: images too small for a HorNet.
     """
-    cost = count(model, image_size, in_chans=getattr(model, "in_chans", 3))
-    title = f"{name} at {image_size} x {image_size}"
+    cost = count(model, image_size, in_chans=in_chans)
+    height, width = height_width(image_size)
+    title = f"{name} at {height} x {width}" + (
+        f", {in_chans} channel{'s' * (in_chans > 1)}" * (in_chans != 3)
+    )
     backbone = backbone_of(model)
     if backbone is None or backbone is not model:
         columns = ("parameters", "GMACs")
@@ -97,11 +102,11 @@ def stage_table(model: nn.Module, name: str, image_size: int) -> Table:
     return Table(title, STAGE_COLUMNS, rows, notes)
 
 
-def family_table(image_sizes: tuple[int, ...]) -> Table:
+def family_table(image_sizes: tuple[Size, ...]) -> Table:
     """All registered HorNets beside the authors' figures, at several image sizes in pixels."""
     columns = ["model", "parameters", "published"]
     for size in image_sizes:
-        columns += [f"GMACs @{size}", "as the authors count"]
+        columns += [f"GMACs @{brief(size)}", "as the authors count"]
     columns += ["published @224", "top-1 published", "about"]
     rows = []
     for name, variant in VARIANTS.items():

@@ -24,6 +24,7 @@ from hornet_train.engine.sharding import is_sharded
 from hornet_train.engine.task import Monitor
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.models.stem import takes_channels
 from hornet_train.models.structure import gate_monitor
 from hornet_train.run.facts import start_facts
 from hornet_train.run.gone_files import Gone, gone_files, listings
@@ -124,6 +125,8 @@ def _build_alone(
 
     torch.manual_seed(config.seed)
     model, notes = initial_model() if newest is None else (task.build_model(), [])
+    if not takes_channels(model, channels := config.model.in_chans):
+        raise ConfigError([f"model.in_chans={channels}: task={kit.schema.name} builds a model of 3 channels"])
     model = model.to(world.device)
     check = kit.check_model(model, config, plan, total_steps=settings.total_steps, processes=world.size)
     notes = [*datasets.notes, *gone.notes, *check.notes, *notes]

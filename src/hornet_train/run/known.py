@@ -11,6 +11,7 @@ import timm
 from hornet_train.config.stored import config_in_folder, config_in_weights
 from hornet_train.engine.find_checkpoint import find_checkpoint, followed
 from hornet_train.errors import CheckpointError
+from hornet_train.models.convert import STEM
 from hornet_train.models.variants import VARIANTS
 from hornet_train.models.weight_files import read_weights
 from hornet_train.models.weights import identify, nearest
@@ -33,7 +34,11 @@ def known_of(checkpoint: str) -> dict[str, Any] | None:
         return stored
     state, origin = read_weights(path)
     if name := identify(state):
-        return {"model": {"name": name}, "data": {"image_size": VARIANTS[name].image_size}}
+        channels = state[STEM].shape[1]
+        return {
+            "model": {"name": name, **({"in_chans": channels} if channels != 3 else {})},
+            "data": {"image_size": VARIANTS[name].image_size},
+        }
     if known := _of_settings(origin["settings"]):
         return known
     if near := nearest(state):
@@ -51,7 +56,20 @@ def _of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("mean", "std", "crop_pct", "interpolation")
         if (value := settings.get(key)) not in (None, "")
     }
-    size = settings.get("img_size")
-    if isinstance(size, int):
-        data["image_size"] = size
-    return {"model": {"name": arch}, "data": data}
+    channels, *sides = _input_size(settings)
+    if all(sides):
+        data["image_size"] = sides
+    return {"model": {"name": arch, **({"in_chans": channels} if channels else {})}, "data": data}
+
+
+def _input_size(settings: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Channels, height and width of a training by timm; 0 for what it does not say."""
+    size, side, channels = (settings.get(key) for key in ("input_size", "img_size", "in_chans"))
+    if isinstance(size, (list, tuple)) and len(size) == 3 and all(_is_count(one) for one in size):
+        return size[0], size[1], size[2]
+    given = (channels, side, side)
+    return tuple(one if _is_count(one) else 0 for one in given)  # type: ignore[return-value]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

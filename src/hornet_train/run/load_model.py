@@ -27,7 +27,7 @@ from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Predictor
 
 Picture = str | os.PathLike[str] | bytes | Tensor
-"""A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB."""
+"""A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB, or (1, H, W), grey."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,13 @@ def load_model(kit: Kit[Any, Any], config: EvalConfig, notes: Sequence[str] = ()
 def _stored(picture: Picture, index: int) -> Fields:
     """A picture as storage would give it."""
     if isinstance(picture, Tensor):
-        if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or not picture.numel():
+        channels = picture.shape[0] if picture.ndim == 3 else 0
+        if picture.dtype != torch.uint8 or channels not in (1, 3) or not picture.numel():
             raise ValueError(
-                f"picture {index}: {picture.dtype} {tuple(picture.shape)}, where pixels are uint8 (3, H, W)"
+                f"picture {index}: {picture.dtype} {tuple(picture.shape)}, where pixels are uint8 (3, H, W), "
+                "or (1, H, W) for grey"
             )
-        return {"image": picture.cpu()}
+        return {"image": picture.cpu().expand(3, -1, -1)}
     if isinstance(picture, bytes):
         return {"image": Encoded(picture, f"picture {index}")}
     if isinstance(picture, (str, os.PathLike)):

@@ -133,7 +133,7 @@ class Kit(ABC, Generic[C, E]):
         if config.init_map is not None:
             raise ConfigError([f"init_map={config.init_map}: task={self.schema.name} takes no class map"])
         del classes
-        return load_strictly(model, weights)
+        return load_strictly(model, weights, adapt_stem=True)
 
     def open_evaluation(self, config: E, weights: Weights, device: torch.device) -> Evaluation:
         """The model with its weights, and the held-out samples of the data group.
@@ -222,13 +222,15 @@ class Kit(ABC, Generic[C, E]):
         raise ConfigError([f"task={self.schema.name} does not pack data sets"])
 
 
-def load_strictly(model: nn.Module, weights: Weights) -> list[str]:
+def load_strictly(model: nn.Module, weights: Weights, *, adapt_stem: bool = False) -> list[str]:
     """Copy a checkpoint's weights into a model that must have exactly these; what was done beyond copying.
+
+    `adapt_stem`: but for the channels of its images; see `load_into`.
 
     Raises:
         CheckpointError: they are for another model.
     """
     try:
-        return load_into(model, weights.tensors)
+        return load_into(model, weights.tensors, adapt_stem=adapt_stem)
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error

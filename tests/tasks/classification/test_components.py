@@ -14,7 +14,7 @@ from hornet_train.images.policies import ColorJitter, RandomBlur, RandomGreyscal
 from hornet_train.images.policies.randaugment import RandAugment
 from hornet_train.images.policies.three import ThreeAugment
 from hornet_train.images.resize import resize
-from hornet_train.tasks.classification.build.components import train_transform
+from hornet_train.tasks.classification.build.components import growth_of, stretch_notes, train_transform
 from hornet_train.tasks.classification.transforms import TrainTransform
 
 IMAGE = tensor(PHOTO)
@@ -81,6 +81,33 @@ def test_none_shows_the_central_square_in_every_epoch(shape: tuple[int, int]) ->
         shown, box = transform("augment=none")(image, np.random.default_rng(seed), epoch=seed)
         assert torch.equal(shown, square)
         assert not box.any()
+
+
+def test_crops_without_the_shape_of_the_images_are_told() -> None:
+    """They are stretched, as by torchvision; what is evaluated on is not."""
+
+    def notes(*overrides: str) -> list[str]:
+        return stretch_notes(compose_train(["recipe=none", "data=synthetic", *overrides]).config)
+
+    assert notes("augment=none") == []
+    assert notes("data.image_size=[192,256]") == []  # 4 / 3, the widest of the crops
+    (note,) = notes("data.image_size=[192,352]")
+    assert note.startswith("augment.ratio=[0.75,1.333], width / height of the crops to train on")
+    assert note.endswith("augment.ratio=[1.375,2.444] keeps the proportions")
+    assert notes("data.image_size=[192,352]", "augment.ratio=[1.375,2.444]") == []
+
+
+def test_one_number_to_grow_from_is_the_short_side() -> None:
+    def sizes(*overrides: str) -> list[object]:
+        config = compose_train(
+            ["recipe=none", "data=synthetic", "data.image_size=[64,128]", "augment.size_step=16", *overrides]
+        ).config
+        growth = growth_of(config, steps_per_epoch=5, total_steps=15)
+        assert growth is not None
+        return [growth(epoch) for epoch in range(4)]
+
+    assert sizes("augment.start_size=32") == [(32, 64), (32, 80), (48, 96), (64, 128)]
+    assert sizes("augment.start_size=[48,64]") == [(48, 64), (48, 80), (48, 96), (64, 128)]
 
 
 def test_a_wrong_policy_names_the_key() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
+from timm.data.transforms_factory import transforms_imagenet_eval as timm_eval
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
@@ -233,3 +234,52 @@ def test_images_grow_with_the_epochs() -> None:
         assert max(box.tolist()) < size
     with pytest.raises(ValueError, match="sizes rise"):
         Growth(256, 224, epochs=3)
+
+
+@pytest.mark.parametrize("image", [WIDE, TALL, SMALL], ids=["wide", "tall", "small"])
+@pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
+@pytest.mark.parametrize("size", [(192, 352), (48, 32), (400, 390), (33, 97)])
+def test_other_shapes_are_cropped_by_timms_rule(
+    image: Tensor, size: tuple[int, int], crop_pct: float
+) -> None:
+    """Sizes, box and pixels: timm's resize decides the size, torchvision's crop the place."""
+    theirs = timm_eval(size, crop_pct=crop_pct, interpolation="bicubic", use_prefetcher=True)
+    covering, crop = theirs.transforms[:2]
+    whole = covering.get_params(
+        Image.fromarray(image.permute(1, 2, 0).numpy()), covering.size, covering.longest
+    )
+    resized = v2.functional.resize(image, whole, BICUBIC, antialias=True)
+    ours = EvalTransform(size, crop_pct)(image)
+    assert ours.shape == (3, *size)
+    assert ours.permute(1, 2, 0).is_contiguous()
+    assert torch.equal(ours, v2.functional.center_crop(resized, list(crop.size)))
+
+
+def test_a_long_shape_sees_more_of_a_strip() -> None:
+    pixels = np.arange(3 * 4 * 800, dtype=np.uint32).reshape(4, 800, 3) % 251
+    strip = torch.from_numpy(pixels.astype(np.uint8)).permute(2, 0, 1)
+    assert torch.equal(EvalTransform((4, 800), crop_pct=1.0)(strip), strip)  # 200 times as long as wide
+
+
+def test_training_crops_are_stretched_to_the_shape() -> None:
+    """The box is torchvision's, whatever the shape of the result; the erase box lies in the result."""
+    transform = TrainTransform((24, 80), erase_prob=1.0)
+    for seed in range(20):
+        image, box = transform(WIDE, rng(seed))
+        draws = rng(seed)
+        crop = random_resized_crop_box(*WIDE.shape[1:], draws)
+        cut = WIDE[:, crop[0] : crop[0] + crop[2], crop[1] : crop[1] + crop[3]]
+        plain = v2.functional.resize(cut, [24, 80], BICUBIC, antialias=True)
+        assert torch.equal(image, plain.flip(2) if draws.random() < 0.5 else plain)
+        top, left, height, width = box.tolist()
+        assert (top + height <= 24, left + width <= 80) == (True, True)
+
+
+def test_other_shapes_grow_side_by_side() -> None:
+    growth = Growth((64, 120), (192, 352), epochs=4, multiple=32)
+    assert [growth(epoch) for epoch in range(6)] == [
+        *((64, 120), (96, 160), (128, 224), (160, 288), (192, 352), (192, 352))
+    ]
+    assert Growth(32, (64, 96), epochs=2)(0) == 32
+    with pytest.raises(ValueError, match="sizes rise"):
+        Growth((64, 96), (192, 80), epochs=3)

@@ -77,6 +77,8 @@ def load_classifier(
 ) -> list[str]:
     """Load weights strictly, with the head as `load_into` says; what was done beyond copying.
 
+    Where a new head is allowed, so are images of other channels.
+
     Raises:
         CheckpointError: they are for another model.
     """
@@ -89,6 +91,7 @@ def load_classifier(
             head_rows=rows,
             allow_new_head=allow_new_head,
             other_classes=other_classes,
+            adapt_stem=allow_new_head,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error

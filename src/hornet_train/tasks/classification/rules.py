@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hornet_train.config.task_schema import Given, NoData, TaskSchema
+from hornet_train.images.size import as_value, height_width, in_proportion
 from hornet_train.tasks.classification.schema import (
     EVALUATION_DATA,
     ClassificationConfig,
@@ -22,6 +23,7 @@ def rules(config: ClassificationConfig, given: Given, _world_size: int) -> Itera
     """A sentence for each rule that a training config breaks."""
     data, augment = config.data, config.augment
     yield from _data_rules(data)
+    yield from _channel_rules(data, config.model.in_chans)
     for name, (low, high) in (("scale", augment.scale), ("ratio", augment.ratio)):
         if low > high:
             yield f"augment.{name}=[{low},{high}]: the smaller value comes first"
@@ -35,9 +37,11 @@ def rules(config: ClassificationConfig, given: Given, _world_size: int) -> Itera
             yield "data.drop_last=false: streams end at different images, so the tail of an epoch is left out"
         if augment.repeats > 1:
             yield f"augment.repeats={augment.repeats} needs random access: data.streaming=false"
-    if augment.start_size is not None and augment.start_size > data.image_size:
-        size = f"data.image_size={data.image_size}"
-        yield f"augment.start_size={augment.start_size} is above {size}: images grow"
+    if augment.start_size is not None:
+        start = height_width(in_proportion(augment.start_size, data.image_size))
+        if any(first > last for first, last in zip(start, height_width(data.image_size), strict=True)):
+            size = f"data.image_size={as_value(data.image_size)}"
+            yield f"augment.start_size={as_value(augment.start_size)} is above {size}: images grow"
     if isinstance(data, FolderData) and not data.val and data.val_labels:
         yield f"data.val_labels={data.val_labels} labels images that data.val=false leaves alone"
     if augment.start_size is None:
@@ -51,6 +55,7 @@ def rules(config: ClassificationConfig, given: Given, _world_size: int) -> Itera
 def eval_rules(config: ClassificationEval, given: Given) -> Iterator[str]:
     """A sentence for each rule that an evaluation config breaks."""
     yield from _data_rules(config.data)
+    yield from _channel_rules(config.data, config.model.in_chans)
     if isinstance(config.data, SuiteData) and config.suite is None and "suite" not in given:
         yield "data.source=suite: which sets is said by suite=all or suite=[imagenet_a,imagenet_r]"
 
@@ -82,6 +87,20 @@ def _data_rules(data: Data) -> Iterator[str]:
         yield NoData(f"data.root is missing: data.root=<the folder {what}>")
     if min(data.std) <= 0:
         yield f"data.std={list(data.std)}: a standard deviation is above 0"
+
+
+def _channel_rules(data: Data, in_chans: int) -> Iterator[str]:
+    """Those of a model's channels, which the images and their statistics must have."""
+    if in_chans not in (1, 3):
+        yield (
+            f"model.in_chans={in_chans}: pictures are decoded to red, green and blue, without transparency "
+            "or further bands: 3, or 1 for grey; a task of your own (task=) may make other samples"
+        )
+        return
+    for name, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) not in (in_chans, 3):
+            one = "one value" if in_chans == 1 else "three values, of red, green and blue"
+            yield f"data.{name}={list(values)}: model.in_chans={in_chans} asks for {one}"
 
 
 SCHEMA = TaskSchema(

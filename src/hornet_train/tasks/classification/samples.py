@@ -44,8 +44,8 @@ class _LabelledSamples:
 class TrainSamples(_LabelledSamples):
     """Augmented by draws from (seed, epoch, index, repeat).
 
-    A sample: `image` uint8 (3, S, S), `label` int, `erase` int64 (4,): top, left, height, width of the box
-    that random erasing fills on the device; zeros for none.
+    A sample: `image` uint8 (3, height, width), `label` int, `erase` int64 (4,): top, left, height, width of
+    the box that random erasing fills on the device; zeros for none.
     """
 
     transform: TrainTransform
@@ -62,7 +62,7 @@ class TrainSamples(_LabelledSamples):
 
 @dataclass(frozen=True)
 class PictureSamples:
-    """Pictures without labels; see `Samples`. A sample: `image` uint8 (3, S, S), as for an evaluation."""
+    """Pictures without labels; see `Samples`. A sample: `image`, as for an evaluation."""
 
     transform: EvalTransform
     exif: Exif = "ignore"
@@ -83,7 +83,7 @@ class PictureSamples:
 
 @dataclass(frozen=True)
 class EvalSamples(_LabelledSamples):
-    """A sample: `image` uint8 (3, S, S), `label` int. The same in every epoch."""
+    """A sample: `image` uint8 (3, height, width), `label` int. The same in every epoch."""
 
     transform: EvalTransform
 

@@ -8,12 +8,13 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from hornet_train.config import schema
 from hornet_train.config.fields import (
-    RGB,
     Count,
     Fraction,
+    ImageSize,
     Jitter,
     Length,
     NotNegative,
+    PerChannel,
     Positive,
     Share,
     group,
@@ -35,15 +36,19 @@ Interpolation = Literal["bicubic", "bilinear"]
 class Preprocessing:
     """How an image becomes the model's input."""
 
-    image_size: Annotated[Count, Key(preprocessing=True, how_read=True)]  # pixels, square
-    mean: Annotated[RGB, Key(preprocessing=True, how_read=True)]  # of red, green and blue in 0..1
-    std: Annotated[RGB, Key(preprocessing=True, how_read=True)]
+    image_size: Annotated[  # pixels, square or [height,width]
+        ImageSize, Key(preprocessing=True, how_read=True)
+    ]
+    mean: Annotated[  # of each channel, in 0..1: red, green and blue, or grey
+        PerChannel, Key(preprocessing=True, how_read=True)
+    ]
+    std: Annotated[PerChannel, Key(preprocessing=True, how_read=True)]
     crop_pct: Annotated[  # crop / short side, in evaluations below 384 pixels
         Share, Key(preprocessing=True, how_read=True)
     ]
     interpolation: Annotated[Interpolation, Key(preprocessing=True, how_read=True)]
     exif: Annotated[  # apply: turn photos as their EXIF orientation says
-        Exif, Key(preprocessing=True, how_read=True, before="ignore")
+        Exif, Key(preprocessing=True, how_read=True, absent=("ignore",))
     ]
 
 
@@ -56,7 +61,9 @@ class Images(schema.Data, Preprocessing):
 class NamedImages(Images):
     """Images whose classes are named by whoever stored them."""
 
-    class_map: FilePath  # lines of old,new: other names for classes; several old ones may become one
+    class_map: Annotated[
+        FilePath, Key(absent=(None,))
+    ]  # lines of old,new: other names for classes; several old ones may become one
 
 
 @group
@@ -80,7 +87,7 @@ class FolderData(NamedImages):
     train_dir: Annotated[str, Key(neutral=True)]  # folder below root
     val_dir: Annotated[str, Key(neutral=True)]
     val_labels: NeutralPath  # labels file of ImageNet's loose val images; null: val has class folders
-    class_order: Annotated[ClassOrder, Key(before="sorted")]
+    class_order: Annotated[ClassOrder, Key(absent=("sorted",))]
 
 
 @group
@@ -95,7 +102,7 @@ class CsvData(NamedImages):
     split_column: str | None
     val: Annotated[bool, Key(training_only=True)]  # false: without val_share the run evaluates nothing
     val_share: ValShare
-    class_order: Annotated[ClassOrder, Key(before="sorted")]
+    class_order: Annotated[ClassOrder, Key(absent=("sorted",))]
 
 
 @group
@@ -198,7 +205,7 @@ class Augment(schema.Augment):
     mix_prob: Fraction  # share of the micro-batches that are mixed
     switch_prob: Fraction  # of these, the share with CutMix where both are on
     repeats: Count  # copies of each image in a step, each augmented differently (repeated augmentation)
-    start_size: Count | None  # pixels; image size of the first epoch, growing to data.image_size
+    start_size: ImageSize | None  # of the first epoch, growing to data.image_size; one number: short side
     grow_until: Length  # from the start of the run
     size_step: Count  # pixels; sizes on the way are multiples of it
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hornet_train.data.batch import Batch, stacked
 from hornet_train.engine.tally import SumTally
 from hornet_train.engine.task import Loss
+from hornet_train.images.luma import luma
 from hornet_train.images.normalize import Normalize
 from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.classification.metrics import topk_correct
@@ -23,8 +24,9 @@ from hornet_train.tasks.classification.mixing import Mixer, erase
 class Classification:
     """Cross-entropy against smoothed and mixed targets; top-1, top-5 and the plain loss in evaluation.
 
-    A training batch has `image` uint8 (B, 3, S, S), `label` int64 (B,) and `erase` int64 (B, 4); an
-    evaluation batch the first two. There `label` may be int64 (B, K), padded with -1: any of them is right.
+    A training batch has `image` uint8 (B, 3, H, W), `label` int64 (B,) and `erase` int64 (B, 4); an
+    evaluation batch the first two. A model of one channel sees their luma. In an evaluation `label` may be
+    int64 (B, K), padded with -1: any of them is right.
 
     Attributes:
         rows: int64 (classes,): which output of the model each label of an evaluation means. Prediction and
@@ -48,7 +50,7 @@ class Classification:
         """What the model sees of a training batch, normalised, erased and mixed, and what it should answer.
 
         Returns:
-            Images, float (B, 3, S, S); target probabilities, float32 (B, classes).
+            Images, float (B, C, H, W), C being the model's; target probabilities, float32 (B, classes).
         """
         images = self._images(batch)
         if self.erasing:
@@ -79,7 +81,8 @@ class Classification:
         return torch.softmax(model(self._images(batch)).float(), dim=1)
 
     def _images(self, batch: Batch) -> Tensor:
-        images = self.normalize(stacked(batch, "image"))
+        pixels = stacked(batch, "image")
+        images = self.normalize(luma(pixels) if self.model.in_chans == 1 else pixels)
         wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=wanted)  # they come channels-last
 

@@ -12,9 +12,11 @@ from hornet_train.config.conf_files import own_settings
 from hornet_train.errors import ConfigError
 from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
+from hornet_train.images.size import height_width, in_proportion
 from hornet_train.models.spec import ModelSpec
 from hornet_train.models.variants import VARIANTS
 from hornet_train.models.wrappers import unwrapped
+from hornet_train.tasks.classification.build.channels import colour_of, for_channels
 from hornet_train.tasks.classification.head import classifier_name
 from hornet_train.tasks.classification.mixing import Mixer
 from hornet_train.tasks.classification.schema import (
@@ -50,8 +52,9 @@ def build_task(config: ClassificationConfig | ClassificationEval, num_classes: i
             channels_last=model.channels_last,
             kernels=model.kernels,
             args=model.args,
+            in_chans=model.in_chans,
         ),
-        normalize=Normalize(data.mean, data.std),
+        normalize=Normalize(for_channels(data.mean, model.in_chans), for_channels(data.std, model.in_chans)),
         mixer=Mixer(
             num_classes,
             mixup=augment.mixup if augment else 0.0,
@@ -71,7 +74,8 @@ def outputs_of(config: ClassificationEval, weights: Weights) -> int | None:
         ConfigError: there is no such model, or it takes no such arguments.
     """
     with torch.device("meta"):  # the names of its tensors are all that is asked for
-        model = ModelSpec(config.model.name, 1, args=config.model.args).build()
+        spec = ModelSpec(config.model.name, 1, args=config.model.args, in_chans=config.model.in_chans)
+        model = spec.build()
     bare, _ = unwrapped(weights.tensors, model.state_dict())
     head = bare.get(f"{classifier_name(model)}.weight")
     return head.shape[0] if head is not None and head.ndim else None
@@ -83,7 +87,8 @@ def growth_of(config: ClassificationConfig, *, steps_per_epoch: int, total_steps
     steps = augment.grow_until.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     if augment.start_size is None or not steps:
         return None
-    return Growth(augment.start_size, config.data.image_size, steps / steps_per_epoch, augment.size_step)
+    end = config.data.image_size
+    return Growth(in_proportion(augment.start_size, end), end, steps / steps_per_epoch, augment.size_step)
 
 
 def train_transform(config: ClassificationConfig, growth: Growth | None = None) -> TrainTransform:
@@ -109,9 +114,8 @@ def _policies(config: ClassificationConfig) -> Iterator[Policy]:
     """Those that are on, in timm's order: the policy, then colour jitter, greyscale and blur."""
     data, augment = config.data, config.augment
     if augment.policy is not None:
-        red, green, blue = (round(255 * value) for value in data.mean)
         try:
-            yield parse_policy(augment.policy, (red, green, blue), data.interpolation)
+            yield parse_policy(augment.policy, colour_of(data), data.interpolation)
         except ValueError as error:
             raise ConfigError([f"augment.policy={augment.policy}: {error}"]) from error
     if augment.color_jitter is not None:
@@ -145,6 +149,19 @@ def preprocessing_of_model(config: ClassificationConfig | ClassificationEval) ->
 
 def _listed(value: Any) -> Any:
     return [float(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def stretch_notes(config: ClassificationConfig) -> list[str]:
+    """A sentence where no crop of a training image has the proportions that the model sees."""
+    height, width = height_width(config.data.image_size)
+    (low, high), wanted = config.augment.ratio, width / height
+    if height == width or low <= wanted <= high:
+        return []
+    return [
+        f"augment.ratio=[{low:.4g},{high:.4g}], width / height of the crops to train on: they are stretched "
+        f"to {height}x{width}, and pictures to evaluate on are not; augment.ratio=[{low * wanted:.4g},"
+        f"{high * wanted:.4g}] keeps the proportions"
+    ]
 
 
 def eval_transform(data: Data) -> EvalTransform:

@@ -54,12 +54,12 @@ def draw_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Draw
     task = build_task(config, len(classes))
     torch.manual_seed(device_seed(config.seed, step, 0, 0))
     mixed, targets = task.prepared(loaded.batch, batch_rng(config.seed, step, 0, 0))
-    mean, std = (torch.tensor(values)[:, None, None] for values in (config.data.mean, config.data.std))
-    pixels = ((mixed * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (task.normalize.mean, task.normalize.std))
+    pixels = ((mixed * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
     smoothing = config.task.label_smoothing / len(classes)
     captions = [_caption(row - smoothing, classes) for row in targets]
-    side = pixels.shape[-1]
-    title = f"{config.data.source}, epoch {epoch}, {side} x {side} pixels, seed {config.seed}"
+    height, width = pixels.shape[2:]
+    title = f"{config.data.source}, epoch {epoch}, {height} x {width} pixels, seed {config.seed}"
     return Drawn(pixels, captions, loaded.bad, title)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import DataError
+from hornet_train.tasks.classification.build.channels import channel_notes
 from hornet_train.tasks.classification.build.components import build_task, eval_transform, outputs_of
 from hornet_train.tasks.classification.build.open_sets import open_sets
 from hornet_train.tasks.classification.head import load_classifier, read_class_map
@@ -34,8 +35,8 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
     task, model = _model_for(config, weights, outputs, suites, chosen)
     notes = load_classifier(model, weights, rows=chosen)
     size = config.data.image_size
-    check_image_size(model, config.model.name, size)
-    notes += filter_notes(model, size)
+    check_image_size(model, config.model.name, size, in_chans=config.model.in_chans)
+    notes += [*filter_notes(model, size), *channel_notes(config)]
     samples, sets = EvalSamples(eval_transform(config.data), exif=config.data.exif), []
     absent = sum(suite.absent for suite in suites)
     for suite in suites:

@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from hornet_train.data.order import Plan
+from hornet_train.images.size import times
+from hornet_train.tasks.classification.build.channels import channel_notes
 from hornet_train.tasks.classification.build.components import (
     build_task,
     eval_transform,
     growth_of,
     preprocessing_of_model,
+    stretch_notes,
     train_transform,
 )
 from hornet_train.tasks.classification.build.draw import draw_batch
@@ -89,18 +92,23 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
     def check_model(
         self, model: nn.Module, config: ClassificationConfig, plan: Plan, *, total_steps: int, processes: int
     ) -> ModelCheck:
-        name, size = config.model.name, config.data.image_size
-        cost = check_image_size(model, name, size)
+        name, size, channels = config.model.name, config.data.image_size, config.model.in_chans
+        cost = check_image_size(model, name, size, in_chans=channels)
         growth = growth_of(config, steps_per_epoch=plan.steps_per_epoch, total_steps=total_steps)
         smallest = size
         if growth is not None:
             smallest = growth(0)
-            check_image_size(model, name, smallest, "augment.start_size")
+            check_image_size(model, name, smallest, "augment.start_size", in_chans=channels)
         check_micro_batches(
-            *(model, name, plan), image_size=smallest, total_steps=total_steps, processes=processes
+            *(model, name, plan),
+            image_size=smallest,
+            total_steps=total_steps,
+            processes=processes,
+            in_chans=channels,
         )
-        about = f"{name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs at {size}x{size}"
-        return ModelCheck(about, filter_notes(model, size))
+        grey = ", grey" if channels == 1 else ""
+        about = f"{name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3g} GMACs at {times(size)}{grey}"
+        return ModelCheck(about, [*filter_notes(model, size), *channel_notes(config), *stretch_notes(config)])
 
     def start_from(
         self, model: nn.Module, weights: Weights, config: ClassificationConfig, classes: Sequence[str]

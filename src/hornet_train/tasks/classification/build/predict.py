@@ -10,6 +10,7 @@ from torch import nn
 
 from hornet_train.data.batch import Batch
 from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.tasks.classification.build.channels import channel_notes
 from hornet_train.tasks.classification.build.components import build_task, eval_transform, outputs_of
 from hornet_train.tasks.classification.head import load_classifier, read_class_map
 from hornet_train.tasks.classification.samples import PictureSamples
@@ -59,8 +60,8 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
     model = task.build_model()
     notes = load_classifier(model, weights, rows=rows)  # which refuses a map that does not fit
     size = config.data.image_size
-    check_image_size(model, config.model.name, size)
-    notes += filter_notes(model, size)
+    check_image_size(model, config.model.name, size, in_chans=config.model.in_chans)
+    notes += [*filter_notes(model, size), *channel_notes(config)]
     samples = PictureSamples(eval_transform(config.data), config.data.exif)
     return Predictor(model, samples, Answer(task, classes), classes, notes, size)
 
