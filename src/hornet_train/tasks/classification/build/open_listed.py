@@ -49,7 +49,7 @@ def open_folders(data: FolderData, *, training: bool) -> Opened:
     if training:
         return _folders_to_train(data, found)
     if found.val is not None:
-        return Opened(None, _held_out(data, found.val), found.notes)
+        return Opened(None, _held_out(data, found.val), (*found.notes, *found.val_notes))
     if data.val_share is not None and found.train is not None:
         _, val = hold_out(_all_of(data, found.train), data.val_share)
         return Opened(None, val, (*found.notes, _share_note(data.val_share, found.train, val)))
@@ -85,7 +85,7 @@ def _folders_to_train(data: FolderData, found: SplitFolders) -> Opened:
     if not data.val:
         return Opened(train, None, tuple(notes))
     if found.val is not None:
-        return Opened(train, _held_out(data, found.val), tuple(notes))
+        return Opened(train, _held_out(data, found.val), (*notes, *found.val_notes))
     if found.test is not None and _shares_classes(data, train, found.test):
         notes.append(
             f"data.root={found.root} has no folder {data.val_dir}/: {found.test.name}/ is evaluated during "
