@@ -57,6 +57,7 @@ def test_val_may_be_called_otherwise(tmp_path: Path, name: str, training: bool) 
     found = opened(tmp_path, training=training)
     assert names(found.val, tmp_path) == set(split(name))
     assert [note for note in found.notes if f"{name}/ is taken" in note]
+    assert not training or opened(tmp_path, val=False).notes == ()
 
 
 def test_a_test_set_is_the_last_resort_and_that_is_said(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def open_folders(data: FolderData, *, training: bool, kept: Mapping[str, Path]) 
     if training:
         return _folders_to_train(data, found, kept)
     if found.val is not None:
-        return Opened(None, _held_out(data, found.val), found.notes)
+        return Opened(None, _held_out(data, found.val), (*found.notes, *found.val_notes))
     if data.val_share is not None and found.train is not None:
         _, val = hold_out(_all_of(data, found.train), data.val_share)
         return Opened(None, val, (*found.notes, _share_note(data.val_share, found.train, val)))
@@ -94,7 +94,9 @@ def _folders_to_train(data: FolderData, found: SplitFolders, kept: Mapping[str, 
     if not data.val:
         return Opened(train, None, tuple(notes), files)
     folder = found.val
-    if folder is None and found.test is not None and _shares_classes(data, train, found.test):
+    if folder is not None:
+        notes += found.val_notes
+    elif found.test is not None and _shares_classes(data, train, found.test):
         notes.append(
             f"data.root={found.root} has no folder {data.val_dir}/: {found.test.name}/ is evaluated during "
             f"the training, and {_BEST}; data.val_share=0.2 leaves it alone"

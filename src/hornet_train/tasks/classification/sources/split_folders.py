@@ -28,7 +28,8 @@ class SplitFolders:
         val: of held-out images.
         test: of a test set, with class folders.
         present: the names of the folders in `root`.
-        notes: one sentence for each folder that is called otherwise than it was looked for.
+        notes: one sentence for each thing that is called otherwise than it was looked for, but for `val`.
+        val_notes: the same for `val`.
     """
 
     root: Path
@@ -37,6 +38,7 @@ class SplitFolders:
     test: Path | None
     present: tuple[str, ...]
     notes: tuple[str, ...]
+    val_notes: tuple[str, ...]
 
     @property
     def there_are(self) -> str:
@@ -67,14 +69,18 @@ def find_folders(root: Path, train_dir: str, val_dir: str) -> SplitFolders:
             root, present, train_dir = above, beside, name
     val = _find(root, val_dir, present, _VALS if val_dir == VAL else ())
     train = _find(root, train_dir, present, _TRAINS if train_dir == TRAIN else ())
-    for asked_for, found in ((train_dir, train), (val_dir, val)):
-        if found is not None and found != root / asked_for:
-            notes.append(f"data.root={root} has no folder {asked_for}/: {found.name}/ is taken")
+    notes += _taken(root, train_dir, train)
     if train is None and train_dir == TRAIN and not _any_case(present, named) and _are_classes(root, present):
         train = root
     tests = _any_case(present, _TESTS) if val_dir == VAL else []
     test = next((root / one for one in tests if _folders(root / one)), None)
-    return SplitFolders(root, train, val, test, present, tuple(notes))
+    return SplitFolders(root, train, val, test, present, tuple(notes), _taken(root, val_dir, val))
+
+
+def _taken(root: Path, asked: str, found: Path | None) -> tuple[str, ...]:
+    if found is None or found == root / asked:
+        return ()
+    return (f"data.root={root} has no folder {asked}/: {found.name}/ is taken",)
 
 
 def as_called(root: Path, splits: tuple[str, ...]) -> tuple[str, ...]:
