@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -13,14 +14,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
-from hornet_train._timm import import_timm
+from hornet_train._interrupt import INTERRUPTED, end_at_once
 from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import for_display, redacted
 
 USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: the run is saved; the same command continues it
 LOST = 1  # another process of the run is lost; a launcher may start all of them again
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _exit_code = [1]  # of this process: that of a bug, until another is known
 _FOR_RANK_0 = 5.0  # seconds that the others leave rank 0 to print its message and end
 
@@ -31,7 +31,6 @@ def run_command(
     arguments: list[str] | None = None,
     *,
     after_interrupt: str = "",
-    needs_timm: bool = True,
 ) -> NoReturn:
     """Run a command and exit.
 
@@ -44,9 +43,11 @@ def run_command(
         questions: answers --help and the like and returns None, or returns the overrides for `work`.
         arguments: of the command; None: those of the command line.
         after_interrupt: a hint to print after "interrupted" on Ctrl-C.
-        needs_timm: whether `work` uses models; importing timm takes seconds.
     """
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _quiet()
+    _log_to_stderr()
     sys.excepthook = _print_bug
     _exit_code[0] = 1
     _end_ranks_early()
@@ -54,8 +55,6 @@ def run_command(
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
-            if needs_timm:
-                import_timm()
             work(overrides)
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
@@ -111,6 +110,20 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     # torch.compile reports that it found no CUDA on a machine without a GPU
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes what the program logs while no console is there for it; notes from rank 0 only."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING or launched_rank() == "0":
+            sys.stderr.write(for_display(self.format(record)) + "\n")
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("hornet_train")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_StderrHandler()]
 
 
 def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

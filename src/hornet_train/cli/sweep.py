@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> NoReturn:
     """`hornet-train` with one of `FLAGS`; exits with the code of the first job that failed."""
     hint = "; submitted jobs keep running; the same command with the same hydra.sweep.dir continues the sweep"
     others = [argument for argument in arguments if argument not in FLAGS]
-    run_command(_sweep, answer_questions, others, after_interrupt=hint, needs_timm=False)
+    run_command(_sweep, answer_questions, others, after_interrupt=hint)
 
 
 def _sweep(arguments: list[str]) -> None:

@@ -28,7 +28,7 @@ def _same_command(arguments: list[str]) -> str:
 
 
 def _train(overrides: list[str]) -> None:
-    from hornet_train.engine.preemption import Preempted
+    from hornet_train.errors import Preempted
     from hornet_train.library import train
 
     if any(text.startswith(KEY) for text in overrides):

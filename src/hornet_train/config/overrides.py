@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from hornet_train.config.conf_files import options
+from hornet_train.config.hydra_flags import unknown_flag
 from hornet_train.config.key import keys_where
 from hornet_train.errors import ConfigError, did_you_mean
 
@@ -51,11 +53,13 @@ def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[
     lists = keys_where(schema, lambda key: key.comma_list)
     parsed: dict[str, Any] = {}
     faults = []
-    for text in overrides:
+    for before, text in pairwise(["", *overrides]):
         key, equals, value = text.partition("=")
         key = key.lstrip("+")
+        if before.startswith("-") and not equals and not text.startswith("-"):
+            continue  # the value of a flag that is at fault itself
         if text.startswith("-"):
-            faults.append(f"unknown flag {text}: keys are given as key=value (see --help)")
+            faults.append(unknown_flag(text))
         elif not equals or not key.replace(".", "").replace("_", "").isalnum():
             faults.append(f"{text!r} is not of the form key=value")
         elif key == TASK:

@@ -14,8 +14,9 @@ from typing import Any
 from hornet_train.config.compose import Composed
 from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
-from hornet_train.engine.preemption import Preempted, Stop
+from hornet_train.engine.preemption import Stop
 from hornet_train.engine.state import Best
+from hornet_train.errors import Preempted
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
 from hornet_train.run.compare_runs import compared
@@ -130,11 +131,14 @@ def _logging_to(console: Console, world: World) -> Iterator[None]:
     """Have what the program logs said by the console of rank 0, and by the other ranks on their stderr."""
     handler = ConsoleHandler(console) if world.is_main else other_ranks_handler(world.rank)
     logger = logging.getLogger("hornet_train")
-    logger.addHandler(handler)
+    before, level = logger.handlers, logger.level
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        logger.handlers = before
+        logger.setLevel(level)
 
 
 def _fit(
