@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from hornet_train._interrupt import INTERRUPTED, end_at_once
+from hornet_train.cli.job_report import report
 from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import for_display, redacted
 
@@ -129,6 +130,7 @@ def _log_to_stderr() -> None:
 def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback as Python does, with secrets masked: a library's error may quote a URL."""
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+    report({"reason": redacted(f"{kind.__name__}: {error}")}, launched_rank())
 
 
 def launched_rank() -> str:
@@ -143,6 +145,7 @@ def _print_error(message: str, *, every_rank: bool = False) -> None:
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name
     message = for_display(message)
+    report({"reason": " ".join(message.split())}, rank)
     if rank == "0":
         sys.stderr.write(f"{name}: {message}\n")
     elif every_rank:

@@ -22,18 +22,28 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 def _sweep(arguments: list[str]) -> None:
+    from hornet_train.cli.ranking import for_console, table, write_ranking
+    from hornet_train.cli.sweep_data import check_data
     from hornet_train.config.sweep import sweep
     from hornet_train.run.folder import held_folder
     from hornet_train.tasks.table import NAMES, find
+    from hornet_train.track.console import ConsoleSink
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError(
             "--multirun starts processes itself: start it directly, not under torchrun. Several processes: "
             "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8"
         )
-    ended = sweep(arguments, train_in_a_process, find=find, names=NAMES, held_folder=held_folder)
+    ended = sweep(
+        arguments, train_in_a_process, find=find, names=NAMES, held_folder=held_folder, check=check_data
+    )
     failed = [job for job in ended if job.code]
     for job in failed:
         sys.stderr.write(f"hornet-train: exit code {job.code}: {' '.join(job.overrides)}\n")
+    file = write_ranking(ended)
+    console = ConsoleSink(1, 1, interactive=False)
+    heads, *rows = for_console(*table(ended))
+    console.table(f"{len(ended)} jobs, the best first", heads, rows)
+    console.say(f"ranking: {file}")
     if failed:
         sys.exit(failed[0].code)

@@ -28,14 +28,16 @@ def texts(overrides: list[str]) -> dict[str, str]:
 
 
 def path_value(key: str, text: str) -> str | None:
-    """The text of a path as the path, with `~`, `$NAME` and `${NAME}` replaced; None for null.
+    """The text of a path as the path: without quotes around it, `~`, `$NAME` and `${NAME}` replaced; None for
+    null.
 
     Raises:
         ConfigError: the environment has no variable of that name.
     """
     if text == "null":
         return None
-    path = os.path.expanduser(os.path.expandvars(text.strip("'\"")))
+    whole = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    path = os.path.expanduser(os.path.expandvars(whole))
     if missing := re.search(r"\$\{([^}]*)\}?", path):
         raise ConfigError([f"{key}={text}: the environment has no variable {missing[1]}; write the path out"])
     return path
@@ -84,7 +86,7 @@ def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[
             try:
                 parsed[key] = _value(text)
             except ValueError as error:
-                faults.append(f"{text!r} {error}")
+                faults.append(str(error))
     return parsed, faults
 
 
@@ -93,9 +95,14 @@ def _value(text: str) -> Any:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
-        raise ValueError(
-            "has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"
-        ) from None
+        raise ValueError(unreadable(text)) from None
     if override.is_sweep_override():
-        raise ValueError("gives several values: --multirun runs the command once for each; or quote the text")
+        raise ValueError(
+            f"{text!r} gives several values: --multirun runs the command once for each; or quote the text"
+        )
     return override.value()
+
+
+def unreadable(text: str) -> str:
+    """A sentence on an override that is not in Hydra's grammar."""
+    return f"{text!r} has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"

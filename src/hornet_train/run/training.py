@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hornet_train.config.compose import Composed
 from hornet_train.config.schema import Config
@@ -39,6 +39,7 @@ class TrainResult:
         step: at which the run stands; total_steps: at which it is complete.
         best: the best evaluation, whose checkpoint `checkpoints/best` names; None without evaluations.
         metrics: weights ("model", "ema") -> what their newest evaluation found.
+        direction: "max" or "min", whichever of the headline metric is better.
     """
 
     run_dir: Path
@@ -46,6 +47,7 @@ class TrainResult:
     total_steps: int
     best: Best | None
     metrics: dict[str, dict[str, float]]
+    direction: Literal["max", "min"]
 
 
 def run_training(
@@ -111,7 +113,12 @@ def _run_in(
                 raise
     trainer = run.trainer
     return TrainResult(
-        folder, trainer.state.step, trainer.settings.total_steps, trainer.state.best, _newest_metrics(folder)
+        folder,
+        trainer.state.step,
+        trainer.settings.total_steps,
+        trainer.state.best,
+        _newest_metrics(folder),
+        kit.metrics.headline.direction,
     )
 
 
