@@ -1,4 +1,4 @@
-"""What a training that is a job of a sweep reports to the process that started it, which names a file for it."""
+"""What a job of a sweep reports to the process that started it, in a file that this one names."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NoReturn
 
 from hornet_train.cli.command import run_command
@@ -25,7 +27,6 @@ def _sweep(arguments: list[str]) -> None:
     from hornet_train.cli.ranking import for_console, table, write_ranking
     from hornet_train.cli.sweep_data import check_data
     from hornet_train.config.sweep import sweep
-    from hornet_train.run.folder import held_folder
     from hornet_train.tasks.table import NAMES, find
     from hornet_train.track.console import ConsoleSink
 
@@ -35,7 +36,7 @@ def _sweep(arguments: list[str]) -> None:
             "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=8"
         )
     ended = sweep(
-        arguments, train_in_a_process, find=find, names=NAMES, held_folder=held_folder, check=check_data
+        arguments, train_in_a_process, find=find, names=NAMES, held_folder=_held_folder, check=check_data
     )
     failed = [job for job in ended if job.code]
     for job in failed:
@@ -47,3 +48,9 @@ def _sweep(arguments: list[str]) -> None:
     console.say(f"ranking: {file}")
     if failed:
         sys.exit(failed[0].code)
+
+
+def _held_folder(place: Path) -> AbstractContextManager[Path]:
+    from hornet_train.run.folder import held_folder  # which imports torch
+
+    return held_folder(place)

@@ -57,8 +57,10 @@ def _how_it_ended(code: int) -> str:
 
 
 def _call(command: list[str], variables: Mapping[str, str]) -> int:
-    """Run a command with more environment variables, forwarding stop signals; returns its exit code, or minus the
-    signal that ended it."""
+    """Run a command, forwarding stop signals; returns its exit code, or minus the signal that ended it.
+
+    `variables`: more environment variables for it.
+    """
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, _frame: FrameType | None) -> None:

@@ -212,7 +212,8 @@ def _parsed(texts: Sequence[str]) -> list[Override]:
         try:
             found.append(parser.parse_override(text))
         except HydraException:
-            faults.append(unknown_flag(text) if text.startswith("-") else unreadable(text))
+            malformed = unreadable(text) if "=" in text else f"{text!r} is not of the form key=value"
+            faults.append(unknown_flag(text) if text.startswith("-") else malformed)
     if faults:
         raise ConfigError(faults)
     return found

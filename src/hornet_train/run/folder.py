@@ -99,9 +99,7 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, sche
         if overwritten:
             there = ", ".join(overwritten)
             raise ConfigError(
-                [
-                    f"run_dir={folder} has no run in it, but {there}, which a run would overwrite: choose another"
-                ]
+                [f"run_dir={folder} has no run in it, but {there}: one would overwrite that; choose another"]
             )
     if resume == "restart":
         return
