@@ -19,7 +19,7 @@ from hornet_train.config.compose_train import GROUPS, compose_train
 from hornet_train.config.fields import Count, group
 from hornet_train.config.key import Key
 from hornet_train.config.stored import differences
-from hornet_train.config.sweep import sweep
+from hornet_train.config.sweep import JobResult, sweep
 from hornet_train.config.task_schema import Given, TaskSchema
 from hornet_train.errors import ConfigError
 from hornet_train.tasks import table
