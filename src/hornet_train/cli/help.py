@@ -65,15 +65,16 @@ Examples:
   --help       print this text
   --cfg job    print the composed config
   --multirun   a training for each combination of values (optim.lr=1e-3,2e-3 seed=0,1): one after the other,
-               or as Slurm jobs with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
+               or as Slurm jobs with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu; at the end
+               a table, the best first, and ranking.csv in the folder of the sweep (hydra.sweep.dir=<folder>)
   --version    print the version
 """
 
 EVALUATE = """\
 hornet-eval checkpoint=<run folder | step folder | .safetensors | official .pth> [key=value ...]
 
-Evaluates a checkpoint and writes eval.json. Model and preprocessing are those of the training, unless
-groups or keys change them. Each image counts exactly once, on any number of processes.
+Evaluates a checkpoint and writes eval.json, which keeps the results of other evaluations.
+Model and preprocessing are those of the training, unless groups or keys change them. Each image counts exactly once, on any number of processes.
 
 {groups}
 
