@@ -143,7 +143,9 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
             if values.get("not_found"):
                 console.say(f"not found: {', '.join(values['not_found'])}")
             others = write_result(values, out)
-            console.say(f"written to {out}" + f", beside the results of {others} others" * bool(others))
+            console.say(
+                f"written to {out}" + f", beside {others} other result{'s' * (others > 1)}" * bool(others)
+            )
     return EvalResult(values, out, tables)
 
 

@@ -74,7 +74,8 @@ EVALUATE = """\
 hornet-eval checkpoint=<run folder | step folder | .safetensors | official .pth> [key=value ...]
 
 Evaluates a checkpoint and writes eval.json, which keeps the results of other evaluations.
-Model and preprocessing are those of the training, unless groups or keys change them. Each image counts exactly once, on any number of processes.
+Model and preprocessing are those of the training, unless groups or keys change them. Each image counts
+exactly once, on any number of processes.
 
 {groups}
 

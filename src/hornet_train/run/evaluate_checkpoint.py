@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -56,7 +57,7 @@ def run_evaluation(
             else summaries[job.sets[0].name]
         ),
         "images_per_second": count / seconds,
-        "checkpoint": str(weights.place.absolute()),
+        "checkpoint": os.path.abspath(weights.place),
         "weights": weights.name,
         "init_map": config.init_map,
         "step": weights.step,
