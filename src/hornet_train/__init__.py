@@ -4,6 +4,11 @@ Importing this registers the HorNet models with timm: `timm.create_model("hornet
 calls, too: `hornet_train.train(["model=hornet_t_gf", ...])`, `evaluate`, `load`, `info`.
 """
 
+# ruff: noqa: E402 - what comes first ends a command on Ctrl-C while all else is imported
+from hornet_train._interrupt import end_at_once_on_interrupt
+
+end_at_once_on_interrupt()
+
 from hornet_train._timm import register_with_timm
 from hornet_train.library import evaluate, info, load, train
 

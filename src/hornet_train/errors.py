@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from hornet_train.file_names import as_text
 
@@ -54,6 +55,22 @@ class PeerError(Exception):
 
     def __init__(self, rank: int, reason: str) -> None:
         super().__init__(f"rank {rank} has lost the other processes of this run ({reason})")
+
+
+class Preempted(Exception):  # noqa: N818 - not an error, but a reason to end
+    """The run was asked to stop.
+
+    Attributes:
+        reason: a signal's name, or the limit that is reached.
+        saved: whether everything up to here is in a checkpoint; if not, nothing was trained yet.
+        run_dir: the run folder, where it is known.
+    """
+
+    def __init__(self, reason: str, *, saved: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.saved = saved
+        self.run_dir: Path | None = None
 
 
 class CheckpointError(UserError):

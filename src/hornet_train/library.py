@@ -17,7 +17,7 @@ from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from hornet_train.config.compose import Composed
-    from hornet_train.config.schema import Config, EvalConfig
+    from hornet_train.config.schema import Config
     from hornet_train.report.model_tables import Table as ModelTable
     from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
@@ -41,16 +41,9 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
         Preempted: asked to stop (SIGTERM, Ctrl-C, `checkpoint.max_minutes`); it has saved, unless its `saved`
             is False.
     """
-    import_timm()
     from hornet_train.config.compose_train import compose_train
-    from hornet_train.engine.distributed import launched_world_size, may_restart
-    from hornet_train.engine.preemption import Stop
-    from hornet_train.report.curves import CurvesSink
-    from hornet_train.run.follow_model import follow_model
-    from hornet_train.run.process import joined
-    from hornet_train.run.training import run_training
+    from hornet_train.engine.launched import launched_world_size, may_restart
     from hornet_train.tasks.table import NAMES, find, kit_of
-    from hornet_train.track.console import console_for
 
     given, size = _listed(overrides), launched_world_size()
 
@@ -64,6 +57,14 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> TrainResult:
             ["run_dir is missing: with torchrun --max-restarts a run must find its folder again: run_dir=..."]
         )
     assert composed.task is not None
+    import_timm()  # which takes seconds, and so comes after the mistakes that the config shows
+    from hornet_train.engine.preemption import Stop
+    from hornet_train.report.curves import CurvesSink
+    from hornet_train.run.follow_model import follow_model
+    from hornet_train.run.process import joined
+    from hornet_train.run.training import run_training
+    from hornet_train.track.console import console_for
+
     stop = Stop(config.checkpoint.max_minutes)
     with stop.listening(), joined(config.dist, deterministic=config.deterministic) as world:
         kit = kit_of(composed.task)
@@ -102,7 +103,7 @@ class EvalResult:
     """What an evaluation found.
 
     Attributes:
-        values: what eval.json holds: the metrics, `count`, `checkpoint`, `weights`, ...
+        values: what eval.json holds of it: the metrics, `count`, `checkpoint`, `weights`, ...
         out: that file.
         tables: the same for people.
     """
@@ -122,25 +123,15 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
     Raises:
         UserError: the overrides, the data or the checkpoint are at fault.
     """
-    import_timm()
-    from hornet_train.config.compose_eval import compose_eval
-    from hornet_train.run.evaluate_checkpoint import check_out, run_evaluation, write_result
-    from hornet_train.run.follow_model import follow_model
-    from hornet_train.run.known import known_of
+    from hornet_train.run.compose_checkpoint import compose_checkpoint
+
+    kit, composed = compose_checkpoint(_listed(overrides))
+    from hornet_train.run.evaluate_checkpoint import run_evaluation
     from hornet_train.run.process import joined
-    from hornet_train.tasks.table import NAMES, find, kit_of
+    from hornet_train.run.result_file import check_out, write_result
     from hornet_train.track.console import console_for
 
-    given = _listed(overrides)
-
-    def compose(more: list[str]) -> Composed[EvalConfig]:
-        return compose_eval([*given, *more], known_of, find=find, names=NAMES)
-
-    composed = compose([])
-    assert composed.task is not None
-    kit, out = kit_of(composed.task), check_out(composed.config)
-    composed = follow_model(kit, composed, compose)
-    config = composed.config
+    config, out = composed.config, check_out(composed.config)
     with joined(config.dist) as world:
         console = console_for(1, 1, metrics=kit.metrics, prints=world.is_main, quiet=quiet)
         for note in composed.notes:
@@ -152,8 +143,10 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
                 console.table(table.title, table.columns, table.rows)
             if values.get("not_found"):
                 console.say(f"not found: {', '.join(values['not_found'])}")
-            write_result(values, out)
-            console.say(f"written to {out}")
+            others = write_result(values, out)
+            console.say(
+                f"written to {out}" + f", beside {others} other result{'s' * (others > 1)}" * bool(others)
+            )
     return EvalResult(values, out, tables)
 
 
@@ -169,22 +162,12 @@ def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> L
     Raises:
         UserError: the overrides or the checkpoint are at fault, or its task does not predict.
     """
-    import_timm()
-    from hornet_train.config.compose_eval import compose_eval
-    from hornet_train.run.follow_model import follow_model
-    from hornet_train.run.known import known_of
-    from hornet_train.run.load_model import load_model
-    from hornet_train.tasks.table import NAMES, find, kit_of
+    from hornet_train.run.compose_checkpoint import compose_checkpoint
 
     given = [f"checkpoint={os.fspath(checkpoint)}", *_listed(overrides)]
+    kit, composed = compose_checkpoint(given, opens_data=False)
+    from hornet_train.run.load_model import load_model
 
-    def compose(more: list[str]) -> Composed[EvalConfig]:
-        return compose_eval([*given, *more], known_of, find=find, names=NAMES, opens_data=False)
-
-    composed = compose([])
-    assert composed.task is not None
-    kit = kit_of(composed.task)
-    composed = follow_model(kit, composed, compose)
     return load_model(kit, composed.config, composed.notes)
 
 
@@ -216,17 +199,18 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     Raises:
         UserError: there is no such model, or it does not take images of that size.
     """
+    from hornet_train.config.compose_info import compose_info
+
+    config = compose_info(_listed(overrides)).config
     import_timm()
     import torch
 
-    from hornet_train.config.compose_info import compose_info
     from hornet_train.images.size import size_of
     from hornet_train.models.spec import ModelSpec
     from hornet_train.models.structure import image_size_of
     from hornet_train.report.model_tables import stage_table
     from hornet_train.tasks.model_check import check_image_size
 
-    config = compose_info(_listed(overrides)).config
     given = config.model
     if given.args.get("pretrained"):
         raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])

@@ -26,7 +26,7 @@ def work(_):
     print("worked")
     {then}
 
-run_command(work, lambda given: given, [], needs_timm=False)
+run_command(work, lambda given: given, [])
 """
 
 
@@ -58,7 +58,7 @@ def test_the_message_comes_before_the_launcher_kills_all(tmp_path: Path) -> None
         "def work(_):\n"
         "    time.sleep(2 * (os.environ['RANK'] == '0'))\n"
         "    raise ConfigError(['mistaken'])\n"
-        "run_command(work, lambda given: given, [], needs_timm=False)\n"
+        "run_command(work, lambda given: given, [])\n"
     )
     ended = torchrun(2, str(script))
     assert ended.returncode != 0

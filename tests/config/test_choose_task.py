@@ -12,13 +12,14 @@ import pytest
 
 from hornet_train.cli.group_lines import group_lines
 from hornet_train.config import conf_files, schema
+from hornet_train.config.choose_task import StoredTask, choose_task, same_task
 from hornet_train.config.compose import Composed, to_yaml
 from hornet_train.config.compose_eval import EVAL_GROUPS, compose_eval
 from hornet_train.config.compose_train import GROUPS, compose_train
 from hornet_train.config.fields import Count, group
 from hornet_train.config.key import Key
 from hornet_train.config.stored import differences
-from hornet_train.config.sweep import sweep
+from hornet_train.config.sweep import JobResult, sweep
 from hornet_train.config.task_schema import Given, TaskSchema
 from hornet_train.errors import ConfigError
 from hornet_train.tasks import table
@@ -277,9 +278,9 @@ def test_an_evaluation_is_of_the_checkpoints_task() -> None:
 JOBS: list[list[str]] = []
 
 
-def job(overrides: list[str]) -> int:
+def job(overrides: list[str]) -> JobResult:
     JOBS.append(overrides)
-    return 0
+    return JobResult(0)
 
 
 @pytest.mark.parametrize("choice", ["data=dots", f"task={OWN}"])
@@ -292,3 +293,30 @@ def test_a_sweep_of_another_task(choice: str, tmp_path: Path) -> None:
     assert [type(config) for config in configs] == [CountingConfig, CountingConfig]
     assert [config.augment.shift for config in configs] == [1, 2]  # type: ignore[attr-defined]
     assert configs[0].data.root == "/a b"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("examples/own_task.py", "examples.own_task", True),
+        ("/home/me/examples/own_task.py", "examples.own_task", True),
+        ("../examples/own_task.py", "own_task.py", True),
+        ("own_task", "examples.own_task", True),
+        ("examples.own_task", "examples.other_task", False),
+        ("mine/own_task.py", "yours.own_task", False),
+        ("", "own_task", False),
+    ],
+)
+def test_a_module_and_its_file_are_the_same_task(one: str, other: str, same: bool) -> None:
+    assert same_task(one, other) is same
+    assert same_task(other, one) is same
+
+
+def test_a_stored_task_may_be_spelt_otherwise(tmp_path: Path) -> None:
+    stored = StoredTask("checkpoint=run", "mine.shapes")
+    chosen = choose_task({"task": OWN}, find=find, names=NAMES, stored=stored)
+    assert (chosen.name, chosen.faults) == (OWN, ())
+    chosen = choose_task(
+        {"task": OWN}, find=find, names=NAMES, stored=StoredTask("checkpoint=run", "mine.dots")
+    )
+    assert "task=mine.dots says that its code may run" in chosen.faults[0]

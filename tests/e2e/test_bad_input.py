@@ -35,7 +35,7 @@ def picture_folders(root: Path, *classes: str, count: int = 3) -> None:
         (["schedule.warmup=3"], ["schedule.warmup=3", "3ep"]),
         (["model=timm"], ["model.name is missing"]),
         (["model=timm", "model.name=convnextt_tiny"], ["convnextt_tiny", "did you mean 'convnext_tiny"]),
-        (["model.args.foo=1"], ["model.args.foo", "unexpected keyword argument"]),
+        (["model.args.foo=1"], ["model.args.foo: hornet_pico_gf has no such option", "depths, dim, orders"]),
         (["model.num_classes=7"], ["model.num_classes=7", "10 classes"]),
         (["batch_size=1438"], ["batch_size=1438", "1437"]),
         (["batch_size=96", "micro_batch_size=36"], ["micro_batch_size=32 or micro_batch_size=48"]),

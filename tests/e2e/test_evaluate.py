@@ -84,6 +84,21 @@ def test_run_folder_step_folder_and_file(trained: Path, tmp_path: Path, command:
     assert (tmp_path / "result.json").exists()
 
 
+def test_results_for_other_weights_and_settings_are_kept(
+    trained: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "kept.json"
+    found = {}
+    for given in ("weights=model", "weights=ema", "data.image_size=48", "weights=model"):
+        assert command("hornet-eval", f"checkpoint={trained}", given, f"out={out}")[0] == 0
+        found[given] = json.loads(out.read_text())["loss"]
+    kept = json.loads(out.read_text())
+    assert kept["loss"] == found["weights=model"]
+    assert [one["loss"] for one in kept["earlier"]] == [found["data.image_size=48"], found["weights=ema"]]
+    assert kept["data_settings"]["val_count"] == 21
+    assert Path(kept["checkpoint"]).is_dir()
+
+
 @pytest.mark.parametrize("processes", [2])
 def test_each_image_counts_once_on_any_number_of_processes(
     trained: Path, tmp_path: Path, processes: int

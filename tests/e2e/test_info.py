@@ -114,7 +114,7 @@ def test_ablations_and_other_models(command: Command) -> None:
             "multiple of 128, not 64; the nearest that works is 128",
         ),
         (["model=hornet_t_7x7", "model.args.mixers=6x6"], "must be odd to keep the size, not 6; use 7"),
-        (["model.args.order=3"], "unexpected keyword argument 'order'"),
+        (["model.args.order=3"], "has no such option; did you mean 'orders'? It takes orders, "),
         (["model.args.in_chans=1"], "model.args.in_chans: give model.in_chans"),
         (["model.args.features_only=true"], "model.args.features_only: a classifier has a head"),
         (["model.args.global_pool=''"], "model.args.global_pool=''"),

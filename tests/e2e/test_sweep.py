@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import os
 import shutil
@@ -60,6 +61,18 @@ def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     assert "batch_size=16 is larger than the data set of 8" in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "exit code" in line]
     assert "data.train_count=8" in line
+    best, failed = csv.DictReader((tmp_path / "ranking.csv").open())
+    (top1,) = {max(event["top1"] for event in events(tmp_path / "data.train_count=40", "eval"))}
+    assert (best["rank"], best["job"], best["data.train_count"]) == ("1", "1", "40")
+    assert float(best["top1"]) == pytest.approx(top1, abs=1e-4)
+    assert best["run_dir"] == str(tmp_path / "data.train_count=40")
+    assert (failed["rank"], failed["job"], failed["exit_code"]) == ("", "0", "2")
+    assert failed["reason"] == "batch_size=16 is larger than the data set of 8 training images"
+    shown = [line.split() for line in done.stdout.splitlines() if str(tmp_path / "data.train_count") in line]
+    assert [row[:3] for row in shown[-2:]] == [
+        ["1", "1", "40"],
+        ["0", "8", str(tmp_path / "data.train_count=8")],
+    ]
     assert events(tmp_path / "data.train_count=40", "train")
 
 
@@ -71,6 +84,9 @@ def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
         (["seed=0,1", "run_dir=one"], "below hydra.sweep.dir="),
         (["hydra/launcher=submitit_slrm"], "submitit_slrm"),
         (["optim.lr=interval(0,1)"], "INTERVAL"),
+        (["data=folder", "data.root=/nope", "seed=0,1"], "hornet-train: data.root=/nope does not exist"),
+        (["data=folder", "data.root=/nope,/no", "seed=0,1"], "(of the job data.root=/nope seed=0)"),
+        (["seed=0,1", "init_from=nope.pth"], "init_from=nope.pth: there is no such file or folder"),
     ],
 )
 def test_faults_are_reported_before_anything_starts(

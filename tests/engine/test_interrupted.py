@@ -17,12 +17,12 @@ from hornet_train.data.loader import LoaderSettings, TrainLoader
 from hornet_train.data.sources.source import Fields
 from hornet_train.engine.checkpoint import CheckpointStore, read_checkpoint
 from hornet_train.engine.guard import GuardSettings
-from hornet_train.engine.preemption import Preempted, Stop
+from hornet_train.engine.preemption import Stop
 from hornet_train.engine.recovery import fall_back_to_saved_best
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.task import Loss
 from hornet_train.engine.trainer import Trainer
-from hornet_train.errors import SampleError
+from hornet_train.errors import Preempted, SampleError
 from hornet_train.track.sinks import rewind
 
 STEPS = 24

@@ -17,8 +17,8 @@ from helpers import TINY, events, run
 from processes import final
 
 from hornet_train.engine.checkpoint import CheckpointStore, read_pointer
-from hornet_train.engine.checkpoint_files import parse_step_name
 from hornet_train.engine.find_checkpoint import find_checkpoint
+from hornet_train.engine.manifest import parse_step_name
 from hornet_train.errors import CheckpointError
 
 Command = Callable[..., tuple[int, str, str]]

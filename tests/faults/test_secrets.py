@@ -94,7 +94,7 @@ def test_a_librarys_error_is_reported_without_secrets(tmp_path: Path) -> None:
         "from hornet_train.cli.command import run_command\n"
         "def work(_):\n"
         "    raise RuntimeError('GET https://me:correct-horse-42@host/?sig=deadbeef0123deadbeef failed')\n"
-        "run_command(work, lambda given: given, [], needs_timm=False)\n"
+        "run_command(work, lambda given: given, [])\n"
     )
     done = run("python", "-c", code, cwd=tmp_path)
     assert done.returncode == 1

@@ -103,3 +103,19 @@ def test_what_is_no_run_folder_is_refused(kind: str, tmp_path: Path) -> None:
         (folder / "checkpoints").write_text("")
     with pytest.raises(ConfigError, match=r"choose another|where a folder is needed"):
         check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
+
+
+def test_a_folder_of_something_else_is_told_of_or_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for name in ("letters", "photos", ".bashrc"):
+        (folder / name).touch()
+    check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
+    note = claim_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
+    assert note == f"run_dir={folder} is not empty (letters, photos): the run is written beside what is there"
+    (folder / "metrics.jsonl").write_text("mine")
+    for resume in ("auto", "restart"):
+        with pytest.raises(ConfigError, match="has no run in it, but metrics"):
+            check_run_folder(folder, COMPOSED.tree, resume, SCHEMA)
+    (folder / ".lock").touch()  # of a run that was killed before it wrote its config
+    check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)

@@ -9,12 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hornet_train._timm import import_timm
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_bench_questions
 from hornet_train.config.bench_schema import Bench, LimitBench, LoopBench, ScalingBench, StepBench
 from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.size import brief
+from hornet_train.track.output_file import check_output
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +38,12 @@ def _work(arguments: list[str]) -> None:
 
 
 def _step(overrides: list[str]) -> None:
+    config = compose_bench(StepBench, "step", overrides).config
+    _before_torch(config.out, config.plot)
     from hornet_train.bench.contenders import build_contenders
     from hornet_train.bench.step_times import Case, measure
     from hornet_train.report.bench_figures import draw_ratios
 
-    config = compose_bench(StepBench, "step", overrides).config
-    _check_files(config.out, config.plot)
     contenders = build_contenders(config.peers, config.models, config.image_size, plain=config.plain)
     console = _console()
     from hornet_train.run.process import joined
@@ -77,10 +79,10 @@ def _step(overrides: list[str]) -> None:
 
 
 def _loop(overrides: list[str]) -> None:
+    config = compose_bench(LoopBench, "loop", overrides).config
+    _before_torch(config.out)
     from hornet_train.bench.loop import measure_loop
 
-    config = compose_bench(LoopBench, "loop", overrides).config
-    _check_files(config.out)
     console = _console()
     from hornet_train.run.process import joined
 
@@ -109,13 +111,13 @@ def _loop(overrides: list[str]) -> None:
 
 
 def _scaling(overrides: list[str]) -> None:
+    config = compose_bench(ScalingBench, "scaling", overrides).config
+    _before_torch(config.out, config.plot)
     from hornet_train.bench.contenders import contender
     from hornet_train.bench.scaling import batch_growth, order_growth, pixel_growth, process_ratios
     from hornet_train.bench.step_times import Case
     from hornet_train.report.bench_figures import draw_growth
 
-    config = compose_bench(ScalingBench, "scaling", overrides).config
-    _check_files(config.out, config.plot)
     console, name, rounds = _console(), _check_model(config.model), config.rounds
     growths = []
     processes = None
@@ -164,6 +166,8 @@ def _scaling(overrides: list[str]) -> None:
 
 
 def _limit(overrides: list[str]) -> None:
+    config = compose_bench(LimitBench, "limit", overrides).config
+    _before_torch(config.out)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler logs to the console
     import torch
 
@@ -175,8 +179,6 @@ def _limit(overrides: list[str]) -> None:
     from hornet_train.models.layers import lay_out
     from hornet_train.models.structure import backbone_of, set_grad_checkpointing
 
-    config = compose_bench(LimitBench, "limit", overrides).config
-    _check_files(config.out)
     console, one = _console(), contender(_check_model(config.model), config.image_size)
     from hornet_train.run.process import joined
 
@@ -271,20 +273,17 @@ def _write_figures(
     console.say(f"figures: {config.out}")
 
 
-def _check_files(out: str | None, plot: str | None = None) -> None:
-    check_writable("out", out)
-    check_writable("plot", plot)
+def _before_torch(out: str | None, plot: str | None = None) -> None:
+    """What is done before torch and timm are imported, which takes seconds: look at the files to be written.
 
-
-def check_writable(key: str, value: str | None) -> None:
-    """Raises ConfigError if the file could not be written; called before anything is measured."""
-    if value is None:
-        return
-    folder = Path(value).absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(value).is_dir():
-        raise ConfigError(
-            [f"{key}={value} cannot be written: give the path of a file in an existing, writable folder"]
-        )
+    Raises:
+        ConfigError: one cannot be written.
+    """
+    if out is not None:
+        check_output(f"out={out}", Path(out), ".json")
+    if plot is not None:
+        check_output(f"plot={plot}", Path(plot), ".png")
+    import_timm()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -13,7 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
-from hornet_train._timm import import_timm
+from hornet_train._interrupt import INTERRUPTED, end_at_once
+from hornet_train.cli.job_report import report
 from hornet_train.cli.utf8_mode import ensure_utf8_mode, escape_what_cannot_be_printed
 from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import for_display, redacted
@@ -21,7 +23,6 @@ from hornet_train.redaction import for_display, redacted
 USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: the run is saved; the same command continues it
 LOST = 1  # another process of the run is lost; a launcher may start all of them again
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _exit_code = [1]  # of this process: that of a bug, until another is known
 _FOR_RANK_0 = 5.0  # seconds that the others leave rank 0 to print its message and end
 
@@ -32,7 +33,6 @@ def run_command(
     arguments: list[str] | None = None,
     *,
     after_interrupt: str = "",
-    needs_timm: bool = True,
 ) -> NoReturn:
     """Run a command and exit.
 
@@ -45,11 +45,13 @@ def run_command(
         questions: answers --help and the like and returns None, or returns the overrides for `work`.
         arguments: of the command; None: those of the command line.
         after_interrupt: a hint to print after "interrupted" on Ctrl-C.
-        needs_timm: whether `work` uses models; importing timm takes seconds.
     """
     ensure_utf8_mode()
     escape_what_cannot_be_printed()
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _quiet()
+    _log_to_stderr()
     sys.excepthook = _print_bug
     _exit_code[0] = 1
     _end_ranks_early()
@@ -57,8 +59,6 @@ def run_command(
     try:
         overrides = questions(sys.argv[1:] if arguments is None else arguments)
         if overrides is not None:
-            if needs_timm:
-                import_timm()
             work(overrides)
     except UserError as error:
         if os.environ.get("HORNET_DEBUG") == "1":
@@ -116,9 +116,24 @@ def _quiet() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
+class _StderrHandler(logging.Handler):
+    """Writes what the program logs while no console is there for it; notes from rank 0 only."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING or launched_rank() == "0":
+            sys.stderr.write(for_display(self.format(record)) + "\n")
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("hornet_train")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_StderrHandler()]
+
+
 def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback as Python does, with secrets masked: a library's error may quote a URL."""
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+    report({"reason": redacted(f"{kind.__name__}: {error}")}, launched_rank())
 
 
 def launched_rank() -> str:
@@ -133,6 +148,7 @@ def _print_error(message: str, *, every_rank: bool = False) -> None:
     name = os.path.basename(sys.argv[0])
     name = "hornet-train" if name in ("__main__.py", "-m") else name
     message = for_display(message)
+    report({"reason": " ".join(message.split())}, rank)
     if rank == "0":
         sys.stderr.write(f"{name}: {message}\n")
     elif every_rank:

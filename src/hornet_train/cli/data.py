@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
     given = sys.argv[1:] if arguments is None else arguments
     after = "; the same command continues: finished shards are reused" if given[:1] == ["pack"] else ""
-    run_command(_work, _answer_questions, arguments, after_interrupt=after, needs_timm=False)
+    run_command(_work, _answer_questions, arguments, after_interrupt=after)
 
 
 def _answer_questions(arguments: list[str]) -> list[str] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hornet_train.cli.flags import Parser, add_workers, whole_number
 from hornet_train.errors import ConfigError
+from hornet_train.track.output_file import check_output
 
 DESCRIPTION = """\
 Measures the data pipeline on JPEGs of 500 x 375 pixels and 75 kB. Compared are: the work on an image with
@@ -54,14 +55,14 @@ def run(options: argparse.Namespace) -> None:
         DataError: there are too few images, or timm cannot run with this Pillow.
         ConfigError: the file of --json cannot be written.
     """
+    if options.json is not None:
+        check_output(f"--json={options.json}", options.json.expanduser(), ".json")
     from hornet_train._timm import import_timm
     from hornet_train.bench.data_pipeline import Ratio, measure
     from hornet_train.bench.pictures import make_pictures
     from hornet_train.track.console import ConsoleSink
     from hornet_train.track.durable_files import write_json
 
-    if options.json is not None and not options.json.expanduser().parent.is_dir():
-        raise ConfigError(f"--json={options.json}: there is no folder {options.json.parent}; create it first")
     import_timm()
     console = ConsoleSink(1, 1, interactive=False)
 

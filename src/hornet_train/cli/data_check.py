@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hornet_train.cli.flags import Parser, add_task, add_workers, names, positive
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.track.output_file import check_suffix
 
 DESCRIPTION = """\
 Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its layout, which known
@@ -66,6 +67,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.no_decode and (options.csv is not None or options.timeout is not None):
         raise ConfigError("--csv and --timeout apply to decoding: leave them out with --no-decode")
+    if options.csv is not None and not options.csv.exists():
+        check_suffix(f"--csv={options.csv}", options.csv, ".csv")
     report = check(
         files_of(options.task),
         options.root.expanduser(),

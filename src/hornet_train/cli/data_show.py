@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hornet_train.cli.flags import Parser, whole_number
 from hornet_train.errors import ConfigError
+from hornet_train.track.output_file import check_output
 
 DESCRIPTION = """\
 Draws a batch of training images, augmented, erased and mixed as the model would see them, with their
@@ -26,7 +27,7 @@ def parser() -> Parser:
         "overrides", metavar="key=value", nargs="*", help="keys and groups, as for hornet-train"
     )
     made.add_argument(
-        "--out", type=Path, default=Path("show.png"), metavar="FILE", help="(default: show.png)"
+        "--out", type=Path, default=Path("show.png"), metavar="FILE", help="a PNG (default: show.png)"
     )
     made.add_argument(
         "--images", type=whole_number(2, 256), default=32, metavar="N", help="how many (default: 32)"
@@ -53,6 +54,9 @@ def run(options: argparse.Namespace) -> None:
     from hornet_train.config.schema import Config
     from hornet_train.tasks.table import NAMES, find, kit_of
 
+    out = options.out.expanduser()
+    check_output(f"--out={out}", out, ".png")
+
     def compose(more: list[str]) -> Composed[Config]:
         return compose_train([*options.overrides, *more], find=find, names=NAMES)
 
@@ -72,7 +76,6 @@ def run(options: argparse.Namespace) -> None:
         console.say(note)
     for bad in drawn.bad:
         console.warn(f"another image stands in for {bad.where}: {bad.reason}")
-    out = options.out.expanduser()
     try:
         draw_sheet(drawn.images, drawn.captions, out, drawn.title)
     except OSError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import get_args
 
 from hornet_train.config.choose_task import GROUPS_BY_TASK
 from hornet_train.config.conf_files import default_options, options, own_settings, task_of
-from hornet_train.config.key import walk
 from hornet_train.config.task_schema import Find
+from hornet_train.config.unknown_key import evaluation_only_sources
 
 _WIDTH = 100
 
@@ -63,11 +62,5 @@ def _wrapped(words: Sequence[str], title: str) -> list[str]:
 
 def _evaluation_only(find: Find, names: Sequence[str]) -> frozenset[str]:
     """The options of `data` that are for evaluation only, and that hornet-train refuses."""
-    sources = {
-        source
-        for name in names
-        for _, properties, field in walk(find(name).train)
-        if properties.evaluation_only
-        for source in get_args(field.annotation)
-    }
+    sources = {source for name in names for source in evaluation_only_sources(find(name).train)}
     return frozenset(name for name in options("data") if own_settings("data", name).get("source") in sources)

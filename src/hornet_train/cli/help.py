@@ -6,17 +6,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 
-from hornet_train._timm import import_timm
 from hornet_train.cli.command import launched_rank
 from hornet_train.cli.group_lines import group_lines
-from hornet_train.config.compose import Composed, to_yaml
+from hornet_train.cli.show_config import bench_config, evaluation_config, info_config, training_config
 from hornet_train.config.compose_eval import EVAL_GROUPS
 from hornet_train.config.compose_info import BENCH_GROUPS, INFO_GROUPS
-from hornet_train.config.compose_train import GROUPS, compose_train
+from hornet_train.config.compose_train import GROUPS
 from hornet_train.config.conf_files import conf_dir
-from hornet_train.config.schema import Config
-from hornet_train.redaction import redacted_tree
-from hornet_train.tasks.table import NAMES, find, kit_of
+from hornet_train.config.hydra_flags import without_config_flag
+from hornet_train.tasks.table import NAMES, find
 
 TRAIN = """\
 hornet-train [group=option ...] [key=value ...]
@@ -71,15 +69,17 @@ Examples:
   --help       print this text
   --cfg job    print the composed config
   --multirun   a training for each combination of values (optim.lr=1e-3,2e-3 seed=0,1): one after the other,
-               or as Slurm jobs with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
+               or as Slurm jobs with hydra/launcher=submitit_slurm hydra.launcher.partition=gpu; at the end
+               a table, the best first, and ranking.csv in the folder of the sweep (hydra.sweep.dir=<folder>)
   --version    print the version
 """
 
 EVALUATE = """\
 hornet-eval checkpoint=<run folder | step folder | .safetensors | official .pth> [key=value ...]
 
-Evaluates a checkpoint and writes eval.json. Model and preprocessing are those of the training, unless
-groups or keys change them. Each image counts exactly once, on any number of processes.
+Evaluates a checkpoint and writes eval.json, which keeps the results of other evaluations.
+Model and preprocessing are those of the training, unless groups or keys change them. Each image counts
+exactly once, on any number of processes.
 
 {groups}
 
@@ -106,6 +106,7 @@ Examples:
   torchrun --nproc_per_node=8 $(which hornet-eval) checkpoint=runs/mine
 
   --help       print this text
+  --cfg job    print the composed config
   --version    print the version
 """
 
@@ -182,48 +183,34 @@ hornet-bench {name} [key=value ...]
 
 def answer_questions(arguments: list[str]) -> list[str] | None:
     """Answer --help, --cfg job or --version of hornet-train and return None; else return the arguments."""
-    asked = {"--cfg=job", "--cfg"} & set(arguments) and not {"--help", "-h"} & set(arguments)
-    if asked:
-        overrides = [a for a in arguments if a not in ("--cfg=job", "--cfg", "job")]
-
-        def compose(more: list[str]) -> Composed[Config]:
-            return compose_train([*overrides, *more], find=find, names=NAMES)
-
-        composed = compose([])
-        if composed.choices["model"] == "timm":  # whose preprocessing only timm knows, which takes seconds
-            composed = _followed(composed, compose)
-        _print(to_yaml(redacted_tree(composed.tree)))
-        return None
-    return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train", training=True)
-
-
-def _followed(
-    composed: Composed[Config], compose: Callable[[list[str]], Composed[Config]]
-) -> Composed[Config]:
-    import_timm()
-    from hornet_train.run.follow_model import follow_model
-
-    assert composed.task is not None
-    return follow_model(kit_of(composed.task), composed, compose)
+    return _answer(arguments, "hornet-train", TRAIN, GROUPS, "train", config=training_config, training=True)
 
 
 def answer_eval_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-eval and return None; else return the arguments."""
+    """Answer --help, --cfg job or --version of hornet-eval and return None; else return the arguments."""
     more = [f"evaluation/{name}" for name in NAMES]
-    return _answer(arguments, "hornet-eval", EVALUATE, EVAL_GROUPS, "eval", *more)
+    return _answer(arguments, "hornet-eval", EVALUATE, EVAL_GROUPS, "eval", *more, config=evaluation_config)
 
 
 def answer_info_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-info and return None; else return the arguments."""
-    return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info")
+    """Answer --help, --cfg job or --version of hornet-info and return None; else return the arguments."""
+    return _answer(arguments, "hornet-info", INFO, INFO_GROUPS, "info", config=info_config)
 
 
 def answer_bench_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help or --version of hornet-bench or a benchmark and return None; else the arguments."""
+    """Answer --help, --cfg job or --version of hornet-bench and return None; else return the arguments."""
     name = arguments[0] if arguments else ""
-    if (conf_dir() / f"bench_{name}.yaml").is_file():
-        return _answer(arguments, "hornet-bench", ONE_BENCH.format(name=name), BENCH_GROUPS, f"bench_{name}")
-    return _answer(arguments or ["--help"], "hornet-bench", BENCH, BENCH_GROUPS, "bench_step")
+    if not (conf_dir() / f"bench_{name}.yaml").is_file():
+        return _answer(arguments or ["--help"], "hornet-bench", BENCH, BENCH_GROUPS, "bench_step")
+    left = _answer(
+        arguments[1:],
+        "hornet-bench",
+        ONE_BENCH.format(name=name),
+        BENCH_GROUPS,
+        f"bench_{name}",
+        config=lambda overrides: bench_config(name, overrides),
+    )
+    return None if left is None else [name, *left]
 
 
 def _answer(
@@ -232,9 +219,10 @@ def _answer(
     text: str,
     groups: tuple[str, ...],
     *files: str,
+    config: Callable[[list[str]], str] | None = None,
     training: bool = False,
 ) -> list[str] | None:
-    """Answer --help or --version and return None; else return the arguments.
+    """Answer --help, --cfg job or --version and return None; else return the arguments.
 
     Args:
         arguments: of the command line.
@@ -242,6 +230,7 @@ def _answer(
         text: of --help, with the fields {groups} and {keys}.
         groups: that the command takes.
         files: of conf/, without .yaml, whose keys --help lists with their comments.
+        config: gives what --cfg job prints for the other arguments.
         training: whether the command trains.
     """
     if {"--help", "-h"} & set(arguments):
@@ -249,6 +238,8 @@ def _answer(
         _print(text.format(groups="\n".join(lines), keys="\n".join(_key_lines(files))))
     elif arguments == ["--version"]:
         _print(f"{command} {version('hornet-train')}\n")
+    elif config is not None and (overrides := without_config_flag(arguments)) is not None:
+        _print(config(overrides))
     else:
         return arguments
     return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hornet_train._timm import import_timm
+from hornet_train.engine.launched import launched_world_size
 from hornet_train.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +24,13 @@ def run_replay(overrides: list[str]) -> None:
     Raises:
         UserError: the file is not such a dump, or does not fit the overrides.
     """
-    from hornet_train.engine.distributed import choose_device, launched_world_size
+    files = [text.removeprefix(KEY) for text in overrides if text.startswith(KEY)]
+    if len(files) != 1 or not files[0]:
+        raise ConfigError([f"{KEY}<file>: give one file from the dumps folder of a run"])
+    if launched_world_size() > 1:
+        raise ConfigError([f"{KEY}{files[0]}: a replay runs in one process, without torchrun"])
+    import_timm()
+    from hornet_train.engine.distributed import choose_device
     from hornet_train.engine.dump import read_dump
     from hornet_train.engine.replay import replay
     from hornet_train.run.open_dump import build_replay, replay_config
@@ -30,11 +38,6 @@ def run_replay(overrides: list[str]) -> None:
     from hornet_train.tasks.table import kit_of
     from hornet_train.track.console import ConsoleSink
 
-    files = [text.removeprefix(KEY) for text in overrides if text.startswith(KEY)]
-    if len(files) != 1 or not files[0]:
-        raise ConfigError([f"{KEY}<file>: give one file from the dumps folder of a run"])
-    if launched_world_size() > 1:
-        raise ConfigError([f"{KEY}{files[0]}: a replay runs in one process, without torchrun"])
     file = Path(files[0]).expanduser()
     dump = read_dump(file)
     composed = replay_config(dump, file, [text for text in overrides if not text.startswith(KEY)])

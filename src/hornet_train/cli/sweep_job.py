@@ -9,15 +9,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from types import FrameType
 
 from hornet_train.cli.command import PREEMPTED
+from hornet_train.cli.job_report import reported
+from hornet_train.config.sweep import JobResult
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def train_in_a_process(overrides: list[str]) -> int:
-    """Train, and return the exit code.
+def train_in_a_process(overrides: list[str]) -> JobResult:
+    """Train, and return what came of it.
 
     If the training was asked to stop and has saved, this process ends too. Slurm then queues the job again;
     submitit writes no result for this attempt, only for the one that finishes.
@@ -33,10 +36,14 @@ def train_in_a_process(overrides: list[str]) -> int:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and "resume=restart" in overrides:
         overrides = [*overrides, "resume=auto"]  # start from scratch only once
-    code = _call([sys.executable, "-m", "hornet_train", *overrides])
+    with reported() as report:
+        code = _call([sys.executable, "-m", "hornet_train", *overrides], report.variables)
+        facts = report.read()
     stopped = code == PREEMPTED or -code in _PASSED_ON  # a signal before its handlers were installed
     if not stopped:
-        return code
+        folder = next(text.partition("=")[2] for text in reversed(overrides) if text.startswith("run_dir="))
+        reason = {} if not code or "reason" in facts else {"reason": _how_it_ended(code)}
+        return JobResult(code, **{"run_dir": folder, **facts, **reason})
     if by_submitit != "slurm":
         sys.exit(PREEMPTED)
     if os.environ["RANK"] == "0":
@@ -45,8 +52,15 @@ def train_in_a_process(overrides: list[str]) -> int:
     sys.exit(0)  # with KillOnBadExit another code would kill rank 0 before it has queued the job
 
 
-def _call(command: list[str]) -> int:
-    """Run a command, forwarding stop signals; returns its exit code, or minus the signal that ended it."""
+def _how_it_ended(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _call(command: list[str], variables: Mapping[str, str]) -> int:
+    """Run a command, forwarding stop signals; returns its exit code, or minus the signal that ended it.
+
+    `variables`: more environment variables for it.
+    """
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -55,7 +69,7 @@ def _call(command: list[str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, env={**os.environ, **variables})
         return process.wait()
     finally:
         for number, handler in before.items():

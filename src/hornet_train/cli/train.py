@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from hornet_train.cli.command import Stopped, run_command
+from hornet_train.cli.command import Stopped, launched_rank, run_command
 from hornet_train.cli.help import answer_questions
+from hornet_train.cli.job_report import report
 from hornet_train.cli.replay import KEY, run_replay
 from hornet_train.cli.sweep import FLAGS
 from hornet_train.cli.sweep import main as run_sweep
@@ -28,14 +29,14 @@ def _same_command(arguments: list[str]) -> str:
 
 
 def _train(overrides: list[str]) -> None:
-    from hornet_train.engine.preemption import Preempted
+    from hornet_train.errors import Preempted
     from hornet_train.library import train
 
     if any(text.startswith(KEY) for text in overrides):
         run_replay(overrides)
         return
     try:
-        train(overrides)
+        result = train(overrides)
     except Preempted as asked:
         raise Stopped(
             f"stopped by {asked.reason}: "
@@ -43,6 +44,8 @@ def _train(overrides: list[str]) -> None:
             + f"{_same_command(overrides)} with the same run_dir resumes the run"
             + (f": run_dir={asked.run_dir}" if asked.saved and asked.run_dir else "")
         ) from None
+    best = vars(result.best) if result.best is not None else {}
+    report({"run_dir": str(result.run_dir), "direction": result.direction, **best}, launched_rank())
 
 
 if __name__ == "__main__":

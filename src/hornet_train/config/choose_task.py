@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hornet_train.config.conf_files import default_options, options, task_of
 from hornet_train.config.overrides import TASK
@@ -52,6 +52,20 @@ def stored_task(given: str, tree: Mapping[str, object]) -> StoredTask | None:
     return None if name is None else StoredTask(given, str(name))
 
 
+def same_task(name: str, other: str) -> bool:
+    """Whether two values of `task=` name one module or file, as far as they say: `examples/own_task.py`,
+    `examples.own_task`, and either one seen from another folder."""
+    parts, others = _module_parts(name), _module_parts(other)
+    shorter = min(len(parts), len(others))
+    return name == other or (shorter > 0 and parts[-shorter:] == others[-shorter:])
+
+
+def _module_parts(name: str) -> list[str]:
+    """The names of packages and module in a dotted name or a path."""
+    parts = name.removesuffix(".py").split("/") if name.endswith(".py") else name.split(".")
+    return [part for part in parts if part not in ("", ".", "..", "~")]
+
+
 def choose_task(
     given: Mapping[str, str], *, find: Find, names: Sequence[str], stored: StoredTask | None = None
 ) -> ChosenTask:
@@ -68,6 +82,9 @@ def choose_task(
     """
     default = default_options()[TASK]
     faults: list[str] = []
+    own = stored is not None and stored.name not in names and given.get(TASK, names[0]) not in names
+    if stored is not None and own and same_task(stored.name, given[TASK]):
+        stored = replace(stored, name=given[TASK])
     if stored is not None and stored.name not in names and given.get(TASK) != stored.name:
         faults.append(
             f"{stored.given} is of the task {stored.name!r}, which is not one of this program's: "

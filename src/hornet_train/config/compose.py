@@ -21,8 +21,9 @@ from hornet_train.config.bench_schema import Bench
 from hornet_train.config.from_run import Repeated, escape_references
 from hornet_train.config.key import keys_where
 from hornet_train.config.schema import Config, Dist, EvalConfig, InfoConfig
+from hornet_train.config.unknown_key import no_single_value, unknown_key
 from hornet_train.config.validate import plain, typed
-from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.errors import ConfigError
 
 C = TypeVar("C", bound=Config | EvalConfig | InfoConfig | Bench)
 Tree = dict[str, Any]
@@ -117,18 +118,22 @@ def checked(
     faults = list(faults)
     with libraries_faults(faults):
         defaults = resolved(tree)
-    keys = _dotted_keys(defaults)
+    keys = conf_files.dotted_keys(defaults)
     free = tuple(f"{key}." for key in keys_where(schema, lambda key: key.free))
     for key, value in parsed.items():
         if key in options:
             continue
         if key in keys or key.startswith(free):
+            holds_keys = key in keys and bool(at(defaults, key)) and isinstance(at(defaults, key), dict)
+            if holds_keys and not isinstance(value, Mapping):
+                faults.append(f"{key}={value}: {no_single_value(key, keys, schema)}")
+                continue
             try:
                 OmegaConf.update(tree, key, value, merge=True)
             except OmegaConfBaseException:  # a list for a mapping, say
                 faults.append(f"{key}={value} is not of the kind that {key} takes")
         else:
-            faults.append(f"unknown key {key}: {did_you_mean(key, keys)}")
+            faults.append(unknown_key(key, keys, options, schema))
     with libraries_faults(faults):  # a ${reference} to nothing
         config, mistyped = typed(schema, resolved(tree))
     faults += mistyped.values()
@@ -158,16 +163,6 @@ def at(tree: Any, key: str) -> Any:
     for name in key.split("."):
         tree = tree[name]
     return tree
-
-
-def _dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Every dotted key of a nested mapping, inner nodes too."""
-    found = []
-    for name, value in tree.items():
-        found.append(f"{prefix}{name}")
-        if isinstance(value, dict):
-            found += _dotted_keys(value, f"{prefix}{name}.")
-    return found
 
 
 def training_only(dist: Dist) -> Iterable[str]:

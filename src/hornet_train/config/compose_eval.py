@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,16 +12,39 @@ from omegaconf import DictConfig, OmegaConf
 from hornet_train.config.choose_task import ChosenTask, choose_task, stored_task
 from hornet_train.config.compose import Composed, Tree, checked, libraries_faults, training_only
 from hornet_train.config.conf_files import default_options, options, own_settings
-from hornet_train.config.from_run import nearest_option
+from hornet_train.config.from_run import escape_references, nearest_option
 from hornet_train.config.key import keys_where, walk
+from hornet_train.config.moved_paths import found_again, started_in
 from hornet_train.config.overrides import TASK, parse, path_value, texts
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.task_conf import conf_of_task
 from hornet_train.config.task_schema import Find, NoData
+from hornet_train.config.unknown_key import never_known
 from hornet_train.config.validate import without_secrets
 from hornet_train.errors import ConfigError
 
 EVAL_GROUPS = ("model", "data", "dist")
+
+
+def checkpoint_of(overrides: list[str]) -> str | None:
+    """The path that `checkpoint=` gives, if it is given.
+
+    Raises:
+        ConfigError: it has a variable that the environment does not have.
+    """
+    return path_value("checkpoint", texts(overrides).get("checkpoint", "null")) or None
+
+
+def check_keys(overrides: list[str], *, find: Find, names: Sequence[str]) -> None:
+    """Find the keys and options that no evaluation has, whatever its checkpoint.
+
+    Raises:
+        ConfigError: with every such fault.
+    """
+    task = choose_task(texts(overrides), find=find, names=names)
+    parsed, faults = parse(overrides, EVAL_GROUPS, task.schema.evaluate)
+    if faults := [*faults, *never_known(parsed, EVAL_GROUPS, task.schema.evaluate)]:
+        raise ConfigError(faults)
 
 
 def compose_eval(
@@ -49,7 +73,7 @@ def compose_eval(
         ConfigError: with every fault found.
     """
     given = texts(overrides)
-    checkpoint = path_value("checkpoint", given.get("checkpoint", "null")) or None
+    checkpoint = checkpoint_of(overrides)
     trained = (stored(checkpoint) if checkpoint is not None else None) or {}
     task = choose_task(given, find=find, names=names, stored=stored_task(f"checkpoint={checkpoint}", trained))
     parsed, faults = parse(overrides, EVAL_GROUPS, task.schema.evaluate)
@@ -69,17 +93,24 @@ def compose_eval(
     with libraries_faults(faults):
         tree, chosen = conf_of_task("eval", task, parsed, EVAL_GROUPS)
         _take_over(tree, trained, task, model="model" not in parsed, data=same_data)
+    notes, lost = _found_again(tree, trained, checkpoint, parsed, task) if same_data else ([], [])
 
     def check(config: EvalConfig) -> Iterable[str]:
         rules = task.schema.eval_rules(config, parsed)
         yield from (fault for fault in rules if opens_data or not isinstance(fault, NoData))
         yield from training_only(config.dist)
         yield from without_secrets(config.data)
+        yield from lost if opens_data else ()
 
     composed = checked(task.schema.evaluate, tree, parsed, options=chosen, faults=faults, check=check)
     parts = (key.partition(".") for key in task.schema.preprocessing)
     known = (f"{group}.{name}" for group, _, name in parts if name in trained.get(group, {}))
-    return replace(composed, task=task.name, given=composed.given.union(known))
+    return replace(
+        composed,
+        task=task.name,
+        given=composed.given.union(known),
+        notes=(*composed.notes, *(notes if opens_data else ())),
+    )
 
 
 def _select_data(parsed: dict[str, Any], task: ChosenTask) -> Iterable[str]:
@@ -125,3 +156,29 @@ def _take_over(
         if name in trained.get(group, {}):
             tree[group][name] = trained[group][name]
     tree.precision = trained.get("precision", tree.precision)
+
+
+def _found_again(
+    tree: DictConfig,
+    trained: Mapping[str, Any],
+    checkpoint: str | None,
+    parsed: Mapping[str, Any],
+    task: ChosenTask,
+) -> tuple[list[str], list[str]]:
+    """Replace the relative paths of the checkpoint's data by where these are now.
+
+    Returns:
+        A note for each that was found, and a fault for each that is nowhere.
+    """
+    paths = keys_where(task.schema.evaluate, lambda key: key.path)
+    names = [name for name in trained["data"] if f"data.{name}" in paths and f"data.{name}" not in parsed]
+    found, lost = found_again(trained["data"], names, started_in(Path(checkpoint or ""), trained))
+    for name, path in found.items():
+        tree.data[name] = escape_references(path)
+    of_hub = trained["data"].get("source") == "hub"  # whose name need not be a path
+    return [f"data.{name}={path}, as seen from where the run was started" for name, path in found.items()], [
+        f"data.{name}={value} is relative to the folder in which {checkpoint} was trained, and is not here: "
+        f"give data.{name}=<its path>"
+        for name, value in lost.items()
+        if not (of_hub and name == "name")
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def own_settings(group: str, option: str) -> Tree:
     """What the file of an option sets itself, without what it takes over from others."""
     tree: Tree = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8"))
     return tree
+
+
+def all_settings(group: str, option: str) -> Tree:
+    """What an option sets, with what it takes over from other files of its group."""
+    tree = own_settings(group, option)
+    base: Tree = {}
+    for name in tree.pop("defaults", []):
+        if isinstance(name, str):  # an option of another group is chosen by a mapping
+            base |= all_settings(group, name)
+    return base | tree
+
+
+def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted key of a nested mapping, inner nodes too."""
+    found = []
+    for name, value in tree.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            found += dotted_keys(value, f"{prefix}{name}.")
+    return found
 
 
 def default_options(name: str = "train") -> dict[str, str]:

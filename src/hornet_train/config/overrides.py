@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from hornet_train.config.conf_files import options
+from hornet_train.config.hydra_flags import unknown_flag
 from hornet_train.config.key import keys_where
 from hornet_train.errors import ConfigError, did_you_mean
 
@@ -26,14 +28,16 @@ def texts(overrides: list[str]) -> dict[str, str]:
 
 
 def path_value(key: str, text: str) -> str | None:
-    """The text of a path as the path, with `~`, `$NAME` and `${NAME}` replaced; None for null.
+    """The text of a path as the path: without quotes around it, `~`, `$NAME` and `${NAME}` replaced; None for
+    null.
 
     Raises:
         ConfigError: the environment has no variable of that name.
     """
     if text == "null":
         return None
-    path = os.path.expanduser(os.path.expandvars(text.strip("'\"")))
+    whole = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    path = os.path.expanduser(os.path.expandvars(whole))
     if missing := re.search(r"\$\{([^}]*)\}?", path):
         raise ConfigError([f"{key}={text}: the environment has no variable {missing[1]}; write the path out"])
     return path
@@ -51,11 +55,13 @@ def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[
     lists = keys_where(schema, lambda key: key.comma_list)
     parsed: dict[str, Any] = {}
     faults = []
-    for text in overrides:
+    for before, text in pairwise(["", *overrides]):
         key, equals, value = text.partition("=")
         key = key.lstrip("+")
+        if before.startswith("-") and not equals and not text.startswith("-"):
+            continue  # the value of a flag that is at fault itself
         if text.startswith("-"):
-            faults.append(f"unknown flag {text}: keys are given as key=value (see --help)")
+            faults.append(unknown_flag(text))
         elif not equals or not key.replace(".", "").replace("_", "").isalnum():
             faults.append(f"{text!r} is not of the form key=value")
         elif key == TASK:
@@ -80,7 +86,7 @@ def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[
             try:
                 parsed[key] = _value(text)
             except ValueError as error:
-                faults.append(f"{text!r} {error}")
+                faults.append(str(error))
     return parsed, faults
 
 
@@ -89,12 +95,15 @@ def _value(text: str) -> Any:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
-        raise ValueError(
-            "has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"
-        ) from None
+        raise ValueError(unreadable(text)) from None
     if override.is_sweep_override():
         raise ValueError(
-            "gives several values: a list is in brackets, [1,2]; --multirun runs the command once for each; "
-            "or quote the text"
+            f"{text!r} gives several values: a list is in brackets, [1,2]; --multirun runs the command once "
+            "for each; or quote the text"
         )
     return override.value()
+
+
+def unreadable(text: str) -> str:
+    """A sentence on an override that is not in Hydra's grammar."""
+    return f"{text!r} has a value that cannot be read: quote it, as in key='\"a value, with a comma\"'"

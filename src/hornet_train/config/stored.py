@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from hornet_train.config.choose_task import same_task
 from hornet_train.config.key import keys_where, walk
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.redaction import redacted_tree
@@ -28,6 +29,7 @@ from hornet_train.untrusted import (
 )
 
 Tree = dict[str, Any]
+_TASK = "task.name"
 HEADER = "hornet_train"  # the config's key in the metadata of our safetensors files
 CLASSES = "classes"  # in that config, the key of the class names, in label order
 
@@ -162,7 +164,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], schema: type) ->
             before, after = (one.get(name, absent.get(key, "(none)")) for one in (old, new))
             if isinstance(before, Mapping) and isinstance(after, Mapping):
                 yield from compare(before, after, f"{key}.")
-            elif before != after:
+            elif before != after and not (key == _TASK and same_task(str(before), str(after))):
                 yield f"{key}: {before} -> {after}"
 
     return list(compare(redacted_tree(old), redacted_tree(new), ""))

@@ -21,21 +21,68 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hornet_train.config import conf_files
 from hornet_train.config.choose_task import ChosenTask
+from hornet_train.config.compose import Composed
 from hornet_train.config.compose_train import GROUPS, compose_train, task_and_run
+from hornet_train.config.hydra_flags import unknown_flag
 from hornet_train.config.key import keys_where
-from hornet_train.config.overrides import FROM, TASK, texts
+from hornet_train.config.overrides import FROM, TASK, texts, unreadable
+from hornet_train.config.schema import Config
+from hornet_train.config.sweep_paths import as_hydra_reads, as_typed, quoted
 from hornet_train.config.task_schema import Find
 from hornet_train.errors import ConfigError
 
-Job = Callable[[list[str]], int]  # the overrides of `hornet-train` -> its exit code
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a job came to.
+
+    Attributes:
+        code: its exit code.
+        reason: why it failed, its error message; empty if it did not.
+        run_dir: the run folder.
+        metric, value, direction: its best evaluation, of which "max" or "min" is better; None without any.
+        weights, step: of that evaluation.
+    """
+
+    code: int
+    reason: str = ""
+    run_dir: str = ""
+    metric: str | None = None
+    value: float | None = None
+    direction: str = "max"
+    weights: str | None = None
+    step: int | None = None
+
+
+Job = Callable[[list[str]], JobResult]  # the overrides of `hornet-train` -> what came of it
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job of a sweep that has ended: its overrides and its exit code."""
+    """A job of a sweep that has ended.
+
+    Attributes:
+        overrides: as a user would type them for a single run.
+        result: what it came to.
+        folder: of the sweep.
+    """
 
     overrides: list[str]
-    code: int
+    result: JobResult
+    folder: Path
+
+    @property
+    def code(self) -> int:
+        """Its exit code."""
+        return self.result.code
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job of a sweep before it starts: its values of the keys that vary, as text, and its config."""
+
+    values: str
+    composed: Composed[Config]
 
 
 def sweep(
@@ -45,6 +92,7 @@ def sweep(
     find: Find,
     names: Sequence[str],
     held_folder: Callable[[Path], AbstractContextManager[Path]],
+    check: Callable[[Sequence[Planned]], None] = lambda _: None,
 ) -> list[Ended]:
     """Start `job` for each combination of the given values, with the launcher that is chosen.
 
@@ -58,6 +106,7 @@ def sweep(
         names: of this program's tasks.
         held_folder: makes the folder of the sweep where hydra.sweep.dir= does not give one: of this name, or
             with a number behind it if another sweep has it; removes it if nothing begins in it.
+        check: looks at the jobs before the first one starts; not called where they run on other machines.
 
     Raises:
         ConfigError: the config of any job is at fault, and none was started; or there is no such launcher.
@@ -67,11 +116,18 @@ def sweep(
     of_hydra = [_with_quoted_folder(text) for text in of_hydra]
     task = _task_of_first_job(of_jobs, find, names)
     not_hydras = [] if task.built_in else [text for text in of_jobs if text.startswith(f"{TASK}=")]
-    of_jobs = [_as_hydra_reads(text, task) for text in of_jobs if text not in not_hydras]
+    paths = keys_where(task.schema.train, lambda key: key.path) | {FROM}
+    of_jobs = [_as_hydra_reads(text, task, paths) for text in of_jobs if text not in not_hydras]
     _check_launcher(of_hydra)
     try:
-        overrides = OverridesParser.create().parse_overrides(of_jobs)
-        _check_jobs(overrides, lambda job: compose_train([*job, *not_hydras], find=find, names=names))
+        overrides = _parsed(of_jobs)
+        planned = _planned(
+            overrides,
+            lambda job: [as_typed(text, paths) for text in job],
+            lambda job: compose_train([*job, *not_hydras], find=find, names=names),
+        )
+        if not any(text.startswith("hydra/launcher=submitit_slurm") for text in of_hydra):
+            check(planned)
         folder = str(conf_files.conf_dir())
         with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="hornet-train"):
             hydra = GlobalHydra.instance().hydra
@@ -81,10 +137,18 @@ def sweep(
                 if not any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in settings):
                     place = Path(time.strftime("runs/sweep_%Y-%m-%d_%H-%M-%S"))
                     settings.append(f"hydra.sweep.dir={stack.enter_context(held_folder(place))}")
-                returned = hydra.multirun("train", _HydraTask(job, not_hydras), [*of_jobs, *settings])
+                returned = hydra.multirun("train", _HydraTask(job, not_hydras, paths), [*of_jobs, *settings])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([" ".join(str(error).split())]) from error
-    return [Ended(list(one.overrides), one.return_value) for batch in returned for one in batch]
+    return [
+        Ended(
+            [as_typed(text, paths) for text in one.overrides],
+            one.return_value,
+            Path(str(one.hydra_cfg.hydra.sweep.dir)),
+        )
+        for batch in returned
+        for one in batch
+    ]
 
 
 @dataclass(frozen=True)
@@ -96,14 +160,16 @@ class _HydraTask:
     Attributes:
         job: what to do.
         more: overrides of each job that Hydra cannot read.
+        paths: the keys that are paths.
     """
 
     job: Job
     more: Sequence[str]
+    paths: frozenset[str]
 
-    def __call__(self, _config: object) -> int:
+    def __call__(self, _config: object) -> JobResult:
         hydra = HydraConfig.get()
-        overrides = [*hydra.overrides.task, *self.more]
+        overrides = [*(as_typed(text, self.paths) for text in hydra.overrides.task), *self.more]
         if not any(text.startswith("run_dir=") for text in overrides):
             overrides.append(f"run_dir={hydra.runtime.output_dir}")
         return self.job(overrides)
@@ -115,34 +181,42 @@ def _task_of_first_job(overrides: Iterable[str], find: Find, names: Sequence[str
     return task_and_run(given, find=find, names=names)[0]
 
 
-def _as_hydra_reads(text: str, task: ChosenTask) -> str:
+def _as_hydra_reads(text: str, task: ChosenTask, paths: frozenset[str]) -> str:
     """The override in a form that Hydra accepts: it refuses keys that it does not know, and some paths."""
-    key, _, value = text.partition("=")
+    key, equals, value = text.partition("=")
     schema = task.schema.train
-    if key in keys_where(schema, lambda key: key.path) | {FROM}:
-        text = f"{key}={_quoted(value)}"
+    if key in paths and value:
+        text = as_hydra_reads(key, value)
     free = tuple(f"{one}." for one in keys_where(schema, lambda key: key.free))
     unknown_to_hydra = task.name != conf_files.default_options()[TASK] and key not in GROUPS
-    return f"++{text}" if key.startswith(free) or unknown_to_hydra else text
+    return f"++{text}" if equals and (key.startswith(free) or unknown_to_hydra) else text
 
 
 def _with_quoted_folder(text: str) -> str:
-    """A setting of Hydra; the folder of a sweep may have any characters, as it can in a single run."""
+    """A setting of Hydra; the folder of a sweep may have any characters, as it can in a single run. Hydra
+    replaces what stands in ${}, unless the environment has it."""
     key, _, value = text.partition("=")
-    whole = key.lstrip("+") == "hydra.sweep.dir" and value and not set("'\"") & set(value)
-    return f"{key}='{value}'" if whole else text
+    if key.lstrip("+") != "hydra.sweep.dir" or not value or value[0] in "'\"":
+        return text
+    return f"{key}={quoted(os.path.expanduser(os.path.expandvars(value)))}"
 
 
-def _quoted(value: str) -> str:
-    """A path, or several with commas between them, so that Hydra takes any character in it.
+def _parsed(texts: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra reads them.
 
-    What is quoted stays as it is. A text with commas is one path where there is such a file or folder.
+    Raises:
+        ConfigError: with a sentence for each that it cannot read.
     """
-    if not value or set("'\"") & set(value):
-        return value
-    is_one = "," not in value or os.path.exists(os.path.expanduser(os.path.expandvars(value)))
-    parts = [value] if is_one else value.split(",")
-    return ",".join(part if part == "null" else f"'{part}'" for part in parts)
+    parser, found, faults = OverridesParser.create(), [], []
+    for text in texts:
+        try:
+            found.append(parser.parse_override(text))
+        except HydraException:
+            malformed = unreadable(text) if "=" in text else f"{text!r} is not of the form key=value"
+            faults.append(unknown_flag(text) if text.startswith("-") else malformed)
+    if faults:
+        raise ConfigError(faults)
+    return found
 
 
 def _settings(of_hydra: Iterable[str], overrides: Iterable[Override]) -> list[str]:
@@ -183,8 +257,21 @@ def _has_plugin() -> bool:
     return any((Path(place) / "hydra_submitit_launcher").is_dir() for place in places or ())
 
 
-def _check_jobs(overrides: list[Override], compose: Callable[[list[str]], object]) -> None:
-    """Raises ConfigError where the config of any job is at fault, and says which job that is."""
+def _planned(
+    overrides: list[Override],
+    typed: Callable[[list[str]], list[str]],
+    compose: Callable[[list[str]], Composed[Config]],
+) -> list[Planned]:
+    """The jobs that the values make.
+
+    Args:
+        overrides: as Hydra reads them.
+        typed: gives the overrides of a job as a user would type them.
+        compose: gives the config for these.
+
+    Raises:
+        ConfigError: the config of a job is at fault; it says which job that is.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
@@ -194,10 +281,12 @@ def _check_jobs(overrides: list[Override], compose: Callable[[list[str]], object
             ["run_dir= is for a single run; a sweep writes its runs below hydra.sweep.dir=<folder>"]
         )
     varied = [one.get_key_element() for one in overrides if one.is_sweep_override()]
-    for job in jobs:
+    planned = []
+    for job in map(typed, jobs):
+        values = " ".join(text for text in job if text.partition("=")[0] in varied)
         try:
-            compose(job)
+            planned.append(Planned(values, compose(job)))
         except ConfigError as error:
-            values = " ".join(text for text in job if text.partition("=")[0] in varied)
             which = f" (of the job {values})" if values else ""
             raise ConfigError([f"{fault}{which}" for fault in error.faults]) from error
+    return planned

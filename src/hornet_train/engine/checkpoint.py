@@ -31,15 +31,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from hornet_train.engine.checkpoint_files import (
-    FORMAT,
-    Checkpoint,
-    has_all_files,
-    parse_step_name,
-    read_checkpoint,
-    read_pointer,
-    step_name,
-)
+from hornet_train.engine.checkpoint_files import Checkpoint, read_checkpoint
+from hornet_train.engine.manifest import FORMAT, has_all_files, parse_step_name, read_pointer, step_name
 from hornet_train.engine.state import TensorGroups, is_scheduled
 from hornet_train.errors import CheckpointError
 from hornet_train.track.durable_files import remove_temporary_files, sync_folder, write_bytes, write_through

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from hornet_train.engine.launched import launch_fault, launched_world_size
 from hornet_train.engine.rendezvous import fresh_store
 from hornet_train.engine.watchdog import SILENCE_SECONDS, NoWatchdog, PeerWatchdog, Store, Watchdog
-from hornet_train.errors import ConfigError, DataError, PeerError, SampleError, UserError
+from hornet_train.errors import DataError, PeerError, SampleError, UserError
 from hornet_train.track.durable_files import DISK_PROGRESS
 
 T = TypeVar("T")
@@ -134,45 +135,6 @@ class World:
         )
 
 
-def launched_world_size() -> int:
-    """How many processes torchrun started; 1 without torchrun.
-
-    Raises:
-        ConfigError: the environment has a part of a launcher's variables, or such that contradict each other.
-    """
-    size, rank = _launched("WORLD_SIZE", 1), _launched("RANK", 0)
-    if size == 1:
-        return 1
-    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    if missing := [name for name in needed if name not in os.environ]:
-        raise _launch_fault(f"WORLD_SIZE={size} without {', '.join(missing)}")
-    if not 0 <= rank < size:
-        raise _launch_fault(f"RANK={rank} is not one of WORLD_SIZE={size} processes")
-    _launched("MASTER_PORT", 0)
-    return size
-
-
-def _launched(name: str, default: int) -> int:
-    """The number that a launcher has put into the environment."""
-    text = os.environ.get(name, str(default))
-    if not text.isdecimal():
-        raise _launch_fault(f"{name}={text} is not a number")
-    return int(text)
-
-
-def _launch_fault(what: str) -> ConfigError:
-    fault = ConfigError(
-        [f"{what}, in the environment: unset what a launcher left there, or start with torchrun --standalone"]
-    )
-    fault.of_one_rank = True
-    return fault
-
-
-def may_restart() -> bool:
-    """Whether torchrun restarts the processes when one is lost."""
-    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
-
-
 def choose_device(kind: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device of this process: the GPU of its local rank, or the CPU.
 
@@ -216,7 +178,7 @@ def distributed(
     except RuntimeError as error:
         if "EADDRINUSE" in str(error):
             port = os.environ.get("MASTER_PORT")
-            raise _launch_fault(f"MASTER_PORT={port} is in use by another program") from error
+            raise launch_fault(f"MASTER_PORT={port} is in use by another program") from error
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
         rank = int(os.environ["RANK"])

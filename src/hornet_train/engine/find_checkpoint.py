@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from hornet_train.engine.checkpoint import CheckpointStore
-from hornet_train.engine.checkpoint_files import Checkpoint, parse_step_name, read_checkpoint, read_pointer
+from hornet_train.engine.checkpoint_files import Checkpoint, read_checkpoint
+from hornet_train.engine.manifest import parse_step_name, read_pointer
 from hornet_train.errors import CheckpointError
 
 

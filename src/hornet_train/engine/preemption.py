@@ -8,32 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import torch
 import torch.distributed as dist
 
+from hornet_train.errors import Preempted
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 # Further signals within so many seconds are the same request: a launcher forwards signals that its process
 # group receives anyway.
 SAME_REQUEST_SECONDS = 2.0
-
-
-class Preempted(Exception):  # noqa: N818 - not an error, but a reason to end
-    """The run was asked to stop.
-
-    Attributes:
-        reason: a signal's name, or the limit that is reached.
-        saved: whether everything up to here is in a checkpoint; if not, nothing was trained yet.
-        run_dir: the run folder, where it is known.
-    """
-
-    def __init__(self, reason: str, *, saved: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.saved = saved
-        self.run_dir: Path | None = None
 
 
 class Stop:

@@ -27,13 +27,14 @@ from hornet_train.engine.evaluation_loop import (
 from hornet_train.engine.guard import Guard
 from hornet_train.engine.log_window import LogWindow
 from hornet_train.engine.loop_settings import Settings
-from hornet_train.engine.preemption import Preempted, Stop
+from hornet_train.engine.preemption import Stop
 from hornet_train.engine.recovery import InitialWeights, Recovery
 from hornet_train.engine.saving import RunSaver
 from hornet_train.engine.state import Best, TrainState
 from hornet_train.engine.step import train_step
 from hornet_train.engine.task import Monitor, Task
 from hornet_train.engine.unlogged import Unlogged
+from hornet_train.errors import Preempted
 from hornet_train.optim.schedules import Schedule
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 from hornet_train.track.sinks import Sink

@@ -12,6 +12,7 @@ from torch import nn
 
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.models import structure  # and registers every variant with timm
+from hornet_train.models.constructor_options import unknown_option
 from hornet_train.models.kernels.dispatch import use_kernels
 from hornet_train.models.layers import lay_out
 
@@ -94,6 +95,8 @@ class ModelSpec:
         try:
             model: Any = timm.create_model(self.name, num_classes=self.num_classes, **arguments)
         except MODEL_ERRORS as error:
+            if unknown := unknown_option(self.name, error, RESERVED):
+                raise ConfigError([unknown]) from error
             keys = ", ".join(
                 ("model.drop_path",) * bool(self.drop_path)
                 + ("model.in_chans",) * (self.in_chans != 3)

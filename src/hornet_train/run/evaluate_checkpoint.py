@@ -12,14 +12,14 @@ from typing import Any
 from hornet_train.config.schema import EvalConfig
 from hornet_train.engine.distributed import World
 from hornet_train.engine.evaluation_loop import evaluate, with_collective
-from hornet_train.errors import ConfigError, DataError
+from hornet_train.errors import DataError
 from hornet_train.models.structure import fuse
 from hornet_train.run.loaders import eval_loader
 from hornet_train.run.open_weights import find_weights
+from hornet_train.run.result_file import data_settings
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Evaluation, EvaluationSet, Weights, samples_of
 from hornet_train.track.console import Console
-from hornet_train.track.durable_files import write_json
 
 Metrics = Mapping[str, float]
 
@@ -30,7 +30,7 @@ def run_evaluation(
     """Measure a checkpoint on every set that the config names. Every rank together.
 
     Returns:
-        What eval.json holds, the same on every rank.
+        What eval.json holds of it, the same on every rank.
 
     Raises:
         UserError: the checkpoint is damaged or for another model, or the data are not there.
@@ -57,12 +57,13 @@ def run_evaluation(
             else summaries[job.sets[0].name]
         ),
         "images_per_second": count / seconds,
-        "checkpoint": str(weights.place),
+        "checkpoint": os.path.abspath(weights.place),
         "weights": weights.name,
         "init_map": config.init_map,
         "step": weights.step,
         "model": config.model.name,
         "data": config.data.source,
+        "data_settings": data_settings(config),
         **job.facts,
         "precision": config.precision,
         "processes": world.size,
@@ -117,32 +118,3 @@ def _measure(
             value = f"{headline.label} {metrics[headline.key]:.3f}"
             console.say(f"{part}: {value} of {metrics['count']:,} images")
     return found
-
-
-def check_out(config: EvalConfig) -> Path:
-    """Where the result goes: `out=`, by default eval.json beside the checkpoint.
-
-    Raises:
-        ConfigError: it cannot be written, or something else would be overwritten.
-    """
-    checkpoint = Path(config.checkpoint or "")
-    beside = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "eval.json"
-    out = Path(config.out) if config.out else beside
-    if out.is_dir() or not os.access(next(p for p in out.absolute().parents if p.exists()), os.W_OK):
-        raise ConfigError([f"out={out} cannot be written: give the path of a file"])
-    if out.exists() and out.suffix != ".json":
-        raise ConfigError([f"out={out} is there and no .json: it would be overwritten"])
-    return out
-
-
-def write_result(result: Mapping[str, Any], out: Path) -> None:
-    """Write eval.json.
-
-    Raises:
-        ConfigError: the disk refuses.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, result)
-    except OSError as error:
-        raise ConfigError([f"out={out} cannot be written ({error.strerror})"]) from error

@@ -25,6 +25,12 @@ from hornet_train.track.sinks import rewind
 from hornet_train.untrusted import open_nofollow
 
 _log = logging.getLogger("hornet_train")
+_FILES = (
+    "environment.json",
+    "metrics.jsonl",
+    "curves.png",
+    "wandb_run.json",
+)  # of a run, besides config.yaml
 
 
 def default_run_dir(composed: Composed[Config]) -> Path:
@@ -88,6 +94,13 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, sche
         raise ConfigError([f"{folder}/checkpoints is a file, where a folder is needed: remove it"])
     if (folder / ".lock").exists():
         hold_run_folder(folder).close()
+    elif not (folder / "config.yaml").exists():  # nor is it of a run that was killed as it began
+        overwritten = [name for name in _FILES if (folder / name).exists()]
+        if overwritten:
+            there = ", ".join(overwritten)
+            raise ConfigError(
+                [f"run_dir={folder} has no run in it, but {there}: one would overwrite that; choose another"]
+            )
     if resume == "restart":
         return
     kept = folder / "config.yaml"
@@ -130,12 +143,24 @@ def claim_run_folder(
             aside = next(place for place in numbered if not place.exists())
             whole.rename(aside)
             note = f"the run that was in {folder} is now in {aside}"
-        elif kept.exists() and (changed := differences(read_config(kept), tree, schema)):
+        elif not kept.exists():
+            note = _beside(folder)
+        elif changed := differences(read_config(kept), tree, schema):
             note = f"going on with another config: {'; '.join(changed)}"
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError([f"run_dir={folder} cannot be made ({error.strerror}): choose another"]) from error
     return note
+
+
+def _beside(folder: Path) -> str | None:
+    """A sentence where a new run is written beside files that are of no run; hidden ones do not count."""
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in there if name[0] != "." and name not in (*_FILES, "checkpoints", "dumps")]
+    if not others:
+        return None
+    shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    return f"run_dir={folder} is not empty ({shown}): the run is written beside what is there"
 
 
 def hold_run_folder(folder: Path) -> IO[str]:
@@ -233,5 +258,5 @@ def _earlier(record: Path) -> list[Any]:
 def clean_run_folder(folder: Path) -> None:
     """Remove what killed processes of this run left half written; call it when the folder is held."""
     CheckpointStore(folder / "checkpoints", keep=1).clean()
-    for name in ("config.yaml", "environment.json", "metrics.jsonl", "curves.png", "wandb_run.json"):
+    for name in ("config.yaml", *_FILES):
         remove_temporary_files(folder / name)

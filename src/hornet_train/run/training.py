@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hornet_train.config.compose import Composed
 from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
-from hornet_train.engine.preemption import Preempted, Stop
+from hornet_train.engine.preemption import Stop
 from hornet_train.engine.state import Best
+from hornet_train.errors import Preempted
 from hornet_train.file_names import shell_join
 from hornet_train.redaction import redacted_tree
 from hornet_train.run.build import Run, build_run
@@ -40,6 +41,7 @@ class TrainResult:
         step: at which the run stands; total_steps: at which it is complete.
         best: the best evaluation, whose checkpoint `checkpoints/best` names; None without evaluations.
         metrics: weights ("model", "ema") -> what their newest evaluation found.
+        direction: "max" or "min", whichever of the headline metric is better.
     """
 
     run_dir: Path
@@ -47,6 +49,7 @@ class TrainResult:
     total_steps: int
     best: Best | None
     metrics: dict[str, dict[str, float]]
+    direction: Literal["max", "min"]
 
 
 def run_training(
@@ -116,7 +119,12 @@ def _run_in(
                 raise
     trainer = run.trainer
     return TrainResult(
-        folder, trainer.state.step, trainer.total_steps, trainer.state.best, _newest_metrics(folder)
+        folder,
+        trainer.state.step,
+        trainer.total_steps,
+        trainer.state.best,
+        _newest_metrics(folder),
+        kit.metrics.headline.direction,
     )
 
 
@@ -136,11 +144,14 @@ def _logging_to(console: Console, world: World) -> Iterator[None]:
     """Have what the program logs said by the console of rank 0, and by the other ranks on their stderr."""
     handler = ConsoleHandler(console) if world.is_main else other_ranks_handler(world.rank)
     logger = logging.getLogger("hornet_train")
-    logger.addHandler(handler)
+    before, level = logger.handlers, logger.level
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        logger.handlers = before
+        logger.setLevel(level)
 
 
 def _fit(

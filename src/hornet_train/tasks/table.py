@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from hornet_train._timm import import_timm
 from hornet_train.config.conf_files import conf_dir
 from hornet_train.config.task_schema import TaskSchema
 from hornet_train.errors import ConfigError, did_you_mean
@@ -85,6 +86,7 @@ def _import(place: str) -> Any:
 
 def _own_kit(name: str) -> Any:
     """The kit of a user's own module or file."""
+    import_timm()
     from hornet_train.tasks.kit import Kit
 
     try:

@@ -245,5 +245,6 @@ class ConsoleHandler(logging.Handler):
 def other_ranks_handler(rank: int) -> logging.Handler:
     """Prints warnings of a rank other than 0, and of its worker processes, on its stderr."""
     handler = logging.StreamHandler(text.SafeStream(sys.stderr or io.StringIO()))
+    handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter(f"warning, rank {rank}: %(message)s"))
     return handler

@@ -56,6 +56,7 @@ def environment(world_size: int = 1, device: str = "cpu", folder: Path | None = 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shell_join(map(redacted, sys.argv)),
+        "directory": os.getcwd(),  # to which the relative paths of the config are
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),

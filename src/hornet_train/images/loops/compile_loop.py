@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
+from hornet_train.compile_note import say_when_compiling
 from hornet_train.untrusted import may_cache_code
 
 P = ParamSpec("P")
@@ -27,6 +28,7 @@ def compiled(kernel: Callable[P, R]) -> Callable[P, R]:
     def build() -> Callable[P, R]:
         import numba
 
+        say_when_compiling()
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
         try:
             return cast(Callable[P, R], numba.njit(kernel, cache=may_cache_code(), **options))

@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
+from hornet_train.compile_note import say_when_compiling
 from hornet_train.models.kernels.openmp import THREAD_COUNT, THREAD_NUMBER, export_symbols
 from hornet_train.untrusted import may_cache_code
 
@@ -26,6 +27,7 @@ def compiled(loop: Callable[[Any], None]) -> int:
     one of these: it stands for the instructions, which are written in other files.
     """
     export_symbols()
+    say_when_compiling()
     try:
         function = numba.cfunc(_SIGNATURE, cache=may_cache_code())(loop)
     except RuntimeError:  # nothing can be written beside that file or in the home folder

@@ -1,0 +1,29 @@
+"""Ctrl-C while a command is still being imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import os, signal, sys
+sys.argv[0] = {name!r}
+import hornet_train
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_it_ends_a_command_without_a_traceback() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(name="/usr/bin/hornet-eval")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "hornet-eval: interrupted\n")
+
+
+def test_a_program_that_imports_the_package_keeps_its_own_way() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(name="my_script.py")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "KeyboardInterrupt" in ended.stderr
