@@ -24,7 +24,10 @@ EVALUATION_ONLY = (
     *("imagenet_real", "suite"),
 )
 WITH_ROOT = ("folder", "imagenet", "imagenet22k", "cifar10", "cifar100", "mnist", "fashion_mnist")
-NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT} | {"hub": ["data.name=/x"]}
+NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT} | {
+    "hub": ["data.name=/x"],
+    "csv": ["data.file=/x"],
+}
 
 
 def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:

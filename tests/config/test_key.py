@@ -17,15 +17,17 @@ SCHEMAS = (
 )
 PATHS = {
     *("data.root", "data.name", "data.val_labels", "data.labels", "run_dir", "init_from", "init_map"),
-    *("checkpoint", "out", "plot", "data.class_map"),
+    *("checkpoint", "out", "plot", "data.class_map", "data.file"),
 }
 LISTS = {"models", "peers", "modes", "layouts", "batches", "sides", "orders"}
 TRAINING_ONLY = {
     *("model.drop_path", "model.grad_checkpointing", "data.drop_last", "data.max_bad", "data.val"),
-    *("data.train_dir", "data.train_count", "data.train_split", "data.shuffle_buffer"),
+    *("data.train_count", "data.train_split", "data.shuffle_buffer"),
 }
 NO_COST = {"model.drop_path", "model.grad_checkpointing", "model.kernels", "model.channels_last"}
-PREPROCESSING = {"data.image_size", "data.mean", "data.std", "data.crop_pct", "data.interpolation"}
+PREPROCESSING = {
+    *("data.image_size", "data.mean", "data.std", "data.crop_pct", "data.interpolation", "data.exif"),
+}
 HOW_READ = PREPROCESSING | {
     *("data.workers", "data.prefetch", "data.drop_last", "data.max_bad", "data.on_bad"),
 }
@@ -33,7 +35,8 @@ NAMES_OPTION = {"model.name", "data.source", "schedule.kind"}
 NEUTRAL = {
     *("run_dir", "resume", "init_from", "init_map", "micro_batch_size", "data.root", "data.train_dir"),
     *("data.val_dir", "data.val_labels", "data.workers", "data.prefetch", "data.max_bad", "data.on_bad"),
-    *("dist", "log", "checkpoint", "guard", "eval", "recipe", "model.grad_checkpointing"),
+    *("dist", "log", "checkpoint", "guard", "eval", "recipe", "model.grad_checkpointing", "data.file"),
+    "data.val_share",
 }
 
 
@@ -61,7 +64,7 @@ def test_which_keys_have_a_property(
 
 def test_a_narrower_field_of_a_subclass_keeps_the_properties() -> None:
     sources = [key for name, key, _ in walk(ClassificationConfig) if name == "data.source"]
-    assert len(sources) == 8
+    assert len(sources) == 9
     assert all(key.names_option for key in sources)
     assert sum(key.evaluation_only for key in sources) == 3
 
