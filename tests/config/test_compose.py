@@ -24,8 +24,10 @@ EVALUATION_ONLY = (
     *("imagenet_real", "suite"),
 )
 WITH_ROOT = ("folder", "imagenet", "imagenet22k", "cifar10", "cifar100", "mnist", "fashion_mnist")
-NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT}
-NEEDED |= {"hub": ["data.name=/x"], "csv": ["data.file=/x"]}
+NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT} | {
+    "hub": ["data.name=/x"],
+    "csv": ["data.file=/x"],
+}
 
 
 def faults(*overrides: str, world_size: int = 1) -> tuple[str, ...]:
@@ -133,18 +135,6 @@ def test_all_faults_at_once() -> None:
         ("augment.grow_until=50%", "images do not grow"),
         ("augment.size_step=16", "images do not grow"),
         ("augment.blur=2", "augment.blur=2"),
-        (
-            "data.image_size=[32]",
-            "data.image_size=[32]: pixels are one number for a square, or [height,width]",
-        ),
-        ("data.image_size=[0,5]", "data.image_size=[0, 5]: pixels are one number"),
-        ("data.image_size=[32,48,3]", "data.image_size=[32, 48, 3]: pixels are one number"),
-        ("data.image_size=[32,4.5]", "data.image_size=[32, 4.5]: pixels are one number"),
-        ("data.image_size=32x48", "data.image_size=32x48: pixels are one number"),
-        ("data.image_size=true", "data.image_size=True: pixels are one number"),
-        ("data.image_size=null", "data.image_size is missing"),
-        ("data.image_size=32,48", "a list is in brackets"),
-        ("augment.start_size=[8,200]", "augment.start_size=[8,200] is above data.image_size=32: images grow"),
     ],
 )
 def test_one_fault(override: str, message: str) -> None:
@@ -168,15 +158,6 @@ def test_forms_of_color_jitter(given: str, meant: tuple[float, ...] | None) -> N
     assert stored == (None if meant is None else list(meant))
     again = compose_train([f"augment.color_jitter={'null' if stored is None else stored}"])
     assert again.tree == composed.tree
-
-
-def test_forms_of_image_size() -> None:
-    """A square is one number, so that a run of it is the same run."""
-    assert compose_train(["data.image_size=[48,48]"]).yaml() == compose_train(["data.image_size=48"]).yaml()
-    long = compose_train(["data.image_size=[192,352]"])
-    assert long.config.data.image_size == (192, 352)
-    assert long.tree["data"]["image_size"] == [192, 352]
-    assert "  image_size: [192, 352]\n" in long.yaml()
 
 
 def test_paths_are_taken_as_they_are() -> None:

@@ -26,12 +26,7 @@ TRAINING_ONLY = {
 }
 NO_COST = {"model.drop_path", "model.grad_checkpointing", "model.kernels", "model.channels_last"}
 PREPROCESSING = {
-    "data.image_size",
-    "data.mean",
-    "data.std",
-    "data.crop_pct",
-    "data.interpolation",
-    "data.exif",
+    *("data.image_size", "data.mean", "data.std", "data.crop_pct", "data.interpolation", "data.exif"),
 }
 HOW_READ = PREPROCESSING | {
     *("data.workers", "data.prefetch", "data.drop_last", "data.max_bad", "data.on_bad"),
@@ -39,17 +34,9 @@ HOW_READ = PREPROCESSING | {
 NAMES_OPTION = {"model.name", "data.source", "schedule.kind"}
 NEUTRAL = {
     *("run_dir", "resume", "init_from", "init_map", "micro_batch_size", "data.root", "data.train_dir"),
-    *(
-        "data.file",
-        "data.val_share",
-        "data.val_dir",
-        "data.val_labels",
-        "data.workers",
-        "data.prefetch",
-        "data.max_bad",
-        "data.on_bad",
-    ),
-    *("dist", "log", "checkpoint", "guard", "eval", "recipe", "model.grad_checkpointing"),
+    *("data.val_dir", "data.val_labels", "data.workers", "data.prefetch", "data.max_bad", "data.on_bad"),
+    *("dist", "log", "checkpoint", "guard", "eval", "recipe", "model.grad_checkpointing", "data.file"),
+    "data.val_share",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -85,14 +84,14 @@ def test_the_position_is_what_was_seen(
     now = Calendar(*after).going_on(Calendar(*before), step)
     assert now.position(step) == position
     assert now.shift == shift
-    assert calendar_of(json.loads(json.dumps({"calendar": dataclasses.asdict(now)}))) == now
+    assert calendar_of(json.loads(json.dumps({"calendar": now.to_json()}))) == now
 
 
 def test_a_step_that_would_be_too_small_or_of_a_stream_is_made_again() -> None:
-    before, after = Calendar(48, 8, 6), Calendar(48, 9, 6)
-    assert after.going_on(before, 1).position(1) == (0, 8)
-    assert after.going_on(before, 1, least=2).position(1) == (0, 0)
-    assert after.going_on(before, 2, whole=True).position(2) == (0, 9)
+    before = Calendar(48, 8, 6)
+    assert Calendar(48, 9, 6).going_on(before, 1).position(1) == (0, 8)
+    assert Calendar(48, 9, 6, least=2).going_on(before, 1).position(1) == (0, 0)
+    assert Calendar(48, 9, 6, whole=True).going_on(before, 2).position(2) == (0, 9)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_a_step_that_would_be_too_small_or_of_a_stream_is_made_again() -> None:
     ],
 )
 def test_a_calendar_of_an_untrusted_file_is_checked(wrong: object) -> None:
-    good = dataclasses.asdict(Calendar(48, 8, 6))
+    good = Calendar(48, 8, 6).to_json()
     assert is_calendar(good)
     assert not is_calendar(
         {**good, **wrong} if isinstance(wrong, dict) and len(wrong) == 1 and "samples" not in wrong else wrong

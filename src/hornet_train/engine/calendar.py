@@ -14,6 +14,8 @@ from typing import Any
 
 from hornet_train.engine.unlogged import is_count
 
+_STORED = ("samples", "batch_size", "steps_per_epoch", "shift", "begin", "seen")
+
 
 @dataclass(frozen=True)
 class Calendar:
@@ -26,6 +28,9 @@ class Calendar:
         shift: a step minus its place.
         begin: the place of the first step after a change.
         seen: samples of that step which were trained on before.
+        whole: whether a run goes on at the beginning of a step, of which some samples are then seen again: a
+            stream cannot begin between two.
+        least: samples of the first step after a change; where fewer are left of it, all of it is made again.
     """
 
     samples: int
@@ -34,10 +39,21 @@ class Calendar:
     shift: int = 0
     begin: int = 0
     seen: int = 0
+    whole: bool = False
+    least: int = 1
 
     def place(self, step: int) -> int:
         """The number of steps of this size up to a step, counted in epochs of this length."""
         return step - self.shift
+
+    def at(self, step: int) -> tuple[int, int]:
+        """(place of a step, samples of it that were trained on before)."""
+        place = self.place(step)
+        return place, self.seen_at(place)
+
+    def to_json(self) -> dict[str, int]:
+        """What `calendar_of` reads."""
+        return {name: getattr(self, name) for name in _STORED}
 
     def seen_at(self, place: int) -> int:
         """How many samples of the step at a place were trained on before."""
@@ -54,25 +70,20 @@ class Calendar:
         epoch, position = divmod(place, self.steps_per_epoch)
         return epoch, min(position * self.batch_size + self.seen_at(place), self.samples)
 
-    def going_on(self, other: Calendar, step: int, *, whole: bool = False, least: int = 1) -> Calendar:
-        """This calendar for a run that went by another one up to a step: it goes on behind the last sample.
+    def going_on(self, other: Calendar, step: int) -> Calendar:
+        """This calendar for a run that went by another one up to a step: it goes on after the last sample.
 
         Where the data set has another size, it goes on at the same share of the epoch.
-
-        Args:
-            whole: go back to the beginning of a step, of which some samples are then seen again: a stream
-                cannot begin between two.
-            least: samples of the first step; where fewer are left of it, all of it is made again.
         """
         mine = (self.samples, self.batch_size, self.steps_per_epoch)
         if mine == (other.samples, other.batch_size, other.steps_per_epoch):
-            return other
+            return replace(self, shift=other.shift, begin=other.begin, seen=other.seen)
         epoch, done = other.position(step)
         position, seen = divmod(done * self.samples // other.samples, self.batch_size)
         if position >= self.steps_per_epoch:  # among those that drop_last leaves out
             epoch, position, seen = epoch + 1, 0, 0
         left = min(self.batch_size, self.samples - position * self.batch_size) - seen
-        if whole or left < least:
+        if self.whole or left < self.least:
             seen = 0
         place = epoch * self.steps_per_epoch + position
         return replace(self, shift=step - place, begin=place, seen=seen)
@@ -80,7 +91,7 @@ class Calendar:
 
 def is_calendar(value: object) -> bool:
     """Whether a value read from an untrusted file is a `Calendar` as JSON."""
-    if not isinstance(value, dict) or value.keys() != Calendar.__annotations__.keys():
+    if not isinstance(value, dict) or value.keys() != set(_STORED):
         return False
     sizes = [value[name] for name in ("samples", "batch_size", "steps_per_epoch")]
     return (

@@ -11,13 +11,12 @@ import torch
 
 from hornet_train.data.batch import Batch
 from hornet_train.data.loader import Loaded
-from hornet_train.data.worker import BadSample, allowed_bad
+from hornet_train.data.worker import BadSample
 from hornet_train.engine.distributed import World
 from hornet_train.engine.step import StepResult
 from hornet_train.engine.task import Monitor
 from hornet_train.engine.unlogged import Unlogged
 from hornet_train.engine.watchdog import WAITING_FOR_DATA
-from hornet_train.errors import DataError
 from hornet_train.redaction import redacted
 from hornet_train.track.running_sums import Speedometer, Sums
 
@@ -97,6 +96,23 @@ class LogWindow:
         parts = self.parts.read() if self.parts.names else {}
         return Unlogged(totals["loss"], totals["weight"], parts, totals["grad_norm"], self._greatest())
 
+    def values(self, lr: float) -> dict[str, Any]:
+        """What a `train` event says of the steps so far. The host waits for the device. Every rank calls this.
+
+        `lr`: the learning rate of the newest of them.
+        """
+        totals = self.read()
+        speed = self.speed.read()
+        return {
+            "loss": totals.loss / totals.weight if totals.weight else float("nan"),
+            **{name: part / totals.weight for name, part in totals.parts.items() if totals.weight},
+            "lr": lr,
+            "grad_norm": totals.grad_norm,
+            "images_per_second": speed.images_per_second,
+            "data_wait": speed.data_wait,
+            **totals.greatest,
+        }
+
     def snapshot(self, *, reported: Collection[int]) -> Unlogged:
         """`read` for a checkpoint: with the bad samples that are not in `reported`, and without secrets.
         Every rank calls this."""
@@ -123,36 +139,8 @@ class LogWindow:
         """The damaged samples that any rank read in this window, by their index. Every rank calls this."""
         return {bad.index: bad for rank in self.world.gather(self.bad_samples) for bad in rank}
 
-    def emit_bad_samples(
-        self,
-        known: set[int],
-        emit: Emit,
-        *,
-        samples: int,
-        max_bad: float,
-        gone: Collection[str] = (),
-        gone_indices: Collection[int] = (),
-    ) -> None:
-        """Emit an event for each damaged training sample that is not in `known`, and add it there. Every rank
-        calls this.
-
-        Args:
-            gone: paths of samples that do not count.
-            gone_indices: the samples in `known` that do not.
-
-        Raises:
-            DataError: `known` has more of the `samples` now than `allowed_bad` allows.
-        """
-        found = {k: one for k, one in self.gather_bad_samples().items() if one.where not in gone}
+    def take_bad_samples(self) -> dict[int, BadSample]:
+        """The same, of which the window then knows no more."""
+        found = self.gather_bad_samples()
         self.bad_samples = []
-        for index in sorted(found.keys() - known):
-            known.add(index)
-            emit("bad_sample", path=found[index].where, reason=found[index].reason, index=index)
-        count = len(known.difference(gone_indices))
-        if found and count > allowed_bad(samples, max_bad):
-            last = found[max(found)]
-            raise DataError(
-                f"{count:,} of the {samples:,} training samples cannot be read, more than data.max_bad="
-                f"{max_bad:g} allows; one is {last.where} ({last.reason}). Repair or remove them "
-                "(hornet-data check lists them all) and start the same command again, or raise data.max_bad"
-            )
+        return found

@@ -105,16 +105,11 @@ class TrainState:
             "bad_samples": sorted(self.bad_samples),
             "record": asdict(self.fault_history),
             "unlogged": asdict(self.unlogged),
-            "calendar": asdict(self.calendar),
+            "calendar": self.calendar.to_json(),
         }
 
-    def restore(
-        self, tensors: TensorGroups, numbers: Mapping[str, Any], *, whole: bool = False, least: int = 1
-    ) -> None:
+    def restore(self, tensors: TensorGroups, numbers: Mapping[str, Any]) -> None:
         """Continue from a checkpoint.
-
-        Args:
-            whole, least: see `Calendar.going_on`.
 
         Raises:
             CheckpointError: it was written for another model or another kind of run.
@@ -136,7 +131,7 @@ class TrainState:
                 raise CheckpointError(f"the checkpoint's loss_scaler is not valid ({error})") from error
         self.step = int(numbers["step"])
         if (before := calendar_of(numbers)) is not None:
-            self.calendar = self.calendar.going_on(before, self.step, whole=whole, least=least)
+            self.calendar = self.calendar.going_on(before, self.step)
         self.evaluated = int(numbers["evaluated"])
         self.best = Best(**numbers["best"]) if numbers["best"] else None
         self.previous_bests = []

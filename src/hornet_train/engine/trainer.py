@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,17 +13,11 @@ from torch import nn
 
 from hornet_train.data.loader import EvalData, Loaded, TrainData
 from hornet_train.data.order import Plan
-from hornet_train.data.worker import BadSample
 from hornet_train.engine.background import RETRY_SECONDS_AT_END, RETRY_SECONDS_WHEN_STOPPED
 from hornet_train.engine.checkpoint import CheckpointStore
+from hornet_train.engine.damage_reports import DamageReports
 from hornet_train.engine.distributed import World
-from hornet_train.engine.evaluation_loop import (
-    EvaluationResults,
-    check_finite,
-    evaluate_state,
-    name_left_out,
-    update_best,
-)
+from hornet_train.engine.evaluation_loop import EvaluationResults, check_finite, evaluate_state, update_best
 from hornet_train.engine.guard import Guard
 from hornet_train.engine.log_window import LogWindow
 from hornet_train.engine.loop_settings import Settings
@@ -51,9 +45,7 @@ class Trainer:
         store: where checkpoints are written; used on rank 0.
         initial_weights: makes the model's initial weights again.
         metrics: of the task; the headline decides which checkpoint is the best.
-        gone: paths of samples that have gone since the run was started, and may: they are read, in vain, so
-            that all others keep their places, and are not reported.
-        gone_indices: the training samples among them that are in `state.bad_samples`.
+        damage: reports unreadable samples.
         monitor: adds the greatest of its values over all ranks to `train` events; None for none.
         sinks: where events are written; empty on all ranks but rank 0.
         advance: called after each step with the number of steps done.
@@ -73,13 +65,11 @@ class Trainer:
     initial_weights: InitialWeights
     metrics: MetricTable = NO_METRICS
     monitor: Monitor | None = None
-    gone: frozenset[str] = frozenset()
-    gone_indices: frozenset[int] = frozenset()
+    damage: DamageReports = field(default_factory=DamageReports)
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     stop: Stop = field(default_factory=Stop)
     newest_results: EvaluationResults = field(default_factory=dict, init=False)
-    _named: set[str] = field(default_factory=set, init=False)  # where unreadable held-out samples are
     window: LogWindow = field(init=False)
     saver: RunSaver = field(init=False)
     guard: Guard = field(init=False)
@@ -118,7 +108,8 @@ class Trainer:
             self.save()
         first = self._next_step()
         while (step := self._next_step()) < self.total_steps:
-            sizes, step_size = self._sizes(step)
+            place, seen = state.calendar.at(step)
+            sizes, step_size = self.plan.micro_sizes(place, seen), self.plan.step_size(place, seen)
             result = train_step(
                 state,
                 self.network,
@@ -167,15 +158,8 @@ class Trainer:
         """The micro-batches of all steps to train from here on."""
         history, calendar = self.state.fault_history, self.state.calendar
         for first, end in history.ranges_to_train(self.state.step, self.total_steps):
-            place = calendar.place(first)
-            yield from self.train_data.batches(place, calendar.place(end), calendar.seen_at(place))
-
-    def _sizes(self, step: int) -> tuple[list[int], int]:
-        """The images of each of this rank's micro-batches of a step, and of the step over all ranks."""
-        calendar = self.state.calendar
-        place = calendar.place(step)
-        seen = calendar.seen_at(place)
-        return self.plan.micro_sizes(place, seen), self.plan.step_size(place, seen)
+            place, seen = calendar.at(first)
+            yield from self.train_data.batches(place, calendar.place(end), seen)
 
     @property
     def total_steps(self) -> int:
@@ -244,18 +228,7 @@ class Trainer:
 
     def _log(self, step: int) -> None:
         """Emit the window's mean loss over all ranks. The host waits for the device here."""
-        totals = self.window.read()
-        speed = self.window.speed.read()
-        self.emit(
-            "train",
-            loss=totals.loss / totals.weight if totals.weight else float("nan"),
-            **{name: part / totals.weight for name, part in totals.parts.items() if totals.weight},
-            lr=self._learning_rate(step),
-            grad_norm=totals.grad_norm,
-            images_per_second=speed.images_per_second,
-            data_wait=speed.data_wait,
-            **totals.greatest,
-        )
+        self.emit("train", **self.window.values(self._learning_rate(step)))
 
     def _new_window(self, resumed: Unlogged | None = None) -> LogWindow:
         """The window of the steps from here on; `resumed` are earlier steps of it, from a checkpoint."""
@@ -263,22 +236,8 @@ class Trainer:
 
     def _check_bad_samples(self) -> None:
         """Raises DataError if more training samples are damaged than `max_bad` allows."""
-        self.window.emit_bad_samples(
-            self.state.bad_samples,
-            self.emit,
-            samples=self.plan.samples,
-            max_bad=self.settings.max_bad,
-            gone=self.gone,
-            gone_indices=self.gone_indices,
-        )
-
-    def _report_held_out(self, bad: Sequence[BadSample]) -> None:
-        """Name the unreadable samples of an evaluation, each once; on rank 0."""
-        new = [one for one in bad if one.where not in self._named | self.gone]
-        self._named.update(one.where for one in new)
-        name_left_out(new)
-        for one in new:
-            self.emit("bad_eval_sample", path=one.where, reason=one.reason)
+        found, known = self.window.take_bad_samples(), self.state.bad_samples
+        self.damage.of_training(found, known, self.emit, self.plan.samples, self.settings.max_bad)
 
     def _evaluate(self) -> bool:
         """Evaluate the model and its average. Returns whether to save: there is a new best, or it is the
@@ -300,7 +259,7 @@ class Trainer:
                     precision=self.settings.precision,
                     world=self.world,
                     before_batch=before_batch,
-                    report=self._report_held_out,
+                    report=lambda bad: self.damage.of_evaluation(bad, self.emit),
                 )
         except Preempted as asked:  # saved out here: in there sharded weights are gathered, for inference
             self._save_and_stop(asked.reason)

@@ -18,6 +18,7 @@ from hornet_train.config.validate import accumulation
 from hornet_train.data.loader import EvalData
 from hornet_train.data.stream_plan import StreamPlan
 from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from hornet_train.engine.damage_reports import DamageReports
 from hornet_train.engine.distributed import World
 from hornet_train.engine.recovery import fall_back_to_saved_best
 from hornet_train.engine.sharding import is_sharded
@@ -134,14 +135,7 @@ def _build_alone(
     monitor = _gate_monitor(state.model, config)
     if newest is not None:
         saved = read_checkpoint(newest)
-        notes += restore_state(
-            state,
-            saved,
-            datasets,
-            forced=config.resume == "force",
-            whole=isinstance(plan, StreamPlan),
-            least=2 * world.size,  # of batch norm's images
-        )
+        notes += restore_state(state, saved, datasets, forced=config.resume == "force")
         notes += rate_notes(saved, store.folder.parent, config, schedule, state)
         if config.init_from is not None:
             notes.append(f"init_from={config.init_from} is not read: the run goes on from its own weights")
@@ -159,8 +153,7 @@ def _build_alone(
         initial_weights=lambda: initial_model()[0].state_dict(),
         metrics=kit.metrics,
         monitor=monitor,
-        gone=gone.places,
-        gone_indices=gone.indices,
+        damage=DamageReports(gone.places, gone.indices),
     )
     facts = start_facts(kit.metrics, config, datasets, trainer, check.description)
     return Run(trainer, facts, notes, None if newest is None else state.step, datasets)

@@ -9,6 +9,7 @@ from torch import nn
 
 from hornet_train.config.schema import Config
 from hornet_train.data.order import Plan
+from hornet_train.data.stream_plan import StreamPlan
 from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
@@ -39,7 +40,13 @@ def initial_state(model: nn.Module, config: Config, plan: Plan, world: World) ->
         optimizer=_optimizer(model, config),
         scaler=loss_scaler(config.precision, world.device),
         average=average,
-        calendar=Calendar(plan.samples, config.batch_size, plan.steps_per_epoch),
+        calendar=Calendar(
+            plan.samples,
+            config.batch_size,
+            plan.steps_per_epoch,
+            whole=isinstance(plan, StreamPlan),
+            least=2 * world.size,  # batch norm cannot be trained on one image
+        ),
     )
 
 

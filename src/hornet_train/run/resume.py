@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from hornet_train.config.stored import CLASSES, config_in_folder
@@ -24,14 +23,11 @@ def restore_state(
     datasets: Datasets,
     *,
     forced: bool,
-    whole: bool = False,
-    least: int = 1,
 ) -> list[str]:
     """Restore a checkpoint that was trained on these samples; what a user should know of it, as sentences.
 
     Args:
         forced: also where the samples are others now (resume=force); rollbacks are forgotten then.
-        whole, least: see `Calendar.going_on`.
 
     Raises:
         CheckpointError: it is for another model.
@@ -62,8 +58,8 @@ def restore_state(
             )
         notes.append(f"going on with other images ({listed})")
     before = calendar_of(saved.numbers) or _older_calendar(saved)
-    numbers = saved.numbers if before is None else {**saved.numbers, "calendar": asdict(before)}
-    state.restore(saved.tensors, numbers, whole=whole, least=least)
+    numbers = saved.numbers if before is None else {**saved.numbers, "calendar": before.to_json()}
+    state.restore(saved.tensors, numbers)
     if before is not None:
         notes += _moved(before, state)
     if "val" in changed and state.best is not None:
