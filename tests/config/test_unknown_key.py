@@ -31,19 +31,19 @@ COMMANDS: dict[str, Callable[[list[str]], object]] = {
         (
             "train",
             "data.root=photos",
-            "unknown key data.root: data=digits has none; data=csv, data=folder, data=cifar10, data=cifar100, "
-            "data=fashion_mnist, data=imagenet, data=imagenet22k, data=mnist have it",
+            "unknown key data.root: data=digits has none; data=csv, data=folder, data=cifar10, "
+            "data=cifar100, data=fashion_mnist, data=imagenet, data=imagenet22k, data=mnist have it",
         ),
         (
             "eval",
             "data.root=photos",
-            "data=digits has none; data=csv, data=folder, data=imagenet_a, data=imagenet_c",
+            "data=digits has none; data=csv, data=folder, data=imagenet_a",
         ),
         ("train", "schedule.power=2", "schedule=cosine has none; schedule=poly has it"),
         (
             "train",
             "data.rot=photos",
-            "did you mean 'data.root'? data=digits has none; data=csv, data=folder, ",
+            "did you mean 'data.root'? data=digits has none; data=csv, data=folder",
         ),
         ("train", "power=2", "did you mean 'schedule.power'? schedule=cosine has none; schedule=poly has it"),
         # another command has it

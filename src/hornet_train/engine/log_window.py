@@ -97,9 +97,9 @@ class LogWindow:
         return Unlogged(totals["loss"], totals["weight"], parts, totals["grad_norm"], self._greatest())
 
     def values(self, lr: float) -> dict[str, Any]:
-        """What a `train` event says of the steps so far. The host waits for the device. Every rank calls this.
+        """What a `train` event says of the steps so far, the newest of which had a learning rate of `lr`.
 
-        `lr`: the learning rate of the newest of them.
+        The host waits for the device. Every rank calls this.
         """
         totals = self.read()
         speed = self.speed.read()
