@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from hornet_train.config.choose_task import ChosenTask, choose_task, stored_task
 from hornet_train.config.compose import Composed, Tree, checked, libraries_faults, training_only
 from hornet_train.config.conf_files import default_options, options, own_settings
-from hornet_train.config.from_run import escape_references, nearest_option
+from hornet_train.config.from_run import nearest_option
 from hornet_train.config.key import keys_where, walk
-from hornet_train.config.moved_paths import found_again, started_in
+from hornet_train.config.moved_paths import relocate
 from hornet_train.config.overrides import TASK, parse, path_value, texts
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.task_conf import conf_of_task
@@ -93,7 +93,10 @@ def compose_eval(
     with libraries_faults(faults):
         tree, chosen = conf_of_task("eval", task, parsed, EVAL_GROUPS)
         _take_over(tree, trained, task, model="model" not in parsed, data=same_data)
-    notes, lost = _found_again(tree, trained, checkpoint, parsed, task) if same_data else ([], [])
+    notes, lost = list[str](), list[str]()
+    if same_data:
+        paths = keys_where(task.schema.evaluate, lambda key: key.path)
+        notes, lost = relocate(tree, trained, Path(checkpoint or ""), paths, parsed)
 
     def check(config: EvalConfig) -> Iterable[str]:
         rules = task.schema.eval_rules(config, parsed)
@@ -156,29 +159,3 @@ def _take_over(
         if name in trained.get(group, {}):
             tree[group][name] = trained[group][name]
     tree.precision = trained.get("precision", tree.precision)
-
-
-def _found_again(
-    tree: DictConfig,
-    trained: Mapping[str, Any],
-    checkpoint: str | None,
-    parsed: Mapping[str, Any],
-    task: ChosenTask,
-) -> tuple[list[str], list[str]]:
-    """Replace the relative paths of the checkpoint's data by where these are now.
-
-    Returns:
-        A note for each that was found, and a fault for each that is nowhere.
-    """
-    paths = keys_where(task.schema.evaluate, lambda key: key.path)
-    names = [name for name in trained["data"] if f"data.{name}" in paths and f"data.{name}" not in parsed]
-    found, lost = found_again(trained["data"], names, started_in(Path(checkpoint or ""), trained))
-    for name, path in found.items():
-        tree.data[name] = escape_references(path)
-    of_hub = trained["data"].get("source") == "hub"  # whose name need not be a path
-    return [f"data.{name}={path}, as seen from where the run was started" for name, path in found.items()], [
-        f"data.{name}={value} is relative to the folder in which {checkpoint} was trained, and is not here: "
-        f"give data.{name}=<its path>"
-        for name, value in lost.items()
-        if not (of_hub and name == "name")
-    ]

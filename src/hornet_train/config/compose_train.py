@@ -18,6 +18,7 @@ from hornet_train.config.from_run import (
     repeated,
 )
 from hornet_train.config.key import keys_where
+from hornet_train.config.moved_paths import relocate
 from hornet_train.config.overrides import FROM, RUN_DIR, TASK, parse, path_value, texts
 from hornet_train.config.schema import Config
 from hornet_train.config.task_conf import conf_of_task, own_groups
@@ -152,21 +153,27 @@ def _compose_repeated(
         raise ConfigError(list(dict.fromkeys([*faults, *error.faults]))) from error
     for name, part in stored.items():
         tree[name] = escape_references(part)
+    moved, lost = list[str](), list[str]()
+    if "data" not in replaced and isinstance(run.tree.get("data"), dict):
+        moved, lost = relocate(tree, run.tree, run.file, keys_where(schema, lambda key: key.path), parsed)
 
     def check_all(config: Config) -> Iterable[str]:
         yield from check(config)
         yield from without_secrets(config.data)
+        yield from lost
         if config.run_dir is not None and run.holds(config.run_dir) and not goes_on:
             yield f"run_dir={config.run_dir} is the run that from= repeats: choose another, or leave it out"
 
     composed = checked(schema, tree, parsed, options=options_of, faults=faults, check=check_all)
     if goes_on:
-        return replace(composed, task=task.name, goes_on=True)
+        return replace(composed, task=task.name, goes_on=True, notes=tuple(moved))
     how_read = keys_where(schema, lambda key: key.how_read)
     own_images = any(key == "data" or (key.startswith("data.") and key not in how_read) for key in parsed)
     unknown = sorted(set(missing) - keys_where(schema, lambda key: key.absent), key=missing.index)
     notes = [f"{run.file} does not have {', '.join(unknown)}: defaults are taken"] if unknown else []
-    return replace(composed, task=task.name, repeats=replace(run, own_images=own_images, notes=notes))
+    return replace(
+        composed, task=task.name, repeats=replace(run, own_images=own_images, notes=[*notes, *moved])
+    )
 
 
 def _nearest_options(

@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
+from hornet_train.config.from_run import escape_references
 from hornet_train.untrusted import MAX_JSON, parse_json, read_within
 
 _UP = 3  # from a file in a step folder to the run folder
@@ -41,6 +44,42 @@ def _recorded(record: Path) -> Iterator[Path]:
     for start in [newest, *(reversed(earlier) if isinstance(earlier, list) else ())]:
         if isinstance(start, dict) and isinstance(start.get("directory"), str):
             yield Path(start["directory"])
+
+
+def relocate(
+    tree: DictConfig,
+    stored: Mapping[str, Any],
+    place: Path,
+    paths: Collection[str],
+    given: Collection[str],
+) -> tuple[list[str], list[str]]:
+    """Replace the relative paths of a run's data by where these are now.
+
+    Args:
+        tree: the config that is composed, its data those of the run.
+        stored: the config of the run.
+        place: the run folder, a step folder, or a file in one.
+        paths: the dotted keys that are paths.
+        given: the dotted keys of the command line, which are left alone.
+
+    Returns:
+        A note for each that was found, and a fault for each that is nowhere.
+    """
+    of_hub = stored["data"].get("source") == "hub"  # whose name may be a path; elsewhere it is none
+    names = [
+        name
+        for name in stored["data"]
+        if f"data.{name}" in paths and f"data.{name}" not in given and (name != "name" or of_hub)
+    ]
+    found, lost = found_again(stored["data"], names, started_in(place, stored))
+    for name, path in found.items():
+        tree.data[name] = escape_references(path)
+    return [f"data.{name}={path}, as seen from where the run was started" for name, path in found.items()], [
+        f"data.{name}={value} is relative to the folder in which {place} was trained, and is not here: "
+        f"give data.{name}=<its path>"
+        for name, value in lost.items()
+        if name != "name"
+    ]
 
 
 def found_again(

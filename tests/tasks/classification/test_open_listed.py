@@ -12,7 +12,7 @@ from configs import compose_train
 from pictures import PHOTO
 
 from hornet_train.data.sources.source import Shards
-from hornet_train.errors import ConfigError, DataError
+from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.kit_types import Datasets
 
@@ -187,6 +187,24 @@ def test_a_table_says_what_is_held_out(tmp_path: Path, training: bool) -> None:
         with pytest.raises(ConfigError, match="of the split val"):
             opened(tmp_path, val_share=0.2, data="csv")
         assert opened(tmp_path, val=False, data="csv").val is None
+
+
+def test_a_few_files_of_a_table_may_be_missing(tmp_path: Path) -> None:
+    """As many as may be unreadable: they keep their places."""
+    table(tmp_path, ("train", "val"))
+    before = opened(tmp_path, data="csv")
+    assert not isinstance(before.train, Shards | None)
+    gone = Path(before.train.locate(1))
+    gone.unlink()
+    found = opened(tmp_path, data="csv")
+    assert found.identity() == before.identity()
+    (note,) = found.notes
+    assert f"({gone.relative_to(tmp_path)}): as if unreadable" in note
+    assert not isinstance(found.train, Shards | None)
+    with pytest.raises(SampleError, match=gone.name):
+        found.train.read(1)
+    with pytest.raises(DataError, match=r"1 of \d+ files are not in"):
+        opened(tmp_path, data="csv", max_bad=0.0)
 
 
 def test_a_table_without_held_out_lines(tmp_path: Path) -> None:

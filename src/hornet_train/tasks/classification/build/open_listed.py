@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hornet_train.data.sources.files import FileTree
-from hornet_train.data.sources.listing import with_count
+from hornet_train.data.sources.listing import preview, with_count
+from hornet_train.data.worker import allowed_bad
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification.schema import CsvData, FolderData
 from hornet_train.tasks.classification.sources import FlatSource, FolderSource, LabelledImages, imagenet_wnids
@@ -154,9 +155,18 @@ def open_table(data: CsvData, *, training: bool) -> Opened:
     for row in rows:
         parts[row.part or "train"].append(row)
 
+    notes: list[str] = []
+
     def source(part: Sequence[Row]) -> ListedImages:
         names = in_class_order({row.label for row in part}, data.class_order)
-        return ListedFiles(root, part, names, table)
+        listed = ListedFiles(root, part, names, table, may_miss=allowed_bad(len(part), data.max_bad))
+        if listed.missing:
+            many = with_count(len(listed.missing), "file")
+            notes.append(f"{many} of {table} cannot be found ({preview(listed.missing)}): as if unreadable")
+        return listed
+
+    def opened(train: LabelledImages | None, val: LabelledImages | None, *more: str) -> Opened:
+        return Opened(train, val, (*more, *notes))
 
     key, unsplit = f"data.file={table}", rows[0].part is None
     if training and not parts["train"]:
@@ -170,18 +180,18 @@ def open_table(data: CsvData, *, training: bool) -> Opened:
         )
     train = source(parts["train"]) if parts["train"] and (training or data.val_share is not None) else None
     if parts["val"] and (data.val or not training):
-        return Opened(train if training else None, source(parts["val"]))
+        return opened(train if training else None, source(parts["val"]))
     if data.val_share is not None and train is not None:
         some, val = hold_out(train, data.val_share)
-        return Opened(some if training else None, val, (_share_note(data.val_share, table, val),))
+        return opened(some if training else None, val, _share_note(data.val_share, table, val))
     if training and not data.val:
-        return Opened(train, None)
+        return opened(train, None)
     if parts["test"]:
         note = f"no line of {table} is of the split val: those of test are evaluated"
         note += f" during the training, and {_BEST}; data.val_share=0.2 leaves them alone" if training else ""
-        return Opened(train, source(parts["test"]), (note,))
+        return opened(train, source(parts["test"]), note)
     if not training and unsplit:
-        return Opened(None, source(rows), (f"all {with_count(len(rows), 'image')} of {table} are evaluated",))
+        return opened(None, source(rows), f"all {with_count(len(rows), 'image')} of {table} are evaluated")
     what = "it has no column split" if unsplit else "no line is of the split val or test"
     if not training:
         raise DataError(f"{key}: {what}, and so nothing to evaluate")

@@ -19,9 +19,15 @@ from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, Lis
 
 
 class ListedFiles(ListedImages):
-    """The files of some rows of a table, in its order."""
+    """The files of some rows of a table, in its order.
 
-    def __init__(self, root: Path, rows: Sequence[Row], classes: Sequence[str], table: Path) -> None:
+    Attributes:
+        missing: those that are not there. They keep their places, and cannot be read.
+    """
+
+    def __init__(
+        self, root: Path, rows: Sequence[Row], classes: Sequence[str], table: Path, *, may_miss: int = 0
+    ) -> None:
         """Look whether they are there.
 
         Args:
@@ -29,9 +35,10 @@ class ListedFiles(ListedImages):
             rows: of the table.
             classes: the distinct labels, in label order.
             table: the file, for messages.
+            may_miss: how many files may be missing.
 
         Raises:
-            DataError: files are missing, or outside of the root.
+            DataError: more files are missing, or some are outside of the root.
         """
         key = f"data.file={table}"
         check_folder(root, "set data.root= to the folder that the files are relative to", "data.root=")
@@ -42,14 +49,18 @@ class ListedFiles(ListedImages):
                 f"({preview(outside)}): data.root=<a folder above all of them>"
             )
         found = _existing(root, [path for _, path in paths if path is not None])
-        if missing := [row.file for (row, _), path in zip(paths, found, strict=True) if path is None]:
+        missing = [row.file for (row, _), path in zip(paths, found, strict=True) if path is None]
+        self.missing = tuple(missing)
+        if len(missing) > may_miss:
             raise DataError(
                 f"{key}: {len(missing):,} of {with_count(len(rows), 'file')} are not in data.root={root} "
                 f"({preview(missing)}): fetch them or remove their lines, or set data.root= to the folder "
-                "that the files are relative to"
+                "that the files are relative to (data.max_bad says how many may be missing)"
             )
         self.classes, self.ignored = tuple(classes), dict[str, int]()
-        self._files = FileList(root, (os.fsencode(path) for path in found if path is not None))
+        self._files = FileList(
+            root, (os.fsencode(path or listed or "") for (_, listed), path in zip(paths, found, strict=True))
+        )
         places = {name: place for place, name in enumerate(classes)}
         self._labels = np.array([places[row.label] for row in rows], dtype=np.int64)
 
