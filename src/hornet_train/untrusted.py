@@ -22,6 +22,7 @@ MB = 10**6
 MAX_CONFIG = MB // 4  # a config.yaml; usual ones have 4 KB
 MAX_JSON = 64 * MB  # a checkpoint's state (with indices of damaged samples), class names, an index of shards
 MAX_LABELS = 64 * MB  # text files of labels and of rows
+MAX_TABLE = 512 * MB  # a table of files and labels; one of ImageNet's has 70 MB
 MAX_LISTING = 512 * MB  # the names of a data set's files, unpacked; ImageNet's have 40 MB
 MAX_HEADER = 16 * MB  # the header of a safetensors file; 12 MB suffice for 100,000 tensors
 MAX_DEPTH = 32  # nested mappings and lists in a config

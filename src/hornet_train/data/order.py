@@ -85,7 +85,7 @@ class Plan(Protocol):
         """
         ...
 
-    def smallest_micro_batch(self, step: int) -> int:
+    def smallest_micro_batch(self, step: int, seen: int = 0) -> int:
         """Images of the smallest micro-batch of a step on any rank; stand-ins do not count."""
         ...
 
@@ -156,9 +156,9 @@ class EpochPlan:
         largest_share = -(-self.step_size(step, seen) // self.world_size)
         return sizes + [0] * (len(micro_batches(largest_share, self.micro_batch_size)) - len(sizes))
 
-    def smallest_micro_batch(self, step: int) -> int:
+    def smallest_micro_batch(self, step: int, seen: int = 0) -> int:
         """Images of the smallest micro-batch of a step on any rank; stand-ins do not count."""
-        size = self.step_size(step)
+        size = self.step_size(step, seen)
         shares = (size // self.world_size, -(-size // self.world_size))  # ranks have the one or the other
         return min(min(micro_batches(share, self.micro_batch_size)) for share in shares if share)
 

@@ -96,7 +96,7 @@ class StreamPlan:
         _check_none_seen(seen)
         return [self.micro_batch_size] * self.micro_per_step
 
-    def smallest_micro_batch(self, step: int) -> int:  # noqa: ARG002 - all alike
+    def smallest_micro_batch(self, step: int, seen: int = 0) -> int:  # noqa: ARG002 - all alike
         """Images of the smallest micro-batch of a step on any rank."""
         return self.micro_batch_size
 

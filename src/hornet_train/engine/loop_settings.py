@@ -14,6 +14,7 @@ class Settings:
 
     Attributes:
         total_steps: the run's length, if all its steps are of one size (see `Calendar`).
+        in_steps: whether the length is given in steps, and so does not change with their size.
         max_bad: greatest share of the training samples that may be damaged.
     """
 
@@ -26,4 +27,5 @@ class Settings:
     precision: PrecisionName
     clip_grad: float | None
     max_bad: float = 0.001
+    in_steps: bool = False
     guard: GuardSettings = field(default_factory=GuardSettings)

@@ -164,10 +164,11 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         """The step at which the run is complete."""
-        return self.settings.total_steps + self.state.calendar.shift
+        return self.settings.total_steps + (0 if self.settings.in_steps else self.state.calendar.shift)
 
     def _learning_rate(self, step: int) -> float:
-        return self.schedule(self.state.calendar.place(step)) * self.state.fault_history.rate
+        place = step if self.settings.in_steps else self.state.calendar.place(step)
+        return self.schedule(place) * self.state.fault_history.rate
 
     def _rolled_back(self, *, wait: bool) -> bool:
         """Examine the finished steps, and go back to a checkpoint after a failure; returns whether it did.
@@ -223,8 +224,8 @@ class Trainer:
         return self.eval_data is not None and due and self.state.evaluated < self.state.step
 
     def _due(self, every: int) -> bool:
-        step = self.state.step
-        return self.state.calendar.place(step) % every == 0 or step == self.total_steps
+        place, seen = self.state.calendar.at(self.state.step)
+        return (place % every == 0 and not seen) or self.state.step == self.total_steps
 
     def _log(self, step: int) -> None:
         """Emit the window's mean loss over all ranks. The host waits for the device here."""

@@ -47,20 +47,26 @@ def follow_data(
     config = composed.config
     if composed.repeats is not None or composed.goes_on or "batch_size" in composed.given:
         return composed, None
+    if (kept := _kept(config)) is not None:
+        return _with(composed, *kept, "as the run in run_dir has it", world_size), None
     opened = kit.open_data(config.data)
     assert opened.train is not None
     samples, default = samples_of(opened.train), config.batch_size
     size = suitable_batch_size(samples, default, world_size)
     if samples >= STEPS * default or size >= default:
         return composed, opened
-    rate, whose = (
-        float(f"{config.optim.lr * (size / default) ** 0.5:.2g}"),
-        f"for {samples:,} training images",
-    )
-    if (kept := _kept(config)) is not None:
-        (size, rate), whose = kept, "as the run in run_dir has it"
-        if size == default:
-            return composed, opened
+    rate = float(f"{config.optim.lr * (size / default) ** 0.5:.2g}")
+    return _with(composed, size, rate, f"for {samples:,} training images", world_size), opened
+
+
+def _with(
+    composed: Composed[Config], size: int, rate: float, whose: str, world_size: int
+) -> Composed[Config]:
+    """The config with a batch size and its learning rate, unless the command line has one, and a note."""
+    config = composed.config
+    default = config.batch_size
+    if size == default:
+        return composed
     if "optim.lr" in composed.given:
         rate = config.optim.lr
     followed = replace(config, batch_size=size, optim=replace(config.optim, lr=rate))
@@ -68,10 +74,7 @@ def follow_data(
         raise ConfigError(faults)
     lr = "" if rate == config.optim.lr else f" optim.lr={rate:g}"
     note = f"batch_size={size}{lr}: {whose}, in place of {default}; the command line can say otherwise"
-    return (
-        replace(composed, config=followed, tree=plain(followed), notes=(*composed.notes, note)),
-        opened,
-    )
+    return replace(composed, config=followed, tree=plain(followed), notes=(*composed.notes, note))
 
 
 def _kept(config: Config) -> tuple[int, float] | None:

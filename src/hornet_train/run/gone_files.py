@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.data.sources.files import FileTree
-from hornet_train.data.sources.kept_files import keep_files
+from hornet_train.data.sources.kept_files import keep_files, place_of_list
 from hornet_train.data.sources.listing import preview
 from hornet_train.data.sources.source import Shards
 from hornet_train.data.worker import allowed_bad
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.file_names import as_text
 from hornet_train.tasks.kit_types import Datasets
+from hornet_train.track.durable_files import read_json, write_json
 from hornet_train.track.sinks import read_events
 
 _SPLITS = {"train": "training", "val": "held-out"}
@@ -39,11 +40,11 @@ class Gone:
 
 def listings(run_folder: Path) -> dict[str, Path]:
     """Where a run lists the files of each split."""
-    return {split: run_folder / "files" / f"{split}.gz" for split in _SPLITS}
+    return {split: place_of_list(run_folder, split) for split in _SPLITS}
 
 
 def list_files(run_folder: Path, datasets: Datasets) -> None:
-    """List the files of a run that begins, or goes on with others.
+    """List the files of a run that begins, or goes on with others; and those that have gone, and may.
 
     Raises:
         ConfigError: the disk refuses.
@@ -52,6 +53,8 @@ def list_files(run_folder: Path, datasets: Datasets) -> None:
         place = listings(run_folder)[split]
         try:
             keep_files(files.tree, place)
+            if gone := [as_text(os.fsdecode(path)) for path in files.changed.gone]:
+                write_json(_gone_list(run_folder), sorted({*_gone_before(run_folder), *gone}))
         except OSError as error:
             raise ConfigError([f"{place} cannot be written ({error.strerror}): make room"]) from error
 
@@ -108,15 +111,37 @@ def changes_of_files(files: Mapping[str, FileTree]) -> str:
     return "; ".join(words)
 
 
+def reported_in_evaluations(metrics: Path) -> set[str]:
+    """The paths of the unreadable held-out samples that are in a metrics.jsonl."""
+    events = read_events(metrics) if metrics.exists() else []
+    return {str(event.get("path")) for event in events if event.get("event") == "bad_eval_sample"}
+
+
 def _reported(run_folder: Path, numbers: Mapping[str, Any]) -> tuple[list[str], set[int]]:
     """The unreadable samples that events or a checkpoint name: where they were, and training indices."""
     events = run_folder / "metrics.jsonl"
     found = read_events(events) if events.exists() else []
     named = [event for event in found if event.get("event") in ("bad_sample", "bad_eval_sample")]
     unlogged = (numbers.get("unlogged") or {}).get("bad", [])
-    paths = [str(event.get("path")) for event in named] + [str(one.get("where")) for one in unlogged]
+    paths = _gone_before(run_folder)
+    paths += [str(event.get("path")) for event in named] + [str(one.get("where")) for one in unlogged]
     indices = [event.get("index") for event in named] + [one.get("index") for one in unlogged]
     return paths, {index for index in (*indices, *numbers.get("bad_samples", ())) if type(index) is int}
+
+
+def _gone_list(run_folder: Path) -> Path:
+    return run_folder / "files" / "gone.json"
+
+
+def _gone_before(run_folder: Path) -> list[str]:
+    """The files that had gone at an earlier start: events of later steps are taken back at each one."""
+    try:
+        found = read_json(_gone_list(run_folder))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise DataError(f"{_gone_list(run_folder)} cannot be read ({error}): remove it") from error
+    return [str(path) for path in found] if isinstance(found, list) else []
 
 
 def _with_tails(gone: Iterable[str], paths: Iterable[str]) -> set[str]:

@@ -12,7 +12,7 @@ from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.run.build import Run
 from hornet_train.run.folder import open_run_folder
-from hornet_train.run.gone_files import list_files
+from hornet_train.run.gone_files import list_files, reported_in_evaluations
 from hornet_train.tasks.kit import Kit
 from hornet_train.track.console import Console
 from hornet_train.track.metric_table import MetricTable
@@ -41,7 +41,7 @@ def open_sinks(
         ConfigError: the folder cannot be written.
     """
     log, step = config.log, run.resumed_from
-    again = frozenset({"rollback", *(["eval"] if run.trainer.evaluation_due else [])})
+    again = frozenset({"rollback", *(["eval", "bad_eval_sample"] if run.trainer.evaluation_due else [])})
     rollbacks = run.trainer.state.fault_history.rollbacks
     open_run_folder(folder, tree, world=world, step=step or 0, again=again, rollbacks=rollbacks)
     list_files(folder, run.datasets)
@@ -52,6 +52,7 @@ def open_sinks(
             sinks.append(TensorBoardSink(folder / "tensorboard", resume_step=step))
     except OSError as error:
         raise ConfigError([f"{error.filename or folder} cannot be written ({error.strerror})"]) from error
+    run.trainer.damage.named |= reported_in_evaluations(folder / "metrics.jsonl")
     if log.wandb:
         from hornet_train.track.wandb_sink import WandbSink
 

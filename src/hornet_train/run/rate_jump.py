@@ -37,12 +37,14 @@ def rate_notes(
         and event.get("step", 0) <= state.step
         and (rate := number(event.get("lr"))) is not None
     ]
-    now = schedule(state.calendar.place(state.step)) * state.fault_history.rate
-    if not rates or now <= _JUMP * rates[-1]:
+    place = state.step if config.epochs.unit == "it" else state.calendar.place(state.step)
+    now = schedule(place) * state.fault_history.rate
+    if not rates or rates[-1] == max(rates) or now <= _JUMP * rates[-1]:  # the greatest: in the warmup
         return []
+    lower = f"go on at the lower rate with optim.lr={rates[-1]:.3g}, or " if rates[-1] else ""
     return [
         f"the learning rate jumps from {rates[-1]:.3g} to {now:.3g}, where a run of epochs={config.epochs} "
-        f"has it at this step (before: epochs={before}); to avoid it, go on at the lower rate with "
-        f"optim.lr={rates[-1]:.3g}, or begin another run, with its own warmup, from these weights: "
+        f"has it at this step (before: epochs={before}); to avoid it, "
+        f"{lower}begin another run, with its own warmup, from these weights: "
         f"init_from={run_folder} run_dir=<new>"
     ]

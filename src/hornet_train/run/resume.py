@@ -27,7 +27,8 @@ def restore_state(
     """Restore a checkpoint that was trained on these samples; what a user should know of it, as sentences.
 
     Args:
-        forced: also where the samples are others now (resume=force); rollbacks are forgotten then.
+        forced: also where the samples are others now (resume=force). Rollbacks are forgotten then, and where
+            the batch size is another.
 
     Raises:
         CheckpointError: it is for another model.
@@ -60,15 +61,15 @@ def restore_state(
     before = calendar_of(saved.numbers) or _older_calendar(saved)
     numbers = saved.numbers if before is None else {**saved.numbers, "calendar": before.to_json()}
     state.restore(saved.tensors, numbers)
-    if before is not None:
-        notes += _moved(before, state)
+    moved = [] if before is None else _moved(before, state)
+    notes += moved
     if "val" in changed and state.best is not None:
         notes.append(
             f"the best so far ({state.best.metric} {state.best.value:.2f} at step {state.best.step:,}) is of "
             "other held-out images, and forgotten"
         )
         state.best = None
-    if forced and state.fault_history.rollbacks:
+    if (forced or moved) and state.fault_history.rollbacks:
         notes.append(
             f"{state.fault_history.rollbacks} returns to a checkpoint are forgotten, and what they left out "
             "and did to the learning rate"

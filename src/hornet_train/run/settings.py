@@ -36,6 +36,7 @@ def resolve_settings(config: Config, plan: Plan, micro_batch_size: int) -> Setti
         precision=config.precision,
         clip_grad=config.optim.clip_grad,
         max_bad=config.data.max_bad,
+        in_steps=config.epochs.unit == "it",
         guard=GuardSettings(
             max_skips=config.guard.max_skips,
             spike=config.guard.spike,

@@ -56,7 +56,10 @@ def places(column: Any, values: Sequence[Any], of_values: Sequence[int]) -> Inte
     """
     import pyarrow
 
-    encoded = _without_missing(column).dictionary_encode()
+    column = _without_missing(column)
+    if isinstance(column, pyarrow.ChunkedArray):
+        column = column.combine_chunks()  # of thousands of chunks each would bring all values
+    encoded = column.dictionary_encode()
     chunks = encoded.chunks if isinstance(encoded, pyarrow.ChunkedArray) else [encoded]
     number_of = dict(zip(values, of_values, strict=True))
     parts = [np.empty(0, dtype=np.int64)]

@@ -41,6 +41,11 @@ class Changed:
     new: tuple[bytes, ...] = ()
 
 
+def place_of_list(run_folder: Path, split: str) -> Path:
+    """Where a run lists the files of a split."""
+    return run_folder / "files" / f"{split}.gz"
+
+
 def keep_files(tree: Tree, place: Path) -> None:
     """List the files of a tree in a file, unless it lists them already, or they are too many to be listed.
 
@@ -96,7 +101,7 @@ def with_files(tree: Tree, paths: Iterable[bytes]) -> Tree:
             names.append(tree.names[tree.begin[place] : tree.begin[place + 1]])
             ends.append(tree.ends[tree.first[place] : tree.first[place + 1]])
             continue
-        there = [] if place is None else [tree.name(file)[1] for file in _files_of(tree, place)]
+        there = () if place is None else _names(tree, place)
         merged = sorted([*there, *more[folder]])
         names.append(np.frombuffer(b"".join(merged), dtype=np.uint8))
         ends.append(np.cumsum([len(name) for name in merged], dtype=np.uint32))
@@ -116,11 +121,16 @@ def paths_of(tree: Tree) -> Iterator[bytes]:
     """The files of a tree, relative to the folder that was scanned, in order."""
     for place, folder in enumerate(tree.folders):
         top = os.fsencode(folder) + b"/"
-        yield from (top + tree.name(file)[1] for file in _files_of(tree, place))
+        yield from (top + name for name in _names(tree, place))
 
 
-def _files_of(tree: Tree, folder: int) -> range:
-    return range(int(tree.first[folder]), int(tree.first[folder + 1]))
+def _names(tree: Tree, folder: int) -> Iterator[bytes]:
+    """The files of one folder, within it."""
+    content = tree.names[tree.begin[folder] : tree.begin[folder + 1]].tobytes()
+    start = 0
+    for end in tree.ends[tree.first[folder] : tree.first[folder + 1]].tolist():
+        yield content[start:end]
+        start = end
 
 
 def _digest(tree: Tree) -> bytes:

@@ -250,13 +250,14 @@ def _choices(paths: list[str], split: str) -> str:
 def _tells(path: str, split: str) -> bool:
     """Whether a folder on the path is called so, or the file's name begins so; upper and lower case alike."""
     *folders, name = Path(path.casefold()).parts
+    split = split.casefold()
     return split in folders or re.match(rf"{re.escape(split)}(?![a-z0-9])", name) is not None
 
 
 def _has(path: str, split: str) -> bool:
     """Whether the name of the file has it as a word."""
     name = Path(path.casefold()).name
-    return re.search(rf"(?<![a-z0-9]){re.escape(split)}(?![a-z0-9])", name) is not None
+    return re.search(rf"(?<![a-z0-9]){re.escape(split.casefold())}(?![a-z0-9])", name) is not None
 
 
 def _fixed_part(pattern: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hornet_train.data.sources.kept_files import place_of_list
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.build.channels import channel_notes
 from hornet_train.tasks.classification.build.components import build_task, eval_transform, outputs_of
@@ -31,7 +32,7 @@ def open_evaluation(config: ClassificationEval, weights: Weights, device: torch.
     """
     outputs = outputs_of(config, weights)  # before the data are opened: a wrong model is found at once
     chosen = read_class_map(Path(config.init_map)) if config.init_map is not None else None
-    suites, not_found = open_sets(config, _names(weights, chosen))
+    suites, not_found = open_sets(config, _names(weights, chosen), _lists(weights.place))
     task, model = _model_for(config, weights, outputs, suites, chosen)
     notes = load_classifier(model, weights, rows=chosen)
     size = config.data.image_size
@@ -115,3 +116,12 @@ def _renamed(names: Sequence[str], suite: Suite, rows: Tensor | None) -> list[st
         f"{len(pairs)} classes are called otherwise than in training (the first is {then!r} "
         f"there, {now!r} here): labels go by their order"
     ]
+
+
+def _lists(place: Path) -> dict[str, Path]:
+    """The lists of files of the run whose step folder, or a file in one, this is."""
+    found = {}
+    for folder in place.parents[1:3]:
+        if (one := place_of_list(folder, "train")).exists():
+            found["train"] = one
+    return found

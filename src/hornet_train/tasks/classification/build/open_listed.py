@@ -60,7 +60,10 @@ def open_folders(data: FolderData, *, training: bool, kept: Mapping[str, Path]) 
     if found.val is not None:
         return Opened(None, _held_out(data, found.val), (*found.notes, *found.val_notes))
     if data.val_share is not None and found.train is not None:
-        _, val = hold_out(_all_of(data, found.train), data.val_share)
+        whole = _all_of(data, found.train, kept.get("train"))
+        _, val = hold_out(whole, data.val_share)
+        if not whole.files.changed.new:  # those that have gone have shaped the split, and are not evaluated
+            val = val.without(whole.files.changed.gone)
         return Opened(None, val, (*found.notes, _share_note(data.val_share, found.train, val)))
     if found.test is not None:
         note = f"data.root={found.root} has no folder {data.val_dir}/: {found.test.name}/ is evaluated"

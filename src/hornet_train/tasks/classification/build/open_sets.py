@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -14,11 +14,14 @@ from hornet_train.tasks.classification.schema import ClassificationEval, RealDat
 from hornet_train.tasks.classification.suites import Suite, find_set, open_set, usual_places
 
 
-def open_sets(config: ClassificationEval, classes: Sequence[str]) -> tuple[list[Suite], list[EvaluationSet]]:
+def open_sets(
+    config: ClassificationEval, classes: Sequence[str], kept: Mapping[str, Path] | None = None
+) -> tuple[list[Suite], list[EvaluationSet]]:
     """The sets to evaluate on, and with suite=all those that are in no usual place.
 
     `classes`: those that the model was trained on, by which the images' classes are matched; empty where they
     are not known.
+    `kept`: the lists of files of the run that it is from, by which `data.val_share` holds out the same ones.
 
     Raises:
         DataError: one that is asked for is not there or incomplete; or with suite=all, none is there.
@@ -35,7 +38,7 @@ def open_sets(config: ClassificationEval, classes: Sequence[str]) -> tuple[list[
         assert data.root is not None
         labels = Path(data.labels) if data.labels is not None else None
         return [open_set(data.source, Path(data.root), labels)], []
-    datasets = open_data(data, training=False, classes=classes or None)
+    datasets = open_data(data, training=False, classes=classes or None, kept=kept)
     assert datasets.val is not None
     parts = {"": datasets.val}
     return [Suite(data.source, datasets.classes, parts, notes=datasets.notes, absent=datasets.absent)], []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -64,6 +65,13 @@ class SomeImages(ListedImages):
         self._source = source
         self._indices = indices[np.argsort(self._rows[source.labels[indices]], kind="stable")]
 
+    def without(self, keys: Collection[bytes]) -> SomeImages:
+        """The same without the samples of some keys."""
+        if not keys:
+            return self
+        left = [k for k in range(len(self)) if self.key(k) not in keys]
+        return SomeImages(self._source, self._indices[left], self.classes)
+
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -87,7 +95,7 @@ class SomeImages(ListedImages):
             raise ValueError("an order of other classes")
         return type(self)(self._source, self._indices, classes)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         keys = b"\0".join(self.key(index) for index in range(len(self)))
         return sha256_of(keys, self.labels, repr(self.classes).encode())

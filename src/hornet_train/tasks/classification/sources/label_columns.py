@@ -117,6 +117,8 @@ def _label_column(
         return labels
     scalars = [name for name, feature in flat.items() if is_scalar(feature) and not name.startswith("__")]
     integers = [name for name in scalars if is_integer(flat[name])]
+    if classes is not None and len(integers) == 1 and are_among(values(integers[0]), classes):
+        return integers[0]  # a checkpoint of such labels, whatever else is called so
     for usual in _USUAL:
         for among in (integers, scalars):
             named_so = [name for name in among if _last(name) in usual]

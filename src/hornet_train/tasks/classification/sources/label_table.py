@@ -13,7 +13,7 @@ from typing import Literal
 from hornet_train.data.sources.listing import preview
 from hornet_train.errors import DataError, did_you_mean
 from hornet_train.images.formats import EXTENSIONS
-from hornet_train.untrusted import MAX_LABELS, read_within
+from hornet_train.untrusted import MAX_TABLE, read_within
 
 Part = Literal["train", "val", "test"]
 Kind = Literal["image", "label", "split"]
@@ -116,7 +116,7 @@ def _after(
 def _lines(path: Path, key: str) -> Iterator[tuple[int, list[str]]]:
     """The cells of each line that is not blank, with its number, counted from 1."""
     try:
-        data = read_within(path, MAX_LABELS)
+        data = read_within(path, MAX_TABLE)
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         text = data.decode(encoding)
     except OSError as error:
@@ -199,6 +199,8 @@ def relative_path(file: str, root: Path) -> str | None:
 
     Links are not resolved: like those in class folders, they are the user's.
     """
+    if not {"", ".", ".."}.intersection(file.split("/")):  # as most are: below the root as they stand
+        return file
     path = os.path.normpath(os.path.join(root, file))
     inside = os.path.relpath(path, root)
     return None if inside == os.pardir or inside.startswith(f"{os.pardir}{os.sep}") else inside

@@ -58,8 +58,13 @@ class ListedFiles(ListedImages):
                 "that the files are relative to (data.max_bad says how many may be missing)"
             )
         self.classes, self.ignored = tuple(classes), dict[str, int]()
+        turned = any(path != listed for (_, listed), path in zip(paths, found, strict=True) if path)
         self._files = FileList(
-            root, (os.fsencode(path or listed or "") for (_, listed), path in zip(paths, found, strict=True))
+            root,
+            (
+                os.fsencode(path or (_turned(listed or "", root) if turned else listed) or "")
+                for (_, listed), path in zip(paths, found, strict=True)
+            ),
         )
         places = {name: place for place, name in enumerate(classes)}
         self._labels = np.array([places[row.label] for row in rows], dtype=np.int64)
@@ -112,6 +117,14 @@ def _existing(root: Path, paths: Sequence[str]) -> list[str | None]:
 
     found: list[str | None] = []
     for path in paths:
-        slashed = relative_path(path.replace("\\", "/"), root)
-        found.append(path if is_there(path) else slashed if slashed and is_there(slashed) else None)
+        if not is_there(path):
+            slashed = _turned(path, root)
+            found.append(slashed if slashed != path and slashed and is_there(slashed) else None)
+        else:
+            found.append(path)
     return found
+
+
+def _turned(path: str, root: Path) -> str | None:
+    """A path with slashes for its backslashes; None where it is then not below the root."""
+    return relative_path(path.replace("\\", "/"), root)
