@@ -56,8 +56,7 @@ class DamageReports:
             raise DataError(
                 f"{count:,} of the {samples:,} training samples cannot be read, more than data.max_bad="
                 f"{max_bad:g} allows; one is {last.where} ({last.reason}). Repair or remove them "
-                "and start the same command again (hornet-data check lists them all, also those that the run "
-                "has not met: to remove more than that, raise data.max_bad)"
+                "(hornet-data check lists them all) and start the same command again, or raise data.max_bad"
             )
 
     def of_evaluation(self, bad: Sequence[BadSample], emit: Emit) -> None:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hornet_train.data.sources.known_damage import remember_damaged
 from hornet_train.data.sources.listing import with_count
 from hornet_train.data.worker import allowed_bad
 from hornet_train.prepare.decode_split import DamagedList, decode_all
@@ -87,10 +88,14 @@ def _check_images(
     statistics = ImageStatistics(total)
     title = f"decoding {split.name}"
 
+    unreadable: list[bytes] = []
+
     def report_damaged(index: int, reason: str) -> None:
+        unreadable.append(split.paths[index])
         damaged.add(os.fspath(split.locate(index)), reason)
 
     decode_all(split, report_damaged, statistics, title, workers=workers, timeout=timeout)
+    remember_damaged(split.folder, unreadable)
     bad = damaged.count - before
     if statistics.decoded:
         found.lines.append(f"{split.name}: {statistics.describe_sizes()}")

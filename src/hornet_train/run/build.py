@@ -174,7 +174,7 @@ def _open_data(
         return kit.open_data(config.data, classes=classes), Gone()
     datasets = kit.open_data(config.data, classes=classes, kept=kept)
     try:
-        return datasets, gone_files(datasets, folder, before.numbers, config.data.max_bad)
+        return datasets, gone_files(datasets, folder, before.numbers)
     except DataError:
         if config.resume != "force":
             raise

@@ -1,5 +1,4 @@
-"""Files of a run's data that have gone since it was started: damaged ones may, others only as many as may be
-unreadable."""
+"""Files of a run's data that have gone since it was started: those that were reported as damaged may."""
 
 from __future__ import annotations
 
@@ -11,9 +10,9 @@ from typing import Any
 
 from hornet_train.data.sources.files import FileTree
 from hornet_train.data.sources.kept_files import keep_files, place_of_list
+from hornet_train.data.sources.known_damage import damaged_before
 from hornet_train.data.sources.listing import preview
 from hornet_train.data.sources.source import Shards
-from hornet_train.data.worker import allowed_bad
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.file_names import as_text
 from hornet_train.tasks.kit_types import Datasets
@@ -59,15 +58,14 @@ def list_files(run_folder: Path, datasets: Datasets) -> None:
             raise ConfigError([f"{place} cannot be written ({error.strerror}): make room"]) from error
 
 
-def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any], max_bad: float) -> Gone:
+def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any]) -> Gone:
     """What has gone since the run was started, where nothing is new.
 
     Args:
         numbers: of the checkpoint from which the run goes on.
-        max_bad: the share of the samples that may be unreadable (`data.max_bad`).
 
     Raises:
-        DataError: more have gone than that, beside those that were reported as damaged.
+        DataError: others have gone than were reported as damaged, by the run or by `hornet-data check`.
     """
     trees = {
         name: tree for name, tree in datasets.files.items() if tree.changed.gone and not tree.changed.new
@@ -78,20 +76,21 @@ def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any],
     notes, places = [], set[str]()
     for split, tree in trees.items():
         gone = [as_text(os.fsdecode(path)) for path in tree.changed.gone]
-        reported = _with_tails(gone, paths)
+        reported = _with_tails(gone, paths) | damaged_before(tree.folder)
         others = [path for path in gone if path not in reported]
         whole = len(tree)
         what = f"of the {whole:,} {_SPLITS[split]} images"
-        if len(others) > allowed_bad(whole, max_bad):
+        if others:
             raise DataError(
-                f"{len(others):,} {what} have gone since this run was started ({preview(others)}), more than "
-                f"data.max_bad={max_bad:g} allows: bring them back, or raise data.max_bad, or go on with "
-                "those that are left, which changes their order, with resume=force"
+                f"{len(others):,} {what} have gone since this run was started, and were not reported as "
+                f"damaged ({preview(others)}): bring them back, or go on with the {whole - len(gone):,} "
+                "that are left, in another order, with resume=force"
             )
         places |= {as_text(str(tree.folder / os.fsdecode(path))) for path in tree.changed.gone}
-        kind = "were reported as unreadable and are gone" if not others else "are gone"
         stand_in = "others stand in for them" if split == "train" else "evaluations count them as bad"
-        notes.append(f"{len(gone):,} {what} {kind} ({preview(gone)}): {stand_in}")
+        notes.append(
+            f"{len(gone):,} {what} were reported as damaged and are gone ({preview(gone)}): {stand_in}"
+        )
     train = datasets.train
     assert train is not None
     assert not isinstance(train, Shards)
