@@ -81,10 +81,12 @@ def gone_files(datasets: Datasets, run_folder: Path, numbers: Mapping[str, Any])
         whole = len(tree)
         what = f"of the {whole:,} {_SPLITS[split]} images"
         if others:
+            now = whole - len(gone)
             raise DataError(
-                f"{len(others):,} {what} have gone since this run was started, and were not reported as "
-                f"damaged ({preview(others)}): bring them back, or go on with the {whole - len(gone):,} "
-                "that are left, in another order, with resume=force"
+                f"this run was trained on other images than are there now ({split}: {whole:,} images -> "
+                f"{now:,} images): {len(others):,} have gone that were not reported as damaged "
+                f"({preview(others)}); bring them back, or go on with those that are left, in another order, "
+                "with resume=force"
             )
         places |= {as_text(str(tree.folder / os.fsdecode(path))) for path in tree.changed.gone}
         stand_in = "others stand in for them" if split == "train" else "evaluations count them as bad"

@@ -79,8 +79,7 @@ def classes_of_values(
             f"{where}: {missing:,} of {with_count(found.rows, 'row')} have no value in {column}, the column "
             "of the labels; remove them, or choose another with data.label_column=<name>"
         )
-    plain = values == tuple(range(len(values)))  # labels already, as of a set with an image a class
-    if names is None and given is None and too_many(found) and (not plain or len(values) > MOST_CLASSES):
+    if names is None and given is None and too_many(found):
         raise DataError(
             f"{where}: {column} has {len(values):,} distinct values in {found.rows:,} rows: too many to be "
             "classes; choose another column with data.label_column=<name>, or, if these are classes, make it "
