@@ -80,6 +80,15 @@ def test_another_batch_size_goes_on_at_the_same_image(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").exists()
 
 
+def test_a_length_in_steps_stays_that_of_the_run(tmp_path: Path) -> None:
+    assert run("hornet-train", *TINY, "epochs=6it", STOP, f"run_dir={tmp_path}").returncode == 75
+    given = ("checkpoint.max_minutes=null", "batch_size=4", "data.drop_last=false")
+    again = run("hornet-train", f"run_dir={tmp_path}", *given)
+    assert again.returncode == 0, again.stderr
+    assert [event["step"] for event in events(tmp_path, "train")] == [1, 2, 3, 4, 5, 6]
+    assert events(tmp_path, "eval")[-1]["step"] == 6
+
+
 def test_a_longer_run_says_that_the_rate_jumps_and_how_to_avoid_it(tmp_path: Path) -> None:
     assert run("hornet-train", *TINY, f"run_dir={tmp_path}").returncode == 0
     lowest = events(tmp_path, "train")[-1]["lr"]

@@ -11,6 +11,7 @@ import pytest
 from configs import compose_train
 from pictures import PHOTO
 
+from hornet_train.data.sources.kept_files import keep_files
 from hornet_train.data.sources.source import Shards
 from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.tasks.classification.build.open_data import open_data
@@ -37,11 +38,11 @@ def group(name: str) -> Any:
     return compose_train([f"data={name}", "data.root=x", *file]).config.data
 
 
-def opened(root: Path, *, data: str = "folder", training: bool = True,
-           classes: tuple[str, ...] | None = None, **settings: object) -> Datasets:  # fmt: skip
+def opened(root: Path, *, data: str = "folder", training: bool = True, classes: tuple[str, ...] | None = None,
+           kept: dict[str, Path] | None = None, **settings: object) -> Datasets:  # fmt: skip
     place = {"root": str(root)} if data == "folder" else {"file": f"{root}/labels.csv", "root": None}
     chosen = replace(group(data), **place, **settings)
-    return open_data(chosen, training=training, classes=classes)
+    return open_data(chosen, training=training, classes=classes, kept=kept)
 
 
 def names(source: object, root: Path) -> set[str]:
@@ -100,6 +101,19 @@ def test_a_share_is_held_out_and_evaluated_again(tmp_path: Path, direct: bool) -
         assert again.val.fingerprint == found.val.fingerprint
     resumed = opened(tmp_path, val_share=0.4, class_order="natural", classes=found.classes)
     assert resumed.identity() == found.identity()
+
+
+def test_files_that_have_gone_do_not_move_others_across_the_split(tmp_path: Path) -> None:
+    root, kept = tmp_path / "photos", tmp_path / "files/train.gz"
+    write(root, *split("train"))
+    before = opened(root, val_share=0.4)
+    keep_files(before.files["train"].tree, kept)
+    gone = min(names(before.val, root))
+    (root / gone).unlink()
+    again = opened(root, val_share=0.4, kept={"train": kept})
+    assert again.identity() == before.identity()
+    evaluated = opened(root, val_share=0.4, training=False, kept={"train": kept})
+    assert names(evaluated.val, root) == names(before.val, root) - {gone}
 
 
 def test_a_share_beside_val_is_refused_and_does_not_hide_it_later(tmp_path: Path) -> None:

@@ -161,3 +161,25 @@ def test_numbers_of_any_kind_in_tars(tmp_path: Path, read: Reader) -> None:
     source = read(str(tmp_path), "train")
     assert source.classes == ("-1", "3", "7")
     assert labels(source) == [(0, 2, 1)[k] for k in PLACES]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_checkpoint_of_numbers_finds_the_column_of_numbers_again(tmp_path: Path, read: Reader) -> None:
+    table(tmp_path / "train.parquet", label=["zebra", "ant", "cat"] * 4, label_id=PLACES)
+    assert read(str(tmp_path), "train").classes == ("ant", "cat", "zebra")
+    again = read(str(tmp_path), "train", classes=("0", "1", "2"))
+    assert (again.classes, labels(again)) == (("0", "1", "2"), PLACES)
+
+
+def test_splits_are_found_however_they_are_spelt(tmp_path: Path) -> None:
+    for folder in ("Train", "Val"):
+        (tmp_path / folder).mkdir()
+        table(tmp_path / folder / "0.parquet", label=PLACES)
+    for name in ("Train", "train"):
+        assert open_shards(str(tmp_path), name).lengths == (12,)
+    other = tmp_path / "other"
+    for name in ("Kvasir_a", "Other_b"):
+        table(other / f"{name}.parquet", label=PLACES)
+    with pytest.raises(DataError, match=r"data\.train_split=Kvasir data\.val_split=Other"):
+        open_shards(str(other), "validation")
+    assert open_shards(str(other), "Kvasir").lengths == open_shards(str(other), "Other").lengths == (12,)
