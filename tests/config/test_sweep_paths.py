@@ -64,6 +64,27 @@ def test_they_reach_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [place for _, place in swept("data.root=r", "run_dir=n=1 (x),n=[2]")] == ["n=1 (x)", "n=[2]"]
 
 
+def test_a_run_is_repeated_by_a_sweep_and_plus_signs_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d/a,b").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(compose_train(["data=folder", "data.root=d"]).yaml())
+    JOBS.clear()
+    sweep(["from=run", "seed=1,2"], job, find=find, names=NAMES, held_folder=nullcontext)
+    assert [compose_train(one).config.seed for one in JOBS] == [1, 2]
+    assert [root for root, _ in swept("+data.root=d/a,b", "seed=1,2")] == ["d/a,b", "d/a,b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("seed=1,1", "has a job several times"), ("hydra.sweep.dir=", "is empty")]
+)
+def test_what_would_be_written_twice_or_anywhere_is_refused(given: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        swept("data.root=r", given)
+
+
 def test_a_single_run_has_one_path() -> None:
     assert compose_train(["run_dir=one,two (3)"]).config.run_dir == "one,two (3)"
 

@@ -84,8 +84,9 @@ def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
         (["seed=0,1", "run_dir=one"], "below hydra.sweep.dir="),
         (["hydra/launcher=submitit_slrm"], "submitit_slrm"),
         (["optim.lr=interval(0,1)"], "INTERVAL"),
-        (["data=folder", "data.root=/nope", "seed=0,1"], "hornet-train: data.root=/nope does not exist"),
+        (["data=folder", "data.root=/nope", "seed=0,1"], ": data.root=/nope does not exist"),
         (["data=folder", "data.root=/nope,/no", "seed=0,1"], "(of the job data.root=/nope seed=0)"),
+        (["seed=0,1", "--cfg", "job"], "--cfg job prints the config of one training"),
         (["seed=0,1", "init_from=nope.pth"], "init_from=nope.pth: there is no such file or folder"),
     ],
 )

@@ -58,6 +58,14 @@ def test_a_restart_keeps_the_old_run_under_another_name(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_a_restart_moves_nothing_that_is_of_no_run(tmp_path: Path) -> None:
+    folder = started(tmp_path / "run")
+    (folder / "train").mkdir()  # the data set, say
+    check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
+    with pytest.raises(ConfigError, match=r"holds more than its run \(train\)"):
+        check_run_folder(folder, COMPOSED.tree, "restart", SCHEMA)
+
+
 def test_runs_that_start_in_the_same_second_have_a_folder_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

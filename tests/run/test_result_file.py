@@ -40,6 +40,12 @@ def test_the_newest_is_at_the_top_and_the_same_evaluation_takes_its_own_place(tm
     assert [one["top1"] for one in kept["earlier"]] == [80.0, 70.0, 60.0]
 
 
+def test_a_checkpoint_whose_path_is_no_text_takes_its_own_place_too(tmp_path: Path) -> None:
+    odd = {"checkpoint": "/r/Gr\udcf6b/step_1"}
+    assert write_result(result(50.0, **odd), tmp_path / "eval.json") == 0
+    assert write_result(result(60.0, **odd), tmp_path / "eval.json") == 0
+
+
 def test_the_data_are_named_by_their_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()

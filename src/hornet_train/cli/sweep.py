@@ -11,6 +11,7 @@ from typing import NoReturn
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_questions
 from hornet_train.cli.sweep_job import train_in_a_process
+from hornet_train.config.hydra_flags import without_config_flag
 from hornet_train.errors import ConfigError
 
 FLAGS = ("--multirun", "-m")
@@ -20,7 +21,13 @@ def main(arguments: list[str]) -> NoReturn:
     """`hornet-train` with one of `FLAGS`; exits with the code of the first job that failed."""
     hint = "; submitted jobs keep running; the same command with the same hydra.sweep.dir continues the sweep"
     others = [argument for argument in arguments if argument not in FLAGS]
-    run_command(_sweep, answer_questions, others, after_interrupt=hint)
+    run_command(_sweep, _questions, others, after_interrupt=hint)
+
+
+def _questions(arguments: list[str]) -> list[str] | None:
+    if without_config_flag(arguments) is not None:
+        raise ConfigError("--cfg job prints the config of one training: leave --multirun out")
+    return answer_questions(arguments)
 
 
 def _sweep(arguments: list[str]) -> None:

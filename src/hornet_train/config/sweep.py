@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ def sweep(
             lambda job: [as_typed(text, paths) for text in job],
             lambda job: compose_train([*job, *not_hydras], find=find, names=names),
         )
+        if twice := sorted(job for job, times in Counter(one.values for one in planned).items() if times > 1):
+            raise ConfigError([f"the sweep has a job several times, {twice[0]}: give each value once"])
         if not any(text.startswith("hydra/launcher=submitit_slurm") for text in of_hydra):
             check(planned)
         folder = str(conf_files.conf_dir())
@@ -185,19 +188,23 @@ def _as_hydra_reads(text: str, task: ChosenTask, paths: frozenset[str]) -> str:
     """The override in a form that Hydra accepts: it refuses keys that it does not know, and some paths."""
     key, equals, value = text.partition("=")
     schema = task.schema.train
-    if key in paths and value:
-        text = as_hydra_reads(key, value)
+    key, plus = key.lstrip("+"), len(key) - len(key.lstrip("+"))
+    text = as_hydra_reads(key, value) if key in paths and value else text[plus:]
     free = tuple(f"{one}." for one in keys_where(schema, lambda key: key.free))
     unknown_to_hydra = task.name != conf_files.default_options()[TASK] and key not in GROUPS
-    return f"++{text}" if equals and (key.startswith(free) or unknown_to_hydra) else text
+    if equals and (key == FROM or key.startswith(free) or unknown_to_hydra):
+        return f"++{text}"
+    return f"{'+' * plus}{text}"
 
 
 def _with_quoted_folder(text: str) -> str:
     """A setting of Hydra; the folder of a sweep may have any characters, as it can in a single run. Hydra
     replaces what stands in ${}, unless the environment has it."""
     key, _, value = text.partition("=")
-    if key.lstrip("+") != "hydra.sweep.dir" or not value or value[0] in "'\"":
+    if key.lstrip("+") != "hydra.sweep.dir" or value[:1] in ("'", '"'):
         return text
+    if not value:
+        raise ConfigError(["hydra.sweep.dir= is empty: give it a path, or leave it out"])
     return f"{key}={quoted(os.path.expanduser(os.path.expandvars(value)))}"
 
 

@@ -31,6 +31,10 @@ _FILES = (
     "curves.png",
     "wandb_run.json",
 )  # of a run, besides config.yaml
+_OWN = (
+    *(*_FILES, "config.yaml", "checkpoints", "dumps", "files", "uncommitted.diff", "eval.json"),
+    *("wandb", "tensorboard"),
+)  # all that a run, and an evaluation of it, write there
 
 
 def default_run_dir(composed: Composed[Config]) -> Path:
@@ -101,9 +105,16 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, sche
             raise ConfigError(
                 [f"run_dir={folder} has no run in it, but {there}: one would overwrite that; choose another"]
             )
-    if resume == "restart":
-        return
     kept = folder / "config.yaml"
+    if resume == "restart":
+        if kept.exists() and (others := _others(folder)):
+            raise ConfigError(
+                [
+                    f"run_dir={folder} holds more than its run ({_shown(others)}), and resume=restart would "
+                    "move all of it aside: choose another run_dir, or move that away"
+                ]
+            )
+        return
     if not kept.exists():
         if (folder / "checkpoints").exists():
             raise ConfigError(
@@ -155,12 +166,20 @@ def claim_run_folder(
 
 def _beside(folder: Path) -> str | None:
     """A sentence where a new run is written beside files that are of no run; hidden ones do not count."""
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    others = [name for name in there if name[0] != "." and name not in (*_FILES, "checkpoints", "dumps")]
+    others = _others(folder)
     if not others:
         return None
-    shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-    return f"run_dir={folder} is not empty ({shown}): the run is written beside what is there"
+    return f"run_dir={folder} is not empty ({_shown(others)}): the run is written beside what is there"
+
+
+def _others(folder: Path) -> list[str]:
+    """The names in a folder that are not those of a run's files, without hidden ones."""
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in there if name[0] != "." and name not in _OWN]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def hold_run_folder(folder: Path) -> IO[str]:

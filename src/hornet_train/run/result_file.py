@@ -13,6 +13,7 @@ from hornet_train.config.key import keys_where
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.validate import plain
 from hornet_train.errors import ConfigError
+from hornet_train.file_names import as_text_tree
 from hornet_train.redaction import redacted_tree
 from hornet_train.track.durable_files import read_json, write_json
 from hornet_train.track.output_file import check_output
@@ -61,7 +62,7 @@ def write_result(result: Mapping[str, Any], out: Path) -> int:
     """
     try:
         with _alone_in(out.absolute().parent):
-            mine = _identity(result)
+            mine = _identity(as_text_tree(result))
             others = [one for one in _kept(out) if _identity(one) != mine]
             write_json(out, {**result, **({EARLIER: others} if others else {})})
     except OSError as error:

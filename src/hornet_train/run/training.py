@@ -171,8 +171,8 @@ def _fit(
     if step > total:
         console.say(f"{folder}: this run is at step {step:,}, past the {total:,} that are asked for")
     elif step == total and not trainer.evaluation_due:
-        more = "epochs=<more> trains it on, resume=restart again"
-        console.say(f"{folder}: this run is complete at step {step:,}; {more}")
+        more = f"hornet-train {shell_join([f'run_dir={folder}'])} epochs=<more> trains it on"
+        console.say(f"{folder}: this run is complete at step {step:,}; {more}, resume=restart again")
     else:
         console.start_panel(run.facts, "hornet-train")
         with ExitStack() as stack:
