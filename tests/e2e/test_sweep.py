@@ -67,7 +67,7 @@ def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     assert float(best["top1"]) == pytest.approx(top1, abs=1e-4)
     assert best["run_dir"] == str(tmp_path / "data.train_count=40")
     assert (failed["rank"], failed["job"], failed["exit_code"]) == ("", "0", "2")
-    assert failed["reason"] == "batch_size=16 is larger than the data set of 8 training images"
+    assert failed["reason"].startswith("batch_size=16 is larger than the data set of 8 training images: ")
     shown = [line.split() for line in done.stdout.splitlines() if str(tmp_path / "data.train_count") in line]
     assert [row[:3] for row in shown[-2:]] == [
         ["1", "1", "40"],

@@ -57,7 +57,7 @@ def test_help_and_config_need_no_torch(tmp_path: Path) -> None:
     shown = run("hornet-train", "--help").stdout
     for group in ("model", "data", "augment", "optim", "schedule", "ema", "dist", "log", "task", "recipe"):
         assert re.search(rf"^  {group} ", shown, re.MULTILINE), group
-    assert len(re.findall(r"^  # ", shown, re.MULTILINE)) == 12
+    assert len(re.findall(r"^  # ", shown, re.MULTILINE)) == 14
     assert "hornet-eval checkpoint=" in run("hornet-eval", "--help").stdout
     assert "lr: 0.004" in run("hornet-train", "--cfg", "job").stdout
 

@@ -494,7 +494,9 @@ def test_the_dtype_of_products_goes_by_the_processor(monkeypatch):
     ):
         monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda amx=amx: amx)
         monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda half=half: half)
-        monkeypatch.setattr("pathlib.Path.read_text", lambda _, vendor=vendor: f"vendor_id: {vendor}")
+        monkeypatch.setattr(
+            "pathlib.Path.read_text", lambda _, encoding, vendor=vendor: f"vendor_id: {vendor} {encoding}"
+        )
         assert rows._fast_bfloat16() == fast
     for fast in (True, False):
         monkeypatch.setattr(rows, "FAST_BFLOAT16", fast)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from hornet_train.cli.job_report import report
 from hornet_train.cli.utf8_mode import ensure_utf8_mode, escape_what_cannot_be_printed
 from hornet_train.errors import PeerError, UserError
 from hornet_train.redaction import for_display, redacted
+from hornet_train.track.text import SafeStream
 
 USER_ERROR = 2
 PREEMPTED = 75  # EX_TEMPFAIL: the run is saved; the same command continues it
@@ -121,7 +123,8 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING or launched_rank() == "0":
-            sys.stderr.write(for_display(self.format(record)) + "\n")
+            stream = SafeStream(sys.stderr or io.StringIO())  # a log file on a full disk must not end a run
+            stream.write(for_display(self.format(record)) + "\n")
 
 
 def _log_to_stderr() -> None:

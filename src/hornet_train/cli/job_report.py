@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hornet_train.untrusted import MAX_JSON, parse_json, read_within
+
 _VARIABLE = "HORNET_JOB_REPORT"
 _FILE = os.environ.pop(_VARIABLE, None)  # of this process alone, not of those that it starts
 
@@ -33,8 +35,8 @@ class Report:
 
     def read(self) -> dict[str, Any]:
         """The facts; none where the process was killed."""
-        text = self._file.read_text()
-        facts: dict[str, Any] = json.loads(text) if text else {}
+        text = read_within(self._file, MAX_JSON)
+        facts: dict[str, Any] = parse_json(text) if text else {}
         return facts
 
 
