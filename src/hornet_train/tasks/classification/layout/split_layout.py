@@ -13,7 +13,6 @@ from pathlib import Path
 
 from hornet_train.data.sources.listing import check_folder
 from hornet_train.data.sources.litter import is_litter
-from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.errors import DataError
 from hornet_train.file_names import as_text
 from hornet_train.images.formats import EXTENSIONS
@@ -56,8 +55,8 @@ class SplitLayout(ImageFiles):
     def use_labels_of(self, source: FlatSource) -> None:
         """Take images, labels and classes from a labels file instead of from class folders."""
         self.classes = source.classes
-        self.paths = PackedPaths(source.paths)
-        self.labels = array("i", source.labels)
+        self.paths = source.files.paths
+        self.labels = array("i", source.labels.tolist())
         self.loose = []
 
 

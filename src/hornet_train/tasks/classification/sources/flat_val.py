@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview
-from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.errors import DataError
 from hornet_train.images.formats import EXTENSIONS
-from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
+from hornet_train.tasks.classification.sources.labelled_files import LabelledFiles
 from hornet_train.tasks.classification.sources.val_labels import read_val_labels
 
 
-class FlatSource:
+class FlatSource(LabelledFiles):
     """Loose images `folder/ILSVRC2012_val_*.JPEG` and a labels file (see `read_val_labels`).
 
     Images are taken in sorted order of their names; other files, and names that start with a dot, are passed
     over.
-
-    Attributes:
-        classes: class names in label order.
     """
 
     def __init__(
@@ -42,7 +38,6 @@ class FlatSource:
             DataError: either cannot be read, or images and labels do not pair off: all at once.
         """
         place, file = Path(folder).expanduser(), Path(labels).expanduser()
-        self.classes = tuple(classes)
         images = _images(place)
         known = read_val_labels(file, classes)
         stems = [os.path.splitext(image)[0] for image in images]
@@ -58,31 +53,8 @@ class FlatSource:
                 f"{place} has {len(images):,} images, data.val_labels={file} {len(known):,} labels: "
                 f"{'; '.join(faults)}; fetch what is missing or give the labels file of these images"
             )
-        self._files = FileList(place, map(os.fsencode, images))
-        self._labels = np.asarray([known[stem] for stem in stems], dtype=np.int32)
-
-    @property
-    def paths(self) -> Iterator[bytes]:
-        """Of the images, relative to the folder."""
-        return iter(self._files)
-
-    @property
-    def labels(self) -> list[int]:
-        labels: list[int] = self._labels.tolist()
-        return labels
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read(self, index: int) -> Fields:
-        return {IMAGE: self._files.read(index), LABEL: int(self._labels[index])}
-
-    def locate(self, index: int) -> str:
-        return self._files.locate(index)
-
-    @property
-    def fingerprint(self) -> str:
-        return sha256_of(self._files.paths.block(), self._labels, repr(self.classes).encode())
+        labelled = np.asarray([known[stem] for stem in stems], dtype=np.int32)
+        super().__init__(FileList(place, map(os.fsencode, images)), labelled, classes)
 
 
 def _images(folder: Path) -> list[str]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 
 from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview, with_count
-from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.sources.label_table import Row, relative_path
-from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, ListedImages
+from hornet_train.tasks.classification.sources.labelled_files import LabelledFiles
 
 
-class ListedFiles(ListedImages):
+class ListedFiles(LabelledFiles):
     """The files of some rows of a table, in its order.
 
     Attributes:
@@ -57,46 +54,14 @@ class ListedFiles(ListedImages):
                 f"({preview(missing)}): fetch them or remove their lines, or set data.root= to the folder "
                 "that the files are relative to (data.max_bad says how many may be missing)"
             )
-        self.classes, self.ignored = tuple(classes), dict[str, int]()
         turned = any(path != listed for (_, listed), path in zip(paths, found, strict=True) if path)
-        self._files = FileList(
-            root,
-            (
-                os.fsencode(path or (_turned(listed or "", root) if turned else listed) or "")
-                for (_, listed), path in zip(paths, found, strict=True)
-            ),
+        there = (
+            path or (_turned(listed or "", root) if turned else listed) or ""
+            for (_, listed), path in zip(paths, found, strict=True)
         )
         places = {name: place for place, name in enumerate(classes)}
-        self._labels = np.array([places[row.label] for row in rows], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read(self, index: int) -> Fields:
-        return {IMAGE: self._files.read(index), LABEL: int(self._labels[index])}
-
-    def locate(self, index: int) -> str:
-        return self._files.locate(index)
-
-    def key(self, index: int) -> bytes:
-        return self._files.paths[index]
-
-    @property
-    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return self._labels
-
-    def in_order(self, classes: Sequence[str]) -> Self:
-        if set(self.classes) - set(classes):
-            raise ValueError("an order of other classes")
-        places = {name: place for place, name in enumerate(classes)}
-        rows = np.array([places[name] for name in self.classes], dtype=np.int64)
-        other = copy(self)
-        other.classes, other._labels = tuple(classes), rows[self._labels]
-        return other
-
-    @property
-    def fingerprint(self) -> str:
-        return sha256_of(self._files.paths.block(), self._labels, repr(self.classes).encode())
+        labels = np.array([places[row.label] for row in rows], dtype=np.int64)
+        super().__init__(FileList(root, map(os.fsencode, there)), labels, classes)
 
 
 def _existing(root: Path, paths: Sequence[str]) -> list[str | None]:
