@@ -8,8 +8,8 @@ size, and where that is between two steps, the first step has only the samples t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hornet_train.engine.unlogged import is_count
@@ -30,7 +30,7 @@ class Calendar:
         seen: samples of that step which were trained on before.
         whole: whether a run goes on at the beginning of a step, of which some samples are then seen again: a
             stream cannot begin between two.
-        least: samples of the first step after a change; where fewer are left of it, all of it is made again.
+        fits: (place, seen) -> whether what is left of a step can be trained on; else all of it is made again.
     """
 
     samples: int
@@ -40,7 +40,7 @@ class Calendar:
     begin: int = 0
     seen: int = 0
     whole: bool = False
-    least: int = 1
+    fits: Callable[[int, int], bool] = field(default=lambda _place, _seen: True, compare=False)
 
     def place(self, step: int) -> int:
         """The number of steps of this size up to a step, counted in epochs of this length."""
@@ -82,10 +82,9 @@ class Calendar:
         position, seen = divmod(done * self.samples // other.samples, self.batch_size)
         if position >= self.steps_per_epoch:  # among those that drop_last leaves out
             epoch, position, seen = epoch + 1, 0, 0
-        left = min(self.batch_size, self.samples - position * self.batch_size) - seen
-        if self.whole or left < self.least:
-            seen = 0
         place = epoch * self.steps_per_epoch + position
+        if self.whole or not self.fits(place, seen):
+            seen = 0
         return replace(self, shift=step - place, begin=place, seen=seen)
 
 

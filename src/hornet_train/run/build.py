@@ -36,6 +36,7 @@ from hornet_train.run.process import keep_compiled_code
 from hornet_train.run.rate_jump import rate_notes
 from hornet_train.run.resume import restore_state
 from hornet_train.run.settings import resolve_schedule, resolve_settings
+from hornet_train.run.single_images import check_single_images
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Datasets
 
@@ -129,7 +130,10 @@ def _build_alone(
     if not takes_channels(model, channels := config.model.in_chans):
         raise ConfigError([f"model.in_chans={channels}: task={kit.schema.name} builds a model of 3 channels"])
     model = model.to(world.device)
-    check = kit.check_model(model, config, plan, total_steps=settings.total_steps, processes=world.size)
+    lengths = {"total_steps": settings.total_steps, "processes": world.size}
+    check = kit.check_model(model, config, plan, **lengths)
+    assert datasets.train is not None
+    check_single_images(task, model, datasets.train, samples, plan, **lengths)
     notes = [*datasets.notes, *gone.notes, *check.notes, *notes]
     state = initial_state(model, config, plan, world)
     monitor = _gate_monitor(state.model, config)

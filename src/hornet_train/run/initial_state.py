@@ -45,7 +45,7 @@ def initial_state(model: nn.Module, config: Config, plan: Plan, world: World) ->
             config.batch_size,
             plan.steps_per_epoch,
             whole=isinstance(plan, StreamPlan),
-            least=2 * world.size,  # batch norm cannot be trained on one image
+            fits=lambda place, seen: plan.micro_batch_size == 1 or plan.smallest_micro_batch(place, seen) > 1,
         ),
     )
 

@@ -14,6 +14,7 @@ from hornet_train.data.memory import keep_freed_memory
 from hornet_train.data.sources.cache import cache_folder
 from hornet_train.engine.distributed import World, choose_device, distributed
 from hornet_train.errors import ConfigError
+from hornet_train.run.single_images import SINGLE_VALUE
 from hornet_train.untrusted import only_user_can_write
 
 CUBLAS, REPRODUCIBLE = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # the values that cuBLAS documents
@@ -88,7 +89,7 @@ def _in_words(message: str) -> str | None:
             f"deterministic=true: torch {torch.__version__} has no deterministic {missing[1]}, which "
             "this training needs: choose another model, or deterministic=false"
         )
-    if "Expected more than 1 value per channel when training" in message:
+    if SINGLE_VALUE in message:
         return (
             "batch_size and micro_batch_size leave an image alone in a micro-batch, where the model's "
             "batch norm has a single value a channel: give larger ones; or, if this is in the last step "

@@ -70,24 +70,31 @@ def check_micro_batches(
     Raises:
         ConfigError: there are such micro-batches on some rank; the same on every rank.
     """
+    step = single_image_step(plan, total_steps)
+    if step is None or trains_on_one_image(model, image_size, in_chans=in_chans):
+        return
+    raise ConfigError(
+        f"{more_than_one_image(plan, step, processes)} ({name} cannot be trained on one image of "
+        f"{times(image_size)} pixels at a time: batch norm would have a single value a channel)"
+    )
+
+
+def single_image_step(plan: Plan, total_steps: int) -> int | None:
+    """A step in which a micro-batch of some rank is a single image; None where there is none."""
     last = plan.steps_per_epoch - 1
     steps = (0, last) if total_steps > last else (0,)
-    single = next((step for step in steps if plan.smallest_micro_batch(step) == 1), None)
-    if single is None or trains_on_one_image(model, image_size, in_chans=in_chans):
-        return
-    why = (
-        f"{name} cannot be trained on one image of {times(image_size)} pixels at a time: "
-        "batch norm would have a single value a channel"
+    return next((step for step in steps if plan.smallest_micro_batch(step) == 1), None)
+
+
+def more_than_one_image(plan: Plan, step: int, processes: int) -> str:
+    """What to change so that no micro-batch is a single image, as `single_image_step` has found one."""
+    if step == 0 and plan.step_size(0) == processes:
+        return f"batch_size={plan.step_size(0)} is one image a process: batch_size={2 * processes}, say"
+    if step == 0:
+        return f"micro_batch_size={plan.micro_batch_size}: give a larger one"
+    size = plan.step_size(step)
+    images = f"{size} image{'s' * (size > 1)}" + f" for {processes} processes" * (processes > 1)
+    return (
+        f"the last step of an epoch has {images}, which leaves one alone in a micro-batch: "
+        "data.drop_last=true leaves that step out; or give another batch_size"
     )
-    if single == 0 and plan.step_size(0) == processes:
-        remedy = f"batch_size={plan.step_size(0)} is one image a process: batch_size={2 * processes}, say"
-    elif single == 0:
-        remedy = f"micro_batch_size={plan.micro_batch_size}: give a larger one"
-    else:
-        size = plan.step_size(last)
-        images = f"{size} image{'s' * (size > 1)}" + f" for {processes} processes" * (processes > 1)
-        remedy = (
-            f"the last step of an epoch has {images}, which leaves one alone in a micro-batch: "
-            "data.drop_last=true leaves that step out; or give another batch_size"
-        )
-    raise ConfigError(f"{remedy} ({why})")
