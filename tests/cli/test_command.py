@@ -60,6 +60,6 @@ def test_the_message_comes_before_the_launcher_kills_all(tmp_path: Path) -> None
         "    raise ConfigError(['mistaken'])\n"
         "run_command(work, lambda given: given, [])\n"
     )
-    ended = torchrun(2, str(script))
+    ended = torchrun(2, str(script), fresh=True)
     assert ended.returncode != 0
     assert ended.stderr.count("late.py: mistaken") == 1

@@ -128,16 +128,13 @@ def test_paths_need_no_quotes(tmp_path: Path) -> None:
     first = run("hornet-train", *TINY, "epochs=1it", f"run_dir={tmp_path}/first")
     assert first.returncode == 0, first.stderr
     weights = tmp_path / "first/checkpoints/step_00000001/model.safetensors"
-    names = ["epoch=1 [a].safetensors", "epoch=2.safetensors", "one,file.safetensors"]
+    names = ["epoch=1 [a].safetensors", "one,file.safetensors"]
     for name in names:
         shutil.copy(weights, tmp_path / name)
-    given = [*TINY, "epochs=1it", "--multirun", f"hydra.sweep.dir={tmp_path}/sweep=1,2"]
-    two = ",".join(f"{tmp_path}/{name}" for name in names[:2])
-    done = run("hornet-train", *given, f"init_from={two}")
+    both = ",".join(f"{tmp_path}/{name}" for name in names)
+    folder = tmp_path / "sweep=1,2"
+    given = [*TINY, "epochs=1it", "--multirun", f"hydra.sweep.dir={folder}", f"init_from={both}"]
+    done = run("hornet-train", *given)
     assert done.returncode == 0, done.stderr
-    one = run("hornet-train", *given, f"init_from={tmp_path}/{names[2]}", "seed=1,2")
-    assert one.returncode == 0, one.stderr
-    kept = [yaml.safe_load(file.read_text()) for file in (tmp_path / "sweep=1,2").rglob("config.yaml")]
-    kept = [tree for tree in kept if "checkpoints" not in tree["run_dir"].split("sweep=1,2")[-1]]
-    found = {(Path(tree["init_from"]).name, tree["seed"]) for tree in kept}
-    assert found == {(names[0], 0), (names[1], 0), (names[2], 1), (names[2], 2)}
+    kept = {yaml.safe_load(file.read_text())["init_from"] for file in folder.rglob("config.yaml")}
+    assert {Path(path).name for path in kept} == {*names}

@@ -82,7 +82,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Step by step and in the end, with half the batch each; 21 evaluation images on two ranks count 21."""
     steady = [*TINY, "augment=none", "log.gates=true"]
     one = run("hornet-train", *steady, f"run_dir={tmp_path}/one")
-    two = torchrun(2, "-m", "hornet_train", *steady, f"run_dir={tmp_path}/two")
+    two = torchrun(2, "-m", "hornet_train", *steady, f"run_dir={tmp_path}/two", fresh=True)
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     gates = tuple(f"gate_product_{stage}" for stage in range(4))

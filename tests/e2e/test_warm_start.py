@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import warm_start
-from helpers import TINY, events, run
+from helpers import TINY, events, run, torchrun
 from processes import final
 
 
@@ -30,6 +30,21 @@ def test_a_run_is_the_same(tmp_path: Path) -> None:
     first, second = (done[name].stdout.splitlines()[:4] for name in ("warm", "fresh"))
     assert first == second
     assert done["warm"].stderr == done["fresh"].stderr == ""
+
+
+def test_a_launcher_has_ranks_and_exit_codes(tmp_path: Path) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import os, sys\n"
+        "print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['LOCAL_RANK'], sys.argv[1:])\n"
+        "sys.exit(3 if sys.argv[1] == 'fails' and os.environ['RANK'] == '1' else 0)\n"
+    )
+    done = torchrun(2, str(script), "x y")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["0 2 0 ['x y']", "1 2 1 ['x y']"]
+    failed = torchrun(2, str(script), "fails")
+    assert failed.returncode == 1
+    assert "exitcode  : 3" in failed.stderr
 
 
 def test_it_is_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

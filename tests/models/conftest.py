@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -57,3 +58,10 @@ def published_shapes() -> dict[str, dict[str, list[int]]]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> None:
+    """Else the sizes of earlier tests count as varying, with which a compilation takes many times as long."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

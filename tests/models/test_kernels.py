@@ -168,7 +168,6 @@ def test_gradients_are_the_plain_paths_under_what_is_put_around(around):
     plain = gradients(model, lambda model: model(x))
     use_kernels(model, "auto")
     if around == "compile":
-        torch.compiler.reset()
         compiled = torch.compile(model, fullgraph=True, dynamic=False)
         fast = gradients(model, lambda _: compiled(x))
     elif around == "checkpoint":

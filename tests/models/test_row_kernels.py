@@ -439,7 +439,6 @@ def test_transforms_of_torch_func_go_through_plain_layers():
 def test_a_compiled_bfloat16_model_trains():
     few = {"drop_path_rate": 0.0, "orders": (2, 1)}
     network, x = model(**few).bfloat16(), torch.randn(3, 3, 32, 32).bfloat16()
-    torch.compiler.reset()
     compiled = torch.compile(network)
     compiled(x).float().square().sum().backward()
     assert all(one.grad is not None and one.grad.isfinite().all() for one in network.parameters())
@@ -469,7 +468,6 @@ def test_a_model_is_the_plain_one_under_what_is_put_around(around):
     if around == "stage":
         network.set_grad_checkpointing()
     else:
-        torch.compiler.reset()
         network.drop_path_rate = 0
         for module in network.modules():
             if isinstance(module, Block):

@@ -1,9 +1,10 @@
 """Commands that start with everything already imported, which saves half the time of a short run.
 
 A server imports torch, timm and the commands once, and forks a process for each call. That process has its
-own working folder, environment, output and exit code, like a command that a user types. Only the imports
-themselves are not tested this way: `helpers.run(..., fresh=True)`, `torchrun` and `processes.started` start a
-new Python. The server is not used on a machine with a GPU, as CUDA does not survive a fork.
+own working folder, environment, output and exit code, like a command that a user types; torchrun's agent
+forks its ranks likewise. Only the imports themselves are not tested this way: `helpers.run(..., fresh=True)`
+and `processes.started` start a new Python. The server is not used on a machine with a GPU, as CUDA does not
+survive a fork.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import traceback
+import uuid
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,9 +32,11 @@ COMMANDS = {
     "hornet-data": "hornet_train.cli.data",
     "hornet-bench": "hornet_train.cli.bench",
 }
+LAUNCHER = "torchrun"
 # What the commands import only when there is something to do.
 IMPORTED_LATER = (
     "torch",
+    "torch.distributed.run",
     "timm",
     "numba",
     "matplotlib.pyplot",
@@ -114,7 +120,7 @@ def at_import(environment: Mapping[str, str]) -> dict[str, str]:
 def server_for(command: tuple[str, ...]) -> Server | None:
     """The server, if it can run this command in the current environment; else None."""
     global _server
-    if command[0] not in COMMANDS or Path("/dev/nvidiactl").exists():
+    if command[0] not in (*COMMANDS, LAUNCHER) or Path("/dev/nvidiactl").exists():
         return None
     if _server is None:
         _server = Server()
@@ -123,8 +129,6 @@ def server_for(command: tuple[str, ...]) -> Server | None:
 
 def warm_up() -> None:
     """Import what a training and an evaluation import, and load the compiled loops."""
-    from importlib import import_module
-
     for module in (*COMMANDS.values(), *IMPORTED_LATER):
         import_module(module)
     from hydra.core.plugins import Plugins
@@ -170,9 +174,12 @@ def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
         os.environ.update(asked["environment"])
         sys.argv = asked["command"]
         sys.path[0] = str(Path(sys.executable).parent)  # as for the script that a user starts
-        from importlib import import_module
-
-        import_module(COMMANDS[Path(sys.argv[0]).name]).main()
+        name = Path(sys.argv[0]).name
+        if name == LAUNCHER:
+            launch(sys.argv[1:])
+        else:
+            import_module(COMMANDS[name]).main()
+        code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:  # noqa: BLE001 - printed, as Python does before it exits
@@ -182,6 +189,35 @@ def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def launch(arguments: list[str]) -> None:
+    """What torchrun does on one machine with these arguments, but that its ranks are forked."""
+    from dataclasses import replace
+
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
+
+    asked = parse_args(arguments)
+    assert asked.standalone
+    asked.rdzv_backend, asked.rdzv_endpoint, asked.master_port = "c10d", "localhost:0", 29500
+    config, _, _ = config_from_args(asked)
+    rank = ("-m" if asked.module else "", asked.training_script, asked.training_script_args)
+    elastic_launch(replace(config, start_method="fork", run_id=str(uuid.uuid4())), be_rank)(*rank)
+
+
+def be_rank(flag: str, script: str, arguments: list[str]) -> None:
+    """Run a module (flag -m) or a script as `python -u` does."""
+    sys.argv = [script, *arguments]
+    sys.path[0] = str(Path.cwd() if flag else Path(script).parent)
+    try:
+        if flag:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:  # a rank that ends well has to return
+            raise
 
 
 if __name__ == "__main__":

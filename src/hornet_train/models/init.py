@@ -8,7 +8,12 @@ from hornet_train.models.layers import LayerNorm
 
 
 def init_layer_(module: nn.Module) -> None:
-    """Weights of convolutions and linear layers from a normal of std 0.02 (truncated at +-2), biases 0."""
+    """Weights of convolutions and linear layers from a normal of std 0.02 (truncated at +-2), biases 0.
+
+    On the meta device nothing is done: there are no values, and each operator takes long.
+    """
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return
     if isinstance(module, nn.Conv2d | nn.Linear):
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
