@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from configs import compose_train
 
 from hornet_train.config.overrides import parse, path_value
 from hornet_train.config.schema import Config
@@ -28,4 +29,14 @@ def test_variables_of_the_environment_are_replaced_in_paths(monkeypatch: pytest.
     assert parse(["init_from=${NOWHERE}", "a b"], (), Config)[1] == [
         "init_from=${NOWHERE}: the environment has no variable NOWHERE; write the path out",
         "'a b' is not of the form key=value",
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "${NOWHERE}/x"])
+def test_a_path_at_fault_is_not_missing_besides(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        compose_train(["data=folder", f"data.root={value}"])
+    assert [fault.partition(":")[0].split(" is ")[0] for fault in caught.value.faults] == [
+        f"data.root={value}"
     ]

@@ -42,6 +42,7 @@ def swept(*given: str) -> list[tuple[str | None, str | None]]:
         ('say "hi",b\\s,#%$', ['say "hi"', "b\\s", "#%$"]),
         ("'one,two',\"it's, three\"", ["one,two", "it's, three"]),
         ("$PLACE/d/c,${PLACE}/a,b", ["here/d/c", "here/a", "b"]),
+        ("1e3,./true,../d-1/c_2.x,true,inf,-1", ["1e3", "./true", "../d-1/c_2.x", "true", "inf", "-1"]),
     ],
 )
 def test_roots(given: str, roots: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +63,8 @@ def test_they_reach_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [root for root, _ in found] == ["x=1 [y]{z}", "it's (1)"]
     assert all(str(run_dir).startswith(f"{tmp_path}/s=[1], {{2}} it's/data.root=") for _, run_dir in found)
     assert [place for _, place in swept("data.root=r", "run_dir=n=1 (x),n=[2]")] == ["n=1 (x)", "n=[2]"]
+    places = [place for _, place in swept("data.root=b_1,c/d.x", "hydra.sweep.dir=s")]
+    assert places == [f"{tmp_path}/s/data.root=b_1", f"{tmp_path}/s/data.root=c/d.x"]
 
 
 def test_a_run_is_repeated_by_a_sweep_and_plus_signs_change_nothing(

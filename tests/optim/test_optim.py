@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hornet_train.models.structure import layer_ids
-from hornet_train.optim.ema import AveragedModel
+from hornet_train.optim.ema import AveragedModel, initial_share
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 from hornet_train.optim.schedules import cosine, multistep, poly
@@ -115,3 +115,15 @@ def test_the_average_follows_its_definition() -> None:
     assert not any(parameter.requires_grad for parameter in average.module.parameters())
     with pytest.raises(ValueError, match="decay"):
         AveragedModel(model, decay=1.0)
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.7, 0.9999])
+def test_how_much_of_an_average_is_what_it_began_with(warmup: bool, decay: float) -> None:
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.ones_(model.weight)
+    average = AveragedModel(model, decay=decay, warmup=warmup)
+    nn.init.zeros_(model.weight)
+    for step in range(40):
+        assert average.module.weight.item() == pytest.approx(initial_share(step, decay, warmup=warmup))
+        average.update(step)

@@ -129,7 +129,8 @@ def _select_data(parsed: dict[str, Any], task: ChosenTask) -> Iterable[str]:
 def _missing(checkpoint: str | None, parsed: Mapping[str, Any], trained: Mapping[str, Any]) -> Iterable[str]:
     """A sentence for each thing that neither the command line nor the checkpoint says."""
     if checkpoint is None:
-        yield "checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>"
+        if parsed.get("checkpoint") is None:
+            yield "checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>"
         return
     if "model" not in parsed and not trained.get("model"):
         unlike = f" ({trained['unlike']})" if "unlike" in trained else ""

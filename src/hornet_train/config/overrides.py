@@ -19,6 +19,7 @@ from hornet_train.errors import ConfigError, did_you_mean
 TASK = "task"  # its options are the tasks: those of conf/, and a user's own
 RUN_DIR = "run_dir"
 FROM = "from"  # the run to repeat; a path, and no key of a config
+_SOME = "?"  # in place of a path at fault, which is not missing besides
 
 
 def texts(overrides: list[str]) -> dict[str, str]:
@@ -76,11 +77,13 @@ def parse(overrides: list[str], groups: Collection[str], schema: type) -> tuple[
             names = [name for name in value.split(",") if name]
             parsed[key] = [int(name) if name.isdecimal() else name for name in names]
         elif key in paths and not value:
+            parsed[key] = _SOME
             faults.append(f"{key}= is empty: give it a path, or leave it out")
         elif key in paths:
             try:
                 parsed[key] = path_value(key, value)
             except ConfigError as error:
+                parsed[key] = _SOME
                 faults += error.faults
         else:
             try:

@@ -12,6 +12,8 @@ from hornet_train.config.overrides import path_value
 
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _PLAIN = re.compile(r"[^,'\"]*")
+_WORDS = re.compile(r"[./]*[A-Za-z_][\w./-]*", re.ASCII)  # text to Hydra, but for _VALUES
+_VALUES = ("null", "true", "false", "nan", "inf")
 
 
 def as_hydra_reads(key: str, value: str) -> str:
@@ -24,7 +26,7 @@ def as_hydra_reads(key: str, value: str) -> str:
         ConfigError: the environment lacks a variable that stands in it.
     """
     paths = [path_value(key, one) for one in _values(value)]
-    return f"{key}={','.join('null' if path is None else quoted(path) for path in paths)}"
+    return f"{key}={','.join('null' if path is None else _written(path) for path in paths)}"
 
 
 def as_typed(text: str, paths: frozenset[str]) -> str:
@@ -39,6 +41,11 @@ def quoted(text: str) -> str:
     """A text of any characters as one value in Hydra's grammar."""
     written: str = QuotedString(text=text, quote=Quote.single).with_quotes()
     return written
+
+
+def _written(path: str) -> str:
+    """A path as one value; without quotes if it needs none: it is the name of a job's folder, too."""
+    return path if _WORDS.fullmatch(path) and path.casefold() not in _VALUES else quoted(path)
 
 
 def _values(value: str) -> list[str]:

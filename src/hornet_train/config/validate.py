@@ -114,7 +114,10 @@ def shared_rules(config: Config, world_size: int) -> Iterator[str]:
         yield f"epochs={config.epochs}: a run has at least one step"
     warmup = config.schedule.warmup
     if warmup.unit == config.epochs.unit and warmup.value > config.epochs.value:
-        yield f"schedule.warmup={warmup} is longer than the run, epochs={config.epochs}"
+        yield (
+            f"schedule.warmup={warmup} is longer than the run, epochs={config.epochs}; schedule.warmup=5% is "
+            "shorter than any"
+        )
     if config.schedule.kind != "multistep" and config.schedule.min_lr > config.optim.lr:
         yield f"schedule.min_lr={config.schedule.min_lr} is above the peak, optim.lr={config.optim.lr}"
     if config.dist.device == "cpu" and config.dist.backend == "nccl":

@@ -41,7 +41,7 @@ class AveragedModel:
 
     def decay_at(self, step: int) -> float:
         """The decay of the update that ends step `step` (counted from 0)."""
-        return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
+        return decay_at(step, self.decay, warmup=self.warmup)
 
     @torch.no_grad()
     def update(self, step: int, *, unless: Tensor | None = None) -> None:
@@ -63,3 +63,16 @@ class AveragedModel:
             torch._foreach_add_(averages, changes)
         for copy, value in self._copied:  # counters and tables, which a skipped step has not changed
             copy.copy_(value)
+
+
+def decay_at(step: int, decay: float, *, warmup: bool) -> float:
+    """The decay of the update that ends step `step` (counted from 0)."""
+    return min(decay, (1 + step) / (10 + step)) if warmup else decay
+
+
+def initial_share(steps: int, decay: float, *, warmup: bool) -> float:
+    """How much of an average is still the weights with which it began, after a number of steps: 0..1."""
+    share, step = 1.0, 0
+    while warmup and step < steps and (one := decay_at(step, decay, warmup=True)) < decay:
+        share, step = share * one, step + 1
+    return share * decay ** (steps - step)

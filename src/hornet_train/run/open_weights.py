@@ -6,13 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hornet_train.config.stored import CLASSES, HEADER
+from hornet_train.config.stored import CLASSES, HEADER, config_in_folder
+from hornet_train.data.sources.listing import with_count
 from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from hornet_train.engine.find_checkpoint import find_checkpoint, followed
 from hornet_train.errors import CheckpointError
 from hornet_train.models.weight_files import read_weights
+from hornet_train.optim.ema import initial_share
 from hornet_train.tasks.kit_types import Weights
 from hornet_train.untrusted import MAX_HEADER, parse_json
+
+_MOSTLY = 0.5  # of an average that is still what it began with
 
 
 def find_weights(path: Path, wanted: str | None) -> Weights:
@@ -21,7 +25,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     Args:
         path: of a run folder, a step folder or a file.
         wanted: `model` or `ema`; None for those that were the best if that is recorded, else the averaged
-            ones if there are any.
+            ones if there are any, and they are no longer mostly those with which the run began.
 
     Raises:
         CheckpointError: there are none, or they are damaged.
@@ -40,10 +44,11 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
         return Weights(tensors, path, name, None, _class_names(header, path), origin["notes"])
     saved, notes = find_checkpoint(path)
     step = int(saved.numbers["step"])
-    name = wanted or _made_it_the_best(saved) or ("ema" if "ema" in saved.tensors else "model")
+    chosen = wanted or _made_it_the_best(saved)
+    name, early = (chosen, []) if chosen is not None else _unevaluated(saved, step)
     if name not in saved.tensors:
         raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
-    return Weights(saved.tensors[name], saved.folder, name, step, classes_of(saved), notes)
+    return Weights(saved.tensors[name], saved.folder, name, step, classes_of(saved), [*notes, *early])
 
 
 def _made_it_the_best(saved: Checkpoint) -> str | None:
@@ -59,6 +64,22 @@ def _made_it_the_best(saved: Checkpoint) -> str | None:
             states.append(read_checkpoint(newest, groups=()).numbers)
     bests = [numbers["best"] for numbers in states if numbers.get("best")]
     return next((best["weights"] for best in bests if best["step"] == saved.numbers["step"]), None)
+
+
+def _unevaluated(saved: Checkpoint, step: int) -> tuple[str, list[str]]:
+    """Which weights to take where no evaluation says it, and a note if they are not the averaged ones."""
+    if "ema" not in saved.tensors:
+        return "model", []
+    tree = config_in_folder(saved.texts["config.yaml"], saved.folder) if "config.yaml" in saved.texts else {}
+    average = tree.get("ema")
+    decay, warmup = (average.get(name) if isinstance(average, dict) else None for name in ("decay", "warmup"))
+    share = initial_share(step, decay, warmup=warmup is True) if isinstance(decay, float) else 0.0
+    if share <= _MOSTLY:
+        return "ema", []
+    return "model", [
+        f"the averaged weights of {saved.folder} are still {share:.0%} those that the run began with "
+        f"(ema.decay={decay}, {with_count(step, 'step')}): the raw ones are taken, not these (weights=ema)"
+    ]
 
 
 def identity_of(saved: Checkpoint) -> dict[str, Any]:

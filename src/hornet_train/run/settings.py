@@ -22,7 +22,8 @@ def resolve_settings(config: Config, plan: Plan, micro_batch_size: int) -> Setti
     warmup = config.schedule.warmup
     if steps(warmup) > steps.total:
         faults.append(
-            f"schedule.warmup={warmup} ({steps(warmup)} steps) is longer than the run ({steps.total} steps)"
+            f"schedule.warmup={warmup} ({steps(warmup)} steps) is longer than the run ({steps.total} steps); "
+            "schedule.warmup=5% is shorter than any"
         )
     if faults:
         raise ConfigError(faults)

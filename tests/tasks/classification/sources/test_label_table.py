@@ -49,6 +49,13 @@ def test_splits_and_texts_with_delimiters(tmp_path: Path) -> None:
     assert rows(tmp_path, "a.jpg,cat,train\nb.jpg,dog,validation\n") == [
         *(("a.jpg", "cat", "train"), ("b.jpg", "dog", "val")),
     ]
+    assert rows(tmp_path, "file;species;split\n1,5.jpg;cat;train\n2,5.jpg;dog;val\n") == [
+        *(("1,5.jpg", "cat", "train"), ("2,5.jpg", "dog", "val")),
+    ]
+    assert rows(tmp_path, "cat\t1,5.jpg\ndog\t2,5.jpg\n") == [
+        ("1,5.jpg", "cat", None),
+        ("2,5.jpg", "dog", None),
+    ]
     named = Columns(image="id", label="class_name", split="fold")
     content = "id,class,class_name,fold\na,1,cat,train\n"
     assert rows(tmp_path, content, named) == [("a", "cat", "train")]

@@ -32,7 +32,7 @@ _PARTS: dict[str, Part] = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_DELIMITERS = ",;\t"
+_DELIMITERS = "\t;,"  # of those that fit as many lines the first: a file's name may have a comma
 _SHOWN = 8  # faults that a message lists
 _LOOKED_AT = 100  # lines by which the delimiter is found
 
@@ -183,9 +183,8 @@ def _places(first: Sequence[str], columns: Columns, key: str) -> tuple[dict[Kind
     missing: list[Kind] = [kind for kind in ("image", "label") if kind not in places]
     if len(first) < 2:
         faults = ["it has a single column; columns are separated by commas, semicolons or tabs"]
-    elif len(missing) == 1 and len(first) == 2:  # it is the other one
-        (known,) = (places[kind] for kind in ("image", "label") if kind in places)
-        places[missing[0]] = 1 - known
+    elif len(missing) == 1 and len(left := set(range(len(first))) - set(places.values())) == 1:
+        (places[missing[0]],) = left
     elif missing and not faults:
         keys = " and ".join(f"data.{kind}_column=<name>" for kind in missing)
         faults = [f"which of its columns ({preview(list(first))}) is the {' and the '.join(missing)}? {keys}"]
