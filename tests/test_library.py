@@ -71,6 +71,7 @@ def test_predictions_are_those_of_the_evaluation(tmp_path: Path) -> None:
     shutil.rmtree(root)
 
     model = hornet_train.load(run.run_dir)
+    assert repr(model) == "<LoadedModel: HorNet, 3 classes, cpu>"
     assert model.classes == ("astronaut", "chelsea", "coffee")
     answers = model.predict(moved)
     right = [

@@ -30,7 +30,7 @@ Picture = str | os.PathLike[str] | bytes | Tensor
 """A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB, or (1, H, W), grey."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedModel:
     """A model with the weights of a checkpoint, in evaluation mode, and its preprocessing.
 
@@ -47,6 +47,10 @@ class LoadedModel:
     _device: torch.device
     _precision: PrecisionName
     _batch_size: int
+
+    def __repr__(self) -> str:
+        """One line: that of the module alone would have hundreds."""
+        return f"<LoadedModel: {type(self.model).__name__}, {len(self.classes):,} classes, {self._device}>"
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
         """What the model says of a picture, or of each of several.

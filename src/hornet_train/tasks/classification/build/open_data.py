@@ -119,7 +119,8 @@ def open_data(
 
 def _shown(ignored: Counter[str]) -> str:
     """The most frequent extensions of files that were passed over."""
-    shown = ", ".join(f"{count:,} {extension}" for extension, count in ignored.most_common(3))
+    frequent = sorted(ignored.items(), key=lambda one: (-one[1], one[0]))[:3]
+    shown = ", ".join(f"{count:,} {extension}" for extension, count in frequent)
     return shown + (", ..." if len(ignored) > 3 else "")
 
 
