@@ -68,7 +68,7 @@ def test_without_room_batches_come_through_the_pipe_and_it_is_said_once(
 def test_without_locks_samples_are_read_in_this_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loader_module, "no_processes", lambda: "/dev/shm cannot be written (why)")
+    monkeypatch.setattr(loader_module, "no_processes", lambda _: "/dev/shm cannot be written (why)")
     monkeypatch.setattr(loader_module, "_warned", set())
     with caplog.at_level(logging.WARNING, "hornet_train"):
         assert numbers(LoaderSettings(CPU, workers=2)) == list(range(40))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -16,7 +19,9 @@ from processes import final
 
 import hornet_train
 from hornet_train.errors import ConfigError
+from hornet_train.run import training
 
+Command = Callable[..., tuple[int, str, str]]
 STOP = "checkpoint.max_minutes=0.0001"  # after the first step
 
 
@@ -61,6 +66,25 @@ def test_after_a_restart_the_way_on_is_without_it(tmp_path: Path) -> None:
     assert started.returncode == 75, (sys.executable, err)
     assert "the same command without resume=restart and with the same run_dir resumes the run" in err
     assert re.search(r"run_dir=\S+/run$", err.strip())
+
+
+def test_a_restart_that_is_stopped_before_it_begins_changes_nothing(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("hornet-train", *TINY, "epochs=1it", f"run_dir={tmp_path}/run").returncode == 0
+    before = (tmp_path / "run/metrics.jsonl").read_bytes()
+
+    def signalled(*_: object, **__: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the signal is handled at once")
+
+    monkeypatch.setattr(training, "build_run", signalled)
+    given = (*TINY, "seed=1", f"run_dir={tmp_path}/run")
+    code, _, err = command("hornet-train", *given, "resume=restart")
+    assert code == 75
+    assert "nothing was trained yet; nothing has changed, and the same command begins again" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
 
 
 def test_another_batch_size_goes_on_at_the_same_image(tmp_path: Path) -> None:

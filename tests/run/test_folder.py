@@ -15,6 +15,7 @@ import torch
 from configs import compose_train
 
 from hornet_train.config.compose import to_yaml
+from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
 from hornet_train.errors import ConfigError
 from hornet_train.run.folder import (
@@ -127,3 +128,18 @@ def test_a_folder_of_something_else_is_told_of_or_refused(tmp_path: Path) -> Non
             check_run_folder(folder, COMPOSED.tree, resume, SCHEMA)
     (folder / ".lock").touch()  # of a run that was killed before it wrote its config
     check_run_folder(folder, COMPOSED.tree, "auto", SCHEMA)
+
+
+def test_a_run_is_not_written_into_the_checkpoints_of_another(tmp_path: Path) -> None:
+    """Its step folder has a config.yaml, too, and would be overwritten."""
+    step = tmp_path / "run/checkpoints/step_00000006"
+    step.mkdir(parents=True)
+    for name in ("run/config.yaml", "run/checkpoints/step_00000006/config.yaml"):
+        (tmp_path / name).write_text("{}")
+    for place in (step, step.parent, step.parent / "new"):
+        with pytest.raises(ConfigError, match=f"run_dir={tmp_path}/run goes on with it"):
+            check_run_folder(place, {}, "restart", Config)
+    moved = step.rename(tmp_path / "moved")
+    (moved / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"init_from={moved} begins with its weights"):
+        check_run_folder(moved, {}, "auto", Config)

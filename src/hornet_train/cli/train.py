@@ -18,14 +18,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     if set(FLAGS) & set(arguments):
         run_sweep(arguments)
-    hint = f"; {_same_command(arguments)} with the same run_dir resumes from the last checkpoint"
+    # an interrupt that is not `Preempted` comes before a run folder is touched
+    hint = f"; {_way_on(arguments, 'from the last checkpoint', begun=False)}"
     run_command(_train, answer_questions, arguments, after_interrupt=hint)
 
 
-def _same_command(arguments: list[str]) -> str:
-    """The command that goes on with a run."""
-    again = any(text.lstrip("+") == "resume=restart" for text in arguments)
-    return "the same command without resume=restart and" if again else "the same command"
+def _way_on(arguments: list[str], where: str, *, begun: bool) -> str:
+    """How to go on after a stop. `begun`: whether the run has its folder, and an earlier one was moved."""
+    if not any(text.lstrip("+") == "resume=restart" for text in arguments):
+        return f"the same command with the same run_dir resumes {where}"
+    if begun:
+        return f"the same command without resume=restart and with the same run_dir resumes {where}"
+    return "nothing has changed, and the same command begins again"
 
 
 def _train(overrides: list[str]) -> None:
@@ -41,7 +45,7 @@ def _train(overrides: list[str]) -> None:
         raise Stopped(
             f"stopped by {asked.reason}: "
             + ("saved; " if asked.saved else "nothing was trained yet; ")
-            + f"{_same_command(overrides)} with the same run_dir resumes the run"
+            + _way_on(overrides, "the run", begun=asked.run_dir is not None)
             + (f": run_dir={asked.run_dir}" if asked.saved and asked.run_dir else "")
         ) from None
     best = vars(result.best) if result.best is not None else {}

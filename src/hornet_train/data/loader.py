@@ -72,7 +72,7 @@ def load_batches(
         DataError: a sample could not be read, and nothing may stand in for it, or workers die again and
             again; on one rank alone.
     """
-    if settings.workers and (reason := no_processes()) is not None:
+    if settings.workers and (reason := no_processes(settings.workers)) is not None:
         _warn_once("processes", f"samples are read in this process itself, which takes longer: {reason}")
         settings = replace(settings, workers=0)
 

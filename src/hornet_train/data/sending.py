@@ -9,7 +9,6 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 SHARED_MEMORY = "/dev/shm"
 _SMALL = 64 << 10  # bytes up to which a tensor goes through the pipe: faster than a file descriptor
 _RESERVE = 1 << 20  # bytes that stay free, for the locks of other workers
+_LOCKS, _LOCKS_OF_WORKER = 12, 3  # of a DataLoader: 8 for a queue and an event, some more, and a queue each
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,14 @@ def _has_room(size: int) -> bool:
     return place.f_bavail * place.f_frsize >= size + _RESERVE
 
 
-@cache
-def _of_process(process: int) -> str | None:  # noqa: ARG001 - asked once in each process
+def no_processes(workers: int) -> str | None:
+    """Why reading processes cannot be started; None where they can. Their locks are in shared memory, a page
+    each, as are those of other pools that are there."""
     try:
-        multiprocessing.Lock()
+        _ = [multiprocessing.Lock() for _ in range(_LOCKS + _LOCKS_OF_WORKER * workers)]
     except OSError as error:
         return f"{SHARED_MEMORY} cannot be written ({error.strerror})"
     return None
-
-
-def no_processes() -> str | None:
-    """Why no reading processes can be started; None where they can. Their locks are in shared memory."""
-    return _of_process(os.getpid())
 
 
 def too_small(needed: int) -> str:
@@ -105,7 +101,8 @@ def too_small(needed: int) -> str:
     """
     try:
         place = os.statvfs(SHARED_MEMORY)
-        size = f", which has {place.f_blocks * place.f_frsize / 2**20:,.0f} MB"
+        whole, free = (blocks * place.f_frsize / 2**20 for blocks in (place.f_blocks, place.f_bavail))
+        size = f", which has {whole:,.0f} MB, {free:,.0f} MB free"
     except OSError:
         size = ""
     return (

@@ -86,10 +86,14 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, sche
     Raises:
         ConfigError: it is no folder, cannot be written, or holds a run with another config.
     """
+    if (run := _run_around(folder)) is not None:
+        raise ConfigError([f"run_dir={folder} is within a run's checkpoints: run_dir={run} goes on with it"])
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ConfigError([f"run_dir={folder} is a file: choose another"])
+    if (folder / "manifest.json").exists():
+        raise ConfigError([f"run_dir={folder} is a checkpoint: init_from={folder} begins with its weights"])
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(
             [f"run_dir={folder} cannot be read and written: choose another, or change its rights"]
@@ -131,6 +135,14 @@ def check_run_folder(folder: Path, tree: Mapping[str, Any], resume: Resume, sche
                 "kept under another name), or go on all the same with resume=force"
             ]
         )
+
+
+def _run_around(folder: Path) -> Path | None:
+    """The run in whose checkpoints a folder is; None if it is in none."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        if place.name == "checkpoints" and (place.parent / "config.yaml").is_file():
+            return place.parent
+    return None
 
 
 def claim_run_folder(

@@ -106,17 +106,17 @@ def _run_in(
     run.trainer.stop = stop
     warnings, notes = _compared_with_repeated(composed, run, world)
     with occupied(folder, tree, resume, type(config), world=world) as note:
-        console = make_console(kit, run)
-        with _logging_to(console, world):
-            for text in warnings:
-                console.warn(text)
-            for text in [*composed.notes, *([note] if note else []), *notes, *run.notes]:
-                console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
-            try:
+        try:
+            console = make_console(kit, run)
+            with _logging_to(console, world):
+                for text in warnings:
+                    console.warn(text)
+                for text in [*composed.notes, *([note] if note else []), *notes, *run.notes]:
+                    console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
                 _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)
-            except Preempted as asked:
-                asked.run_dir = folder
-                raise
+        except Preempted as asked:
+            asked.run_dir = folder
+            raise
     trainer = run.trainer
     return TrainResult(
         folder,
