@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,31 @@ def test_splits_are_found_however_they_are_spelt(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.train_split=Kvasir data\.val_split=Other"):
         open_shards(str(other), "validation")
     assert open_shards(str(other), "Kvasir").lengths == open_shards(str(other), "Other").lengths == (12,)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("values", "said", "absent"),
+    [
+        ([0, 1, 2], r"are taken as places among the classes, 0 is a, 1 is b, 2 is c$", 0),
+        ([0, 2, 0], r"1 of the 3 classes have no held-out image \(b\)", 1),
+        ([1, 2, 3], r"are numbers and those of the checkpoint are names: .* '1' for 'a'", 0),
+        (["b", "c", "b"], r"1 of the 3 classes have no held-out image \(a\)", 1),
+        ([1, 2, 1], None, 0),  # of the three, or counted from 1
+    ],
+)
+def test_numbers_meet_the_names_of_a_checkpoint(
+    tmp_path: Path, streaming: bool, values: list[Any], said: str | None, absent: int
+) -> None:
+    table(tmp_path / "validation.parquet", label=[values[place] for place in PLACES])
+    given = ["data=hub", f"data.name={tmp_path}", f"data.streaming={streaming}"]
+    config = compose_train(given).config.data
+    if said is None:
+        with pytest.raises(DataError, match=r"2 of the 2 classes .* are not among .*data\.class_map="):
+            open_data(config, training=False, classes=("a", "b", "c"))
+        return
+    found = open_data(config, training=False, classes=("a", "b", "c"))
+    assert any(re.search(said, note) for note in found.notes), found.notes
+    assert found.absent == absent
+    wanted = {1: 0, 2: 1, 3: 2} if values == [1, 2, 3] else {0: 0, 2: 2, 1: 1, "b": 1, "c": 2}
+    assert labels(found.val) == [wanted[values[place]] for place in PLACES]

@@ -88,13 +88,11 @@ def open_data(
         if classes is not None and sorted(classes) == sorted(train.classes):
             train = _placed(train, classes)
     wanted, where = (train.classes, "train") if train is not None else (classes, "the checkpoint")
-    absent: tuple[str, ...] = ()
     if val is not None and wanted is not None:
         matched = match_classes(val.classes, wanted, here="val" if training else "the data", there=where)
-        val, absent = _placed(val, wanted), matched.absent
+        val = _placed(val, wanted)
         notes += matched.notes
-    if isinstance(val, ListedImages):
-        absent = val.absent
+    absent = val.absent if val is not None else ()
     if val is not None and absent:
         notes.append(
             f"{len(absent)} of the {len(val.classes)} classes have no held-out image ({preview(absent)}): "

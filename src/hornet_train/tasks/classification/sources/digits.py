@@ -18,6 +18,7 @@ class DigitsSource:
     """
 
     classes: tuple[str, ...] = tuple("0123456789")
+    absent: tuple[str, ...] = ()
 
     def __init__(self, split: Split) -> None:
         """Load them.

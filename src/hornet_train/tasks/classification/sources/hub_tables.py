@@ -25,6 +25,7 @@ class HubSource:
 
     Attributes:
         classes: class names in label order.
+        absent: those without an image.
         split: its name as the data set spells it.
         paths: of the files, none for a data set of the hub.
         label_column: where the labels are.
@@ -86,7 +87,7 @@ class HubSource:
         if names is None and index is not None:
             names = index.names
         read = classes_of_values(found, where, column=columns.label, names=names, given=classes)
-        self.classes, self.label_column = read.classes, columns.label
+        self.classes, self.absent, self.label_column = read.classes, read.absent, columns.label
         self.notes = (*split_notes(split, self.split), *read.notes)
         self._labels = places(labels, found.values, [read.labels[value] for value in found.values])
         self._rows = TableRows(table, files={IMAGE: columns.image}, numbers={})

@@ -10,6 +10,7 @@ from hornet_train.data.sources.column_values import ColumnValues
 from hornet_train.data.sources.listing import with_count
 from hornet_train.errors import DataError
 from hornet_train.tasks.classification.sources.class_names import class_names
+from hornet_train.tasks.classification.sources.labelled import classes_without
 from hornet_train.tasks.classification.sources.match_classes import are_numbers
 
 MOST_CLASSES = 100_000
@@ -30,6 +31,11 @@ class ValueClasses:
     classes: tuple[str, ...]
     labels: Mapping[Any, int]
     notes: tuple[str, ...] = ()
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes that no value is of."""
+        return classes_without(self.labels.values(), self.classes)
 
 
 def too_many(found: ColumnValues) -> bool:
@@ -58,9 +64,10 @@ def classes_of_values(
 ) -> ValueClasses:
     """The classes of a column of labels.
 
-    Integers with names are places among these. Integers from 0 on without a gap are themselves the labels,
-    and those of a held-out split that fit names in words are places among them too. All other values are
-    classes in sorted order, called as the values are written.
+    Integers with names are places among these. Integers from 0 on without a gap are themselves the labels.
+    Those of a held-out split are places among names in words, too, if 0 is one of them, which is told: it
+    shows that they do not count from 1. All other values are classes in sorted order, called as the values
+    are written.
 
     Args:
         found: what occurs in the column.
@@ -88,17 +95,22 @@ def classes_of_values(
     integers = all(type(value) is int for value in values)
     if integers and (names is not None or _are_places(values, given)):
         named = class_names(values, where, names=names, given=given)
-        return ValueClasses(named, {value: value for value in values})
+        told = names is None and given is not None and not are_numbers(given)
+        note = f"{where}: the numbers of {column} are taken as places among the classes, {_first(named)}"
+        return ValueClasses(named, {value: value for value in values}, (note,) if told else ())
     own = tuple(map(_written, values))
     place = {name: label for label, name in enumerate(given or ())}
     if given is not None and set(own) <= place.keys():
         return ValueClasses(tuple(given), {v: place[name] for v, name in zip(values, own, strict=True)})
     if own == ("-1",):
         raise DataError(f"{where}: all labels are -1: they are withheld; choose another split")
-    shown = ", ".join(f"{label} is {name}" for label, name in enumerate(own[:_SHOWN]))
-    more = f", ... {len(own) - 1} is {own[-1]}" if len(own) > _SHOWN else ""
-    note = f"{where}: the {len(own):,} values of {column}, sorted, are the classes: {shown}{more}"
+    note = f"{where}: the {len(own):,} values of {column}, sorted, are the classes: {_first(own)}"
     return ValueClasses(own, {value: label for label, value in enumerate(values)}, (note,))
+
+
+def _first(classes: Sequence[str]) -> str:
+    shown = ", ".join(f"{label} is {name}" for label, name in enumerate(classes[:_SHOWN]))
+    return shown + (f", ... {len(classes) - 1} is {classes[-1]}" if len(classes) > _SHOWN else "")
 
 
 def _written(value: Any) -> str:
@@ -109,7 +121,7 @@ def _are_places(values: Sequence[int], given: Sequence[str] | None) -> bool:
     """Whether integers are labels as they are."""
     if given is None or not values:
         return list(values) == list(range(len(values)))
-    within = values[0] >= 0 and values[-1] < len(given)
     if are_numbers(given):
+        within = values[0] >= 0 and values[-1] < len(given)
         return within and tuple(given) == tuple(map(str, range(len(given))))
-    return within or (values[0] >= 0 and len(values) != len(given))
+    return values[0] == 0

@@ -8,7 +8,7 @@ which is right, padded with -1.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -25,6 +25,16 @@ class LabelledImages(Source, Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes that are known to have no image."""
+
+
+def classes_without(labels: Iterable[int], classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that none of the labels is of."""
+    present = set(labels)
+    return tuple(name for label, name in enumerate(classes) if label not in present)
 
 
 class ListedImages(ABC):
@@ -74,8 +84,7 @@ class ListedImages(ABC):
     @property
     def absent(self) -> tuple[str, ...]:
         """The classes without an image."""
-        sizes = np.bincount(self.labels, minlength=len(self.classes))
-        return tuple(name for name, size in zip(self.classes, sizes, strict=True) if not size)
+        return classes_without(np.unique(self.labels).tolist(), self.classes)
 
 
 class LabelledShards(Shards):
@@ -83,6 +92,7 @@ class LabelledShards(Shards):
 
     Attributes:
         classes: class names in label order.
+        absent: those that are known to have no image; of labels with stored names none is read for that.
         split: its name as the data set spells it.
         paths: of the shards.
         label_column: where the labels are; None where the storage has no columns.
@@ -93,4 +103,5 @@ class LabelledShards(Shards):
     split: str
     paths: tuple[str, ...]
     label_column: str | None = None
+    absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

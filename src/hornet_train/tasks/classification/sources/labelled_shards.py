@@ -140,7 +140,7 @@ class LabelledTables(LabelledShards):
         else:
             found = self._tables.occurring(columns.label)
             read = classes_of_values(found, where, column=columns.label, names=None, given=classes)
-        self.classes, self.notes = read.classes, read.notes
+        self.classes, self.absent, self.notes = read.classes, read.absent, read.notes
         self._labels = read.labels
         files = [os.path.basename(path) for path in self._tables.paths]
         described = (files, self._tables.sizes, self.lengths, self.classes, columns)

@@ -137,7 +137,8 @@ class LabelledTars(LabelledShards):
             names = None if index is None else index.names
             occurring = ColumnValues(tuple(np.unique(labels).tolist()), 0, len(labels))
             read = classes_of_values(occurring, where, column=LABEL, names=names, given=classes)
-            self.classes, self.notes, self._labels = read.classes, read.notes, read.labels
+            self.classes, self.absent, self.notes = read.classes, read.absent, read.notes
+            self._labels = read.labels
             facts = (scanned.files[IMAGE].sizes.tobytes(), labels.tobytes())
         self.lengths = self._tars.lengths
         files = [os.path.basename(path) for path in self._tars.paths]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hornet_train.data.sources.source import Fields, sha256_of
-from hornet_train.tasks.classification.sources.labelled import LABEL, LabelledImages, LabelledShards
+from hornet_train.tasks.classification.sources.labelled import (
+    LABEL,
+    LabelledImages,
+    LabelledShards,
+    classes_without,
+)
 
 
 class RelabelledImages:
@@ -13,10 +18,12 @@ class RelabelledImages:
 
     Attributes:
         classes: class names in the order of the new labels.
+        absent: those that are known to have no image.
     """
 
     def __init__(self, source: LabelledImages, rows: Sequence[int], classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
+        self.absent = _absent(source, rows, self.classes)
         self._source, self._rows = source, tuple(rows)
 
     def __len__(self) -> int:
@@ -39,6 +46,7 @@ class RelabelledShards(LabelledShards):
 
     def __init__(self, shards: LabelledShards, rows: Sequence[int], classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
+        self.absent = _absent(shards, rows, self.classes)
         self.split, self.paths = shards.split, shards.paths
         self.label_column, self.notes = shards.label_column, shards.notes
         self.lengths = shards.lengths
@@ -58,6 +66,13 @@ def relabelled(
     if isinstance(source, LabelledShards):
         return RelabelledShards(source, rows, classes)
     return RelabelledImages(source, rows, classes)
+
+
+def _absent(
+    source: LabelledImages | LabelledShards, rows: Sequence[int], classes: Sequence[str]
+) -> tuple[str, ...]:
+    without = set(source.absent)
+    return classes_without((rows[k] for k, name in enumerate(source.classes) if name not in without), classes)
 
 
 def _fingerprint(of_source: str, rows: Sequence[int], classes: Sequence[str]) -> str:

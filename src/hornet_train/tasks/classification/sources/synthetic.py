@@ -20,6 +20,8 @@ class SyntheticSource:
     tests and for measuring a loop without a disk. A validation split is the same source with another seed.
     """
 
+    absent: tuple[str, ...] = ()
+
     def __init__(self, count: int, image_size: int, num_classes: int, seed: int = 0) -> None:
         """Set up.
 

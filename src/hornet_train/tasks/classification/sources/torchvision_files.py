@@ -29,6 +29,8 @@ _EXPECTED = {  # what the readers open, below the root
 class TorchvisionSource:
     """A small data set that torchvision reads from its published files, as one block of bytes."""
 
+    absent: tuple[str, ...] = ()
+
     def __init__(self, name: TorchvisionName, root: str | os.PathLike[str], split: Split) -> None:
         """Read it.
 
