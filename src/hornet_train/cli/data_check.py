@@ -14,8 +14,8 @@ Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its
 data set it is, whether train and val have the same classes, whether class names are nearly the same,
 whether every file can be decoded, and how many photos have an EXIF orientation. The exit code is 0 if it
 can be trained on, else 2; the last line says why. Up to 0.1% of the training files, or two, may be damaged:
-training replaces them. So may held-out files, but not all: the evaluations of a training leave them out,
-with a warning here, as hornet-eval stops at the first one unless data.on_bad=skip."""
+training replaces them. Held-out files may be damaged too, but not all of them: a training leaves them out
+of its evaluations. The check warns of them, as hornet-eval stops at the first unless data.on_bad=skip."""
 
 EXAMPLES = """\
   # ImageNet, with every core
