@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from hornet_train.errors import ConfigError, SampleError
-from hornet_train.file_names import as_text, as_text_tree, shell_join
+from hornet_train.file_names import as_text, as_text_tree, file_name, shell_join
 from hornet_train.redaction import for_display
 
 
@@ -26,6 +26,20 @@ def test_a_name_becomes_text(name: str, text: str) -> None:
     assert as_text(name) == as_text(as_text(name)) == text
     assert as_text_tree({name: [name, 1, (None,)]}) == {text: [text, 1, [None]]}
     text.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (r"Gr\xfcn/Gr\xf6b.jpg", b"Gr\xfcn/Gr\xf6b.jpg"),
+        (r"\xc3\xa9\xe4", b"\xc3\xa9\xe4"),
+        ("Grün/é.jpg", "Grün/é.jpg".encode()),
+        (r"a\x41\xF6\n\xf", rb"a\x41\xF6\n\xf"),  # not of `as_text`: no byte beyond ASCII, or in capitals
+    ],
+)
+def test_the_text_becomes_the_name_again(text: str, name: bytes) -> None:
+    assert os.fsencode(file_name(text)) == name
+    assert file_name(as_text(os.fsdecode(name))) == os.fsdecode(name)
 
 
 def test_messages_are_text() -> None:

@@ -9,12 +9,14 @@ classes are made of those of folders by it where these are listed: a class has t
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SURROGATES = re.compile("[\ud800-\udfff]+")
+_ESCAPES = re.compile(r"(?:\\x[89a-f][0-9a-f])+")  # of bytes beyond ASCII: only these does `as_text` escape
 
 
 def as_text(name: str) -> str:
@@ -24,6 +26,14 @@ def as_text(name: str) -> str:
     same text as elsewhere.
     """
     return _SURROGATES.sub(_escaped, name)
+
+
+def file_name(text: str) -> str:
+    r"""The inverse of `as_text`: `\xf6` is the byte F6 again; a text without such an escape is unchanged.
+
+    A file may really be called so, with a backslash in its name: look for that one first.
+    """
+    return _ESCAPES.sub(lambda found: os.fsdecode(bytes.fromhex(found[0].replace("\\x", ""))), text)
 
 
 def as_text_tree(tree: Any) -> Any:

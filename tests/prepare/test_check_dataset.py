@@ -100,19 +100,6 @@ def test_one_damaged_file_in_a_thousand_is_usable(check: Command, tmp_path: Path
     assert "3 of 1,000 images in train/ are damaged, more than 0.1%" in out.splitlines()[-1]
 
 
-def test_a_damaged_file_in_val_would_end_an_evaluation(check: Command, tmp_path: Path) -> None:
-    root = photographs(tmp_path / "photos")
-    (root / "val" / "coffee" / "00.png").write_bytes(b"")
-    code, out, _ = check(root)
-    assert code == 2
-    assert "1 of 15 images in val/ are damaged" in out.splitlines()[-1]
-    assert "data.on_bad=skip" in out.splitlines()[-1]
-    assert [*damaged_files(tmp_path / "lists" / "bad.csv")] == ["00.png"]
-    (root / "val" / "coffee" / "00.png").unlink()
-    assert check(root)[0] == 0
-    assert not (tmp_path / "lists" / "bad.csv").exists(), "the list of an earlier check is left over"
-
-
 def test_the_list_of_damaged_files_overwrites_no_other_file(check: Command, tmp_path: Path) -> None:
     root = photographs(tmp_path / "photos")
     image = root / "train" / "coffee" / "00.png"
@@ -124,6 +111,52 @@ def test_the_list_of_damaged_files_overwrites_no_other_file(check: Command, tmp_
     code, _, err = check(root, "--csv", str(image / "bad.csv"))
     assert code == 2
     assert "cannot be written" in err
+
+
+def test_damaged_held_out_images_are_a_warning_unless_none_is_left(check: Command, tmp_path: Path) -> None:
+    root = photographs(tmp_path / "photos")
+    held_out = sorted((root / "val").rglob("*.*"))
+    held_out[0].write_bytes(b"")
+    code, out, err = check(root)
+    assert (code, err) == (0, "")
+    assert (
+        "warning: 1 of 15 images in val/ is damaged (astronaut/00.jpg): a training names and counts them and "
+        "evaluates on the others; hornet-eval stops at the first, unless data.on_bad=skip" in out
+    )
+    assert out.splitlines()[-1] == "usable: evaluations in a training leave out the 1 damaged in val/"
+    assert [*damaged_files(tmp_path / "lists" / "bad.csv")] == ["00.jpg"]
+    (root / "train/coffee/00.png").write_bytes(b"")  # which a training replaces
+    assert check(root)[1].splitlines()[-1] == (
+        "usable: training replaces the 1 damaged (at most 0.1%, or 2) by other samples; evaluations in a "
+        "training leave out the 1 damaged in val/"
+    )
+    assert check(root / "train")[0] == check(root / "val")[0] == 0  # a split alone
+    for file in held_out:
+        file.write_bytes(b"")
+    code, out, err = check(root)
+    assert (code, "cannot be trained on as it is" in err) == (2, True)
+    assert out.splitlines()[-1].startswith(
+        "not usable: 15 of 15 images in val/ are damaged (astronaut/00.jpg, "
+    )
+    assert "a training ends with an error at its first evaluation" in out.splitlines()[-1]
+    photographs(root, splits=("test",))
+    assert check(root, "--splits", "train,test,val")[0] == 0  # these are not those of a training
+    shutil.rmtree(root / "val")
+    (root / "train/coffee/00.png").unlink()
+    assert check(root)[0] == 0
+    assert not (tmp_path / "lists" / "bad.csv").exists(), "the list of an earlier check is left over"
+
+
+def test_an_evaluation_set_with_damage_is_not_usable_as_it_is(check: Command, tmp_path: Path) -> None:
+    root = tmp_path / "imagenet-a"
+    for wnid in timm_list("imagenet_a_synsets.txt"):
+        (root / wnid).mkdir(parents=True)
+        Image.new("L", (1, 1)).save(root / wnid / "1.png")
+    (root / wnid / "1.png").write_bytes(b"")
+    code, out, err = check(root)
+    assert (code, "cannot be evaluated on as it is" in err) == (2, True)
+    assert "not usable: 1 of 200 images in imagenet-a/ is damaged" in out.splitlines()[-1]
+    assert "hornet-eval stops at the first" in out.splitlines()[-1]
 
 
 def test_a_killed_worker_does_not_end_the_check(tmp_path: Path) -> None:

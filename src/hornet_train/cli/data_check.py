@@ -13,8 +13,9 @@ DESCRIPTION = """\
 Checks a data set of class folders (ROOT/train/<class>/, ROOT/val/<class>/): its layout, which known
 data set it is, whether train and val have the same classes, whether class names are nearly the same,
 whether every file can be decoded, and how many photos have an EXIF orientation. The exit code is 0 if it
-can be trained on (up to 0.1% of the training files, or two, may be damaged: training replaces them), else
-2; the last line says why."""
+can be trained on, else 2; the last line says why. Up to 0.1% of the training files, or two, may be damaged:
+training replaces them. Held-out files may be damaged too, but not all of them: a training leaves them out
+of its evaluations. The check warns of them, as hornet-eval stops at the first unless data.on_bad=skip."""
 
 EXAMPLES = """\
   # ImageNet, with every core
@@ -85,4 +86,5 @@ def run(options: argparse.Namespace) -> None:
         console.say(f"warning: {warning}")
     console.say(report.verdict() + (" (names only; no file was opened)" if options.no_decode else ""))
     if report.found.faults:
-        raise DataError(f"{options.root} cannot be trained on as it is; the report's last line says why")
+        used = "trained" if report.found.evaluates is None else "evaluated"
+        raise DataError(f"{options.root} cannot be {used} on as it is; the report's last line says why")

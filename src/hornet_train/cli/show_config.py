@@ -22,7 +22,9 @@ def training_config(overrides: list[str]) -> str:
         return compose_train([*overrides, *more], find=find, names=NAMES)
 
     composed = compose([])
-    if composed.choices["model"] == "timm":  # whose preprocessing only timm knows, which takes seconds
+    run = composed.repeats
+    changed = run is not None and run.model != composed.config.model.name
+    if composed.choices["model"] == "timm" or changed:  # what these want timm knows, which takes seconds
         import_timm()
         from hornet_train.run.follow_model import follow_model
 

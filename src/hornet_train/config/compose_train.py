@@ -171,9 +171,8 @@ def _compose_repeated(
     own_images = any(key == "data" or (key.startswith("data.") and key not in how_read) for key in parsed)
     unknown = sorted(set(missing) - keys_where(schema, lambda key: key.absent), key=missing.index)
     notes = [f"{run.file} does not have {', '.join(unknown)}: defaults are taken"] if unknown else []
-    return replace(
-        composed, task=task.name, repeats=replace(run, own_images=own_images, notes=[*notes, *moved])
-    )
+    repeats = replace(run, own_images=own_images, notes=[*notes, *moved], defaults=defaults)
+    return replace(composed, task=task.name, repeats=repeats)
 
 
 def _nearest_options(

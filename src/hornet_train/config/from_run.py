@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,21 @@ class Repeated:
         tree: what stands in it.
         own_images: whether the command line chooses the images, instead of taking those of that run.
         notes: a sentence for each thing in the new config that neither that run nor the command line says.
+        defaults: what the options of the new config set by themselves; those of groups that the command line
+            does not choose are the nearest to the run's.
     """
 
     file: Path
     tree: Tree
     own_images: bool = False
     notes: Sequence[str] = ()
+    defaults: Tree = field(default_factory=dict)
+
+    @property
+    def model(self) -> str | None:
+        """The name of its model; None where there is none."""
+        group = self.tree.get("model")
+        return group.get("name") if isinstance(group, dict) else None
 
     @property
     def folder(self) -> Path:

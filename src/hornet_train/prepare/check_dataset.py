@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hornet_train.data.sources.known_damage import remember_damaged
-from hornet_train.data.sources.listing import with_count
+from hornet_train.data.sources.listing import preview, with_count
 from hornet_train.data.worker import allowed_bad
 from hornet_train.prepare.decode_split import DamagedList, decode_all
 from hornet_train.prepare.examine_images import ImageStatistics
@@ -24,11 +24,11 @@ class Report:
 
     Attributes:
         found: by the task, from the names of the files; what their content tells is added.
-        damaged: number of damaged files in all splits.
+        damaged: number of damaged files, by split; only splits that have some.
     """
 
     found: FilesFound
-    damaged: int = 0
+    damaged: dict[str, int] = field(default_factory=dict)
 
     def verdict(self) -> str:
         """The last line: usable or not, and why."""
@@ -36,10 +36,14 @@ class Report:
             return f"not usable: {'; '.join(self.found.faults)}"
         if self.found.evaluates is not None:
             return f"usable: an evaluation set, {self.found.evaluates}"
-        if self.damaged:
-            share = f"at most {MAX_DAMAGED:.1%}, or {_FEW}"
-            return f"usable: training replaces the {self.damaged:,} damaged ({share}) by other samples"
-        return "usable"
+        parts = []
+        for name, count in self.damaged.items():
+            if name == self.found.training:
+                share = f"at most {MAX_DAMAGED:.1%}, or {_FEW}"
+                parts.append(f"training replaces the {count:,} damaged ({share}) by other samples")
+            else:
+                parts.append(f"evaluations in a training leave out the {count:,} damaged in {name}/")
+        return ": ".join(("usable", "; ".join(parts))) if parts else "usable"
 
 
 def check(
@@ -72,19 +76,24 @@ def check(
     if decode_files:
         with DamagedList(damaged_csv) as damaged:
             for split in found.splits:
-                _check_images(split, damaged, found, workers=workers, timeout=timeout)
+                if bad := _check_images(split, damaged, found, workers=workers, timeout=timeout):
+                    report.damaged[split.name] = bad
         if damaged.count:
             found.lines.append(f"damaged: {with_count(damaged.count, 'file')}, listed in {damaged_csv}")
-        report.damaged = damaged.count
     return report
 
 
 def _check_images(
     split: ImageFiles, damaged: DamagedList, found: FilesFound, *, workers: int, timeout: float
-) -> None:
-    total, before = len(split.paths), damaged.count
+) -> int:
+    """Decode the images of a split, and say what was found.
+
+    Returns:
+        How many are damaged.
+    """
+    total = len(split.paths)
     if not total:
-        return
+        return 0
     statistics = ImageStatistics(total)
     title = f"decoding {split.name}"
 
@@ -96,7 +105,7 @@ def _check_images(
 
     decode_all(split, report_damaged, statistics, title, workers=workers, timeout=timeout)
     remember_damaged(split.folder, unreadable)
-    bad = damaged.count - before
+    bad = len(unreadable)
     if statistics.decoded:
         found.lines.append(f"{split.name}: {statistics.describe_sizes()}")
     for what, count in statistics.misnamed.most_common(_MAX_SHOWN):
@@ -119,12 +128,40 @@ def _check_images(
         files_have = "one file has" if duplicates == 1 else f"{duplicates:,} files have"
         found.warnings.append(f"{split.name}: {files_have} the bytes of another ({shown}{more})")
     found.lines.append(f"{split.name}: {statistics.decoded:,} of {total:,} images decode, {bad:,} damaged")
-    if bad and split.name != found.training:
-        found.faults.append(
-            f"{bad:,} of {total:,} images in {split.name}/ are damaged, and hornet-eval stops at the "
-            "first: repair or remove them, or set data.on_bad=skip"
-        )
+    if split.name != found.training:
+        _report_held_out(split, unreadable, found)
     elif bad > allowed_bad(total, MAX_DAMAGED):
         found.faults.append(
             f"{bad:,} of {total:,} images in {split.name}/ are damaged, more than {MAX_DAMAGED:.1%}"
         )
+    return bad
+
+
+def _report_held_out(split: ImageFiles, unreadable: list[bytes], found: FilesFound) -> None:
+    """What becomes of damaged images that are not trained on.
+
+    An evaluation in a training leaves them out, and ends with an error where no other image is left;
+    `hornet-eval` stops at the first.
+    """
+    if not unreadable:
+        return
+    bad, total = len(unreadable), len(split.paths)
+    names = preview([os.fsdecode(path) for path in unreadable])
+    damaged = f"{bad:,} of {total:,} images in {split.name}/ {'is' if bad == 1 else 'are'} damaged ({names})"
+    held_out = next(one.name for one in found.splits if one.name != found.training)
+    if found.evaluates is not None:
+        found.faults.append(
+            f"{damaged}, and hornet-eval stops at the first: repair or remove them, or set data.on_bad=skip"
+        )
+    elif bad < total:
+        found.warnings.append(
+            f"{damaged}: a training names and counts them and evaluates on the others; hornet-eval stops at "
+            "the first, unless data.on_bad=skip. Repair or remove them"
+        )
+    elif split.name == held_out:
+        found.faults.append(
+            f"{damaged}: a training ends with an error at its first evaluation, and so does hornet-eval. "
+            "Fetch them again, or set data.val=false"
+        )
+    else:
+        found.warnings.append(f"{damaged}: no evaluation on {split.name}/ is possible. Fetch them again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,13 @@ def test_faults_are_reported_at_once(val: Path, tmp_path: Path) -> None:
     assert "2 labels are neither a wnid of ImageNet-1K nor a number 0..999" in message
     assert "(line 1: '1000', line 3: 'n00000000')" in message
     assert "1 images are named again (line 5: a)" in message
+
+
+def test_a_name_that_is_not_utf_8_has_its_label_by_what_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / os.fsdecode(b"Gr\xf6b.JPEG")).write_bytes(b"")
+    (tmp_path / "labels.txt").write_text("Gr\\xf6b.JPEG 7\n", encoding="utf-8")
+    assert FlatSource(tmp_path / "val", tmp_path / "labels.txt", WNIDS).read(0)["label"] == 7
 
 
 def test_files_that_cannot_be_used(val: Path, tmp_path: Path) -> None:

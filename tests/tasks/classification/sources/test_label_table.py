@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from pictures import PHOTO
 
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.tasks.classification.sources.label_table import Columns, Row, read_label_table
 from hornet_train.tasks.classification.sources.listed_files import ListedFiles
 
@@ -118,6 +120,28 @@ def test_files_are_found_below_the_root_however_they_are_written(root: Path) -> 
     assert [source.read(i)["label"] for i in range(3)] == [0, 1, 0]
     assert source.in_order(("y", "z", "x")).labels.tolist() == [2, 0, 2]
     assert source.read(0)["image"].data == (root / "a.png").read_bytes()
+
+
+def test_a_name_that_is_not_utf_8_is_given_as_it_is_shown(root: Path) -> None:
+    folder = root / os.fsdecode(b"Gr\xfcn")
+    folder.mkdir()
+    odd, literal = folder / os.fsdecode(b"Gr\xf6b.png"), root / r"a\xe4.png"
+    for content, file in enumerate((odd, root / os.fsdecode(b"a\xe4.png"), literal, folder / "a.png")):
+        file.write_bytes(bytes([content]))
+    table = root / "t.csv"
+    table.write_text("Gr\\xfcn/Gr\\xf6b.png,x\na\\xe4.png,y\nGr\\xfcn\\a.png,x\n", encoding="utf-8")
+    source = ListedFiles(root, read_label_table(table), ("x", "y"), table)
+    assert [source.read(i)["image"].data for i in range(3)] == [b"\0", b"\2", b"\3"]  # the literal name first
+    literal.unlink()
+    source = listed(root, r"a\xe4.png", r"Gr\xfcn/./Gr\xf6b.png")
+    assert [source.read(i)["image"].data for i in range(2)] == [b"\1", b"\0"]
+    within = listed(folder, as_text(str(odd)))  # an absolute path, as damaged.csv has it
+    assert within.locate(0) == str(odd)
+    rows = [Row(line, name, "x", None) for line, name in enumerate((r"a\xe4.png", r"b\xe4.png"))]
+    gone = ListedFiles(root, rows, ("x",), table, may_miss=1)
+    assert (gone.missing, gone.locate(1)) == ((r"b\xe4.png",), str(root / os.fsdecode(b"b\xe4.png")))
+    with pytest.raises(DataError, match="are not in"):
+        listed(root, r"b\xe4.png")
 
 
 def test_missing_files_are_counted_and_files_elsewhere_refused(root: Path) -> None:

@@ -29,12 +29,13 @@ def check_layout(root: Path, splits: tuple[str, ...]) -> FilesFound:
     """
     splits = as_called(root, splits)
     layouts, kind = list_root(root, splits)
-    found = FilesFound([*layouts], training=splits[0] if kind == "splits" else None)
+    found = FilesFound([*layouts], training=splits[0])
     _report_layout(root, splits, layouts, kind, found)
     for layout in layouts:
         _check_split(layout, found, trained_on=layout.name in (splits[0], root.absolute().name))
     label_set = _check_classes(layouts, found)
     if kind == "no splits":
+        found.training = None
         if label_set is not None and label_set.suite is not None:
             found.evaluates = f"hornet-eval data={label_set.suite} data.root={root}"
         else:

@@ -12,6 +12,7 @@ import numpy as np
 from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview
 from hornet_train.errors import DataError
+from hornet_train.file_names import as_text
 from hornet_train.images.formats import EXTENSIONS
 from hornet_train.tasks.classification.sources.labelled_files import LabelledFiles
 from hornet_train.tasks.classification.sources.val_labels import read_val_labels
@@ -40,7 +41,7 @@ class FlatSource(LabelledFiles):
         place, file = Path(folder).expanduser(), Path(labels).expanduser()
         images = _images(place)
         known = read_val_labels(file, classes)
-        stems = [os.path.splitext(image)[0] for image in images]
+        stems = [as_text(os.path.splitext(image)[0]) for image in images]  # as a labels file can have them
         faults = []
         if missing := sorted(known.keys() - set(stems)):
             faults.append(f"{len(missing):,} images of the labels file are missing ({preview(missing)})")

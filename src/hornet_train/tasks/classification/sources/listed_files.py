@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from hornet_train.data.sources.files import FileList
 from hornet_train.data.sources.listing import check_folder, preview, with_count
 from hornet_train.errors import DataError
+from hornet_train.file_names import file_name
 from hornet_train.tasks.classification.sources.label_table import Row, relative_path
 from hornet_train.tasks.classification.sources.labelled_files import LabelledFiles
 
@@ -39,7 +40,7 @@ class ListedFiles(LabelledFiles):
         """
         key = f"data.file={table}"
         check_folder(root, "set data.root= to the folder that the files are relative to", "data.root=")
-        paths = [(row, relative_path(row.file, root)) for row in rows]
+        paths = [(row, _below(row.file, root)) for row in rows]
         if outside := [row.file for row, path in paths if path is None]:
             raise DataError(
                 f"{key}: {with_count(len(outside), 'file')} outside of data.root={root} "
@@ -54,10 +55,11 @@ class ListedFiles(LabelledFiles):
                 f"({preview(missing)}): fetch them or remove their lines, or set data.root= to the folder "
                 "that the files are relative to (data.max_bad says how many may be missing)"
             )
-        turned = any(path != listed for (_, listed), path in zip(paths, found, strict=True) if path)
-        there = (
-            path or (_turned(listed or "", root) if turned else listed) or ""
-            for (_, listed), path in zip(paths, found, strict=True)
+        named = [(path, file_name(path or "")) for _, path in paths]
+        turned = any(one and one not in ways for one, ways in zip(found, named, strict=True))
+        there = (  # a missing file has the name that it would be found by, as if it were there
+            one or (_turned(listed or "", root) if turned else name) or ""
+            for one, (listed, name) in zip(found, named, strict=True)
         )
         places = {name: place for place, name in enumerate(classes)}
         labels = np.array([places[row.label] for row in rows], dtype=np.int64)
@@ -65,7 +67,10 @@ class ListedFiles(LabelledFiles):
 
 
 def _existing(root: Path, paths: Sequence[str]) -> list[str | None]:
-    """Each path as it is there, also where it was written with backslashes; None where it is not.
+    r"""Each path as it is there; None where it is not.
+
+    One that is not there as it is written may be written with backslashes, or be a name that is not UTF-8 in
+    the form in which this program shows it: `Gr\xf6b.jpg`.
 
     Each folder is listed once: on a network disk a question for each file would take minutes.
     """
@@ -80,14 +85,20 @@ def _existing(root: Path, paths: Sequence[str]) -> list[str | None]:
                 listed[folder] = frozenset()
         return name in listed[folder]
 
-    found: list[str | None] = []
-    for path in paths:
-        if not is_there(path):
-            slashed = _turned(path, root)
-            found.append(slashed if slashed != path and slashed and is_there(slashed) else None)
-        else:
-            found.append(path)
-    return found
+    def ways(path: str) -> Iterator[str | None]:
+        yield path
+        if "\\" in path:
+            yield _turned(path, root)
+            name = file_name(path)
+            yield from (name, _turned(name, root))
+
+    return [next((way for way in ways(path) if way and is_there(way)), None) for path in paths]
+
+
+def _below(file: str, root: Path) -> str | None:
+    """A file of a table relative to the root; None where it is not below it in either form of its name."""
+    path = relative_path(file, root)
+    return path if path is not None else relative_path(file_name(file), root)
 
 
 def _turned(path: str, root: Path) -> str | None:
