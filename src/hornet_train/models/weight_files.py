@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,12 +17,12 @@ from torch import Tensor
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import convert_names, some
 from hornet_train.models.unpickling import unpickle
-from hornet_train.models.wrappers import without_counter
+from hornet_train.models.wrappers import Prefer, averaged_parts, of_one_kind, without_counter
 from hornet_train.untrusted import check_header, open_regular
 
-Prefer = Literal["ema", "model"]
 _EMA_KEYS = ("model_ema", "state_dict_ema", "ema_state_dict")
 _MODEL_KEYS = ("model", "module", "state_dict")
+_RAW_KEY, _AVERAGED_KEY = "current_model_state", "state_dict"  # of Lightning's WeightAveraging
 _PREFIXES = ("module.", "_orig_mod.")
 _PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 
@@ -51,8 +51,8 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     origin["settings"] = {}
     if path.suffix == ".safetensors":
         state, origin["metadata"] = _read_safetensors(path)
-        state, notes, _ = _plain(state, path)
-        return state, {**origin, "format": "safetensors", "notes": notes}
+        state, notes, averaged = _plain(state, path, prefer)
+        return state, {**origin, "format": "safetensors", "ema": averaged, "notes": notes}
     if path.suffix not in _PICKLED:
         known = ", ".join((".safetensors", *_PICKLED))
         raise CheckpointError(
@@ -64,16 +64,20 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     key = _weights_key(content, path, prefer)
     state = content[key] if key else content
     epoch = content.get("epoch") if key else None
-    state, notes, averaged = _plain(state, path)
-    origin |= {"format": "pickle", "key": key, "ema": key in _EMA_KEYS or averaged, "epoch": epoch}
+    state, notes, averaged = _plain(state, path, prefer)
+    averaged |= key in _EMA_KEYS or (key == _AVERAGED_KEY and _averaged_in_place(content))
+    origin |= {"format": "pickle", "key": key, "ema": averaged, "epoch": epoch}
     return state, {**origin, "notes": notes, "settings": _settings(content) if key else {}}
 
 
-def _plain(state: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], list[str], bool]:
-    """Tensors in our names, what was done to them, and whether they are torch's average of a model."""
-    counted, notes = without_counter(_tensors(state, path))
-    taken, more = _in_our_names(_strip(counted, path), path)
-    return taken, [*notes, *more], bool(notes)
+def _plain(state: Mapping[Any, Any], path: Path, prefer: Prefer) -> tuple[dict[str, Tensor], list[str], bool]:
+    """Tensors in our names, what was done to them, and whether they are the average of a model."""
+    bare, counted = without_counter(_strip(_tensors(state, path), path))
+    kept, left_out = of_one_kind(bare, prefer)
+    averages = {id(kept[name]) for name in averaged_parts(bare) if name in kept}
+    taken, notes = _in_our_names(kept, path)
+    mostly = 2 * sum(id(tensor) in averages for tensor in taken.values()) > len(taken)
+    return taken, [*counted, *left_out, *notes], bool(counted) or mostly
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +108,11 @@ def _in_our_names(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tenso
 
 def _weights_key(content: Mapping[str, Any], path: Path, prefer: Prefer) -> str:
     """Where in a checkpoint the weights are; "" where it is a bare state dict."""
-    keys = (*_EMA_KEYS, *_MODEL_KEYS) if prefer == "ema" else (*_MODEL_KEYS, *_EMA_KEYS)
+    averaged: tuple[str, ...] = _EMA_KEYS
+    raw: tuple[str, ...] = _MODEL_KEYS
+    if _averaged_in_place(content):
+        averaged, raw = (_AVERAGED_KEY,), (_RAW_KEY,)
+    keys = (*averaged, *raw) if prefer == "ema" else (*raw, *averaged)
     found = next((key for key in keys if isinstance(content.get(key), Mapping) and content[key]), None)
     if found is not None:
         return found
@@ -112,6 +120,11 @@ def _weights_key(content: Mapping[str, Any], path: Path, prefer: Prefer) -> str:
         return ""  # bare
     inside = f"its keys are: {some(map(str, content))}" if content else "it is empty"
     raise CheckpointError(f"{path}: holds no weights; {inside}")
+
+
+def _averaged_in_place(content: Mapping[str, Any]) -> bool:
+    """Whether averaged weights stand where the trained ones do otherwise, and these beside them."""
+    return isinstance(content.get(_RAW_KEY), Mapping)
 
 
 def _tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:

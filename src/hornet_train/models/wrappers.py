@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 from torch import Tensor
 
+Prefer = Literal["ema", "model"]
 _COUNTER = "n_averaged"  # of torch's AveragedModel: how many weights the average is of
+_AVERAGED = frozenset(("ema", "swa", "avg", "average", "averaged"))  # `teacher` may be another model
+_ONLINE = "online_model"  # the raw weights within the average of ema_pytorch
+_SHARE = 10  # smaller parts of a file are layers, which may be called so too
 _SHOWN = 3
 
 
@@ -18,6 +24,88 @@ def without_counter(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], lis
         return dict(state), []
     rest = {name: tensor for name, tensor in state.items() if name != _COUNTER}
     return rest, [f"these are averaged weights, of {int(count):,} updates (torch's AveragedModel)"]
+
+
+def averaged_parts(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names of averaged weights, each with the prefix that tells it (`ema_model.`, `net_ema.`).
+
+    A prefix tells it by a word of its last part, or by the counter of torch's `AveragedModel` under it.
+    """
+    counted = {full.removesuffix(_COUNTER) for full in state if full.endswith(f".{_COUNTER}")}
+    found = {}
+    for full in state:
+        parts = full.split(".")
+        for place, part in enumerate(parts[:-1]):
+            prefix = ".".join(parts[: place + 1]) + "."
+            words = re.split(r"_|(?<=[a-z])(?=[A-Z])", part)
+            if prefix in counted or not _AVERAGED.isdisjoint(word.lower() for word in words):
+                if parts[place + 1] != _ONLINE:
+                    found[full] = prefix
+                break
+    return found
+
+
+def of_one_kind(state: Mapping[str, Tensor], prefer: Prefer) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors without the raw or without the averaged weights, where a file holds both of one model.
+
+    Averaged ones count only where the same names stand under another prefix: a layer of a model may be called
+    `ema` too.
+
+    Args:
+        state: names and tensors of a file.
+        prefer: the kind to keep.
+
+    Returns:
+        The tensors, and a sentence for each part that was left out.
+    """
+    averaged = averaged_parts(state)
+    raw = [full for full in state if full not in averaged]
+    gone: set[str] = set()
+    notes = []
+    for prefix, count in Counter(averaged.values()).most_common():
+        if _SHARE * count < len(state):
+            break
+        part = [full for full, its in averaged.items() if its == prefix]
+        within = _common([full for full in part if state[full].ndim])  # a decay may lie beside the weights
+        twins = _twins([full.removeprefix(within) for full in part if state[full].ndim], raw)
+        if not twins:
+            continue
+        if prefer == "model":
+            gone.update(part)
+            notes.append(f"left out the averaged weights under {within!r} (weights=ema)")
+            continue
+        gone.update(full for full in raw if full.startswith(twins))
+        gone.update(full for full in part if not full.startswith(within))
+        places = ", ".join(f"under {twin!r}" if twin else "without a prefix" for twin in twins)
+        notes.append(f"left out the raw weights {places} (weights=model)")
+        break
+    return {full: tensor for full, tensor in state.items() if full not in gone}, notes
+
+
+def _common(names: Collection[str]) -> str:
+    """The longest prefix of whole parts that all names have."""
+    parts = [name.split(".")[:-1] for name in names]
+    first, last = min(parts, default=[]), max(parts, default=[])
+    same = 0
+    while same < min(len(first), len(last)) and first[same] == last[same]:
+        same += 1
+    return "".join(f"{part}." for part in first[:same])
+
+
+def _twins(names: Collection[str], others: Collection[str]) -> tuple[str, ...]:
+    """The prefixes under which all `names` are found among `others`, and few besides."""
+    longest = max(names, key=len, default="")
+    known = frozenset(others)
+    found = []
+    for full in others:
+        if full != longest and not full.endswith(f".{longest}"):
+            continue
+        prefix = full.removesuffix(longest)
+        if all(f"{prefix}{name}" in known for name in names):
+            size = sum(other.startswith(prefix) for other in others)
+            if 2 * len(names) >= size:
+                found.append(prefix)
+    return tuple(found)
 
 
 def unwrapped(state: Mapping[str, Tensor], names: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:

@@ -52,7 +52,7 @@ def hub_errors(name: str, *, revision: str | None = None) -> Iterator[bool]:
     except RecursionError as error:  # which is a RuntimeError too
         raise DataError(f"data.name={name}: what its files say of themselves is nested too deeply") from error
     except (ValueError, RuntimeError, ArrowException) as error:  # no such config, a data set that is a script
-        raise DataError(f"data.name={name}: {_one_line(error)}") from error
+        raise DataError(f"data.name={name}: {_one_line(error)}{_remedy(error)}") from error
     finally:
         if shown:
             datasets.utils.enable_progress_bars()
@@ -142,6 +142,16 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     return (
         f": the hub cannot be reached or does not answer ({_first_cause(error)}); try again, or point "
         "data.name= at local parquet files"
+    )
+
+
+def _remedy(error: BaseException) -> str:
+    """What else reads tars that `datasets` does not."""
+    if "don't share the same prefix" not in str(error):
+        return ""
+    return (
+        "; tars on this machine may hold several types of images where neither data.image_column nor "
+        "data.label_column is given; others are read with data.streaming=true, or packed as parquet"
     )
 
 

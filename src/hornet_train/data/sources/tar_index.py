@@ -46,11 +46,15 @@ class Contents:
         """The content that belongs to a sample. Raises DataError where the tar is shorter by now."""
         tar.seek(int(self.offsets[sample]))
         data = tar.read(int(self.sizes[sample]))
-        begin = int(self.ends[sample - 1]) if sample else 0
-        name = self.names[begin : int(self.ends[sample])].tobytes().decode(errors="replace")
+        name = self.name(sample)
         if len(data) < self.sizes[sample]:
             raise DataError(f"{path}: ends within {name}; it is incomplete: fetch it again")
         return Encoded(data, f"{path}: {name}")
+
+    def name(self, sample: int) -> str:
+        """The name of the member that belongs to a sample."""
+        begin = int(self.ends[sample - 1]) if sample else 0
+        return self.names[begin : int(self.ends[sample])].tobytes().decode(errors="replace")
 
 
 @dataclass(frozen=True)

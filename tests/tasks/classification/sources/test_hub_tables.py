@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import multiprocessing
 import pickle
+import tarfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,12 +22,13 @@ import torch
 from huggingface_hub import errors
 from huggingface_hub.utils import httpx
 from labelled import labelled
-from shards import CLASSES, dataset, pictures, write_index, write_parquet, write_tar
+from PIL import Image
+from shards import CLASSES, add, dataset, pictures, write_index, write_parquet, write_tar
 
 from hornet_train.data.sources import hub
 from hornet_train.errors import DataError, SampleError
 from hornet_train.images.decode import decode
-from hornet_train.tasks.classification.sources import HubSource
+from hornet_train.tasks.classification.sources import HubSource, open_shards
 
 SAMPLES = pictures()
 
@@ -93,6 +97,57 @@ def test_the_fingerprint_is_of_the_samples_and_not_of_where_they_lie(tmp_path: P
     assert swapped[0][1] == SAMPLES[0][1]
     write_parquet(tmp_path / "swapped", "train", swapped)
     assert HubSource(str(tmp_path / "swapped"), "train").fingerprint not in prints
+
+
+def several_types(folder: Path) -> list[tuple[bytes, int]]:
+    """Tars of others, of JPEG, PNG, TIFF and WebP in turn, one label in JSON, captions beside some."""
+    samples = []
+    folder.mkdir()
+    for k in range(2):
+        with tarfile.open(folder / f"train-{k}.tar", "w") as tar:
+            for i, (encoded, label) in enumerate(SAMPLES[6 * k : 6 * k + 6]):
+                suffix = ("jpg", "png", "tif", "webp", "JPEG", "jpg")[i]
+                if i in (1, 2, 3):
+                    changed = io.BytesIO()
+                    Image.open(io.BytesIO(encoded)).save(changed, {"tif": "tiff"}.get(suffix, suffix))
+                    encoded = changed.getvalue()
+                add(tar, f"n/{k}{i}.{suffix}", encoded)
+                if i == 5:
+                    add(tar, f"n/{k}{i}.json", json.dumps({"label": label}).encode())
+                else:
+                    add(tar, f"n/{k}{i}.cls", str(label).encode())
+                if i % 2:
+                    add(tar, f"n/{k}{i}.txt", b"a caption")
+                samples.append((encoded, label))
+    return samples
+
+
+def test_tars_of_several_types_of_images_are_read_in_any_order_as_in_a_stream(tmp_path: Path) -> None:
+    samples = several_types(tmp_path / "set")
+    source = HubSource(str(tmp_path / "set"), "train")
+    shards = open_shards(str(tmp_path / "set"), "train")
+    streamed = [fields for k in range(2) for fields in shards.read(k, 0)]
+    assert (source.classes, len(source)) == (shards.classes, len(samples))
+    for i in reversed(range(len(samples))):
+        fields = source.read(i)
+        assert (fields["image"].data, fields["label"]) == samples[i]
+        assert (streamed[i]["image"].data, streamed[i]["label"]) == samples[i]
+        assert labelled(source, i)[0].shape == decode(samples[i][0]).shape
+    assert f"split train, row 7 ({tmp_path}/set/train-1.tar: n/11.png)" in source.locate(7)
+    with pytest.raises(DataError, match=r"same types.*; tars on this machine may hold several types of"):
+        HubSource(str(tmp_path / "set"), "train", image_column="jpg")
+
+
+def test_a_tar_that_changes_while_it_is_read_costs_its_samples(tmp_path: Path) -> None:
+    source = HubSource(as_tars(tmp_path), "train")
+    cut = tmp_path / "train-0.tar"
+    cut.write_bytes(cut.read_bytes()[:600])
+    with pytest.raises(SampleError, match=r"row 6 \(.*train-0\.tar: .*\): its tar is shorter than it was"):
+        source.read(6)
+    cut.unlink()
+    with pytest.raises(SampleError, match=r"row 6 .*: cannot be read \(No such file"):
+        source.read(6)
+    assert source.read(7)["label"] == SAMPLES[7][1]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
