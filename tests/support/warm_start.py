@@ -120,7 +120,9 @@ def at_import(environment: Mapping[str, str]) -> dict[str, str]:
 def server_for(command: tuple[str, ...]) -> Server | None:
     """The server, if it can run this command in the current environment; else None."""
     global _server
-    if command[0] not in (*COMMANDS, LAUNCHER) or Path("/dev/nvidiactl").exists():
+    if Path("/dev/nvidiactl").exists():
+        return None
+    if command[0] not in COMMANDS and command[:2] != (LAUNCHER, "--standalone"):
         return None
     if _server is None:
         _server = Server()
@@ -192,14 +194,13 @@ def become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
 
 
 def launch(arguments: list[str]) -> None:
-    """What torchrun does on one machine with these arguments, but that its ranks are forked."""
+    """What `torchrun --standalone` does with these arguments, but that its ranks are forked."""
     from dataclasses import replace
 
     from torch.distributed.launcher.api import elastic_launch
     from torch.distributed.run import config_from_args, parse_args
 
     asked = parse_args(arguments)
-    assert asked.standalone
     asked.rdzv_backend, asked.rdzv_endpoint, asked.master_port = "c10d", "localhost:0", 29500
     config, _, _ = config_from_args(asked)
     rank = ("-m" if asked.module else "", asked.training_script, asked.training_script_args)
