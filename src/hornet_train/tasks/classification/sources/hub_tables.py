@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hornet_train.data.sources.column_values import ColumnValues, column_values, places
+from hornet_train.data.sources.column_values import column_values, places
 from hornet_train.data.sources.columns import column_of
 from hornet_train.data.sources.hub import OpenedTable, open_files, open_hub
 from hornet_train.data.sources.index import ShardIndex, read_index
@@ -18,7 +18,7 @@ from hornet_train.data.sources.tar_rows import TarRows
 from hornet_train.tasks.classification.sources.label_columns import find_columns
 from hornet_train.tasks.classification.sources.label_values import classes_of_values
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
-from hornet_train.tasks.classification.sources.labelled_tars import scan_labelled
+from hornet_train.tasks.classification.sources.labelled_tars import classes_in, scan_labelled
 
 _TAR_LABELS = (None, "cls")  # what a scan of tars finds; other columns only `datasets` does
 
@@ -88,18 +88,12 @@ class HubSource:
         scanned = scan_labelled(self.paths)
         if index is not None:
             index.check(self.paths, scanned.lengths)
-        found, places_of = np.unique(scanned.numbers[LABEL], return_inverse=True)
-        read = classes_of_values(
-            ColumnValues(tuple(found.tolist()), 0, len(places_of)),
-            f"data.name={name}, split {self.split}",
-            column=LABEL,
-            names=None if index is None else index.names,
-            given=classes,
-        )
+        where = f"data.name={name}, split {self.split}"
+        read = classes_in(scanned, where, index=index, given=classes)
         self.classes, self.absent, self.notes = read.classes, read.absent, read.notes
         self.label_column: str | None = None
-        labels = np.array([read.labels[value] for value in found.tolist()], dtype=np.int64)
-        self._labels = labels[places_of]
+        found, which = np.unique(scanned.numbers[LABEL], return_inverse=True)
+        self._labels = np.array([read.labels[value] for value in found.tolist()], dtype=np.int64)[which]
         self._rows: TableRows | TarRows = TarRows(scanned, name, self.split)
 
     def _open_table(

@@ -19,7 +19,7 @@ from hornet_train.data.sources.tar_shards import TarShards
 from hornet_train.errors import DataError
 from hornet_train.images.decode import MAX_BYTES
 from hornet_train.images.formats import EXTENSIONS
-from hornet_train.tasks.classification.sources.label_values import classes_of_values
+from hornet_train.tasks.classification.sources.label_values import ValueClasses, classes_of_values
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL, LabelledShards
 from hornet_train.untrusted import parse_json
 
@@ -100,6 +100,30 @@ def scan_labelled(paths: Sequence[str]) -> TarIndex:
     return scan_tars(paths, ImageAndLabel())
 
 
+def classes_in(
+    scanned: TarIndex, where: str, *, index: ShardIndex | None, given: Sequence[str] | None
+) -> ValueClasses:
+    """The classes of scanned tars.
+
+    Args:
+        scanned: by `scan_labelled`.
+        where: the data set, for messages.
+        index: what the `<split>.index.json` beside them says, which may have names.
+        given: the classes of the training split or a checkpoint.
+
+    Raises:
+        DataError: as `classes_of_values`.
+    """
+    labels = scanned.numbers[LABEL]
+    return classes_of_values(
+        ColumnValues(tuple(np.unique(labels).tolist()), 0, len(labels)),
+        where,
+        column=LABEL,
+        names=None if index is None else index.names,
+        given=given,
+    )
+
+
 class LabelledTars(LabelledShards):
     """Tars of images with labels.
 
@@ -133,13 +157,10 @@ class LabelledTars(LabelledShards):
             assert scanned is not None
             if index is not None:
                 index.check(self._tars.paths, self._tars.lengths)
-            labels = scanned.numbers[LABEL]
-            names = None if index is None else index.names
-            occurring = ColumnValues(tuple(np.unique(labels).tolist()), 0, len(labels))
-            read = classes_of_values(occurring, where, column=LABEL, names=names, given=classes)
+            read = classes_in(scanned, where, index=index, given=classes)
             self.classes, self.absent, self.notes = read.classes, read.absent, read.notes
             self._labels = read.labels
-            facts = (scanned.files[IMAGE].sizes.tobytes(), labels.tobytes())
+            facts = (scanned.files[IMAGE].sizes.tobytes(), scanned.numbers[LABEL].tobytes())
         self.lengths = self._tars.lengths
         files = [os.path.basename(path) for path in self._tars.paths]
         self.fingerprint = sha256_of(repr((files, self.lengths, self.classes)).encode(), *facts)
