@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hornet_train.models.block import Block
 from hornet_train.models.gnconv import GnConv
 from hornet_train.models.hornet import HorNet
-from hornet_train.models.kernels import gating, mlp, openmp, projection, rows, rowwise
+from hornet_train.models.kernels import gating, mlp, openmp, pieces, projection, rows, rowwise
 from hornet_train.models.kernels.dispatch import use_kernels
 
 pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
@@ -24,7 +24,7 @@ GRADIENT_ROUNDING = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 def small_maps(monkeypatch):
     """Also for small maps, cut into pieces of few rows."""
     monkeypatch.setattr(rows, "SMALLEST", 0)
-    monkeypatch.setattr(rows, "ROWS", 7)
+    monkeypatch.setattr(pieces, "ROWS", 7)
 
 
 def differs(ours, reference):
@@ -119,7 +119,7 @@ def test_norm_and_projection_are_those_of_float64(fast_half, **case):
     def check(shape, lower, seed, **_):
         torch.manual_seed(seed)
         c = shape[1]
-        inputs = made(*shape, offset=1.0), made(c), made(c), made(24, c, 1, 1), made(24)
+        inputs = made(*shape, offset=1.0), made(c), made(c), made(32, c, 1, 1), made(32)
         compare(lambda: projection.project(*inputs, lower), inputs, reference_project, lower)
 
     with_both_products(check)(fast_half, **case)
@@ -153,14 +153,14 @@ def test_gating_is_that_of_float64(fast_half, **case):
         widths = [c, 2 * c, 4 * c][: 1 + seed % 3]
         parameters = [
             one
-            for narrow, wide in zip(widths, [*widths[1:], 24], strict=True)
+            for narrow, wide in zip(widths, [*widths[1:], 32], strict=True)
             for one in (made(wide, narrow, 1, 1), made(wide))
         ]
         pq = made(images, c + sum(widths), *size, dtype=lower).detach()
         p, gates = (one.requires_grad_() for one in pq.split((c, sum(widths)), dim=1))  # rows apart
-        residual = made(images, 24, *size) if seed % 2 else None
+        residual = made(images, 32, *size) if seed % 2 else None
         factor = torch.rand(images) if drop else None
-        gamma = made(24) if scale else None
+        gamma = made(32) if scale else None
         inputs = p, gates, residual, factor, gamma, *parameters
         compare(
             lambda: gating.gating(p, gates, residual, factor, gamma, parameters, lower),

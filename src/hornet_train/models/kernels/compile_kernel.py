@@ -44,17 +44,37 @@ def own_share(tasks: Any) -> Any:
     return range(tasks * number // threads, tasks * (number + 1) // threads)
 
 
+def _structure(kind: Any) -> Any:
+    """The numba type of a structure of int64."""
+    return types.NamedUniTuple(types.int64, len(kind.instance_class._fields), kind.instance_class)
+
+
+def _read(context: Any, builder: ir.IRBuilder, result: Any, first: ir.Value) -> ir.Value:
+    """The structure that begins at an address."""
+    places = (builder.gep(first, [ir.IntType(64)(field)]) for field in range(len(result)))
+    return context.make_tuple(builder, result, [builder.load(place) for place in places])
+
+
 @intrinsic
 def _unpacked(_typing: Any, _arguments: Any, kind: Any) -> Any:
     """`unpacked(arguments, Kind)`: the structure from the array at `arguments`, in a compiled loop."""
-    size = len(kind.instance_class._fields)
-    made = types.NamedUniTuple(types.int64, size, kind.instance_class)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-        places = (builder.gep(values[0], [ir.IntType(64)(field)]) for field in range(size))
-        return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in places])
+        return _read(context, builder, signature.return_type, values[0])
 
-    return made(types.CPointer(types.int64), kind), generate
+    return _structure(kind)(types.CPointer(types.int64), kind), generate
 
 
-unpacked: Any = _unpacked  # untyped: numba passes the first argument itself
+@intrinsic
+def _unpacked_at(_typing: Any, _arguments: Any, _place: Any, kind: Any) -> Any:
+    """`unpacked_at(arguments, place, Kind)`: the same of one that lies behind the first `place` numbers."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
+        return _read(context, builder, signature.return_type, builder.gep(values[0], [values[1]]))
+
+    return _structure(kind)(types.CPointer(types.int64), types.int64, kind), generate
+
+
+# untyped: numba passes the first argument itself
+unpacked: Any = _unpacked
+unpacked_at: Any = _unpacked_at

@@ -217,9 +217,7 @@ def gnconv_by_rows(layer: nn.Module, norm: nn.Module, x_BCHW: Tensor) -> bool:
 
 def mlp_by_rows(layers: Block, x_BCHW: Tensor) -> bool:
     """Whether the second branch of a block and its residual sum run as one operator over rows of pixels."""
-    return mlp.serves(layers.pwconv1.out_features) and served_by_rows(
-        x_BCHW, layers.norm2, layers.pwconv1, layers.act, layers.pwconv2
-    )
+    return served_by_rows(x_BCHW, layers.norm2, layers.pwconv1, layers.act, layers.pwconv2)
 
 
 def _has_hooks(layer: nn.Module) -> bool:

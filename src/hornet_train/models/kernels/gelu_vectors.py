@@ -17,9 +17,9 @@ from hornet_train.models.kernels.row_vectors import (
     at_block,
     blocks_of_row,
     call,
-    dense_row,
     filled,
     put,
+    spaced_row,
 )
 
 _EDGE = 5.5
@@ -84,9 +84,9 @@ def _gelu(builder: ir.IRBuilder, x: ir.Value, bounded: ir.Value, t: ir.Value) ->
 
 def _gelu_row(builder: ir.IRBuilder, halves: GeluHalves, a: Gelu, row: ir.Value) -> None:
     """`gelu_row(halves, arguments, row)`: kept = product + bias (and may be the product), then GELU."""
-    product = dense_row(builder, a.product, row, a.channels, halves.product)
-    kept = dense_row(builder, a.kept, row, a.channels, halves.kept)
-    out = dense_row(builder, a.out, row, a.channels, halves.product)
+    product = spaced_row(builder, a.product, row, a.product_step)
+    kept = spaced_row(builder, a.kept, row, a.kept_step)
+    out = spaced_row(builder, a.out, row, a.out_step)
     with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
         x = widened(builder, at_block(builder, product, loop.index, halves.product), halves.product)
         x = builder.fadd(x, widened(builder, at_block(builder, a.bias, loop.index, False), False))
@@ -105,9 +105,9 @@ def _gelu_gradient_row(
     """`gelu_gradient_row(halves, arguments, row, total)`: out = GELU(kept), gradient *= its slope,
     total += gradient.
     """
-    kept = dense_row(builder, a.kept, row, a.channels, halves.kept)
-    gradient = dense_row(builder, a.gradient, row, a.channels, halves.gradient)
-    out = dense_row(builder, a.out, row, a.channels, halves.gradient)
+    kept = spaced_row(builder, a.kept, row, a.kept_step)
+    gradient = spaced_row(builder, a.gradient, row, a.gradient_step)
+    out = spaced_row(builder, a.out, row, a.out_step)
     with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
         x = widened(builder, at_block(builder, kept, loop.index, halves.kept), halves.kept)
         bounded, t = _bounded(builder, x)

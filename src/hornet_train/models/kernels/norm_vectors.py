@@ -11,11 +11,12 @@ from hornet_train.models.kernels.instructions import FLOAT, instruction, summing
 from hornet_train.models.kernels.row_vectors import (
     accumulate,
     at_block,
+    at_step,
     blocks_of_row,
     call,
-    dense_row,
     filled,
     put,
+    spaced_row,
     splat,
     sum_of_lanes,
 )
@@ -41,15 +42,15 @@ def _statistics(
 
 def _norm_row(builder: ir.IRBuilder, halves: NormHalves, a: Norm, row: ir.Value) -> None:
     """`norm_row(halves, arguments, row)`: out = LN(x) * weight + bias."""
-    x = dense_row(builder, a.x, row, a.channels, halves.x)
-    out = dense_row(builder, a.out, row, a.channels, halves.out)
+    x = spaced_row(builder, a.x, row, a.x_step)
+    out = spaced_row(builder, a.out, row, a.out_step)
     _, mean, scale = _statistics(builder, halves.x, x, a.channels)
     with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
         value = builder.fsub(widened(builder, at_block(builder, x, loop.index, halves.x), halves.x), mean)
         w = widened(builder, at_block(builder, a.weight, loop.index, False), False)
         b = widened(builder, at_block(builder, a.bias, loop.index, False), False)
         y = call(builder, "fma", builder.fmul(value, scale), w, b)
-        put(builder, y, at_block(builder, out, loop.index, halves.out), halves.out)
+        put(builder, y, at_step(builder, out, loop.index, a.out_block), halves.out)
 
 
 norm_row = instruction(_norm_row)
@@ -68,16 +69,16 @@ def _norm_gradient_row(
     With n the normalised x and d = above * weight: out = 1 / deviation * (d - mean(d) - n * mean(d n)), plus
     `besides` where there is one; for_weight += above * n, for_bias += above.
     """
-    x = dense_row(builder, a.x, row, a.channels, halves.x)
-    above = dense_row(builder, a.above, row, a.channels, halves.above)
-    besides = dense_row(builder, a.besides, row, a.channels, halves.besides)
-    out = dense_row(builder, a.out, row, a.channels, halves.x)
+    x = spaced_row(builder, a.x, row, a.x_step)
+    above = spaced_row(builder, a.above, row, a.above_step)
+    besides = spaced_row(builder, a.besides, row, a.besides_step)
+    out = spaced_row(builder, a.out, row, a.out_step)
     blocks = blocks_of_row(builder, a.channels)
     share, mean, scale = _statistics(builder, halves.x, x, a.channels)
 
     def at(index: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         value = builder.fsub(widened(builder, at_block(builder, x, index, halves.x), halves.x), mean)
-        gradient = widened(builder, at_block(builder, above, index, halves.above), halves.above)
+        gradient = widened(builder, at_step(builder, above, index, a.above_block), halves.above)
         w = widened(builder, at_block(builder, a.weight, index, False), False)
         return builder.fmul(value, scale), gradient, builder.fmul(gradient, w)
 

@@ -3,8 +3,8 @@
     hornet::project(x, w, b, W, c, lower)               y = W LN(x) + c, with the norm's weight w and bias b
     hornet::project_gradient(x, w, b, W, c, lower, g)   the gradients of x, w, b, W and c
 
-Only x is kept for the backward pass, which normalises again, piece by piece (`rows`). The second derivative
-goes through torch's own operators.
+Products in float32 are ours (`projection_tiles`), those in bfloat16 torch's (`projection_pieces`). Only x is kept
+for the backward pass, which normalises again. The second derivative goes through torch's own operators.
 """
 
 from __future__ import annotations
@@ -15,20 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hornet_train.models.kernels import EPS, rowwise
-from hornet_train.models.kernels.rows import (
-    Buffers,
-    Sums,
-    dense,
-    gradients_again,
-    like_map,
-    matrix,
-    pieces,
-    product_dtype,
-    rows_of,
-    schema_of,
-    without_autocast,
-)
+from hornet_train.models.kernels import EPS, projection_pieces, projection_tiles
+from hornet_train.models.kernels.rows import gradients_again, like_map, product_dtype, schema_of
 
 
 class Projection(NamedTuple):
@@ -65,21 +53,9 @@ def project(*arguments: Any) -> Tensor:
         arguments: those of Projection, then `lower`, the dtype that products have outside of here.
     """
     inputs, lower = Projection(*arguments[:-1]), arguments[-1]
-    out_BDHW = like_map(inputs.x_BCHW, inputs.weight.shape[0], lower)
-    x_NC, out_ND = rows_of(inputs.x_BCHW).contiguous(), rows_of(out_BDHW)
-    norm, buffers = (
-        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
-        Buffers(len(x_NC), product_dtype(lower)),
-    )
-    weight_DC, bias = matrix(inputs.weight, buffers.dtype), inputs.bias.to(buffers.dtype)
-    normalised, product = buffers.empty(x_NC.shape[1]), buffers.empty(out_ND.shape[1])
-    with without_autocast():
-        for rows in pieces(len(x_NC)):
-            raw_NC = x_NC[rows]
-            part_NC = rowwise.normalise(raw_NC, *norm, normalised[: len(raw_NC)])
-            place_ND = buffers.place(product, out_ND[rows])
-            buffers.store(out_ND[rows], torch.addmm(bias, part_NC, weight_DC.t(), out=place_ND))
-    return out_BDHW
+    if product_dtype(lower) == torch.float32:
+        return projection_tiles.forward(inputs, lower)
+    return projection_pieces.forward(inputs, lower)
 
 
 @torch.library.custom_op(
@@ -95,25 +71,9 @@ def project_gradient(*arguments: Any) -> list[Tensor]:
         arguments: those of Projection, then `lower` and the gradient of y.
     """
     inputs, (lower, gradient_BDHW) = Projection(*arguments[:-2]), arguments[-2:]
-    for_x_BCHW = like_map(inputs.x_BCHW, inputs.x_BCHW.shape[1], inputs.x_BCHW.dtype)
-    x_NC, for_x_NC = rows_of(inputs.x_BCHW).contiguous(), rows_of(for_x_BCHW)
-    gradient_ND = rows_of(gradient_BDHW)
-    norm, buffers = (
-        (dense(inputs.norm_weight), dense(inputs.norm_bias)),
-        Buffers(len(x_NC), product_dtype(lower)),
-    )
-    weight_DC, sums = matrix(inputs.weight, buffers.dtype), Sums(*inputs.parameters)
-    normalised, back = buffers.empty(x_NC.shape[1]), buffers.empty(x_NC.shape[1])
-    gradient = buffers.empty(gradient_ND.shape[1])
-    with without_autocast():
-        for rows in pieces(len(x_NC)):
-            raw_NC = x_NC[rows]
-            part_NC = rowwise.normalise(raw_NC, *norm, normalised[: len(raw_NC)])
-            part_ND = buffers.load(gradient, gradient_ND[rows])
-            sums.add_linear(2, part_ND, part_NC)
-            back_NC = torch.mm(part_ND, weight_DC, out=back[: len(raw_NC)])
-            sums.add(0, *rowwise.normalise_gradient(raw_NC, back_NC, norm[0], None, for_x_NC[rows]))
-    return [for_x_BCHW, *sums.results()]
+    if product_dtype(lower) == torch.float32:
+        return projection_tiles.backward(inputs, gradient_BDHW)
+    return projection_pieces.backward(inputs, lower, gradient_BDHW)
 
 
 @project.register_fake

@@ -48,6 +48,11 @@ def at_block(builder: ir.IRBuilder, row: ir.Value, block: ir.Value, half: bool) 
     return builder.add(row, builder.mul(block, I64((2 if half else 4) * LANES)))
 
 
+def at_step(builder: ir.IRBuilder, row: ir.Value, block: ir.Value, step: ir.Value) -> ir.Value:
+    """The same of a row whose blocks lie `step` bytes apart."""
+    return builder.add(row, builder.mul(block, step))
+
+
 def put(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, half: bool) -> None:
     """Store LANES float32 as they are, or rounded to bfloat16."""
     store(builder, rounded(builder, value) if half else value, place)
@@ -62,13 +67,6 @@ def accumulate(builder: ir.IRBuilder, value: ir.Value, totals: ir.Value, block: 
 def blocks_of_row(builder: ir.IRBuilder, channels: ir.Value) -> ir.Value:
     """How many times LANES channels a row has."""
     return builder.sdiv(channels, I64(LANES))
-
-
-def dense_row(
-    builder: ir.IRBuilder, array: ir.Value, row: ir.Value, channels: ir.Value, half: bool
-) -> ir.Value:
-    """The address of row number `row` of a dense array (rows, channels)."""
-    return builder.add(array, builder.mul(builder.mul(row, channels), I64(2 if half else 4)))
 
 
 def spaced_row(builder: ir.IRBuilder, array: ir.Value, row: ir.Value, step: ir.Value) -> ir.Value:

@@ -1,7 +1,4 @@
-"""Maps as rows of pixels, some thousands at a time, for operators that are mostly matrix products on a CPU.
-
-What lies between two products of a piece, its norm, activation or gating, then stays in the caches, and a
-piece can be multiplied in another precision than it is stored in.
+"""Maps as rows of pixels, for operators that are mostly matrix products on a CPU.
 
 Shape suffixes: N pixels (of all images), C channels.
 """
@@ -11,14 +8,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import LANES, rowwise
 
-ROWS = 4096  # pixels of a piece, at most
 SMALLEST = 1 << 17  # values of a map: with fewer, calls of operators take longer than what they save
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -31,6 +27,7 @@ def serves(x_BCHW: Tensor, weight: Tensor, lower: torch.dtype) -> bool:
         and weight.dtype in DTYPES
         and lower in DTYPES
         and x_BCHW.shape[1] % LANES == 0
+        and weight.shape[0] % LANES == 0
         and (x_BCHW.numel() >= SMALLEST or product_dtype(lower) != lower)
         and rowwise.AVAILABLE
     )
@@ -72,78 +69,6 @@ def like_map(x_BCHW: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last, device=x_BCHW.device)
 
 
-def pieces(count: int) -> Iterator[slice]:
-    """So many rows in pieces of nearly equal size."""
-    parts = -(-count // ROWS)
-    for part in range(parts):
-        yield slice(count * part // parts, count * (part + 1) // parts)
-
-
-class Buffers:
-    """Memory for one piece, used for each again.
-
-    Args:
-        count: rows of all pieces.
-        dtype: that is computed in.
-    """
-
-    def __init__(self, count: int, dtype: torch.dtype) -> None:
-        self.rows, self.dtype = -(-count // max(1, -(-count // ROWS))), dtype
-
-    def empty(self, channels: int) -> Tensor:
-        """(rows, channels)."""
-        return torch.empty(self.rows, channels, dtype=self.dtype)
-
-    def load(self, buffer: Tensor, source_NC: Tensor) -> Tensor:
-        """The source in the dtype that is computed in: itself, or a copy in the buffer."""
-        if source_NC.dtype == self.dtype:
-            return source_NC
-        return buffer[: len(source_NC)].copy_(source_NC)
-
-    def load_scaled(self, buffer: Tensor, source_NC: Tensor, factor_N1: Tensor | None, rows: slice) -> Tensor:
-        """The same, times a factor for each of these rows."""
-        if factor_N1 is None:
-            return self.load(buffer, source_NC)
-        return torch.mul(source_NC, factor_N1[rows], out=buffer[: len(source_NC)])
-
-    def place(self, buffer: Tensor, target_NC: Tensor) -> Tensor:
-        """Where to compute what `store` then puts into the target: there, or in the buffer."""
-        return target_NC if target_NC.dtype == self.dtype else buffer[: len(target_NC)]
-
-    def store(self, target_NC: Tensor, computed_NC: Tensor) -> None:
-        if target_NC.dtype != self.dtype:
-            target_NC.copy_(computed_NC)
-
-
-class Sums:
-    """The gradients of parameters, summed over the pieces in float32."""
-
-    def __init__(self, *parameters: Tensor) -> None:
-        self.dtypes = [one.dtype for one in parameters]
-        self.totals = [torch.zeros(one.shape, dtype=torch.float32) for one in parameters]
-
-    def add_product(self, index: int, a_NR: Tensor, b_NC: Tensor) -> None:
-        """a^T b to a total of shape (R, C, 1, ...); in lower precision it is rounded, the sum is not."""
-        total = self.totals[index].flatten(1)
-        if a_NR.dtype == total.dtype:
-            total.addmm_(a_NR.t(), b_NC)
-        else:
-            total += torch.mm(a_NR.t(), b_NC)
-
-    def add_linear(self, index: int, gradient_ND: Tensor, x_NC: Tensor) -> None:
-        """What a piece adds to the gradients of W and b, which is the next total, where y = W x + b."""
-        self.add_product(index, gradient_ND, x_NC)
-        self.add(index + 1, gradient_ND.sum(0, dtype=torch.float32))
-
-    def add(self, index: int, *parts: Tensor) -> None:
-        """What a piece adds to this total and those behind it."""
-        for total, part in zip(self.totals[index:], parts, strict=False):
-            total += part
-
-    def results(self) -> list[Tensor]:
-        return [total.to(dtype) for total, dtype in zip(self.totals, self.dtypes, strict=True)]
-
-
 def matrix(weight: Tensor, dtype: torch.dtype, gamma: Tensor | None = None) -> Tensor:
     """gamma_i W_ij, of a weight (D, C, 1, ...): layer scale for no pass over a map."""
     matrix_DC = weight.flatten(1)
@@ -176,26 +101,6 @@ def unscale_(
     return for_gamma
 
 
-def add_branch(out_NC: Tensor, x_NC: Tensor | None, branch_NC: Tensor, factor_N1: Tensor | None) -> None:
-    """out = x + factor * branch, either of them left out where it is None."""
-    if factor_N1 is not None and x_NC is not None:
-        torch.addcmul(x_NC.to(out_NC.dtype), branch_NC.to(out_NC.dtype), factor_N1, out=out_NC)
-    elif factor_N1 is not None:
-        out_NC.copy_(branch_NC * factor_N1)
-    elif x_NC is not None:
-        torch.add(x_NC.to(out_NC.dtype), branch_NC, out=out_NC)  # two bfloat16 would be added as bfloat16
-    else:
-        out_NC.copy_(branch_NC)
-
-
-def factor_of_rows(factor_B: Tensor | None, x_BCHW: Tensor) -> Tensor | None:
-    """A factor for each image as one for each row, (N, 1) in float32."""
-    if factor_B is None:
-        return None
-    pixels = x_BCHW.shape[2] * x_BCHW.shape[3]
-    return factor_B.float().view(-1, 1).repeat_interleave(pixels, 0)
-
-
 def gradients_again(
     plain: Callable[[], Tensor], inputs: Sequence[Tensor | None], needed: Sequence[bool], gradient: Tensor
 ) -> Iterator[Tensor | None]:
@@ -208,12 +113,17 @@ def gradients_again(
     )
 
 
-def without_autocast() -> Any:
-    """Operators are called with the dtypes that they compute in; autocast would change them."""
-    return torch.autocast("cpu", enabled=False)
-
-
 def schema_of(inputs: type) -> str:
     """The tensors of a NamedTuple as arguments of an operator's schema: "Tensor x, Tensor? gamma"."""
     kinds = {Tensor: "Tensor", Tensor | None: "Tensor?", Sequence[Tensor]: "Tensor[]"}
     return ", ".join(f"{kinds[hint]} {name}" for name, hint in get_type_hints(inputs).items())
+
+
+def is_half(rows: Tensor) -> bool:
+    """Whether a loop reads them as bfloat16, else as float32."""
+    return rows.dtype == torch.bfloat16
+
+
+def row_bytes(rows_NC: Tensor) -> int:
+    """From one row to the next."""
+    return rows_NC.stride(0) * rows_NC.element_size()

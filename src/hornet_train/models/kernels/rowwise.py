@@ -1,6 +1,6 @@
 """Layer norm, GELU and gating of rows, each one pass over what lies in the caches, on torch's threads.
 
-Rows are dense (N, C), those of gating any distance apart; C is a multiple of LANES, values are float32 or
+Rows (N, C) lie any distance apart; C is a multiple of LANES, values are float32 or
 bfloat16. Sums over rows are taken in groups of rows, so that results do not depend on the number of threads.
 
 Shape suffixes: N rows (pixels), C channels, M hidden channels.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hornet_train.models.kernels import openmp
+from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.arguments import (
     Gate,
     GateGradient,
@@ -38,9 +38,12 @@ def normalise(x_NC: Tensor, weight_C: Tensor, bias_C: Tensor, out_NC: Tensor) ->
     rows, channels = x_NC.shape
     arguments = Norm(
         x=x_NC.data_ptr(),
+        x_step=_step(x_NC),
         weight=weight_C.data_ptr(),
         bias=bias_C.data_ptr(),
         out=out_NC.data_ptr(),
+        out_step=_step(out_NC),
+        out_block=_block(out_NC),
         rows=rows,
         channels=channels,
     )
@@ -64,10 +67,15 @@ def normalise_gradient(
     totals_G2C = torch.empty(_GROUPS, 2, channels, dtype=torch.float32)
     arguments = NormGradient(
         x=x_NC.data_ptr(),
+        x_step=_step(x_NC),
         above=above_NC.data_ptr(),
+        above_step=_step(above_NC),
+        above_block=_block(above_NC),
         weight=weight_C.data_ptr(),
         besides=added_NC.data_ptr(),
+        besides_step=_step(added_NC),
         out=out_NC.data_ptr(),
+        out_step=_step(out_NC),
         totals=totals_G2C.data_ptr(),
         groups=_GROUPS,
         rows=rows,
@@ -90,9 +98,12 @@ def gelu(product_NM: Tensor, bias_M: Tensor, kept_NM: Tensor | None, out_NM: Ten
     kept_NM = product_NM if kept_NM is None else kept_NM
     arguments = Gelu(
         product=product_NM.data_ptr(),
+        product_step=_step(product_NM),
         bias=bias_M.data_ptr(),
         kept=kept_NM.data_ptr(),
+        kept_step=_step(kept_NM),
         out=out_NM.data_ptr(),
+        out_step=_step(out_NM),
         rows=rows,
         channels=channels,
     )
@@ -108,8 +119,11 @@ def gelu_gradient_(kept_NM: Tensor, gradient_NM: Tensor, out_NM: Tensor) -> Tens
     totals_GM = torch.empty(_GROUPS, channels, dtype=torch.float32)
     arguments = GeluGradient(
         kept=kept_NM.data_ptr(),
+        kept_step=_step(kept_NM),
         gradient=gradient_NM.data_ptr(),
+        gradient_step=_step(gradient_NM),
         out=out_NM.data_ptr(),
+        out_step=_step(out_NM),
         totals=totals_GM.data_ptr(),
         groups=_GROUPS,
         rows=rows,
@@ -128,10 +142,12 @@ def gate(a_NC: Tensor, bias_C: Tensor | None, gate_NC: Tensor, out_NC: Tensor) -
     arguments = Gate(
         a=a_NC.data_ptr(),
         a_step=_step(a_NC),
+        a_block=_block(a_NC),
         gate=gate_NC.data_ptr(),
         gate_step=_step(gate_NC),
         out=out_NC.data_ptr(),
         out_step=_step(out_NC),
+        out_block=_block(out_NC),
         bias=0 if bias_C is None else bias_C.data_ptr(),
         rows=rows,
         channels=channels,
@@ -159,14 +175,17 @@ def gate_gradient(
     arguments = GateGradient(
         a=a_NC.data_ptr(),
         a_step=_step(a_NC),
+        a_block=_block(a_NC),
         gate=gate_NC.data_ptr(),
         gate_step=_step(gate_NC),
         above=above_NC.data_ptr(),
         above_step=_step(above_NC),
+        above_block=_block(above_NC),
         for_gate=for_gate_NC.data_ptr(),
         for_gate_step=_step(for_gate_NC),
         out=out_NC.data_ptr(),
         out_step=_step(out_NC),
+        out_block=_block(out_NC),
         bias=0 if bias_C is None else bias_C.data_ptr(),
         totals=totals_GC.data_ptr(),
         groups=_GROUPS,
@@ -191,3 +210,8 @@ def _half(rows: Tensor) -> bool:
 def _step(rows: Tensor) -> int:
     """Bytes from one row to the next."""
     return rows.stride(0) * rows.element_size()
+
+
+def _block(rows: Tensor) -> int:
+    """Bytes from LANES channels of a row to the next."""
+    return LANES * rows.element_size()

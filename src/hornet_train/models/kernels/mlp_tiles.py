@@ -1,0 +1,142 @@
+"""The MLP branch with products in float32, which are ours.
+
+Shape suffixes: C channels, M hidden channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hornet_train.models.kernels import openmp
+from hornet_train.models.kernels.arguments import (
+    MlpGradientTiles,
+    MlpGradientTilesFlags,
+    MlpTiles,
+    MlpTilesFlags,
+)
+from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, rows_of, unscale_, vector
+from hornet_train.models.kernels.tiles import (
+    add_weight_gradient,
+    block_bytes,
+    block_rows,
+    factors_of,
+    held,
+    packed,
+    pieces,
+    results,
+)
+
+if TYPE_CHECKING:
+    from hornet_train.models.kernels.mlp import Mlp
+
+
+def forward(inputs: Mlp, lower: torch.dtype, *, keep: bool) -> tuple[Tensor, Tensor]:
+    """See `mlp.mlp`."""
+    from hornet_train.models.kernels.mlp_loops import mlp_loop, scratch_bytes
+
+    x_NC, out_BCHW = rows_of(inputs.x_BCHW).contiguous(), inputs.new_output()
+    (hidden, channels), block = inputs.w1_MC.shape, block_rows(len(x_NC))
+    hidden_NM = torch.empty(len(x_NC) if keep else 0, hidden, dtype=lower)
+    w1, w2 = packed(matrix(inputs.w1_MC, torch.float32)), packed(_second(inputs))
+    norm = dense(inputs.norm_weight), dense(inputs.norm_bias)
+    b1, b2 = dense(inputs.b1), vector(inputs.b2, torch.float32, inputs.gamma)
+    factors, pixels = factors_of(inputs.factor_B, inputs.x_BCHW)
+    memory = openmp.scratch(scratch_bytes(block, channels, hidden))
+    arguments = MlpTiles(
+        x=x_NC.data_ptr(),
+        factors=factors.data_ptr(),
+        pixels=pixels,
+        norm_weight=norm[0].data_ptr(),
+        norm_bias=norm[1].data_ptr(),
+        w1=w1.data_ptr(),
+        b1=b1.data_ptr(),
+        w2=w2.data_ptr(),
+        b2=b2.data_ptr(),
+        kept=hidden_NM.data_ptr(),
+        out=out_BCHW.data_ptr(),
+        rows=len(x_NC),
+        channels=channels,
+        hidden=hidden,
+        block=block,
+        scratch=memory.ctypes.data,
+        scratch_bytes=scratch_bytes(block, channels, hidden),
+    )
+    flags = MlpTilesFlags(
+        x=is_half(x_NC),
+        kept=keep and is_half(hidden_NM),
+        out=is_half(out_BCHW),
+        keep=keep,
+        scale=inputs.factor_B is not None,
+    )
+    openmp.run(mlp_loop(flags), arguments)
+    return out_BCHW, hidden_NM
+
+
+def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tensor]:
+    """See `mlp.mlp_gradient`."""
+    from hornet_train.models.kernels.mlp_loops import gradient_scratch_bytes, mlp_gradient_loop
+
+    for_x_BCHW = like_map(inputs.x_BCHW, inputs.x_BCHW.shape[1], inputs.x_BCHW.dtype)
+    x_NC, gradient_NC = rows_of(inputs.x_BCHW).contiguous(), rows_of(gradient_BCHW).contiguous()
+    for_x_NC = rows_of(for_x_BCHW)
+    (hidden, channels), count = inputs.w1_MC.shape, len(x_NC)
+    block = block_rows(count)
+    w1 = packed(matrix(inputs.w1_MC, torch.float32), backward=True)
+    w2 = packed(_second(inputs), backward=True)
+    norm = dense(inputs.norm_weight), dense(inputs.norm_bias)
+    factors, pixels = factors_of(inputs.factor_B, inputs.x_BCHW)
+    above, normed = held(count, channels), held(count, channels)
+    inner, after = held(count, hidden), held(count, hidden)
+    totals = torch.empty(above.shape[1] // block, hidden + 3 * channels)
+    memory = openmp.scratch(gradient_scratch_bytes(block, channels))
+    flags = MlpGradientTilesFlags(
+        x=is_half(x_NC),
+        gradient=is_half(gradient_NC),
+        kept=is_half(hidden_NM),
+        scale=inputs.factor_B is not None,
+    )
+    for_w1, for_w2 = torch.zeros(hidden, channels), torch.zeros(channels, hidden)
+    for_vectors = torch.zeros(hidden + 3 * channels)
+    for begin, end in pieces(count):
+        rows = end - begin
+        arguments = MlpGradientTiles(
+            x=x_NC[begin:].data_ptr(),
+            gradient=gradient_NC[begin:].data_ptr(),
+            factors=factors.data_ptr(),
+            pixels=pixels,
+            norm_weight=norm[0].data_ptr(),
+            norm_bias=norm[1].data_ptr(),
+            w1=w1.data_ptr(),
+            w2=w2.data_ptr(),
+            kept=hidden_NM[begin:].data_ptr(),
+            out=for_x_NC[begin:].data_ptr(),
+            above=above.data_ptr(),
+            normed=normed.data_ptr(),
+            inner=inner.data_ptr(),
+            after=after.data_ptr(),
+            held_block=block_bytes(above),
+            totals=totals.data_ptr(),
+            row=begin,
+            rows=rows,
+            channels=channels,
+            hidden=hidden,
+            block=block,
+            scratch=memory.ctypes.data,
+            scratch_bytes=gradient_scratch_bytes(block, channels),
+        )
+        openmp.run(mlp_gradient_loop(flags), arguments)
+        add_weight_gradient(for_w2, above, after, rows)
+        add_weight_gradient(for_w1, inner, normed, rows)
+        for_vectors += totals[: -(-rows // block)].sum(0)
+    for_b1, for_weight, for_bias, for_b2 = for_vectors.split((hidden, channels, channels, channels))
+    for_gamma = unscale_(inputs.gamma, inputs.w2_CM, inputs.b2, for_w2, for_b2)
+    found = for_weight, for_bias, for_w1, for_b1, for_w2, for_b2
+    return [for_x_BCHW, for_gamma, *results(found, inputs.parameters)]
+
+
+def _second(inputs: Mlp) -> Tensor:
+    """gamma W2."""
+    return matrix(inputs.w2_CM, torch.float32, inputs.gamma)
