@@ -5,10 +5,10 @@
     hornet::gating_gradient(p, gates, factor, gamma, W, lower, g)
         the gradients of p, gates, gamma and all of W
 
-W is W_1, b_1, .. W_{n-1}, b_{n-1}, W_out, b_out. Products in float32 are ours (`gating_tiles`), those in bfloat16
-torch's (`gating_pieces`). Kept for the backward pass are p and the gates alone; the chain of products, a fiftieth
-of a step, is computed again. Layer scale is a factor on W_out and b_out. The second derivative goes through torch's
-own operators.
+W is W_1, b_1, .. W_{n-1}, b_{n-1}, W_out, b_out. Products in float32 are ours (`gating_tiles`), those in
+bfloat16 torch's (`gating_pieces`). Kept for the backward pass are p and the gates alone; the chain of
+products, a fiftieth of a step, is computed again. Layer scale is a factor on W_out and b_out. The second
+derivative goes through torch's own operators.
 """
 
 from __future__ import annotations

@@ -6,24 +6,7 @@ from functools import cache
 from typing import Any
 
 from hornet_train.models.kernels import LANES
-from hornet_train.models.kernels.arguments import (
-    Finish,
-    FinishFlags,
-    Gate,
-    GateGradient,
-    GateGradientHalves,
-    GateHalves,
-    GatingGradientTiles,
-    GatingGradientTilesFlags,
-    GatingOrder,
-    GatingTiles,
-    GatingTilesFlags,
-    Load,
-    LoadFlags,
-    Product,
-    ProductFlags,
-    code_of,
-)
+from hornet_train.models.kernels.arguments import Gate, GateGradient, GateGradientHalves, GateHalves, code_of
 from hornet_train.models.kernels.compile_kernel import (
     compiled,
     own_share,
@@ -31,13 +14,20 @@ from hornet_train.models.kernels.compile_kernel import (
     unpacked,
     unpacked_at,
 )
+from hornet_train.models.kernels.copy_vectors import finish_row, load_row
 from hornet_train.models.kernels.depthwise_vectors import clear_row
 from hornet_train.models.kernels.gate_vectors import gate_gradient_row, gate_row
 from hornet_train.models.kernels.instructions import VERSION
-from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, finish_row, load_row, multiply
+from hornet_train.models.kernels.product_arguments import Finish, FinishFlags, Load, LoadFlags, Product
+from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, multiply
+from hornet_train.models.kernels.tile_arguments import (
+    GatingGradientTiles,
+    GatingGradientTilesFlags,
+    GatingOrder,
+    GatingTiles,
+    GatingTilesFlags,
+)
 
-_PLAIN = code_of(ProductFlags(bias=False, add=False))
-_BIAS = code_of(ProductFlags(bias=True, add=False))
 _ORDERS, _BACK_ORDERS, _ORDER = (len(one._fields) for one in (GatingTiles, GatingGradientTiles, GatingOrder))
 
 
@@ -83,10 +73,10 @@ def gating_loop(flags: GatingTilesFlags) -> int:
                 order = unpacked_at(arguments, _ORDERS + k * _ORDER, GatingOrder)
                 panel = 4 * COLUMNS * depth
                 multiply(
-                    _BIAS,
                     Product(
-                        x, wide, order.weight, panel, 0, depth, product, wide, rows, order.width, order.bias
-                    ),
+                        *(x, wide, order.weight, panel, 0, depth, product, wide, rows, order.width),
+                        *(order.bias, 0),
+                    )
                 )
                 gate = gates + order.skipped * gate_size
                 gated = Gate(product, SPAN, wide, gate, a.gates_step, x, SPAN, wide, 0, rows, order.width)
@@ -94,9 +84,7 @@ def gating_loop(flags: GatingTilesFlags) -> int:
                     gate_row(later_gate, gated, r)
                 depth = order.width
             panel = 4 * COLUMNS * depth
-            multiply(
-                _BIAS, Product(x, wide, a.weight, panel, 0, depth, product, wide, rows, a.columns, a.bias)
-            )
+            multiply(Product(x, wide, a.weight, panel, 0, depth, product, wide, rows, a.columns, a.bias, 0))
             residual, out = a.residual + first * a.residual_step, a.out + first * out_step
             ends = Finish(product, SPAN, wide, residual, a.residual_step, out, out_step, a.columns)
             for r in range(rows):
@@ -107,7 +95,9 @@ def gating_loop(flags: GatingTilesFlags) -> int:
 
 @cache
 def gating_gradient_loop(flags: GatingGradientTilesFlags) -> int:
-    """The address of a loop: the gradients of p and the gates, and what those of the parameters are made of."""
+    """The address of a loop: the gradients of p and the gates, and what those of the parameters are made
+    of.
+    """
     first_gate = code_of(GateHalves(a=flags.p, gate=flags.gates, out=False, add=False))
     later_gate = code_of(GateHalves(a=False, gate=flags.gates, out=False, add=False))
     given = code_of(LoadFlags(scale=flags.scale, half=flags.gradient))
@@ -143,10 +133,10 @@ def gating_gradient_loop(flags: GatingGradientTilesFlags) -> int:
                 order = unpacked_at(arguments, _BACK_ORDERS + k * _ORDER, GatingOrder)
                 panel, product = 4 * COLUMNS * depth, products + order.skipped // LANES * wide
                 multiply(
-                    _BIAS,
                     Product(
-                        x, held, order.weight, panel, 0, depth, product, wide, rows, order.width, order.bias
-                    ),
+                        *(x, held, order.weight, panel, 0, depth, product, wide, rows, order.width),
+                        *(order.bias, 0),
+                    )
                 )
                 gate, x = gates + order.skipped * gate_size, inputs + order.skipped // LANES * held
                 gated = Gate(product, SPAN, wide, gate, a.gates_step, x, SPAN, held, 0, rows, order.width)
@@ -164,7 +154,7 @@ def gating_gradient_loop(flags: GatingGradientTilesFlags) -> int:
             for k in range(a.orders - 1, -1, -1):
                 order = unpacked_at(arguments, _BACK_ORDERS + k * _ORDER, GatingOrder)
                 panel, width = 4 * COLUMNS * deep, order.width
-                multiply(_PLAIN, Product(behind, held, weight, panel, 0, deep, for_x, wide, rows, width, 0))
+                multiply(Product(behind, held, weight, panel, 0, deep, for_x, wide, rows, width, a.zeros, 0))
                 gate, for_gate = gates + order.skipped * gate_size, for_gates + order.skipped * gate_size
                 sums = total + order.skipped * 4
                 if k > 0:

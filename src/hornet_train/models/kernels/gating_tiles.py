@@ -12,13 +12,6 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
-from hornet_train.models.kernels.arguments import (
-    GatingGradientTiles,
-    GatingGradientTilesFlags,
-    GatingOrder,
-    GatingTiles,
-    GatingTilesFlags,
-)
 from hornet_train.models.kernels.rows import (
     dense,
     is_half,
@@ -28,6 +21,13 @@ from hornet_train.models.kernels.rows import (
     rows_of,
     unscale_,
     vector,
+)
+from hornet_train.models.kernels.tile_arguments import (
+    GatingGradientTiles,
+    GatingGradientTilesFlags,
+    GatingOrder,
+    GatingTiles,
+    GatingTilesFlags,
 )
 from hornet_train.models.kernels.tiles import (
     add_weight_gradient,
@@ -135,6 +135,7 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
     factors, pixels = factors_of(factor_B, p_BCHW)
     held_inputs, above = held(count, chain.total), held(count, chain.total + columns)
     totals = torch.empty(above.shape[1] // block, chain.total + columns)
+    zeros = torch.zeros(chain.widest)
     memory = openmp.scratch(gradient_scratch_bytes(block, chain.widest, chain.total))
     for_weights = [torch.zeros(one.flatten(1).shape) for one in parameters[::2]]
     for_biases = torch.zeros(chain.total + columns)
@@ -167,6 +168,7 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
             rows=rows,
             columns=columns,
             block=block,
+            zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,
             scratch_bytes=gradient_scratch_bytes(block, chain.widest, chain.total),
         )

@@ -26,7 +26,8 @@ from hornet_train.models.kernels.arguments import flags_of
 
 _HERE = Path(__file__).parent
 _SOURCES = (
-    *(_HERE / name for name in ("__init__.py", "arguments.py", "compile_kernel.py", "instructions.py")),
+    *(_HERE / name for name in ("__init__.py", "compile_kernel.py", "instructions.py")),
+    *sorted(_HERE.glob("*arguments.py")),
     *sorted(_HERE.glob("*_vectors.py")),
 )
 # of the code that is compiled into loops from beside their own file, for the copies of them that are kept

@@ -5,9 +5,9 @@
     hornet::mlp_gradient(x, factor, ..., lower, hidden, g)
         the gradients of x, gamma, w, b, W1, b1, W2 and b2
 
-Products in float32 are ours (`mlp_tiles`), those in bfloat16 torch's (`mlp_pieces`). Kept for the backward pass are
-x and the hidden values, not the outputs of norm and GELU, which are computed again. Layer scale is a factor on W2
-and b2. The second derivative goes through torch's own operators.
+Products in float32 are ours (`mlp_tiles`), those in bfloat16 torch's (`mlp_pieces`). Kept for the
+backward pass are x and the hidden values, not the outputs of norm and GELU, which are computed again.
+Layer scale is a factor on W2 and b2. The second derivative goes through torch's own operators.
 
 Shape suffixes: C channels, M hidden channels.
 """

@@ -1,8 +1,8 @@
 """The loops of the MLP branch that numba compiles: whole blocks of rows, forward and backward.
 
-A block of rows goes through the whole branch in one thread's caches: its norm, then some hundred hidden channels
-at a time, whose product, GELU and share of the second product follow each other. Blocks, not threads, decide in
-what order sums are taken.
+A block of rows goes through the whole branch in one thread's caches: its norm, then some hundred hidden
+channels at a time, whose product, GELU and share of the second product follow each other. Blocks, not
+threads, decide in what order sums are taken.
 """
 
 from __future__ import annotations
@@ -12,37 +12,32 @@ from typing import Any
 
 from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.arguments import (
-    Finish,
-    FinishFlags,
     Gelu,
     GeluGradient,
     GeluGradientHalves,
     GeluHalves,
-    Load,
-    LoadFlags,
-    MlpGradientTiles,
-    MlpGradientTilesFlags,
-    MlpTiles,
-    MlpTilesFlags,
     Norm,
     NormGradient,
     NormGradientHalves,
     NormHalves,
-    Product,
-    ProductFlags,
     code_of,
 )
 from hornet_train.models.kernels.compile_kernel import compiled, own_share, thread_number, unpacked
+from hornet_train.models.kernels.copy_vectors import finish_row, load_row
 from hornet_train.models.kernels.depthwise_vectors import clear_row
 from hornet_train.models.kernels.gelu_vectors import gelu_gradient_row, gelu_row
 from hornet_train.models.kernels.instructions import VERSION
 from hornet_train.models.kernels.norm_vectors import norm_gradient_row, norm_row
-from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, finish_row, load_row, multiply
+from hornet_train.models.kernels.product_arguments import Finish, FinishFlags, Load, LoadFlags, Product
+from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, multiply
+from hornet_train.models.kernels.tile_arguments import (
+    MlpGradientTiles,
+    MlpGradientTilesFlags,
+    MlpTiles,
+    MlpTilesFlags,
+)
 
 AT_ONCE = 512  # hidden channels
-_PLAIN = code_of(ProductFlags(bias=False, add=False))
-_BIAS = code_of(ProductFlags(bias=True, add=False))
-_ADD = code_of(ProductFlags(bias=False, add=True))
 
 
 def scratch_bytes(block: int, channels: int, hidden: int) -> int:
@@ -86,7 +81,7 @@ def mlp_loop(flags: MlpTilesFlags) -> int:
                 count = min(AT_ONCE, a.hidden - h)
                 w1 = a.w1 + h // COLUMNS * w1_panel
                 multiply(
-                    _PLAIN, Product(normed, wide, w1, w1_panel, 0, a.channels, hidden, wide, rows, count, 0)
+                    Product(normed, wide, w1, w1_panel, 0, a.channels, hidden, wide, rows, count, a.zeros, 0)
                 )
                 for c in range(0, count, LANES):
                     part = hidden + c // LANES * wide
@@ -96,11 +91,10 @@ def mlp_loop(flags: MlpTilesFlags) -> int:
                     values = Gelu(part, SPAN, a.b1 + (h + c) * 4, kept, step, part, SPAN, rows, LANES)
                     for r in range(rows):
                         gelu_row(gelu, values, r)
-                second = Product(hidden, wide, a.w2, w2_panel, h, count, branch, wide, rows, a.channels, a.b2)
-                if h == 0:
-                    multiply(_BIAS, second)
-                else:
-                    multiply(_ADD, second)
+                bias = a.zeros if h else a.b2
+                multiply(
+                    Product(hidden, wide, a.w2, w2_panel, h, count, branch, wide, rows, a.channels, bias, h)
+                )
             ends = Finish(branch, SPAN, wide, x, x_step, a.out + first * out_step, out_step, a.channels)
             for r in range(rows):
                 finish_row(finish, ends, r, a.factors + (first + r) // a.pixels * 4)
@@ -151,7 +145,7 @@ def mlp_gradient_loop(flags: MlpGradientTilesFlags) -> int:
                 inner, after = a.inner + skipped, a.after + skipped
                 w2 = a.w2 + h // COLUMNS * w2_panel
                 multiply(
-                    _PLAIN, Product(above, held, w2, w2_panel, 0, a.channels, inner, held, rows, count, 0)
+                    Product(above, held, w2, w2_panel, 0, a.channels, inner, held, rows, count, a.zeros, 0)
                 )
                 for c in range(0, count, LANES):
                     kept, part = a.kept + first * kept_step + (h + c) * kept_size, c // LANES * held
@@ -160,11 +154,9 @@ def mlp_gradient_loop(flags: MlpGradientTilesFlags) -> int:
                     )
                     for r in range(rows):
                         gelu_gradient_row(gelu, values, r, for_b1 + (h + c) * 4)
-                to_x = Product(inner, held, a.w1, w1_panel, h, count, back, wide, rows, a.channels, 0)
-                if h == 0:
-                    multiply(_PLAIN, to_x)
-                else:
-                    multiply(_ADD, to_x)
+                multiply(
+                    Product(inner, held, a.w1, w1_panel, h, count, back, wide, rows, a.channels, a.zeros, h)
+                )
             ends = NormGradient(
                 *(x, x_step, back, SPAN, wide, a.norm_weight, gradient, gradient_step, out, x_step),
                 *(0, 1, rows, a.channels),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import openmp
-from hornet_train.models.kernels.arguments import (
+from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, rows_of, unscale_, vector
+from hornet_train.models.kernels.tile_arguments import (
     MlpGradientTiles,
     MlpGradientTilesFlags,
     MlpTiles,
     MlpTilesFlags,
 )
-from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, rows_of, unscale_, vector
 from hornet_train.models.kernels.tiles import (
     add_weight_gradient,
     block_bytes,
@@ -44,6 +44,7 @@ def forward(inputs: Mlp, lower: torch.dtype, *, keep: bool) -> tuple[Tensor, Ten
     norm = dense(inputs.norm_weight), dense(inputs.norm_bias)
     b1, b2 = dense(inputs.b1), vector(inputs.b2, torch.float32, inputs.gamma)
     factors, pixels = factors_of(inputs.factor_B, inputs.x_BCHW)
+    zeros = torch.zeros(max(hidden, channels))
     memory = openmp.scratch(scratch_bytes(block, channels, hidden))
     arguments = MlpTiles(
         x=x_NC.data_ptr(),
@@ -61,6 +62,7 @@ def forward(inputs: Mlp, lower: torch.dtype, *, keep: bool) -> tuple[Tensor, Ten
         channels=channels,
         hidden=hidden,
         block=block,
+        zeros=zeros.data_ptr(),
         scratch=memory.ctypes.data,
         scratch_bytes=scratch_bytes(block, channels, hidden),
     )
@@ -91,6 +93,7 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
     above, normed = held(count, channels), held(count, channels)
     inner, after = held(count, hidden), held(count, hidden)
     totals = torch.empty(above.shape[1] // block, hidden + 3 * channels)
+    zeros = torch.zeros(max(hidden, channels))
     memory = openmp.scratch(gradient_scratch_bytes(block, channels))
     flags = MlpGradientTilesFlags(
         x=is_half(x_NC),
@@ -124,6 +127,7 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
             channels=channels,
             hidden=hidden,
             block=block,
+            zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,
             scratch_bytes=gradient_scratch_bytes(block, channels),
         )

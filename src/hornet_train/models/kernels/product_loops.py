@@ -1,4 +1,6 @@
-"""The loops that numba compiles for what is done with whole matrices: packing weights, and their gradients."""
+"""The loops that numba compiles for what is done with whole matrices: packing weights, and their
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ from functools import cache
 from typing import Any
 
 from hornet_train.models.kernels import LANES
-from hornet_train.models.kernels.arguments import Outer, Pack, PackFlags, code_of
+from hornet_train.models.kernels.arguments import code_of
 from hornet_train.models.kernels.compile_kernel import compiled, own_share, unpacked
 from hornet_train.models.kernels.instructions import VERSION
+from hornet_train.models.kernels.product_arguments import Outer, Pack, PackFlags
 from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, add_outer, pack_panel
 
 _ROWS, _COLUMNS, _DEPTH = 32, 64, 256  # of a task of `outer_loop`, and of what it reads at once

@@ -1,32 +1,24 @@
 """Matrix products of float32 in registers, and how a weight is laid out for them.
 
-A product out (rows, columns) = a (rows, depth) b (depth, columns) goes tile by tile: ROWS x COLUMNS sums stay in
-registers over the whole depth; each step loads one row of b's panel and multiplies it with a value of each row of
-a. b lies in panels of COLUMNS columns, (depth, COLUMNS) each, one behind the other, so that a panel is read in
-order and, small enough, stays in the first cache for all rows. LANES divides the columns; on processors whose
-panels are wider the last one may be half as wide. a and out lie in blocks of LANES columns, (rows, LANES) each:
-rows a power of two apart would share few sets of a cache.
+A product out (rows, columns) = a (rows, depth) b (depth, columns) goes tile by tile: ROWS x COLUMNS sums
+A product out (rows, columns) = a (rows, depth) b (depth, columns) goes tile by tile: ROWS x COLUMNS sums
+stay in registers over the whole depth; each step loads one row of b's panel and multiplies it with a
+value of each row of a. b lies in panels of COLUMNS columns, (depth, COLUMNS) each, one behind the other,
+so that a panel is read in order and, small enough, stays in the first cache for all rows. LANES divides
+the columns; on processors whose panels are wider the last one may be half as wide. a and out lie in
+blocks of LANES columns, (rows, LANES) each: rows a power of two apart would share few sets of a cache.
 
 Each sum is taken by one thread in the order of the depth: results depend on nothing but the inputs.
 """
 
 from __future__ import annotations
 
+import platform
+
 from llvmlite import ir
 from numba.core import cgutils
 
 from hornet_train.models.kernels import LANES
-from hornet_train.models.kernels.arguments import (
-    Finish,
-    FinishFlags,
-    Load,
-    LoadFlags,
-    Outer,
-    Pack,
-    PackFlags,
-    Product,
-    ProductFlags,
-)
 from hornet_train.models.kernels.instructions import (
     FLOAT,
     I64,
@@ -37,17 +29,15 @@ from hornet_train.models.kernels.instructions import (
     load,
     store,
     summing,
-    widened,
+)
+from hornet_train.models.kernels.product_arguments import (
+    Outer,
+    Pack,
+    PackFlags,
+    Product,
 )
 from hornet_train.models.kernels.row_vectors import (
-    accumulate,
-    at_block,
-    at_step,
-    blocks_of_row,
-    call,
-    put,
     spaced_row,
-    splat,
 )
 
 VECTORS = 2  # of a row of a tile
@@ -58,6 +48,7 @@ OUTER_ROWS = ((0, 8), (8, 8)) if WIDTH == 16 else ((0, 6), (6, 6), (12, 4))
 SPAN = 4 * LANES  # bytes from one row of a block to the next
 ZERO = ir.Constant(VECTOR, [0.0] * WIDTH)
 _UNROLLED = 4  # products of a turn of a^T b
+X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 def _broadcast(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
@@ -67,6 +58,17 @@ def _broadcast(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
     lane = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.IntType(32)(0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
     return builder.shuffle_vector(lane, lane, mask)
+
+
+def _settled(builder: ir.IRBuilder, sums: list[ir.Value]) -> list[ir.Value]:
+    """The same sums, which the compiler may not put off: for some processors it would load ahead for many
+    products, until no register is left, and a third of all instructions move values to memory and back.
+    """
+    count = len(sums)
+    outputs = ir.LiteralStructType([VECTOR] * count)
+    constraint = ",".join(["=v"] * count + [str(i) for i in range(count)])
+    tied = builder.asm(ir.FunctionType(outputs, [VECTOR] * count), "", constraint, sums, side_effect=True)
+    return [builder.extract_value(tied, i) for i in range(count)]
 
 
 def _steps(
@@ -102,6 +104,7 @@ def _steps(
                 value = _broadcast(builder, place)
                 for j, part in enumerate(parts):
                     now[i * vectors + j] = fused(builder, value, part, now[i * vectors + j])
+            now = _settled(builder, now) if X86 else now
         held.after += now
     return held.values
 
@@ -116,11 +119,26 @@ def _panels(builder: ir.IRBuilder, columns: ir.Value) -> list[tuple[int, ir.Valu
     return kinds
 
 
-def _multiply(builder: ir.IRBuilder, flags: ProductFlags, p: Product) -> None:
-    """`multiply(flags, product)`: out = a b, plus a bias of each column, plus what out was.
+def _multiply(builder: ir.IRBuilder, p: Product) -> None:
+    """`multiply(product)`: out = a b, plus a bias of each column, plus, with `add`, what out was.
 
     Whole tiles are written: a and out must have memory for a multiple of ROWS rows. LANES divides the depth.
     """
+    kind = ir.FunctionType(ir.VoidType(), [I64] * len(p))
+    function = cgutils.get_or_insert_function(builder.module, kind, "hornet_multiply")
+    if function.is_declaration:  # once for all products of a loop, as it is long
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        body = ir.IRBuilder(function.append_basic_block("entry"))
+        _emit_multiply(body, Product(*function.args))
+        body.ret_void()
+    builder.call(function, p)
+
+
+multiply = instruction(_multiply)
+
+
+def _emit_multiply(builder: ir.IRBuilder, p: Product) -> None:
     tiles = builder.sdiv(builder.add(p.rows, I64(ROWS - 1)), I64(ROWS))
     turns = builder.sdiv(p.depth, I64(LANES))
     for vectors, panels, column in _panels(builder, p.columns):
@@ -131,10 +149,7 @@ def _multiply(builder: ir.IRBuilder, flags: ProductFlags, p: Product) -> None:
             b = builder.add(b, builder.mul(p.b_skipped, I64(b_step)))
             b_parts = [builder.add(b, I64(4 * WIDTH * j)) for j in range(vectors)]
             bias = builder.add(p.bias, builder.mul(first, I64(4)))
-            start = [
-                load(builder, builder.add(bias, I64(4 * WIDTH * j)), VECTOR) if flags.bias else ZERO
-                for j in range(vectors)
-            ]
+            start = [load(builder, builder.add(bias, I64(4 * WIDTH * j)), VECTOR) for j in range(vectors)]
             with cgutils.for_range(builder, tiles) as tile:
                 offset = builder.mul(tile.index, I64(ROWS * SPAN))
                 a_rows = [builder.add(builder.add(p.a, offset), I64(SPAN * i)) for i in range(ROWS)]
@@ -144,10 +159,11 @@ def _multiply(builder: ir.IRBuilder, flags: ProductFlags, p: Product) -> None:
                     for i in range(ROWS)
                     for place in _blocked(builder, p.out, first, p.out_block, vectors)
                 ]
-                _write(builder, sums, places, flags.add)
-
-
-multiply = instruction(_multiply)
+                with builder.if_else(builder.icmp_signed("!=", p.add, I64(0))) as (onto, to):
+                    with onto:
+                        _write(builder, sums, places, True)
+                    with to:
+                        _write(builder, sums, places, False)
 
 
 def _blocked(
@@ -243,49 +259,3 @@ def _copy_panel(
                     one.align = 4
                     value = builder.insert_element(value, one, ir.IntType(32)(lane))
             store(builder, value, builder.add(target, I64(4 * j)))
-
-
-def _finish_row(
-    builder: ir.IRBuilder, flags: FinishFlags, a: Finish, row: ir.Value, factor: ir.Value
-) -> None:
-    """`finish_row(flags, arguments, row, factor)`: out = added + factor * branch; `factor` is its address."""
-    branch = spaced_row(builder, a.branch, row, a.branch_step)
-    added = spaced_row(builder, a.added, row, a.added_step)
-    out = spaced_row(builder, a.out, row, a.out_step)
-    scale = _scalar(builder, factor) if flags.scale else None
-    with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
-        value = widened(builder, at_step(builder, branch, loop.index, a.branch_block), False)
-        if flags.add:
-            rest = widened(builder, at_block(builder, added, loop.index, flags.added_half), flags.added_half)
-            value = builder.fadd(value, rest) if scale is None else call(builder, "fma", value, scale, rest)
-        elif scale is not None:
-            value = builder.fmul(value, scale)
-        put(builder, value, at_block(builder, out, loop.index, flags.out_half), flags.out_half)
-
-
-finish_row = instruction(_finish_row)
-
-
-def _load_row(
-    builder: ir.IRBuilder, flags: LoadFlags, a: Load, row: ir.Value, factor: ir.Value, total: ir.Value
-) -> None:
-    """`load_row(flags, arguments, row, factor, total)`: out = factor * source in float32, total += out."""
-    source = spaced_row(builder, a.source, row, a.source_step)
-    out = spaced_row(builder, a.out, row, a.out_step)
-    scale = _scalar(builder, factor) if flags.scale else None
-    with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
-        value = widened(builder, at_block(builder, source, loop.index, flags.half), flags.half)
-        if scale is not None:
-            value = builder.fmul(value, scale)
-        put(builder, value, at_step(builder, out, loop.index, a.out_block), False)
-        accumulate(builder, value, total, loop.index)
-
-
-load_row = instruction(_load_row)
-
-
-def _scalar(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
-    """The float32 at an address, in every lane."""
-    value = builder.load(builder.inttoptr(place, FLOAT.as_pointer()))
-    value.align = 4
-    return splat(builder, value)

@@ -3,8 +3,9 @@
     hornet::project(x, w, b, W, c, lower)               y = W LN(x) + c, with the norm's weight w and bias b
     hornet::project_gradient(x, w, b, W, c, lower, g)   the gradients of x, w, b, W and c
 
-Products in float32 are ours (`projection_tiles`), those in bfloat16 torch's (`projection_pieces`). Only x is kept
-for the backward pass, which normalises again. The second derivative goes through torch's own operators.
+Products in float32 are ours (`projection_tiles`), those in bfloat16 torch's (`projection_pieces`). Only x
+is kept for the backward pass, which normalises again. The second derivative goes through torch's own
+operators.
 """
 
 from __future__ import annotations

@@ -6,31 +6,20 @@ from functools import cache
 from typing import Any
 
 from hornet_train.models.kernels import LANES
-from hornet_train.models.kernels.arguments import (
-    Finish,
-    FinishFlags,
-    Load,
-    LoadFlags,
-    Norm,
-    NormGradient,
-    NormGradientHalves,
-    NormHalves,
-    Product,
-    ProductFlags,
+from hornet_train.models.kernels.arguments import Norm, NormGradient, NormGradientHalves, NormHalves, code_of
+from hornet_train.models.kernels.compile_kernel import compiled, own_share, thread_number, unpacked
+from hornet_train.models.kernels.copy_vectors import finish_row, load_row
+from hornet_train.models.kernels.depthwise_vectors import clear_row
+from hornet_train.models.kernels.instructions import VERSION
+from hornet_train.models.kernels.norm_vectors import norm_gradient_row, norm_row
+from hornet_train.models.kernels.product_arguments import Finish, FinishFlags, Load, LoadFlags, Product
+from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, multiply
+from hornet_train.models.kernels.tile_arguments import (
     ProjectionGradientTiles,
     ProjectionGradientTilesFlags,
     ProjectionTiles,
     ProjectionTilesFlags,
-    code_of,
 )
-from hornet_train.models.kernels.compile_kernel import compiled, own_share, thread_number, unpacked
-from hornet_train.models.kernels.depthwise_vectors import clear_row
-from hornet_train.models.kernels.instructions import VERSION
-from hornet_train.models.kernels.norm_vectors import norm_gradient_row, norm_row
-from hornet_train.models.kernels.product_vectors import COLUMNS, SPAN, finish_row, load_row, multiply
-
-_PLAIN = code_of(ProductFlags(bias=False, add=False))
-_BIAS = code_of(ProductFlags(bias=True, add=False))
 
 
 def scratch_bytes(block: int, channels: int, columns: int) -> int:
@@ -67,8 +56,9 @@ def projection_loop(flags: ProjectionTilesFlags) -> int:
             for r in range(rows):
                 norm_row(norm, norms, r)
             multiply(
-                _BIAS,
-                Product(normed, wide, a.weight, panel, 0, a.channels, product, wide, rows, a.columns, a.bias),
+                Product(
+                    normed, wide, a.weight, panel, 0, a.channels, product, wide, rows, a.columns, a.bias, 0
+                )
             )
             ends = Finish(product, SPAN, wide, 0, 0, out, out_step, a.columns)
             for r in range(rows):
@@ -108,7 +98,7 @@ def projection_gradient_loop(flags: ProjectionGradientTilesFlags) -> int:
                 load_row(given, loads, r, 0, for_bias)
                 norm_row(norm, norms, r)
             multiply(
-                _PLAIN, Product(above, held, a.weight, panel, 0, a.columns, back, wide, rows, a.channels, 0)
+                Product(above, held, a.weight, panel, 0, a.columns, back, wide, rows, a.channels, a.zeros, 0)
             )
             ends = NormGradient(
                 *(x, x_step, back, SPAN, wide, a.norm_weight, 0, 0, out, x_step),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import openmp
-from hornet_train.models.kernels.arguments import (
+from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, row_bytes, rows_of
+from hornet_train.models.kernels.tile_arguments import (
     ProjectionGradientTiles,
     ProjectionGradientTilesFlags,
     ProjectionTiles,
     ProjectionTilesFlags,
 )
-from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, row_bytes, rows_of
 from hornet_train.models.kernels.tiles import (
     add_weight_gradient,
     block_bytes,
@@ -71,6 +71,7 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
     weight = packed(matrix(inputs.weight, torch.float32), backward=True)
     above, normed = held(count, columns), held(count, channels)
     totals = torch.empty(above.shape[1] // block, 2 * channels + columns)
+    zeros = torch.zeros(channels)
     memory = openmp.scratch(gradient_scratch_bytes(block, channels))
     for_matrix, for_vectors = torch.zeros(columns, channels), torch.zeros(2 * channels + columns)
     flags = ProjectionGradientTilesFlags(is_half(x_NC), is_half(gradient_ND))
@@ -92,6 +93,7 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
             channels=channels,
             columns=columns,
             block=block,
+            zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,
             scratch_bytes=gradient_scratch_bytes(block, channels),
         )

@@ -1,7 +1,8 @@
 """Operators over rows of pixels in float32, whose products are ours: what they share.
 
-A loop takes rows in blocks through all of an operator (`mlp_loops`, `projection_loops`, `gating_loops`) and writes
-what the gradients of the weights are made of, for some thousand rows at a time; these are then products a^T b.
+A loop takes rows in blocks through all of an operator (`mlp_loops`, `projection_loops`, `gating_loops`)
+and writes what the gradients of the weights are made of, for some thousand rows at a time; these are then
+products a^T b.
 
 Shape suffixes: N rows (pixels), C channels in, D out.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
-from hornet_train.models.kernels.arguments import Outer, Pack, PackFlags
+from hornet_train.models.kernels.product_arguments import Outer, Pack, PackFlags
 
 _PIECE = 1536  # rows of which gradients are held at once, at most
 
