@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hornet_train.models.block import Block
 from hornet_train.models.gnconv import GnConv
 from hornet_train.models.hornet import HorNet
-from hornet_train.models.kernels import gating, mlp, openmp, pieces, projection, rows, rowwise
+from hornet_train.models.kernels import gating, mlp, openmp, pieces, projection, rows, rowwise, tiles
 from hornet_train.models.kernels.dispatch import use_kernels
 
 pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
@@ -25,6 +25,7 @@ def small_maps(monkeypatch):
     """Also for small maps, cut into pieces of few rows."""
     monkeypatch.setattr(rows, "SMALLEST", 0)
     monkeypatch.setattr(pieces, "ROWS", 7)
+    monkeypatch.setattr(tiles, "HELD", 1 << 14)
 
 
 def differs(ours, reference):

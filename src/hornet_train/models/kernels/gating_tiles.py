@@ -30,13 +30,11 @@ from hornet_train.models.kernels.tile_arguments import (
     GatingTilesFlags,
 )
 from hornet_train.models.kernels.tiles import (
+    Held,
     add_weight_gradient,
-    block_bytes,
     block_rows,
     factors_of,
-    held,
     packed,
-    pieces,
     results,
 )
 
@@ -131,19 +129,20 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
     for_gates_BSHW = like_map(gates_BSHW, gates_BSHW.shape[1], gates_BSHW.dtype)
     p_NC, gates_NS, gradient_ND = rows_of(p_BCHW), rows_of(gates_BSHW), rows_of(gradient_BDHW)
     for_p_NC, for_gates_NS, count = rows_of(for_p_BCHW), rows_of(for_gates_BSHW), len(p_NC)
-    chain, block = _Chain(inputs, backward=True), block_rows(count)
+    chain = _Chain(inputs, backward=True)
     factors, pixels = factors_of(factor_B, p_BCHW)
-    held_inputs, above = held(count, chain.total), held(count, chain.total + columns)
-    totals = torch.empty(above.shape[1] // block, chain.total + columns)
+    held = Held(count, chain.total, chain.total + columns)
+    chain_inputs, above = held.tensors
+    totals = held.new_totals(chain.total + columns)
     zeros = torch.zeros(chain.widest)
-    memory = openmp.scratch(gradient_scratch_bytes(block, chain.widest, chain.total))
+    memory = openmp.scratch(gradient_scratch_bytes(held.block, chain.widest, chain.total))
     for_weights = [torch.zeros(one.flatten(1).shape) for one in parameters[::2]]
     for_biases = torch.zeros(chain.total + columns)
     flags = GatingGradientTilesFlags(
         is_half(p_NC), is_half(gates_NS), is_half(gradient_ND), factor_B is not None
     )
     ends = [*chain.skipped[1:], chain.total]  # where the gradient of each product begins in `above`
-    for begin, end in pieces(count):
+    for begin, end in held.pieces:
         rows = end - begin
         arguments = GatingGradientTiles(
             p=p_NC[begin:].data_ptr(),
@@ -157,9 +156,9 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
             weight=chain.out_weight.data_ptr(),
             for_p=for_p_NC[begin:].data_ptr(),
             for_gates=for_gates_NS[begin:].data_ptr(),
-            inputs=held_inputs.data_ptr(),
+            inputs=chain_inputs.data_ptr(),
             above=above.data_ptr(),
-            held_block=block_bytes(above),
+            held_block=held.stride,
             totals=totals.data_ptr(),
             orders=len(chain.widths),
             widest=chain.widest,
@@ -167,15 +166,15 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
             row=begin,
             rows=rows,
             columns=columns,
-            block=block,
+            block=held.block,
             zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,
-            scratch_bytes=gradient_scratch_bytes(block, chain.widest, chain.total),
+            scratch_bytes=gradient_scratch_bytes(held.block, chain.widest, chain.total),
         )
         openmp.run(gating_gradient_loop(flags), (*arguments, *chain.orders))
         for total, skipped, begins in zip(for_weights, chain.skipped, ends, strict=True):
-            add_weight_gradient(total, above[begins // LANES :], held_inputs[skipped // LANES :], rows)
-        for_biases += totals[: -(-rows // block)].sum(0)
+            add_weight_gradient(total, above[begins // LANES :], chain_inputs[skipped // LANES :], rows)
+        for_biases += held.sum_of(totals, rows)
     biases = for_biases.split((*chain.widths, columns))[1:]
     for_gamma = unscale_(gamma, parameters[-2], parameters[-1], for_weights[-1], biases[-1])
     found = [one for both in zip(for_weights, biases, strict=True) for one in both]

@@ -19,13 +19,11 @@ from hornet_train.models.kernels.tile_arguments import (
     MlpTilesFlags,
 )
 from hornet_train.models.kernels.tiles import (
+    Held,
     add_weight_gradient,
-    block_bytes,
     block_rows,
     factors_of,
-    held,
     packed,
-    pieces,
     results,
 )
 
@@ -85,16 +83,15 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
     x_NC, gradient_NC = rows_of(inputs.x_BCHW).contiguous(), rows_of(gradient_BCHW).contiguous()
     for_x_NC = rows_of(for_x_BCHW)
     (hidden, channels), count = inputs.w1_MC.shape, len(x_NC)
-    block = block_rows(count)
     w1 = packed(matrix(inputs.w1_MC, torch.float32), backward=True)
     w2 = packed(_second(inputs), backward=True)
     norm = dense(inputs.norm_weight), dense(inputs.norm_bias)
     factors, pixels = factors_of(inputs.factor_B, inputs.x_BCHW)
-    above, normed = held(count, channels), held(count, channels)
-    inner, after = held(count, hidden), held(count, hidden)
-    totals = torch.empty(above.shape[1] // block, hidden + 3 * channels)
+    held = Held(count, channels, channels, hidden, hidden)
+    above, normed, inner, after = held.tensors
+    totals = held.new_totals(hidden + 3 * channels)
     zeros = torch.zeros(max(hidden, channels))
-    memory = openmp.scratch(gradient_scratch_bytes(block, channels))
+    memory = openmp.scratch(gradient_scratch_bytes(held.block, channels))
     flags = MlpGradientTilesFlags(
         x=is_half(x_NC),
         gradient=is_half(gradient_NC),
@@ -103,7 +100,7 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
     )
     for_w1, for_w2 = torch.zeros(hidden, channels), torch.zeros(channels, hidden)
     for_vectors = torch.zeros(hidden + 3 * channels)
-    for begin, end in pieces(count):
+    for begin, end in held.pieces:
         rows = end - begin
         arguments = MlpGradientTiles(
             x=x_NC[begin:].data_ptr(),
@@ -120,21 +117,21 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
             normed=normed.data_ptr(),
             inner=inner.data_ptr(),
             after=after.data_ptr(),
-            held_block=block_bytes(above),
+            held_block=held.stride,
             totals=totals.data_ptr(),
             row=begin,
             rows=rows,
             channels=channels,
             hidden=hidden,
-            block=block,
+            block=held.block,
             zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,
-            scratch_bytes=gradient_scratch_bytes(block, channels),
+            scratch_bytes=gradient_scratch_bytes(held.block, channels),
         )
         openmp.run(mlp_gradient_loop(flags), arguments)
         add_weight_gradient(for_w2, above, after, rows)
         add_weight_gradient(for_w1, inner, normed, rows)
-        for_vectors += totals[: -(-rows // block)].sum(0)
+        for_vectors += held.sum_of(totals, rows)
     for_b1, for_weight, for_bias, for_b2 = for_vectors.split((hidden, channels, channels, channels))
     for_gamma = unscale_(inputs.gamma, inputs.w2_CM, inputs.b2, for_w2, for_b2)
     found = for_weight, for_bias, for_w1, for_b1, for_w2, for_b2

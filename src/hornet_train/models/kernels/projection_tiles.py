@@ -19,12 +19,10 @@ from hornet_train.models.kernels.tile_arguments import (
     ProjectionTilesFlags,
 )
 from hornet_train.models.kernels.tiles import (
+    Held,
     add_weight_gradient,
-    block_bytes,
     block_rows,
-    held,
     packed,
-    pieces,
     results,
 )
 
@@ -67,15 +65,16 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
     for_x_BCHW = like_map(inputs.x_BCHW, inputs.x_BCHW.shape[1], inputs.x_BCHW.dtype)
     x_NC, gradient_ND = rows_of(inputs.x_BCHW).contiguous(), rows_of(gradient_BDHW)
     for_x_NC, (count, channels), columns = rows_of(for_x_BCHW), x_NC.shape, gradient_ND.shape[1]
-    block, norm = block_rows(count), (dense(inputs.norm_weight), dense(inputs.norm_bias))
+    norm = dense(inputs.norm_weight), dense(inputs.norm_bias)
     weight = packed(matrix(inputs.weight, torch.float32), backward=True)
-    above, normed = held(count, columns), held(count, channels)
-    totals = torch.empty(above.shape[1] // block, 2 * channels + columns)
+    held = Held(count, columns, channels)
+    above, normed = held.tensors
+    totals = held.new_totals(2 * channels + columns)
     zeros = torch.zeros(channels)
-    memory = openmp.scratch(gradient_scratch_bytes(block, channels))
+    memory = openmp.scratch(gradient_scratch_bytes(held.block, channels))
     for_matrix, for_vectors = torch.zeros(columns, channels), torch.zeros(2 * channels + columns)
     flags = ProjectionGradientTilesFlags(is_half(x_NC), is_half(gradient_ND))
-    for begin, end in pieces(count):
+    for begin, end in held.pieces:
         rows = end - begin
         arguments = ProjectionGradientTiles(
             x=x_NC[begin:].data_ptr(),
@@ -87,18 +86,18 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
             out=for_x_NC[begin:].data_ptr(),
             above=above.data_ptr(),
             normed=normed.data_ptr(),
-            held_block=block_bytes(above),
+            held_block=held.stride,
             totals=totals.data_ptr(),
             rows=rows,
             channels=channels,
             columns=columns,
-            block=block,
+            block=held.block,
             zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,
-            scratch_bytes=gradient_scratch_bytes(block, channels),
+            scratch_bytes=gradient_scratch_bytes(held.block, channels),
         )
         openmp.run(projection_gradient_loop(flags), arguments)
         add_weight_gradient(for_matrix, above, normed, rows)
-        for_vectors += totals[: -(-rows // block)].sum(0)
+        for_vectors += held.sum_of(totals, rows)
     for_weight, for_norm_bias, for_bias = for_vectors.split((channels, channels, columns))
     return [for_x_BCHW, *results((for_weight, for_norm_bias, for_matrix, for_bias), inputs.parameters)]

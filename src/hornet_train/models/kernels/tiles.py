@@ -17,7 +17,9 @@ from torch import Tensor
 from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.product_arguments import Outer, Pack, PackFlags
 
-_PIECE = 1536  # rows of which gradients are held at once, at most
+HELD = (
+    4 << 20
+)  # values that are held at once for the gradients of weights, about what fits into the last cache
 
 
 def block_rows(count: int) -> int:
@@ -25,11 +27,16 @@ def block_rows(count: int) -> int:
     return 48 if count >= 4096 else 24
 
 
-def pieces(count: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of pieces of nearly equal size, whole blocks each but for the last."""
+def pieces(count: int, channels: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of pieces of so many rows, whole blocks but for the last, of nearly equal size.
+
+    Args:
+        channels: of a row, that are held.
+    """
     block = block_rows(count)
     blocks = -(-count // block)
-    parts = -(-count // _PIECE)
+    parts = -(-count * channels // HELD)
+    parts = min(parts, blocks)
     for part in range(parts):
         yield blocks * part // parts * block, min(count, blocks * (part + 1) // parts * block)
 
@@ -59,27 +66,47 @@ def packed(matrix_DC: Tensor, *, backward: bool = False) -> Tensor:
     return out
 
 
-def held(count: int, channels: int) -> Tensor:
-    """Memory for `channels` of the rows of the largest piece of so many: (C / LANES, rows, LANES)."""
-    block = block_rows(count)
-    most = max(end - begin for begin, end in pieces(count))
-    return torch.empty(channels // LANES, -(-most // block) * block + 1, LANES, dtype=torch.float32)
+class Held:
+    """What the gradients of weights are made of, in blocks of LANES channels, for one piece after the other.
 
+    Args:
+        count: rows of all pieces.
+        widths: the channels of each tensor.
 
-def block_bytes(blocked: Tensor) -> int:
-    """From LANES channels to the next, of what `held` gave."""
-    return 4 * blocked.stride(0)
+    Attributes:
+        block: rows of a block.
+        pieces: (begin, end) of each.
+        tensors: (C / LANES, rows of the largest piece, LANES) of each width.
+        stride: bytes from LANES channels to the next.
+    """
+
+    def __init__(self, count: int, *widths: int) -> None:
+        self.block = block_rows(count)
+        self.pieces = list(pieces(count, sum(widths)))
+        most = max(end - begin for begin, end in self.pieces)
+        self.blocks = -(-most // self.block)
+        rows = self.blocks * self.block + 1  # a power of two would share few sets of a cache
+        self.tensors = [torch.empty(width // LANES, rows, LANES, dtype=torch.float32) for width in widths]
+        self.stride = 4 * LANES * rows
+
+    def new_totals(self, width: int) -> Tensor:
+        """Memory for the sums of each block of rows, (blocks, width)."""
+        return torch.empty(self.blocks, width, dtype=torch.float32)
+
+    def sum_of(self, totals: Tensor, rows: int) -> Tensor:
+        """The sums of a piece of so many rows."""
+        return totals[: -(-rows // self.block)].sum(0)
 
 
 def add_weight_gradient(total_DC: Tensor, gradient: Tensor, x: Tensor, count: int) -> None:
-    """total += gradient^T x, of `count` rows of what `held` gave; the total's rows are dense."""
+    """total += gradient^T x, of `count` rows of tensors of `Held`; the total's rows are dense."""
     from hornet_train.models.kernels.product_loops import outer_loop
 
     arguments = Outer(
         a=gradient.data_ptr(),
-        a_block=block_bytes(gradient),
+        a_block=4 * gradient.stride(0),
         b=x.data_ptr(),
-        b_block=block_bytes(x),
+        b_block=4 * x.stride(0),
         depth=count,
         out=total_DC.data_ptr(),
         out_step=4 * total_DC.shape[1],
