@@ -2,7 +2,7 @@
 
 All fields are int64: addresses in memory, extents, and distances in bytes. A `..._step` is the distance from
 one row to the next, `..._block` that from LANES channels to the next, and `..._image`, `..._row` and
-`..._pixel` are those between the parts of a map. Beside them, `...Halves` and `...Flags` say which arrays are
+`..._pixel` are those between the parts of a map, `..._skip` what lies between LANES channels and the next. Beside them, `...Halves` and `...Flags` say which arrays are
 bfloat16 (else float32), and what there is; a loop is compiled for each such choice.
 """
 
@@ -18,10 +18,12 @@ class Filter(NamedTuple):
     x_image: int
     x_row: int
     x_pixel: int
+    x_skip: int
     out: int
     out_image: int
     out_row: int
     out_pixel: int
+    out_skip: int
     kernel: int
     bias: int
     images: int
@@ -39,10 +41,12 @@ class FilterGradient(NamedTuple):
     x_image: int
     x_row: int
     x_pixel: int
+    x_skip: int
     gradient: int
     gradient_image: int
     gradient_row: int
     gradient_pixel: int
+    gradient_skip: int
     totals: int
     groups: int
     images: int

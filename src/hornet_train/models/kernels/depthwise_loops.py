@@ -53,11 +53,12 @@ def filter_loop(taps: int, half: bool) -> int:
         kernel = out + padded * PIXEL
         bias = kernel + taps * taps * PIXEL
         for task in own_share(blocks * a.images):
-            image, channel = task // blocks, min(task % blocks * LANES, a.channels - LANES)
+            image, block = task // blocks, task % blocks
+            channel = min(block * LANES, a.channels - LANES)
             read_row(False, kernel, a.kernel + channel * 4, taps * taps, a.channels * 4)
             read_row(False, bias, a.bias + channel * 4, 1, 0)
-            source = a.x + image * a.x_image + channel * size
-            target = a.out + image * a.out_image + channel * size
+            source = a.x + image * a.x_image + channel * size + block * a.x_skip
+            target = a.out + image * a.out_image + channel * size + block * a.out_skip
             ring = Ring(rows, row, source, a.x_row, a.x_pixel, a.height, a.width)
             for h in range(before):
                 enter_ring(half, taps, ring, h)
@@ -95,11 +96,12 @@ def gradient_loop(taps: int, half: bool) -> int:
         sums = g_row + padded * PIXEL
         total = sums + taps * taps * PIXEL
         for task in own_share(blocks * a.groups):
-            group, channel = task // blocks, min(task % blocks * LANES, a.channels - LANES)
+            group, block = task // blocks, task % blocks
+            channel = min(block * LANES, a.channels - LANES)
             clear_row(sums, taps * taps + 1)
             for image in range(a.images * group // a.groups, a.images * (group + 1) // a.groups):
-                source = a.x + image * a.x_image + channel * size
-                above = a.gradient + image * a.gradient_image + channel * size
+                source = a.x + image * a.x_image + channel * size + block * a.x_skip
+                above = a.gradient + image * a.gradient_image + channel * size + block * a.gradient_skip
                 ring = Ring(rows, row, source, a.x_row, a.x_pixel, a.height, a.width)
                 for h in range(before):
                     enter_ring(half, taps, ring, h)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
-from hornet_train.models.kernels import EPS
+from hornet_train.models.kernels import EPS, LANES
 from hornet_train.models.kernels.arguments import Norm, NormGradient, NormGradientHalves, NormHalves
-from hornet_train.models.kernels.instructions import FLOAT, instruction, summing, widened
+from hornet_train.models.kernels.instructions import FLOAT, I64, instruction, summing, widened
 from hornet_train.models.kernels.row_vectors import (
     accumulate,
     at_block,
@@ -22,18 +22,23 @@ from hornet_train.models.kernels.row_vectors import (
 )
 
 
-def _statistics(
-    builder: ir.IRBuilder, half: bool, x: ir.Value, channels: ir.Value
+def statistics(
+    builder: ir.IRBuilder, half: bool, x: ir.Value, channels: ir.Value, step: ir.Value | None = None
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """1 / C, the mean, and 1 / sqrt(variance + eps) of a row, in every lane; the variance about the mean."""
+    """1 / C, the mean, and 1 / sqrt(variance + eps) of a row, in every lane; the variance about the mean.
+
+    Args:
+        step: bytes from LANES channels of the row to the next; None where they lie side by side.
+    """
+    step = I64((2 if half else 4) * LANES) if step is None else step
     blocks = blocks_of_row(builder, channels)
     share = splat(builder, builder.fdiv(FLOAT(1.0), builder.sitofp(channels, FLOAT)))
     with summing(builder, blocks, [filled(0.0)]) as held:
-        value = widened(builder, at_block(builder, x, held.index, half), half)
+        value = widened(builder, at_step(builder, x, held.index, step), half)
         held.after.append(builder.fadd(held.values[0], value))
     mean = builder.fmul(sum_of_lanes(builder, held.values[0]), share)
     with summing(builder, blocks, [filled(0.0)]) as held:
-        value = builder.fsub(widened(builder, at_block(builder, x, held.index, half), half), mean)
+        value = builder.fsub(widened(builder, at_step(builder, x, held.index, step), half), mean)
         held.after.append(call(builder, "fma", value, value, held.values[0]))
     variance = builder.fmul(sum_of_lanes(builder, held.values[0]), share)
     root = call(builder, "sqrt", builder.fadd(variance, filled(EPS)))
@@ -44,7 +49,7 @@ def _norm_row(builder: ir.IRBuilder, halves: NormHalves, a: Norm, row: ir.Value)
     """`norm_row(halves, arguments, row)`: out = LN(x) * weight + bias."""
     x = spaced_row(builder, a.x, row, a.x_step)
     out = spaced_row(builder, a.out, row, a.out_step)
-    _, mean, scale = _statistics(builder, halves.x, x, a.channels)
+    _, mean, scale = statistics(builder, halves.x, x, a.channels)
     with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
         value = builder.fsub(widened(builder, at_block(builder, x, loop.index, halves.x), halves.x), mean)
         w = widened(builder, at_block(builder, a.weight, loop.index, False), False)
@@ -74,7 +79,7 @@ def _norm_gradient_row(
     besides = spaced_row(builder, a.besides, row, a.besides_step)
     out = spaced_row(builder, a.out, row, a.out_step)
     blocks = blocks_of_row(builder, a.channels)
-    share, mean, scale = _statistics(builder, halves.x, x, a.channels)
+    share, mean, scale = statistics(builder, halves.x, x, a.channels)
 
     def at(index: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         value = builder.fsub(widened(builder, at_block(builder, x, index, halves.x), halves.x), mean)

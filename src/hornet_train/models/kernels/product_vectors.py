@@ -71,7 +71,7 @@ def _settled(builder: ir.IRBuilder, sums: list[ir.Value]) -> list[ir.Value]:
     return [builder.extract_value(tied, i) for i in range(count)]
 
 
-def _steps(
+def summed(
     builder: ir.IRBuilder,
     turns: ir.Value,
     unrolled: int,
@@ -80,20 +80,20 @@ def _steps(
     a_turn: ir.Value,
     a_step: int,
     b_parts: list[ir.Value],
+    b_turn: ir.Value,
     b_step: int,
 ) -> list[ir.Value]:
     """The sums of a tile, row by row, plus so many turns of `unrolled` products each.
 
     Args:
         a_rows, b_parts: addresses of the first values, of each row and of each vector.
-        a_turn: bytes from one turn's values of a to the next's.
-        a_step, b_step: bytes from one product's values to the next's.
+        a_turn, b_turn: bytes from one turn's values to the next's.
+        a_step, b_step: bytes from one product's values to the next's of a turn.
     """
     vectors = len(b_parts)
     with summing(builder, turns, sums) as held:
         now = list(held.values)
-        a_offset = builder.mul(held.index, a_turn)
-        b_offset = builder.mul(held.index, I64(unrolled * b_step))
+        a_offset, b_offset = builder.mul(held.index, a_turn), builder.mul(held.index, b_turn)
         for step in range(unrolled):
             parts = [
                 load(builder, builder.add(builder.add(part, b_offset), I64(step * b_step)), VECTOR)
@@ -153,7 +153,11 @@ def _emit_multiply(builder: ir.IRBuilder, p: Product) -> None:
             with cgutils.for_range(builder, tiles) as tile:
                 offset = builder.mul(tile.index, I64(ROWS * SPAN))
                 a_rows = [builder.add(builder.add(p.a, offset), I64(SPAN * i)) for i in range(ROWS)]
-                sums = _steps(builder, turns, LANES, start * ROWS, a_rows, p.a_block, 4, b_parts, b_step)
+                b_turn = I64(LANES * b_step)
+                sums = summed(
+                    *(builder, turns, LANES, start * ROWS, a_rows, p.a_block, 4),
+                    *(b_parts, b_turn, b_step),
+                )
                 places = [
                     builder.add(builder.add(place, offset), I64(SPAN * i))
                     for i in range(ROWS)
@@ -202,17 +206,10 @@ def _add_outer(builder: ir.IRBuilder, p: Outer) -> None:
                     sums = [ZERO] * (rows * vectors)
                     for count, unrolled, skipped in ((turns, _UNROLLED, I64(0)), (rest, 1, done)):
                         from_a = builder.add(a, skipped)
-                        sums = _steps(
-                            builder,
-                            count,
-                            unrolled,
-                            sums,
-                            [builder.add(from_a, I64(4 * (begin + i))) for i in range(rows)],
-                            I64(unrolled * SPAN),
-                            SPAN,
-                            [builder.add(part, skipped) for part in b_parts],
-                            SPAN,
-                        )
+                        rows_a = [builder.add(from_a, I64(4 * (begin + i))) for i in range(rows)]
+                        parts = [builder.add(part, skipped) for part in b_parts]
+                        turn = I64(unrolled * SPAN)
+                        sums = summed(builder, count, unrolled, sums, rows_a, turn, SPAN, parts, turn, SPAN)
                     row = builder.add(builder.mul(block.index, I64(LANES)), I64(begin))
                     out = builder.add(spaced_row(builder, p.out, row, p.out_step), builder.mul(first, I64(4)))
                     places = [
