@@ -113,15 +113,22 @@ class GlobalLocalFilter(nn.Module, dispatch.HasKernels):
         else:
             self.resize((height, width // 2 + 1))
 
-    def forward(self, x_BSHW: Tensor) -> Tensor:
-        """Shape in and out: (B, S, H, W), any H and W."""
+    def forward(self, x_BSHW: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` times the layer, for no more than a scaled norm.
+
+        Shape in and out: (B, S, H, W), any H and W.
+        """
+        if not is_scripting():  # TorchScript compiles nothing under a false `if`
+            fast_BSHW = dispatch.global_local(self, x_BSHW, scale)
+            if fast_BSHW is not None:
+                return fast_BSHW
         u_BCHW, v_BCHW = self.pre_norm(x_BSHW).chunk(2, dim=1)  # C = S/2
         local_BCHW = self.dw(u_BCHW)
         global_BCHW = self.filtered(v_BCHW).to(local_BCHW.dtype)
         # channels last, as the norms are, so that each pixel's channels interleave without a copy more
         both_BHWC2 = torch.stack((local_BCHW.permute(0, 2, 3, 1), global_BCHW.permute(0, 2, 3, 1)), 4)
         y_BSHW: Tensor = self.post_norm(both_BHWC2.flatten(3).permute(0, 3, 1, 2))
-        return y_BSHW
+        return y_BSHW if scale == 1.0 else y_BSHW * scale
 
     def filtered(self, v_BCHW: Tensor) -> Tensor:
         """The global half, in float32 or float64. Shape in and out: (B, S/2, H, W)."""

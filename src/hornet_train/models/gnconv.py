@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
+from hornet_train.models.global_filter import GlobalLocalFilter
 from hornet_train.models.kernels import dispatch
 from hornet_train.models.layers import DepthwiseConv2d, PointwiseConv2d
 from hornet_train.models.mixers import Mixer, build_mixer
@@ -104,12 +105,12 @@ class GnConv(nn.Module, dispatch.HasKernels):
         return y_BCHW
 
     def scaled_mixer(self, q_BSHW: Tensor) -> Tensor:
-        """f(q) / alpha; a depthwise convolution takes 1 / alpha into its weights, which spares a pass.
+        """f(q) / alpha; HorNet's own mixers take 1 / alpha into their weights, which spares a pass.
 
         Shape in and out: (B, S, H, W).
         """
         if not is_scripting():  # noqa: SIM102 - TorchScript compiles all of an `and`
-            if isinstance(self.dwconv, DepthwiseConv2d):
+            if isinstance(self.dwconv, DepthwiseConv2d | GlobalLocalFilter):
                 scaled_BSHW: Tensor = self.dwconv(q_BSHW, self.scale)
                 return scaled_BSHW
         gates_BSHW: Tensor = self.dwconv(q_BSHW) * self.scale

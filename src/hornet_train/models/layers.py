@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from hornet_train.models.kernels import EPS, dispatch
+from hornet_train.models.kernels.tensor_kinds import is_exporting
 
 
 class LayerNorm(nn.Module):
@@ -45,7 +46,7 @@ class LayerNorm(nn.Module):
         y_BHWC = nn.functional.layer_norm(x_BHWC, self.normalized_shape, self.weight, self.bias, self.eps)
         y_BCHW = y_BHWC.permute(0, 3, 1, 2)
         if not is_scripting():  # noqa: SIM102 - TorchScript compiles nothing under a false `if`, but all of an `and`
-            if dispatch.is_exporting():
+            if is_exporting():
                 return y_BCHW.contiguous()
         return y_BCHW
 

@@ -2,8 +2,9 @@
 
 All fields are int64: addresses in memory, extents, and distances in bytes. A `..._step` is the distance from
 one row to the next, `..._block` that from LANES channels to the next, and `..._image`, `..._row` and
-`..._pixel` are those between the parts of a map, `..._skip` what lies between LANES channels and the next. Beside them, `...Halves` and `...Flags` say which arrays are
-bfloat16 (else float32), and what there is; a loop is compiled for each such choice.
+`..._pixel` are those between the parts of a map, `..._skip` what lies between LANES channels and the next.
+Beside them, `...Halves` and `...Flags` say which arrays are bfloat16 (else float32), and what there is; a
+loop is compiled for each such choice.
 """
 
 from __future__ import annotations

@@ -15,11 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn.modules.module import _has_any_global_hook
 
-from hornet_train.models.kernels import EPS, depthwise, fourier, gating, mlp, projection, rows
+from hornet_train.models.kernels import (
+    EPS,
+    depthwise,
+    fourier,
+    gating,
+    global_local_pass,
+    mlp,
+    projection,
+    rows,
+)
+from hornet_train.models.kernels.global_local import global_local as global_local_operator
+from hornet_train.models.kernels.tensor_kinds import is_real, is_real_on_cpu, product_input_dtype
+from hornet_train.models.spectrum import resize_filter
 
 if TYPE_CHECKING:
     from hornet_train.models.block import Block
@@ -46,41 +56,6 @@ def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:
     for module in model.modules():
         if isinstance(module, HasKernels):
             module.plain = choice == "plain"
-
-
-# what kind of tensor it is
-
-
-def is_exporting() -> bool:
-    """Whether torch.export traces.
-
-    `torch.compiler.is_exporting()` says the same, but torch.compile of torch 2.11 takes it for true always.
-    """
-    flag: bool = torch.compiler._is_exporting_flag
-    return flag
-
-
-def is_real(x: Tensor) -> bool:
-    """Whether x is a tensor that our operators may compute with; true under torch.compile too.
-
-    It is not where x is a proxy of symbolic tracing, where torch.export or torch.jit.trace records, and under
-    torch.func and forward-mode derivatives, which know torch's operators alone.
-    """
-    recorded = is_exporting() or is_tracing()
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return isinstance(x, Tensor) and not (recorded or transformed)
-
-
-def is_real_on_cpu(x: Tensor) -> bool:
-    """Whether x is a real (untraced) CPU tensor; see `is_real`."""
-    return is_real(x) and x.device.type == "cpu"
-
-
-def product_input_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which convolutions and linear layers read x on a CPU: autocast's, or x's own."""
-    if x.dtype != torch.float64 and torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu")
-    return x.dtype
 
 
 # single layers
@@ -126,6 +101,41 @@ def global_filter(layer: GlobalLocalFilter, v_BSHW: Tensor) -> Tensor | None:
     if takes_matrices(v_BSHW.shape[2], v_BSHW.shape[3], v_BSHW.device):
         return fourier.filter_by_matrices(v_BSHW, layer.complex_weight)
     return None
+
+
+def global_local(layer: GlobalLocalFilter, x_BSHW: Tensor, scale: float) -> Tensor | None:
+    """`GlobalLocalFilter.forward` as one operator on a CPU, for maps whose filter is applied by matrices.
+
+    Shape in and out: (B, S, H, W).
+    """
+    from hornet_train.models.layers import DepthwiseConv2d  # here, as these import this module
+
+    if layer.plain or not served_by_rows(x_BSHW, layer.pre_norm, layer.post_norm):
+        return None
+    height, width = x_BSHW.shape[2:]
+    conv, weight = layer.dw, layer.complex_weight
+    if not (
+        global_local_pass.serves(len(weight))
+        and takes_matrices(height, width, x_BSHW.device)
+        and type(conv) is DepthwiseConv2d
+        and not _has_hooks(conv)
+        and conv.bias is None
+        and conv.weight.shape[2:] == (3, 3)
+        and conv.weight.dtype in rows.DTYPES
+        and weight.dtype in rows.DTYPES
+    ):
+        return None
+    if layer.fixed is not None and layer.fixed.serves(x_BSHW):
+        filter_ChwK = layer.fixed.filter_KhwS.permute(3, 1, 2, 0)
+    else:
+        filter_ChwK = resize_filter(weight.float(), height, width // 2 + 1)
+    post_weight, post_bias = _affine(layer.post_norm, x_BSHW)
+    inputs = global_local_pass.GlobalLocal(
+        *(x_BSHW, *_affine(layer.pre_norm, x_BSHW), conv.weight, filter_ChwK),
+        *(post_weight * scale, post_bias * scale),
+    )
+    out_BSHW: Tensor = global_local_operator(*inputs, product_input_dtype(x_BSHW))
+    return out_BSHW
 
 
 def takes_matrices(height: int, width: int, device: torch.device) -> bool:

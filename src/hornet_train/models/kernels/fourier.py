@@ -65,6 +65,37 @@ def _kept_matrices(
         return fourier_matrices(height, width, device=device, dtype=dtype)
 
 
+@functools.lru_cache(maxsize=32)
+def block_matrices(height: int, width: int) -> dict[str, Tensor]:
+    """The "ortho" transforms of an H x W map as real matrices in float32, ordered for blocks of channels.
+
+    across: w to (f, re | im); down: (re | im, h) to (re | im, j), with f < W // 2 + 1 and j < H frequencies; up
+    and back: their inverses, back to real values. The imaginary parts of the first and last f count nothing, as
+    in torch.fft.irfft. `.._t`: transposed.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        columns = width // 2 + 1
+        w = torch.arange(width, dtype=torch.float64, device="cpu")
+        f = torch.arange(columns, dtype=torch.float64, device="cpu")
+        h = torch.arange(height, dtype=torch.float64, device="cpu")
+        turn = torch.outer(f, w).remainder(width) * (2 * math.pi / width)
+        across = torch.stack((turn.cos(), -turn.sin()), 1).reshape(2 * columns, width)
+        both = torch.where((f == 0) | (2 * f == width), 1.0, 2.0)[:, None, None]  # the other half's share
+        back = (torch.stack((turn.cos(), -turn.sin()), 1) * both).reshape(2 * columns, width).t()
+        turn = torch.outer(h, h).remainder(height) * (2 * math.pi / height)
+        cos, sin = turn.cos(), turn.sin()
+        down = torch.cat((torch.cat((cos, sin), 1), torch.cat((-sin, cos), 1)))
+        up = torch.cat((torch.cat((cos, -sin), 1), torch.cat((sin, cos), 1)))
+        found = {
+            "across": across / math.sqrt(width),
+            "down": down / math.sqrt(height),
+            "up": up / math.sqrt(height),
+            "back": back / math.sqrt(width),
+        }
+        found |= {f"{name}_t": matrix.t() for name, matrix in found.items()}
+        return {name: matrix.float().contiguous() for name, matrix in found.items()}
+
+
 def filter_by_matrices(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     """The same as `filter_globally`, by matrix products that leave the channels last.
 

@@ -114,10 +114,10 @@ class BlockedGradient(NamedTuple):
 
 
 class Interleave(NamedTuple):
-    """Norm of rows in blocks, whose halves alternate in out; weight and bias (2, channels / 2), the even first.
+    """Norm of rows in blocks, whose halves alternate in out; weight and bias: the even channels first.
 
-    gradient, totals: of the backward pass alone, which writes the gradient of `mixed` into its place; totals: of
-    each block of rows, those of weight and bias.
+    The backward pass reads the gradient of out and writes that of `mixed` into its place, and totals: of each
+    block of rows, those of weight and bias.
     """
 
     mixed: int

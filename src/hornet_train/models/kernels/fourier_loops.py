@@ -1,7 +1,7 @@
 """The loops of the global filter that numba compiles, and of the norms before and behind it.
 
-A task of the filter is LANES channels of an image (or of a group of images, for gradients), whose spectrum stays in
-the first cache. Tasks, not threads, decide in what order sums are taken.
+A task of the filter is LANES channels of an image (or of a group of images, for gradients), whose spectrum
+stays in the first cache. Tasks, not threads, decide in what order sums are taken.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Vector instructions of the global filter: LANES channels of an image, all pixels, by real Fourier matrices.
+"""Vector instructions of the global filter: LANES channels of an image, by real Fourier matrices.
 
-A transform along one dimension is a matrix times the LANES channels of its pixels. Along the width real values
-become (frequency, re | im), along the height (re | im, h) becomes the same of frequencies, so that every step
-reads and writes at one distance. The norm behind the filter interleaves its halves.
+A transform along one dimension is a matrix times the LANES channels of its pixels. Along the width real
+values become (frequency, re | im), along the height (re | im, h) becomes the same of frequencies, so that
+every step reads and writes at one distance. The norm behind the filter interleaves its halves.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ from numba.core import cgutils
 
 from hornet_train.models.kernels import LANES
 from hornet_train.models.kernels.fourier_arguments import Apply, Interleave, InterleaveFlags, Spectra
-from hornet_train.models.kernels.instructions import I64, WIDTH, instruction, store, widened
+from hornet_train.models.kernels.instructions import I64, WIDTH, instruction, store, summing, widened
 from hornet_train.models.kernels.norm_vectors import statistics
 from hornet_train.models.kernels.product_vectors import ROWS, SPAN, ZERO, summed
-from hornet_train.models.kernels.row_vectors import accumulate, at_block, at_step, call, put, spaced_row
+from hornet_train.models.kernels.row_vectors import (
+    accumulate,
+    at_block,
+    at_step,
+    call,
+    filled,
+    put,
+    spaced_row,
+    sum_of_lanes,
+)
 
 _VECTORS = LANES // WIDTH
 _TILES = (ROWS, 2, 1)  # rows of a tile: as many as there are, then what is left
@@ -132,12 +141,8 @@ def _interleave_row(builder: ir.IRBuilder, flags: InterleaveFlags, p: Interleave
             both.append(call(builder, "fma", builder.fmul(builder.fsub(value, mean), scale), w, b))
         for part, lanes in enumerate((_FIRST, _SECOND)):
             block = builder.add(builder.mul(loop.index, I64(2)), I64(part))
-            put(
-                builder,
-                _shuffled(builder, *both, lanes),
-                at_block(builder, out, block, flags.half),
-                flags.half,
-            )
+            value = _shuffled(builder, both[0], both[1], lanes)
+            put(builder, value, at_block(builder, out, block, flags.half), flags.half)
 
 
 interleave_row = instruction(_interleave_row)
@@ -168,15 +173,12 @@ def _interleave_gradient_row(
         ]
         found = []
         for block, lanes in ((index, _EVEN), (builder.add(index, half), _ODD)):
-            g = _shuffled(builder, *pair, lanes)
+            g = _shuffled(builder, pair[0], pair[1], lanes)
             value = widened(builder, at_step(builder, mixed, block, p.mixed_block), False)
             w = widened(builder, at_block(builder, p.weight, block, False), False)
             n = builder.fmul(builder.fsub(value, mean), scale)
             found.append((block, n, g, builder.fmul(g, w)))
         return found
-
-    from hornet_train.models.kernels.instructions import summing
-    from hornet_train.models.kernels.row_vectors import filled, sum_of_lanes
 
     with summing(builder, half, [filled(0.0), filled(0.0)]) as held:
         of_d, of_dn = held.values
