@@ -1,6 +1,10 @@
 """The operators over rows of pixels against the same formulas in float64, and blocks made of them."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornet_train.models.block import Block
+from hornet_train.models.global_filter import filter_globally
 from hornet_train.models.gnconv import GnConv
 from hornet_train.models.hornet import HorNet
-from hornet_train.models.kernels import gating, mlp, openmp, pieces, projection, rows, rowwise, tiles
+from hornet_train.models.kernels import (
+    gating,
+    global_local,
+    mlp,
+    openmp,
+    pieces,
+    projection,
+    rows,
+    rowwise,
+    tiles,
+)
 from hornet_train.models.kernels.dispatch import use_kernels
 
 pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
@@ -173,6 +188,47 @@ def test_gating_is_that_of_float64(fast_half, **case):
     with_both_products(check)(fast_half, **case)
 
 
+def reference_global_local(x, w, b, kernel, weight, post_w, post_b):
+    u, v = norm(x, w, b).chunk(2, dim=1)
+    local = F.conv2d(u, kernel, padding=1, groups=len(kernel))
+    everywhere = filter_globally(v, weight)
+    return norm(torch.stack((local, everywhere), 2).flatten(1, 2), post_w, post_b)
+
+
+def made_global_local(images, half, height, width, dtype=torch.float32):
+    return (
+        *(made(images, 2 * half, height, width, offset=1.0, dtype=dtype), made(2 * half), made(2 * half)),
+        *(made(half, 1, 3, 3), made(half, height, width // 2 + 1, 2), made(2 * half), made(2 * half)),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.sampled_from([16, 48]), st.integers(1, 15), st.integers(1, 15)),
+    lower=st.sampled_from([torch.float32, torch.bfloat16]),
+    held=st.sampled_from([1, 1 << 22]),
+    seed=st.integers(0, 999),
+)
+def test_the_gf_layer_is_that_of_float64(shape, lower, held, seed):
+    torch.manual_seed(seed)
+    inputs = made_global_local(*shape, dtype=lower)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "hornet_train.models.kernels.global_local_pass.HELD", held
+        )  # an image at a time, or all
+        compare(lambda: global_local.global_local(*inputs, lower), inputs, reference_global_local, lower)
+
+
+def test_a_map_or_weight_that_the_loops_are_not_made_for_is_refused():
+    x, *others = (one.detach() for one in made_global_local(2, 16, 5, 6))
+    with pytest.raises(ValueError, match=r"a filter of \(5, 4\) for a map of \(5, 8\) pixels"):
+        global_local.global_local(torch.randn(2, 32, 5, 8), *others, torch.float32)
+    with pytest.raises(ValueError, match="16 filters for 34 channels"):
+        global_local.global_local(torch.randn(2, 34, 5, 6), *others, torch.float32)
+    with pytest.raises(ValueError, match=r"a weight is \(24, 32\): multiples of 16 channels"):
+        projection.project(x, *others[:2], torch.randn(24, 32), torch.randn(24), torch.float32)
+
+
 def operators(lower=torch.float32):
     """Each operator with its inputs and the formula."""
     torch.manual_seed(0)
@@ -194,6 +250,11 @@ def operators(lower=torch.float32):
             (p, gates, residual, factor, gamma, *chain),
             reference_gating,
         ),
+        (
+            lambda *t: global_local.global_local(*t, lower),
+            made_global_local(2, 16, 3, 4),
+            reference_global_local,
+        ),
     )
 
 
@@ -211,7 +272,7 @@ def test_second_derivatives_are_those_of_float64():
 
 
 def test_torch_finds_nothing_wrong_with_the_operators():
-    (_, first, _), (_, second, _), (_, third, _) = operators()
+    (_, first, _), (_, second, _), (_, third, _), (_, fourth, _) = operators()
     p, gates, residual, factor, gamma, *chain = third
 
     def detached(tensors):
@@ -228,6 +289,8 @@ def test_torch_finds_nothing_wrong_with_the_operators():
             gating.gating_gradient,
             (*detached((p, gates)), None, *detached((factor, gamma)), detached(chain), torch.float32, above),
         ),
+        (global_local.global_local, (*fourth, torch.float32)),
+        (global_local.global_local_gradient, (*detached(fourth), torch.randn(2, 32, 3, 4))),
     ):
         found = torch.library.opcheck(operator, arguments)
         assert set(found.values()) == {"SUCCESS"}
@@ -252,28 +315,60 @@ def test_gelu_is_torchs_where_it_is_large_small_and_no_number():
     assert ours[3] == 1e30
 
 
+KINDS = ((torch.float32, False), (torch.bfloat16, True))
+
+
+def results_of_all_operators(kinds=KINDS):
+    """Outputs and gradients of every operator, in float32 and with products in bfloat16."""
+    found = []
+    for lower, fast_half in kinds:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "FAST_BFLOAT16", fast_half)
+            for function, inputs, _ in operators(lower):
+                out = function(*inputs)
+                wanted = [one for one in inputs if one.requires_grad]
+                found += [out, *torch.autograd.grad(out, wanted, torch.ones_like(out))]
+    return [one.detach() for one in found]
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
-    x, above, weight, bias = (torch.randn(*size) for size in ((93, 48), (93, 48), (48,), (48,)))
-
-    def results():
-        out, kept, gelu, gradient = (torch.empty_like(x) for _ in range(4))
-        return (
-            rowwise.normalise(x, weight, bias, out),
-            *rowwise.normalise_gradient(x, above, weight, None, torch.empty_like(x)),
-            rowwise.gelu(x, bias, kept, gelu),
-            rowwise.gelu_gradient_(x, gradient.copy_(above), gelu),
-            rowwise.gate_gradient(x, bias, above, above, torch.empty_like(x), torch.empty_like(x)),
-        )
-
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = results()
+        alone = results_of_all_operators()
         torch.set_num_threads(5)
-        together = results()
+        together = results_of_all_operators()
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+WIDE = """
+import sys, llvmlite.binding, torch
+known = llvmlite.binding.get_host_cpu_features
+llvmlite.binding.get_host_cpu_features = lambda: {**known(), "avx512f": True}
+from hornet_train.models.kernels import instructions, product_vectors
+llvmlite.binding.get_host_cpu_features = known
+assert instructions.WIDTH == 16
+product_vectors.X86 = known().get("avx512f", False)  # its registers are named where the processor has them
+from test_row_kernels import results_of_all_operators
+torch.save(results_of_all_operators([(torch.float32, False)]), sys.argv[1])
+"""
+
+
+def test_tiles_for_wider_registers_give_the_same(tmp_path):
+    """Those of AVX-512, split by the compiler where the processor has none."""
+    script, out = tmp_path / "wide.py", tmp_path / "results.pt"
+    script.write_text(WIDE)
+    here = Path(__file__).parent
+    paths = os.pathsep.join((str(here), str(here.parent / "support"), os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, str(script), str(out)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for wide, narrow in zip(torch.load(out), results_of_all_operators(KINDS[:1]), strict=True):
+        assert differs(wide, narrow.double()) < GRADIENT_ROUNDING[torch.float32]
 
 
 def model(**options):

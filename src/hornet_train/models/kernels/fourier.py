@@ -69,9 +69,9 @@ def _kept_matrices(
 def block_matrices(height: int, width: int) -> dict[str, Tensor]:
     """The "ortho" transforms of an H x W map as real matrices in float32, ordered for blocks of channels.
 
-    across: w to (f, re | im); down: (re | im, h) to (re | im, j), with f < W // 2 + 1 and j < H frequencies; up
-    and back: their inverses, back to real values. The imaginary parts of the first and last f count nothing, as
-    in torch.fft.irfft. `.._t`: transposed.
+    across: w to (f, re | im); down: (re | im, h) to (re | im, j), with f < W // 2 + 1 and j < H frequencies;
+    up and back: their inverses, back to real values. The imaginary parts of the first and last f count
+    nothing, as in torch.fft.irfft. `.._t`: transposed.
     """
     with torch.inference_mode(False), torch.no_grad():
         columns = width // 2 + 1

@@ -85,7 +85,7 @@ def _halves(vector_S: Tensor) -> Tensor:
 
 
 class BlockedMap:
-    """Some images in blocks of LANES channels, (S / LANES, pixels, LANES), whose memory is used for each piece."""
+    """Memory for some images in blocks of LANES channels, (S / LANES, pixels, LANES)."""
 
     def __init__(self, channels: int, pixels: int) -> None:
         self.memory = torch.empty(channels // LANES, pixels + 1, LANES)  # + 1: see `tiles.Held`
