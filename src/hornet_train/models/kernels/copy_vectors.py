@@ -26,13 +26,13 @@ def _finish_row(
     branch = spaced_row(builder, a.branch, row, a.branch_step)
     added = spaced_row(builder, a.added, row, a.added_step)
     out = spaced_row(builder, a.out, row, a.out_step)
-    scale = _scalar(builder, factor) if flags.scale else None
+    scale = _scalar(builder, factor)
     with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
         value = widened(builder, at_step(builder, branch, loop.index, a.branch_block), False)
         if flags.add:
             rest = widened(builder, at_block(builder, added, loop.index, flags.added_half), flags.added_half)
-            value = builder.fadd(value, rest) if scale is None else call(builder, "fma", value, scale, rest)
-        elif scale is not None:
+            value = call(builder, "fma", value, scale, rest)
+        else:
             value = builder.fmul(value, scale)
         put(builder, value, at_block(builder, out, loop.index, flags.out_half), flags.out_half)
 
@@ -46,11 +46,10 @@ def _load_row(
     """`load_row(flags, arguments, row, factor, total)`: out = factor * source in float32, total += out."""
     source = spaced_row(builder, a.source, row, a.source_step)
     out = spaced_row(builder, a.out, row, a.out_step)
-    scale = _scalar(builder, factor) if flags.scale else None
+    scale = _scalar(builder, factor)
     with cgutils.for_range(builder, blocks_of_row(builder, a.channels)) as loop:
         value = widened(builder, at_block(builder, source, loop.index, flags.half), flags.half)
-        if scale is not None:
-            value = builder.fmul(value, scale)
+        value = builder.fmul(value, scale)
         put(builder, value, at_step(builder, out, loop.index, a.out_block), False)
         accumulate(builder, value, total, loop.index)
 

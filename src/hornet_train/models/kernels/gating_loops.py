@@ -46,9 +46,7 @@ def gating_loop(flags: GatingTilesFlags) -> int:
     """The address of a loop: x = p * gates_0, x = (W_k x + b_k) * gates_k, and the last projection."""
     first_gate = code_of(GateHalves(a=flags.p, gate=flags.gates, out=False, add=False))
     later_gate = code_of(GateHalves(a=False, gate=flags.gates, out=False, add=False))
-    finish = code_of(
-        FinishFlags(add=flags.add, scale=flags.scale, added_half=flags.residual, out_half=flags.out)
-    )
+    finish = code_of(FinishFlags(add=flags.add, added_half=flags.residual, out_half=flags.out))
     p_block: Any = LANES * (2 if flags.p else 4)
     gate_size: Any = 2 if flags.gates else 4
     out_size: Any = 2 if flags.out else 4
@@ -100,7 +98,7 @@ def gating_gradient_loop(flags: GatingGradientTilesFlags) -> int:
     """
     first_gate = code_of(GateHalves(a=flags.p, gate=flags.gates, out=False, add=False))
     later_gate = code_of(GateHalves(a=False, gate=flags.gates, out=False, add=False))
-    given = code_of(LoadFlags(scale=flags.scale, half=flags.gradient))
+    given = code_of(LoadFlags(half=flags.gradient))
     first_back = code_of(GateGradientHalves(a=flags.p, gate=flags.gates, above=False, out=flags.p, add=False))
     later_back = code_of(GateGradientHalves(a=False, gate=flags.gates, above=False, out=False, add=False))
     p_size: Any = 2 if flags.p else 4

@@ -113,7 +113,6 @@ def forward(inputs: Gating) -> Tensor:
         residual=residual_BDHW is not None and is_half(residual_BDHW),
         out=is_half(out_BDHW),
         add=residual_BDHW is not None,
-        scale=factor_B is not None,
     )
     openmp.run(gating_loop(flags), (*arguments, *chain.orders))
     return out_BDHW
@@ -138,9 +137,7 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
     memory = openmp.scratch(gradient_scratch_bytes(held.block, chain.widest, chain.total))
     for_weights = [torch.zeros(one.flatten(1).shape) for one in parameters[::2]]
     for_biases = torch.zeros(chain.total + columns)
-    flags = GatingGradientTilesFlags(
-        is_half(p_NC), is_half(gates_NS), is_half(gradient_ND), factor_B is not None
-    )
+    flags = GatingGradientTilesFlags(is_half(p_NC), is_half(gates_NS), is_half(gradient_ND))
     ends = [*chain.skipped[1:], chain.total]  # where the gradient of each product begins in `above`
     for begin, end in held.pieces:
         rows = end - begin

@@ -55,7 +55,7 @@ def mlp_loop(flags: MlpTilesFlags) -> int:
     """The address of a loop: out = x + factor * (W2 GELU(W1 LN(x) + b1) + b2)."""
     norm = code_of(NormHalves(x=flags.x, out=False))
     gelu = code_of(GeluHalves(product=False, kept=flags.kept, keep=flags.keep))
-    finish = code_of(FinishFlags(add=True, scale=flags.scale, added_half=flags.x, out_half=flags.out))
+    finish = code_of(FinishFlags(add=True, added_half=flags.x, out_half=flags.out))
     size: Any = 2 if flags.x else 4
     kept_size: Any = 2 if flags.kept else 4
     out_size: Any = 2 if flags.out else 4
@@ -106,7 +106,7 @@ def mlp_loop(flags: MlpTilesFlags) -> int:
 def mlp_gradient_loop(flags: MlpGradientTilesFlags) -> int:
     """The address of a loop: the gradient of x, and what those of the parameters are made of."""
     norm = code_of(NormHalves(x=flags.x, out=False))
-    given = code_of(LoadFlags(scale=flags.scale, half=flags.gradient))
+    given = code_of(LoadFlags(half=flags.gradient))
     gelu = code_of(GeluGradientHalves(gradient=False, kept=flags.kept))
     back_norm = code_of(NormGradientHalves(x=flags.x, above=False, besides=flags.gradient, add=True))
     size: Any = 2 if flags.x else 4

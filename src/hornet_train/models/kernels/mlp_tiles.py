@@ -69,7 +69,6 @@ def forward(inputs: Mlp, lower: torch.dtype, *, keep: bool) -> tuple[Tensor, Ten
         kept=keep and is_half(hidden_NM),
         out=is_half(out_BCHW),
         keep=keep,
-        scale=inputs.factor_B is not None,
     )
     openmp.run(mlp_loop(flags), arguments)
     return out_BCHW, hidden_NM
@@ -96,7 +95,6 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
         x=is_half(x_NC),
         gradient=is_half(gradient_NC),
         kept=is_half(hidden_NM),
-        scale=inputs.factor_B is not None,
     )
     for_w1, for_w2 = torch.zeros(hidden, channels), torch.zeros(channels, hidden)
     for_vectors = torch.zeros(hidden + 3 * channels)

@@ -70,7 +70,6 @@ class Finish(NamedTuple):
 
 class FinishFlags(NamedTuple):
     add: bool  # whether there is something to add to
-    scale: bool  # whether there is a factor
     added_half: bool
     out_half: bool
 
@@ -87,5 +86,4 @@ class Load(NamedTuple):
 
 
 class LoadFlags(NamedTuple):
-    scale: bool  # whether there is a factor
     half: bool

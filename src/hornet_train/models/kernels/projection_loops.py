@@ -36,7 +36,7 @@ def gradient_scratch_bytes(block: int, channels: int) -> int:
 def projection_loop(flags: ProjectionTilesFlags) -> int:
     """The address of a loop: out = W LN(x) + bias."""
     norm = code_of(NormHalves(x=flags.x, out=False))
-    finish = code_of(FinishFlags(add=False, scale=False, added_half=False, out_half=flags.out))
+    finish = code_of(FinishFlags(add=False, added_half=False, out_half=flags.out))
     size: Any = 2 if flags.x else 4
     out_size: Any = 2 if flags.out else 4
     version = VERSION
@@ -62,7 +62,7 @@ def projection_loop(flags: ProjectionTilesFlags) -> int:
             )
             ends = Finish(product, SPAN, wide, 0, 0, out, out_step, a.columns)
             for r in range(rows):
-                finish_row(finish, ends, r, 0)
+                finish_row(finish, ends, r, a.one)
 
     return compiled(loop)
 
@@ -71,7 +71,7 @@ def projection_loop(flags: ProjectionTilesFlags) -> int:
 def projection_gradient_loop(flags: ProjectionGradientTilesFlags) -> int:
     """The address of a loop: the gradient of x, and what those of the parameters are made of."""
     norm = code_of(NormHalves(x=flags.x, out=False))
-    given = code_of(LoadFlags(scale=False, half=flags.gradient))
+    given = code_of(LoadFlags(half=flags.gradient))
     back_norm = code_of(NormGradientHalves(x=flags.x, above=False, besides=False, add=False))
     size: Any = 2 if flags.x else 4
     version = VERSION
@@ -95,7 +95,7 @@ def projection_gradient_loop(flags: ProjectionGradientTilesFlags) -> int:
             loads = Load(gradient, a.gradient_step, above, SPAN, held, a.columns)
             norms = Norm(x, x_step, a.norm_weight, a.norm_bias, normed, SPAN, held, rows, a.channels)
             for r in range(rows):
-                load_row(given, loads, r, 0, for_bias)
+                load_row(given, loads, r, a.one, for_bias)
                 norm_row(norm, norms, r)
             multiply(
                 Product(above, held, a.weight, panel, 0, a.columns, back, wide, rows, a.channels, a.zeros, 0)

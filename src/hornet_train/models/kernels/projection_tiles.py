@@ -39,6 +39,7 @@ def forward(inputs: Projection, lower: torch.dtype) -> Tensor:
     out_BDHW, block = like_map(inputs.x_BCHW, columns, lower), block_rows(count)
     norm, bias = (dense(inputs.norm_weight), dense(inputs.norm_bias)), dense(inputs.bias)
     weight = packed(matrix(inputs.weight, torch.float32))
+    one = torch.ones(1)
     memory = openmp.scratch(scratch_bytes(block, channels, columns))
     arguments = ProjectionTiles(
         x=x_NC.data_ptr(),
@@ -50,6 +51,7 @@ def forward(inputs: Projection, lower: torch.dtype) -> Tensor:
         rows=count,
         channels=channels,
         columns=columns,
+        one=one.data_ptr(),
         block=block,
         scratch=memory.ctypes.data,
         scratch_bytes=scratch_bytes(block, channels, columns),
@@ -70,7 +72,7 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
     held = Held(count, columns, channels)
     above, normed = held.tensors
     totals = held.new_totals(2 * channels + columns)
-    zeros = torch.zeros(channels)
+    zeros, one = torch.zeros(channels), torch.ones(1)
     memory = openmp.scratch(gradient_scratch_bytes(held.block, channels))
     for_matrix, for_vectors = torch.zeros(columns, channels), torch.zeros(2 * channels + columns)
     flags = ProjectionGradientTilesFlags(is_half(x_NC), is_half(gradient_ND))
@@ -91,6 +93,7 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
             rows=rows,
             channels=channels,
             columns=columns,
+            one=one.data_ptr(),
             block=held.block,
             zeros=zeros.data_ptr(),
             scratch=memory.ctypes.data,

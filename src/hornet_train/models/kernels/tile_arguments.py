@@ -35,7 +35,6 @@ class MlpTilesFlags(NamedTuple):
     kept: bool
     out: bool
     keep: bool
-    scale: bool  # whether there are factors
 
 
 class MlpGradientTiles(NamedTuple):
@@ -76,7 +75,6 @@ class MlpGradientTilesFlags(NamedTuple):
     x: bool
     gradient: bool
     kept: bool
-    scale: bool  # whether there are factors
 
 
 class ProjectionTiles(NamedTuple):
@@ -91,6 +89,7 @@ class ProjectionTiles(NamedTuple):
     rows: int
     channels: int
     columns: int
+    one: int  # 1.0 in memory
     block: int
     scratch: int
     scratch_bytes: int
@@ -122,6 +121,7 @@ class ProjectionGradientTiles(NamedTuple):
     channels: int
     columns: int
     zeros: int  # as many as there are columns of a product
+    one: int  # 1.0 in memory
     block: int
     scratch: int
     scratch_bytes: int
@@ -164,7 +164,6 @@ class GatingTilesFlags(NamedTuple):
     residual: bool
     out: bool
     add: bool  # whether there is a residual
-    scale: bool  # whether there are factors
 
 
 class GatingOrder(NamedTuple):
@@ -215,4 +214,3 @@ class GatingGradientTilesFlags(NamedTuple):
     p: bool
     gates: bool
     gradient: bool
-    scale: bool  # whether there are factors

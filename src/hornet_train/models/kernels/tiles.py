@@ -117,9 +117,9 @@ def add_weight_gradient(total_DC: Tensor, gradient: Tensor, x: Tensor, count: in
 
 
 def factors_of(factor_B: Tensor | None, x_BCHW: Tensor) -> tuple[Tensor, int]:
-    """The factor of each image in float32, none where there are none, and the rows of an image."""
-    pixels = x_BCHW.shape[2] * x_BCHW.shape[3]
-    return torch.empty(0) if factor_B is None else factor_B.float().contiguous(), pixels
+    """The factor of each image in float32, 1 where there are none, and the rows of an image."""
+    factors_B = torch.ones(len(x_BCHW)) if factor_B is None else factor_B.float().contiguous()
+    return factors_B, x_BCHW.shape[2] * x_BCHW.shape[3]
 
 
 def results(gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
