@@ -17,14 +17,17 @@ from hornet_train.bench.timing import ratio, take_turns, wait_for
 from hornet_train.engine.precision import PrecisionName, autocast, loss_scaler
 from hornet_train.errors import ConfigError
 from hornet_train.images.size import Size, brief, height_width
+from hornet_train.models.compiled_block import compile_blocks
 from hornet_train.models.layers import lay_out
-from hornet_train.models.structure import fuse
+from hornet_train.models.structure import blocks_of, fuse
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 from hornet_train.run.process import keep_compiled_code
 
 Mode = Literal["train", "inference"]
 Layout = Literal["contiguous", "channels_last"]
+_COMPILED = {False: "eager", True: "compiled", "blocks": "blocks compiled"}
+Compiling = bool | Literal["blocks", "all"]
 _TRIALS = 2  # timed calls of each setting, of which the fastest counts
 _LEARNING_RATE = 1e-4
 
@@ -44,14 +47,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a model is run: memory format, compiled or not."""
+    """How a model is run: memory format, and whether it, or each of its blocks, is compiled."""
 
     channels_last: bool
-    compiled: bool
+    compiled: bool | Literal["blocks"]
 
     def __str__(self) -> str:
         layout = "channels-last" if self.channels_last else "contiguous"
-        return f"{layout}, {'compiled' if self.compiled else 'eager'}"
+        return f"{layout}, {_COMPILED[self.compiled]}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def measure(
     case: Case,
     *,
     rounds: int,
-    compiling: bool,
+    compiling: Compiling,
     layouts: Sequence[Layout],
     say: Callable[[str], None],
 ) -> list[Measured]:
@@ -125,7 +128,7 @@ def measure(
     Args:
         contenders: the first is the reference of the ratios.
         rounds: timed calls of each.
-        compiling: whether to try torch.compile.
+        compiling: what to try of torch.compile beside eager mode: the whole model, its blocks, or both.
         layouts: memory formats to try.
         say: called with a line about what is being done.
 
@@ -162,8 +165,15 @@ def measure(
     ]
 
 
-def _settings(compiling: bool, layouts: Sequence[Layout]) -> Iterator[Setting]:
-    for compiled, layout in itertools.product((False, True) if compiling else (False,), layouts):
+def _settings(compiling: Compiling, layouts: Sequence[Layout]) -> Iterator[Setting]:
+    tried: dict[Compiling, tuple[bool | Literal["blocks"], ...]]
+    tried = {
+        False: (False,),
+        True: (False, True),
+        "blocks": (False, "blocks"),
+        "all": (False, "blocks", True),
+    }
+    for compiled, layout in itertools.product(tried[compiling], layouts):
         yield Setting(layout == "channels_last", compiled)
 
 
@@ -177,7 +187,9 @@ def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[
         fuse(model, case.image_size)
     if setting.compiled:
         keep_compiled_code()
-    network: Any = torch.compile(model) if setting.compiled else model
+    if setting.compiled == "blocks":
+        compile_blocks(blocks_of(model))
+    network: Any = torch.compile(model) if setting.compiled is True else model
     if case.mode == "inference":
         model.eval()
 

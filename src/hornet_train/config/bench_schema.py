@@ -30,7 +30,7 @@ class StepBench:
     precision: Precision | None
     rounds: Count  # timed calls of each
     layouts: Layouts  # memory formats to try
-    compile: bool  # also try torch.compile
+    compile: bool | Literal["blocks", "all"]  # also try torch.compile
     plain: bool  # also time the HorNets among models in plain layers
     out: FilePath  # a JSON file
     plot: FilePath  # a PNG
@@ -76,7 +76,7 @@ class ScalingBench(OneModel):
 class LimitBench(OneModel):
     """How far a step is from what the machine can do."""
 
-    compile: bool
+    compile: bool | Literal["blocks"]
 
 
 Bench = StepBench | LoopBench | ScalingBench | LimitBench

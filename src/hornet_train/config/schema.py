@@ -217,7 +217,9 @@ class Config:
         Count | None, Key(neutral=True)
     ]
     precision: Literal["fp32", "bf16", "fp16"]
-    compile: bool  # torch.compile the model of the training step
+    compile: (
+        bool | Literal["blocks"]
+    )  # torch.compile the model of the training step, or each block of it once
     deterministic: bool  # deterministic kernels only, for bit-equal runs on a GPU
     init_from: NeutralPath  # initial weights: a run, a step folder, .safetensors or an official .pth
     init_map: NeutralPath  # which row of a 22K head each class takes: a .pth or .txt of indices

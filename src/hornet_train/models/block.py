@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hornet_train.models.kernels import EPS, dispatch
 from hornet_train.models.layers import LayerNorm
+from hornet_train.models.spectrum import at_least_float32
 
 MLP_RATIO = 4  # width of the MLP over that of the block
 
@@ -29,6 +30,9 @@ class Block(nn.Module, dispatch.HasKernels):
         drop_path: probability of dropping a residual branch of a sample in training.
         layer_scale_init: initial value of gamma1 and gamma2; 0 or less: no layer scale, no such parameters.
         device, dtype: of the parameters.
+
+    Attributes:
+        compiled: whether it runs by the code that `compile_blocks` has torch compile.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class Block(nn.Module, dispatch.HasKernels):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.plain = False
+        self.plain = self.compiled = False
         self.layer_scale_init = layer_scale_init
         gamma = torch.full((dim,), layer_scale_init, device=device, dtype=dtype)
         scaled = layer_scale_init > 0
@@ -82,11 +86,18 @@ class Block(nn.Module, dispatch.HasKernels):
         return torch.addcmul(x_BCHW, branch_BCHW, factor_BC11)
 
     @torch.jit.unused
+    def drop_factors(self, x_BCHW: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """`drop_factor` of either branch."""
+        return self.drop_factor(x_BCHW), self.drop_factor(x_BCHW)
+
+    @torch.jit.unused
     def drop_factor(self, x_BCHW: Tensor) -> Tensor | None:
         """The number by which drop path multiplies each image's branch, (B,); None where that is 1."""
         if not self.training or isinstance(self.drop_path, nn.Identity):
             return None
-        factor_B111: Tensor = self.drop_path(torch.ones(x_BCHW.shape[0], 1, 1, 1, device=x_BCHW.device))
+        factor_B111: Tensor = self.drop_path(
+            torch.ones(x_BCHW.shape[0], 1, 1, 1, device=x_BCHW.device, dtype=at_least_float32(x_BCHW))
+        )
         return factor_B111.flatten()
 
 

@@ -25,8 +25,9 @@ from hornet_train.engine.sharding import is_sharded
 from hornet_train.engine.task import Monitor
 from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError, DataError
+from hornet_train.models.compiled_block import compile_blocks
 from hornet_train.models.stem import takes_channels
-from hornet_train.models.structure import gate_monitor
+from hornet_train.models.structure import blocks_of, gate_monitor
 from hornet_train.run.facts import start_facts
 from hornet_train.run.gone_files import Gone, gone_files, listings
 from hornet_train.run.initial_state import initial_state
@@ -192,10 +193,20 @@ def _eval_data(kit: Kit[Any, Any], datasets: Datasets, config: Config, world: Wo
 
 
 def _network(model: nn.Module, config: Config, world: World) -> nn.Module:
-    """The model as it is trained: compiled, under DDP. Every rank together."""
+    """The model as it is trained: compiled, under DDP. Every rank together.
+
+    Raises:
+        ConfigError: its blocks are to be compiled, and it has none.
+    """
     network = model
     if config.compile:
         keep_compiled_code()
+    if config.compile == "blocks":
+        if not compile_blocks(blocks_of(model)):
+            raise ConfigError(
+                [f"compile=blocks: {config.model.name} repeats no block; compile=true compiles it whole"]
+            )
+    elif config.compile:
         network = torch.compile(model)  # type: ignore[assignment]  # a module for a module
     if is_sharded(model):
         return network

@@ -9,6 +9,8 @@ from hornet_train.engine.trainer import Trainer
 from hornet_train.tasks.kit_types import Datasets, samples_of
 from hornet_train.track.metric_table import MetricTable
 
+_COMPILED = {False: "", True: ", compiled", "blocks": ", blocks compiled"}
+
 
 def start_facts(
     metrics: MetricTable, config: Config, datasets: Datasets, trainer: Trainer, model: str
@@ -44,7 +46,7 @@ def start_facts(
         "batch": f"{config.batch_size} = {_many(world.size, 'process')} x {_many(pieces, 'micro-batch')} x "
         f"{_many(plan.micro_batch_size, 'image')}",
         "learning rate": f"{config.optim.lr:g} at its peak, {config.schedule.kind}, warmup {warmup}",
-        "precision": f"{config.precision}{', compiled' if config.compile else ''}",
+        "precision": f"{config.precision}{_COMPILED[config.compile]}",
         "devices": f"{world.size} x {_device_name(world.device)}{threads}{spread}",
         "steps": f"{trainer.total_steps:,}{changed} = {config.epochs} of {plan.steps_per_epoch:,} an epoch",
     }

@@ -166,19 +166,46 @@ def gate(layer: GnConv, p_BCHW: Tensor, gates_BSHW: Tensor) -> Tensor | None:
 
 
 def block(layers: Block, x_BCHW: Tensor) -> Tensor | None:
-    """`Block.forward` on a CPU: each branch as few operators over rows of pixels where these serve it.
+    """`Block.forward` as compiled code where `compile_blocks` asked for it, else by operators on a CPU.
 
     Shape in and out: (B, C, H, W).
     """
+    from hornet_train.models.compiled_block import compiled_branches  # here, as it imports this module
+
+    if layers.compiled and is_real(x_BCHW) and not torch.compiler.is_compiling():
+        return compiled_branches()(layers, x_BCHW, *layers.drop_factors(x_BCHW))
     if layers.plain or not is_real_on_cpu(x_BCHW):
         return None
+    return block_on_cpu(layers, x_BCHW, layers.drop_factors(x_BCHW))
+
+
+def block_on_cpu(layers: Block, x_BCHW: Tensor, factors: tuple[Tensor | None, Tensor | None]) -> Tensor:
+    """Each branch as few operators over rows of pixels where these serve it.
+
+    Shape in and out: (B, C, H, W).
+
+    Args:
+        factors: by what drop path multiplies each image's branches, (B,) each; None for 1.
+    """
     if gnconv_by_rows(layers.gnconv, layers.norm1, x_BCHW):
-        x_BCHW = _add_gnconv_by_rows(layers, x_BCHW)
+        x_BCHW = _add_gnconv_by_rows(layers, x_BCHW, factors[0])
     else:
-        x_BCHW = layers.add(x_BCHW, layers.gnconv(layers.norm1(x_BCHW)), layers.gamma1)
+        branch_BCHW = layers.gnconv(layers.norm1(x_BCHW))
+        x_BCHW = add_branch(x_BCHW, branch_BCHW, layers.gamma1, factors[0])
     if mlp_by_rows(layers, x_BCHW):
-        return _add_mlp_by_rows(layers, x_BCHW)
-    return layers.add(x_BCHW, layers.mlp(x_BCHW), layers.gamma2)
+        return _add_mlp_by_rows(layers, x_BCHW, factors[1])
+    return add_branch(x_BCHW, layers.mlp(x_BCHW), layers.gamma2, factors[1])
+
+
+def add_branch(
+    x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None, factor_B: Tensor | None
+) -> Tensor:
+    """x + factor * gamma * branch, in one pass over the map; None for 1."""
+    scale = None if gamma_C is None else gamma_C.view(1, -1, 1, 1)
+    if factor_B is not None:
+        of_images = factor_B.view(-1, 1, 1, 1)
+        scale = of_images if scale is None else scale * of_images
+    return x_BCHW + branch_BCHW if scale is None else torch.addcmul(x_BCHW, branch_BCHW, scale)
 
 
 def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:
@@ -254,7 +281,7 @@ def _gate_by_rows(
     return out_BCHW
 
 
-def _add_gnconv_by_rows(layers: Block, x_BCHW: Tensor) -> Tensor:
+def _add_gnconv_by_rows(layers: Block, x_BCHW: Tensor, factor_B: Tensor | None) -> Tensor:
     """x + factor * gamma1 * gnConv(LN(x)): the projection, f, and the gating with the residual sum."""
     layer: Any = layers.gnconv  # a GnConv, as `gnconv_by_rows` found
     inputs = projection.Projection(
@@ -263,14 +290,14 @@ def _add_gnconv_by_rows(layers: Block, x_BCHW: Tensor) -> Tensor:
     pq_BCHW: Tensor = projection.project(*inputs, product_input_dtype(x_BCHW))
     p_BCHW, q_BSHW = pq_BCHW.split((layer.widths[0], layer.total_width), dim=1)
     gates_BSHW = layer.scaled_mixer(q_BSHW)
-    return _gate_by_rows(layer, p_BCHW, gates_BSHW, x_BCHW, layers.drop_factor(x_BCHW), layers.gamma1)
+    return _gate_by_rows(layer, p_BCHW, gates_BSHW, x_BCHW, factor_B, layers.gamma1)
 
 
-def _add_mlp_by_rows(layers: Block, x_BCHW: Tensor) -> Tensor:
+def _add_mlp_by_rows(layers: Block, x_BCHW: Tensor, factor_B: Tensor | None) -> Tensor:
     """x + factor * gamma2 * W2 GELU(W1 LN(x)), in one operator."""
     inputs = mlp.Mlp(
         x_BCHW,
-        layers.drop_factor(x_BCHW),
+        factor_B,
         layers.gamma2,
         *_affine(layers.norm2, x_BCHW),
         *(layers.pwconv1.weight, layers.pwconv1.bias),
