@@ -229,9 +229,12 @@ def limit_of(result: dict[str, Any]) -> list[str]:
             f"kept for the backward pass, {how}": f"{size / 1e9:.2f} GB"
             for how, size in result["kept_bytes"].items()
         },
-        **{name: f"{100 * share:.1f}%, {calls} calls" for name, share, calls in result["operators"]},
     }
-    return [f"- {name}: {value}" for name, value in content.items()]
+    lines = [f"- {name}: {value}" for name, value in content.items()]
+    for kind in ("operators", "kernels"):
+        lines += ["", f"The costliest {kind}:", ""]
+        lines += [f"- {100 * share:.1f}%, {calls} calls: `{name}`" for name, share, calls in result[kind]]
+    return lines
 
 
 def training_of(events: list[dict[str, Any]]) -> str:

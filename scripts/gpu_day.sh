@@ -4,8 +4,8 @@
 #   scripts/gpu_day.sh [--minutes 8] [--device cuda|cpu] [--wheels FOLDER]
 #   scripts/gpu_day.sh --list-wheels [FILE]
 #
-# In this order: facts, the tests marked gpu, hornet-bench step in eager mode and compiled, hornet-bench limit, the digits
-# with their accuracy, a deterministic and a compiled training. Each part has its own time limit and none ends the
+# In this order: facts, the tests marked gpu, hornet-bench step in eager mode, with compiled blocks and compiled as a whole,
+# hornet-bench limit with the costliest kernels, the digits with their accuracy, a deterministic and a compiled training. Each part has its own time limit and none ends the
 # others. The results are in the folder $OUT (by default gpu_day), written again after each part:
 #   summary.md    what was found, with a line for each part: done, failed or time over
 #   results.json  the figures of the benches and trainings
@@ -101,7 +101,7 @@ bin=$work/venv/bin
 part facts 20 "$out/log.txt" "$bin/python" "$helper" facts "$device" "$work/results/facts.json"
 
 if [[ $device == cuda ]]; then
-    models=hornet_tiny_7x7,hornet_tiny_gf peers=convnext_tiny,swin_tiny_patch4_window7_224 batch=64 rounds=15
+    models=hornet_tiny_7x7,hornet_tiny_gf peers=convnext_tiny,swin_tiny_patch4_window7_224 batch=128 rounds=15
     step=(image_size=224)
     limit=(batch_size=128)
     digits=(data.workers=2)
@@ -127,7 +127,7 @@ warm_up() {
     [[ $memory =~ ^[0-9]+$ ]] && ((memory > 60000 && $(nproc) >= 8)) || return 0
     for model in ${models//,/ } ${peers//,/ }; do
         timeout --kill-after=3 "$(limited 110)" "$bin/hornet-bench" step models="$model" peers="$model" "${step[@]}" \
-            compile=true rounds=1 out="$work/warm_$model.json" >"$work/warm_$model.txt" 2>&1 </dev/null &
+            compile=all rounds=1 out="$work/warm_$model.json" >"$work/warm_$model.txt" 2>&1 </dev/null &
         background+=("$!")
     done
 }
@@ -141,6 +141,10 @@ stop_background
 for mode in inference train; do
     part "step eager $mode" 40 "$out/log.txt" "$bin/hornet-bench" step models="$models" peers="$peers" "${step[@]}" \
         modes="$mode" compile=false out="$work/results/step_eager_$mode.json"
+done
+for mode in inference train; do
+    part "step blocks $mode" 50 "$out/log.txt" "$bin/hornet-bench" step models="$models" peers="$peers" "${step[@]}" \
+        modes="$mode" compile=blocks out="$work/results/step_blocks_$mode.json"
 done
 for mode in inference train; do
     part "step compiled $mode" 60 "$out/log.txt" "$bin/hornet-bench" step models="$models" peers="$peers" "${step[@]}" \
@@ -159,6 +163,8 @@ for model in hornet_pico_7x7 hornet_pico_gf; do
         dist.device="$device" run_dir="$work/deterministic_$model"
 done
 for model in hornet_pico_7x7 hornet_pico_gf; do
-    part "compile $model" 45 "$out/log.txt" "$bin/hornet-train" "${some[@]}" model="$model" compile=true \
-        dist.device="$device" run_dir="$work/compile_$model"
+    for how in blocks true; do
+        part "compile=$how $model" 45 "$out/log.txt" "$bin/hornet-train" "${some[@]}" model="$model" compile="$how" \
+            dist.device="$device" run_dir="$work/compile_${how}_$model"
+    done
 done

@@ -114,6 +114,8 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     "switches",
     [
         ["compile=true", "precision=bf16"],
+        ["compile=blocks", "precision=bf16"],
+        ["compile=blocks", "precision=bf16", "model=hornet_pico_7x7", "model.grad_checkpointing=true"],
         ["compile=true", "precision=bf16", "model=hornet_pico_7x7", "model.grad_checkpointing=true"],
         ["precision=fp16", "log.gates=true", "guard.dump=true"],
         ["precision=bf16", "model=timm", "model.name=convnext_atto", "model.grad_checkpointing=true"],

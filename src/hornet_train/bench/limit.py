@@ -23,7 +23,7 @@ _TRIES = 7
 # By type of device. Matrices large enough to be bound by arithmetic, and a copy larger than the caches.
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 _COPIED = {"cpu": 256 << 20, "cuda": 2 << 30}  # bytes
-_LISTED_OPERATORS = 10
+_LISTED = 10  # operators, and kernels
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Limit:
         bytes: read and written by the step's operators, if none of it were found in a cache.
         seconds: median time of a step.
         operators: (name, share of the step's time, calls) of the most expensive operators.
+        kernels: the same of a GPU's kernels; none on a CPU.
     """
 
     matmul: float
@@ -45,6 +46,7 @@ class Limit:
     bytes: float
     seconds: float
     operators: list[tuple[str, float, int]]
+    kernels: list[tuple[str, float, int]]
 
     @property
     def of_matmul(self) -> float:
@@ -77,13 +79,15 @@ def limit(step: Callable[[], object], *, macs: float, dtype: torch.dtype, device
     copied = min(_timed(lambda: target.copy_(source), device) for _ in range(_TRIES))
     with _MemoryTraffic() as moved:
         step()
+    operators, kernels = _most_expensive(step, device)
     return Limit(
         matmul=2 * side**3 / product,
         bandwidth=2 * copied_bytes / copied,
         flops=2 * 3 * macs,
         bytes=moved.bytes,
         seconds=seconds,
-        operators=_most_expensive(step, device),
+        operators=operators,
+        kernels=kernels,
     )
 
 
@@ -148,16 +152,24 @@ class _MemoryTraffic(TorchDispatchMode):
         return out
 
 
-def _most_expensive(step: Callable[[], object], device: torch.device) -> list[tuple[str, float, int]]:
+def _most_expensive(
+    step: Callable[[], object], device: torch.device
+) -> tuple[list[tuple[str, float, int]], list[tuple[str, float, int]]]:
+    """Operators, and a GPU's kernels: name, share of the time, calls."""
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     with profile(activities=activities) as recorded:
         step()
-    spent = [
-        (one.key, one.self_device_time_total if on_gpu else one.self_cpu_time_total, one.count)
-        for one in recorded.key_averages()
-        if one.device_type == DeviceType.CPU  # operators: a GPU's kernels are listed beside them
-    ]
-    total = sum(time for _, time, _ in spent) or 1.0
-    ranked = sorted(spent, key=lambda one: -one[1])[:_LISTED_OPERATORS]
-    return [(name, time / total, count) for name, time, count in ranked]
+    averages = recorded.key_averages()
+
+    def ranked(kind: DeviceType) -> list[tuple[str, float, int]]:
+        spent = [
+            (one.key, one.self_device_time_total if on_gpu else one.self_cpu_time_total, one.count)
+            for one in averages
+            if one.device_type == kind
+        ]
+        total = sum(time for _, time, _ in spent) or 1.0
+        most = sorted(spent, key=lambda one: -one[1])[:_LISTED]
+        return [(name, time / total, count) for name, time, count in most]
+
+    return ranked(DeviceType.CPU), ranked(DeviceType.CUDA) if on_gpu else []

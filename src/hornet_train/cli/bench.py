@@ -219,7 +219,10 @@ def _limit(overrides: list[str]) -> None:
             f"{found.bytes / 1e9:.1f} GB",
             f"{100 * found.of_bandwidth:.0f}% at the peak",
         ),
-        *((name, f"{calls} calls", f"{100 * share:.1f}%") for name, share, calls in found.operators),
+        *(
+            (name, f"{calls} calls", f"{100 * share:.1f}%")
+            for name, share, calls in (*found.operators, *found.kernels)
+        ),
     ]
     title = f"{config.model}, {config.batch_size} images of {brief(config.image_size)} pixels, {precision}"
     console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "share of the time"), rows)

@@ -2,8 +2,8 @@
 
 A network compiled as one graph holds each block's code again: its compilation takes minutes and grows with
 the depth. The blocks of a stage differ in their weights alone, which are inputs of the code, and in the
-probability of drop path; what that draws is an input too. So there is one compilation for each stage, mode and
-precision.
+probability of drop path; what that draws is an input too. So there is one compilation for each stage, mode
+and precision.
 """
 
 from __future__ import annotations
