@@ -249,37 +249,6 @@ def test_a_training_that_ends_diverged_says_so(tmp_path: Path) -> None:
     assert " 0 in the input" not in replayed.stdout
 
 
-def test_compiled_blocks_train_as_others_do(tmp_path: Path) -> None:
-    """On two ranks, with averaged weights and evaluations, and after a restart."""
-    switches = [*TINY, "model.args.depths=[1,1,2,1]", "epochs=4it", "eval.every=2it", "checkpoint.every=2it"]
-    known = run("hornet-train", *switches, f"run_dir={tmp_path}/known")
-    assert known.returncode == 0, known.stderr
-    compiled = [*switches, "compile=blocks", f"run_dir={tmp_path}/blocks"]
-    first = torchrun(2, "-m", "hornet_train", *compiled, "epochs=2it")
-    assert first.returncode == 0, first.stderr
-    assert "blocks compiled" in first.stdout
-    second = run("hornet-train", *compiled, "resume=force")
-    assert second.returncode == 0, second.stderr
-    for kind in ("train", "eval"):
-        ours, theirs = (events(tmp_path / name, kind) for name in ("blocks", "known"))
-        assert [event["step"] for event in ours] == [event["step"] for event in theirs]
-        for event, other in zip(ours, theirs, strict=True):
-            assert event["loss"] == pytest.approx(other["loss"], rel=1e-4)
-
-
-def test_a_model_without_blocks_is_not_compiled_by_blocks(tmp_path: Path) -> None:
-    one = [
-        "model=timm",
-        "model.name=test_vit",
-        "model.args.depth=1",
-        "compile=blocks",
-        f"run_dir={tmp_path}/run",
-    ]
-    done = run("hornet-train", *TINY, *one)
-    assert done.returncode == 2
-    assert "compile=blocks: test_vit repeats no block; compile=true compiles it whole" in done.stderr
-
-
 def test_every_switch_of_the_loop_trains(tmp_path: Path) -> None:
     """Micro-batches, recomputed activations, a compiled step, contiguous memory, one kernel at a time."""
     done = run(

@@ -19,7 +19,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.images.size import Size, brief, height_width
 from hornet_train.models.compiled_block import compile_blocks
 from hornet_train.models.layers import lay_out
-from hornet_train.models.structure import blocks_of, fuse
+from hornet_train.models.structure import fuse, smallest_blocks
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw, set_learning_rate
 from hornet_train.run.process import keep_compiled_code
@@ -188,7 +188,7 @@ def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[
     if setting.compiled:
         keep_compiled_code()
     if setting.compiled == "blocks":
-        compile_blocks(blocks_of(model))
+        compile_blocks(smallest_blocks(model))
     network: Any = torch.compile(model) if setting.compiled is True else model
     if case.mode == "inference":
         model.eval()

@@ -13,6 +13,7 @@ from typing import Any
 from timm.models import group_parameters
 from torch import nn
 
+from hornet_train.models.block import Block
 from hornet_train.models.hornet import HorNet
 from hornet_train.models.monitor import GateMonitor
 
@@ -60,6 +61,15 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
     look(model)
     return _with_own_weights(model, found)
+
+
+def smallest_blocks(model: nn.Module) -> list[nn.Module]:
+    """`blocks_of`, but where these repeat blocks of their own, those: what is compiled each on its own."""
+    found: list[nn.Module] = []
+    for block in blocks_of(model):
+        inner = [] if isinstance(block, Block) else blocks_of(block)
+        found += inner or [block]
+    return found
 
 
 def _with_own_weights(model: nn.Module, parts: list[nn.Module]) -> list[nn.Module]:

@@ -27,7 +27,7 @@ from hornet_train.engine.trainer import Trainer
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.models.compiled_block import compile_blocks
 from hornet_train.models.stem import takes_channels
-from hornet_train.models.structure import blocks_of, gate_monitor
+from hornet_train.models.structure import gate_monitor, smallest_blocks
 from hornet_train.run.facts import start_facts
 from hornet_train.run.gone_files import Gone, gone_files, listings
 from hornet_train.run.initial_state import initial_state
@@ -202,7 +202,7 @@ def _network(model: nn.Module, config: Config, world: World) -> nn.Module:
     if config.compile:
         keep_compiled_code()
     if config.compile == "blocks":
-        if not compile_blocks(blocks_of(model)):
+        if not compile_blocks(smallest_blocks(model)):
             raise ConfigError(
                 [f"compile=blocks: {config.model.name} repeats no block; compile=true compiles it whole"]
             )
