@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.models.kernels import dispatch
+from hornet_train.models.kernels.rows import add_scaled
 from hornet_train.models.kernels.tensor_kinds import is_real_on_cpu
 
 if TYPE_CHECKING:
@@ -69,5 +70,5 @@ def _branches(block: Block, x_BCHW: Tensor, first_B: Tensor | None, second_B: Te
     """`Block.forward`, given by what drop path multiplies each image's branches; None for 1."""
     if not block.plain and is_real_on_cpu(x_BCHW):
         return dispatch.block_on_cpu(block, x_BCHW, (first_B, second_B))
-    x_BCHW = dispatch.add_branch(x_BCHW, block.gnconv(block.norm1(x_BCHW)), block.gamma1, first_B)
-    return dispatch.add_branch(x_BCHW, block.mlp(x_BCHW), block.gamma2, second_B)
+    x_BCHW = add_scaled(x_BCHW, block.gnconv(block.norm1(x_BCHW)), block.gamma1, first_B)
+    return add_scaled(x_BCHW, block.mlp(x_BCHW), block.gamma2, second_B)

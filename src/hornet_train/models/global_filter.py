@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from hornet_train.models.kernels import dispatch
-from hornet_train.models.kernels.fourier import FixedFilter
+from hornet_train.models.kernels.fourier import FixedFilter, takes_matrices
 from hornet_train.models.layers import DepthwiseConv2d, LayerNorm
 from hornet_train.models.options import whole_number
 from hornet_train.models.spectrum import at_least_float32, resize_filter
@@ -108,7 +108,7 @@ class GlobalLocalFilter(nn.Module, dispatch.HasKernels):
 
     def fix(self, height: int, width: int) -> None:
         """Compute for maps of one size what depends on nothing else; other sizes run as before."""
-        if dispatch.takes_matrices(height, width, self.complex_weight.device):
+        if takes_matrices(height, width, self.complex_weight.device):
             self.fixed = FixedFilter(self.complex_weight, height, width)
         else:
             self.resize((height, width // 2 + 1))

@@ -28,6 +28,7 @@ from hornet_train.models.kernels import (
     rows,
 )
 from hornet_train.models.kernels.global_local import global_local as global_local_operator
+from hornet_train.models.kernels.rows import add_scaled
 from hornet_train.models.kernels.tensor_kinds import is_real, is_real_on_cpu, product_input_dtype
 from hornet_train.models.spectrum import resize_filter
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from hornet_train.models.global_filter import GlobalLocalFilter
     from hornet_train.models.gnconv import GnConv
     from hornet_train.models.layers import DepthwiseConv2d, PointwiseConv2d
-
-# height + width of a map up to which matrices are faster than FFTs on a CPU (docs/performance.md)
-BY_MATRICES = 56
 
 
 class HasKernels:
@@ -98,7 +96,7 @@ def global_filter(layer: GlobalLocalFilter, v_BSHW: Tensor) -> Tensor | None:
     if layer.fixed is not None and layer.fixed.serves(v_BSHW):
         fixed_BSHW: Tensor = layer.fixed(v_BSHW)
         return fixed_BSHW
-    if takes_matrices(v_BSHW.shape[2], v_BSHW.shape[3], v_BSHW.device):
+    if fourier.takes_matrices(v_BSHW.shape[2], v_BSHW.shape[3], v_BSHW.device):
         return fourier.filter_by_matrices(v_BSHW, layer.complex_weight)
     return None
 
@@ -116,7 +114,7 @@ def global_local(layer: GlobalLocalFilter, x_BSHW: Tensor, scale: float) -> Tens
     conv, weight = layer.dw, layer.complex_weight
     if not (
         global_local_pass.serves(len(weight))
-        and takes_matrices(height, width, x_BSHW.device)
+        and fourier.takes_matrices(height, width, x_BSHW.device)
         and type(conv) is DepthwiseConv2d
         and not _has_hooks(conv)
         and conv.bias is None
@@ -136,16 +134,6 @@ def global_local(layer: GlobalLocalFilter, x_BSHW: Tensor, scale: float) -> Tens
     )
     out_BSHW: Tensor = global_local_operator(*inputs, product_input_dtype(x_BSHW))
     return out_BSHW
-
-
-def takes_matrices(height: int, width: int, device: torch.device) -> bool:
-    """Whether to filter a map by matrices: a small one on a CPU, and on a GPU any in compiled code.
-
-    There torch's compiler knows no complex numbers (its issue 191330), and an FFT would break the graph.
-    """
-    if device.type == "cuda":
-        return torch.compiler.is_compiling()
-    return device.type == "cpu" and height + width <= BY_MATRICES
 
 
 # several layers as one operator
@@ -191,21 +179,10 @@ def block_on_cpu(layers: Block, x_BCHW: Tensor, factors: tuple[Tensor | None, Te
         x_BCHW = _add_gnconv_by_rows(layers, x_BCHW, factors[0])
     else:
         branch_BCHW = layers.gnconv(layers.norm1(x_BCHW))
-        x_BCHW = add_branch(x_BCHW, branch_BCHW, layers.gamma1, factors[0])
+        x_BCHW = add_scaled(x_BCHW, branch_BCHW, layers.gamma1, factors[0])
     if mlp_by_rows(layers, x_BCHW):
         return _add_mlp_by_rows(layers, x_BCHW, factors[1])
-    return add_branch(x_BCHW, layers.mlp(x_BCHW), layers.gamma2, factors[1])
-
-
-def add_branch(
-    x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None, factor_B: Tensor | None
-) -> Tensor:
-    """x + factor * gamma * branch, in one pass over the map; None for 1."""
-    scale = None if gamma_C is None else gamma_C.view(1, -1, 1, 1)
-    if factor_B is not None:
-        of_images = factor_B.view(-1, 1, 1, 1)
-        scale = of_images if scale is None else scale * of_images
-    return x_BCHW + branch_BCHW if scale is None else torch.addcmul(x_BCHW, branch_BCHW, scale)
+    return add_scaled(x_BCHW, layers.mlp(x_BCHW), layers.gamma2, factors[1])
 
 
 def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:

@@ -18,6 +18,19 @@ from torch import Tensor, nn
 
 from hornet_train.models.spectrum import at_least_float32, resize_filter
 
+# height + width of a map up to which matrices are faster than FFTs on a CPU (docs/performance.md)
+BY_MATRICES = 56
+
+
+def takes_matrices(height: int, width: int, device: torch.device) -> bool:
+    """Whether to filter a map by matrices: a small one on a CPU, and on a GPU any in compiled code.
+
+    There torch's compiler knows no complex numbers (its issue 191330), and an FFT would break the graph.
+    """
+    if device.type == "cuda":
+        return torch.compiler.is_compiling()
+    return device.type == "cpu" and height + width <= BY_MATRICES
+
 
 def _angles(rows: int, columns: int, period: int, device: torch.device) -> Tensor:
     """2 pi r c / period, of (rows, columns), in float64."""

@@ -127,3 +127,14 @@ def is_half(rows: Tensor) -> bool:
 def row_bytes(rows_NC: Tensor) -> int:
     """From one row to the next."""
     return rows_NC.stride(0) * rows_NC.element_size()
+
+
+def add_scaled(
+    x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None, factor_B: Tensor | None
+) -> Tensor:
+    """x + factor * gamma * branch, in one pass over the map; None for 1."""
+    scale = None if gamma_C is None else gamma_C.view(1, -1, 1, 1)
+    if factor_B is not None:
+        of_images = factor_B.view(-1, 1, 1, 1)
+        scale = of_images if scale is None else scale * of_images
+    return x_BCHW + branch_BCHW if scale is None else torch.addcmul(x_BCHW, branch_BCHW, scale)
