@@ -343,6 +343,23 @@ def test_results_do_not_depend_on_the_number_of_threads():
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+def test_results_do_not_depend_on_the_default_dtype():
+    cases = [(function, inputs) for function, inputs, _ in operators()]
+    known = [
+        torch.autograd.grad(f(*inputs).sum(), [t for t in inputs if t.requires_grad]) for f, inputs in cases
+    ]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [
+            torch.autograd.grad(f(*inputs).sum(), [t for t in inputs if t.requires_grad])
+            for f, inputs in cases
+        ]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for ours, theirs in zip(found, known, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
 WIDE = """
 import sys, llvmlite.binding, torch
 known = llvmlite.binding.get_host_cpu_features

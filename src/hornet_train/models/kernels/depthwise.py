@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.arguments import Filter, FilterGradient
+from hornet_train.models.kernels.rows import FLOAT32
 
 TAPS = (5, 7, 9, 11)  # torch has good 3x3 passes
 AVAILABLE = openmp.available()
@@ -62,7 +63,9 @@ def depthwise(x_BCHW: Tensor, weight_C1KK: Tensor, bias_C: Tensor | None) -> Ten
     x_BCHW = _side_by_side(x_BCHW)
     out_BCHW = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
     kernel_KKC = weight_C1KK.detach()[:, 0].permute(1, 2, 0).to(torch.float32).contiguous()
-    bias_C = torch.zeros(channels) if bias_C is None else bias_C.detach().to(torch.float32).contiguous()
+    bias_C = (
+        torch.zeros(channels, **FLOAT32) if bias_C is None else bias_C.detach().to(torch.float32).contiguous()
+    )
     memory = openmp.scratch(scratch_bytes(taps, width))
     x_image, x_row, x_pixel = _distances(x_BCHW)
     out_image, out_row, out_pixel = _distances(out_BCHW)

@@ -93,9 +93,7 @@ def gating_loop(flags: GatingTilesFlags) -> int:
 
 @cache
 def gating_gradient_loop(flags: GatingGradientTilesFlags) -> int:
-    """The address of a loop: the gradients of p and the gates, and what those of the parameters are made
-    of.
-    """
+    """The address of a loop: the gradients of p and the gates, and what the parameters' are made of."""
     first_gate = code_of(GateHalves(a=flags.p, gate=flags.gates, out=False, add=False))
     later_gate = code_of(GateHalves(a=False, gate=flags.gates, out=False, add=False))
     given = code_of(LoadFlags(half=flags.gradient))

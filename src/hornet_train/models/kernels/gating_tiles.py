@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.rows import (
+    FLOAT32,
     dense,
     is_half,
     like_map,
@@ -133,10 +134,10 @@ def backward(inputs: Gating, gradient_BDHW: Tensor) -> list[Tensor]:
     held = Held(count, chain.total, chain.total + columns)
     chain_inputs, above = held.tensors
     totals = held.new_totals(chain.total + columns)
-    zeros = torch.zeros(chain.widest)
+    zeros = torch.zeros(chain.widest, **FLOAT32)
     memory = openmp.scratch(gradient_scratch_bytes(held.block, chain.widest, chain.total))
-    for_weights = [torch.zeros(one.flatten(1).shape) for one in parameters[::2]]
-    for_biases = torch.zeros(chain.total + columns)
+    for_weights = [torch.zeros(one.flatten(1).shape, **FLOAT32) for one in parameters[::2]]
+    for_biases = torch.zeros(chain.total + columns, **FLOAT32)
     flags = GatingGradientTilesFlags(is_half(p_NC), is_half(gates_NS), is_half(gradient_ND))
     ends = [*chain.skipped[1:], chain.total]  # where the gradient of each product begins in `above`
     for begin, end in held.pieces:

@@ -29,7 +29,15 @@ from hornet_train.models.kernels.global_local_pass import (
     filter_gradient,
     kernel_gradient,
 )
-from hornet_train.models.kernels.rows import gradients_again, is_half, like_map, row_bytes, rows_of, schema_of
+from hornet_train.models.kernels.rows import (
+    FLOAT32,
+    gradients_again,
+    is_half,
+    like_map,
+    row_bytes,
+    rows_of,
+    schema_of,
+)
 from hornet_train.models.kernels.tiles import results
 
 
@@ -82,13 +90,13 @@ def global_local_gradient(*arguments: Any) -> list[Tensor]:
     gradient_NS, for_x_NS = rows_of(gradient_BSHW), rows_of(for_x_BSHW)
     channels, back = work.channels, BlockedMap(work.channels, work.at_once * work.pixels)
     kernel_KKC = work.p.kernel_KKC.flip(0, 1).contiguous()
-    for_kernel, for_filters = torch.zeros(9, channels // 2), torch.zeros_like(work.p.filters)
-    for_pre, for_post = torch.zeros(2 * channels), torch.zeros(2 * channels)
+    for_kernel, for_filters = torch.zeros(9, channels // 2, **FLOAT32), torch.zeros_like(work.p.filters)
+    for_pre, for_post = torch.zeros(2 * channels, **FLOAT32), torch.zeros(2 * channels, **FLOAT32)
     for begin, end in work.pieces():
         rows, images = work.rows(begin, end), end - begin
         work.run(begin, end)
         x_NS, part_NS = work.p.x_NS[rows], gradient_NS[rows]
-        totals = torch.empty(-(-len(x_NS) // work.block), 2 * channels)
+        totals = torch.empty(-(-len(x_NS) // work.block), 2 * channels, **FLOAT32)
         openmp.run(
             interleave_gradient_loop(InterleaveFlags(is_half(part_NS))), work.outer_norm(part_NS, totals)
         )

@@ -12,7 +12,7 @@ from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.arguments import Filter, FilterGradient
 from hornet_train.models.kernels.fourier import block_matrices
 from hornet_train.models.kernels.fourier_arguments import Blocked, Fourier, FourierGradient, Interleave
-from hornet_train.models.kernels.rows import dense, is_half, row_bytes, rows_of
+from hornet_train.models.kernels.rows import FLOAT32, dense, is_half, row_bytes, rows_of
 from hornet_train.models.kernels.tiles import HELD, block_rows
 
 _GROUPS = 8  # of images, at most, whose gradients of kernel and filter are summed apart
@@ -88,7 +88,7 @@ class BlockedMap:
     """Memory for some images in blocks of LANES channels, (S / LANES, pixels, LANES)."""
 
     def __init__(self, channels: int, pixels: int) -> None:
-        self.memory = torch.empty(channels // LANES, pixels + 1, LANES)  # + 1: see `tiles.Held`
+        self.memory = torch.empty(channels // LANES, pixels + 1, LANES, **FLOAT32)  # + 1: see `tiles.Held`
 
     @property
     def block(self) -> int:
@@ -114,7 +114,7 @@ class Pass:
         self.at_once = min(self.images, max(1, HELD // (2 * self.channels * self.pixels)))
         self.block = block_rows(self.images * self.pixels)
         self.normed, self.mixed = (BlockedMap(self.channels, self.at_once * self.pixels) for _ in range(2))
-        self.zeros = torch.zeros(self.channels // 2)
+        self.zeros = torch.zeros(self.channels // 2, **FLOAT32)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """(begin, end) of the images."""
@@ -219,7 +219,7 @@ def kernel_gradient(work: Pass, images: int) -> Tensor:
     from hornet_train.models.kernels.depthwise_loops import gradient_loop, scratch_bytes
 
     groups, half = min(images, _GROUPS), work.channels // 2
-    totals = torch.empty(groups, 10, half)
+    totals = torch.empty(groups, 10, half, **FLOAT32)
     memory = openmp.scratch(scratch_bytes(3, work.width))
     arguments = FilterGradient(
         x=work.normed.half(0),
@@ -250,7 +250,7 @@ def filter_gradient(work: Pass, back: BlockedMap, images: int) -> Tensor:
     from hornet_train.models.kernels.fourier_loops import fourier_gradient_loop
 
     groups, matrices, memory = min(images, _GROUPS), work.p.matrices, work.scratch(3)
-    totals = torch.empty(groups, *work.p.filters.shape)
+    totals = torch.empty(groups, *work.p.filters.shape, **FLOAT32)
     arguments = FourierGradient(
         x=work.normed.half(1),
         x_block=work.normed.block,

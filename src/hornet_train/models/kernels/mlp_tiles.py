@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import openmp
-from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, rows_of, unscale_, vector
+from hornet_train.models.kernels.rows import (
+    FLOAT32,
+    dense,
+    is_half,
+    like_map,
+    matrix,
+    rows_of,
+    unscale_,
+    vector,
+)
 from hornet_train.models.kernels.tile_arguments import (
     MlpGradientTiles,
     MlpGradientTilesFlags,
@@ -42,7 +51,7 @@ def forward(inputs: Mlp, lower: torch.dtype, *, keep: bool) -> tuple[Tensor, Ten
     norm = dense(inputs.norm_weight), dense(inputs.norm_bias)
     b1, b2 = dense(inputs.b1), vector(inputs.b2, torch.float32, inputs.gamma)
     factors, pixels = factors_of(inputs.factor_B, inputs.x_BCHW)
-    zeros = torch.zeros(max(hidden, channels))
+    zeros = torch.zeros(max(hidden, channels), **FLOAT32)
     memory = openmp.scratch(scratch_bytes(block, channels, hidden))
     arguments = MlpTiles(
         x=x_NC.data_ptr(),
@@ -89,15 +98,15 @@ def backward(inputs: Mlp, hidden_NM: Tensor, gradient_BCHW: Tensor) -> list[Tens
     held = Held(count, channels, channels, hidden, hidden)
     above, normed, inner, after = held.tensors
     totals = held.new_totals(hidden + 3 * channels)
-    zeros = torch.zeros(max(hidden, channels))
+    zeros = torch.zeros(max(hidden, channels), **FLOAT32)
     memory = openmp.scratch(gradient_scratch_bytes(held.block, channels))
     flags = MlpGradientTilesFlags(
         x=is_half(x_NC),
         gradient=is_half(gradient_NC),
         kept=is_half(hidden_NM),
     )
-    for_w1, for_w2 = torch.zeros(hidden, channels), torch.zeros(channels, hidden)
-    for_vectors = torch.zeros(hidden + 3 * channels)
+    for_w1, for_w2 = torch.zeros(hidden, channels, **FLOAT32), torch.zeros(channels, hidden, **FLOAT32)
+    for_vectors = torch.zeros(hidden + 3 * channels, **FLOAT32)
     for begin, end in held.pieces:
         rows = end - begin
         arguments = MlpGradientTiles(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.models.kernels import openmp
-from hornet_train.models.kernels.rows import dense, is_half, like_map, matrix, row_bytes, rows_of
+from hornet_train.models.kernels.rows import FLOAT32, dense, is_half, like_map, matrix, row_bytes, rows_of
 from hornet_train.models.kernels.tile_arguments import (
     ProjectionGradientTiles,
     ProjectionGradientTilesFlags,
@@ -39,7 +39,7 @@ def forward(inputs: Projection, lower: torch.dtype) -> Tensor:
     out_BDHW, block = like_map(inputs.x_BCHW, columns, lower), block_rows(count)
     norm, bias = (dense(inputs.norm_weight), dense(inputs.norm_bias)), dense(inputs.bias)
     weight = packed(matrix(inputs.weight, torch.float32))
-    one = torch.ones(1)
+    one = torch.ones(1, **FLOAT32)
     memory = openmp.scratch(scratch_bytes(block, channels, columns))
     arguments = ProjectionTiles(
         x=x_NC.data_ptr(),
@@ -72,9 +72,12 @@ def backward(inputs: Projection, gradient_BDHW: Tensor) -> list[Tensor]:
     held = Held(count, columns, channels)
     above, normed = held.tensors
     totals = held.new_totals(2 * channels + columns)
-    zeros, one = torch.zeros(channels), torch.ones(1)
+    zeros, one = torch.zeros(channels, **FLOAT32), torch.ones(1, **FLOAT32)
     memory = openmp.scratch(gradient_scratch_bytes(held.block, channels))
-    for_matrix, for_vectors = torch.zeros(columns, channels), torch.zeros(2 * channels + columns)
+    for_matrix, for_vectors = (
+        torch.zeros(columns, channels, **FLOAT32),
+        torch.zeros(2 * channels + columns, **FLOAT32),
+    )
     flags = ProjectionGradientTilesFlags(is_half(x_NC), is_half(gradient_ND))
     for begin, end in held.pieces:
         rows = end - begin

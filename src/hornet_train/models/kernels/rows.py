@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from hornet_train.models.kernels import LANES, rowwise
 
 SMALLEST = 1 << 17  # values of a map: with fewer, calls of operators take longer than what they save
 DTYPES = (torch.float32, torch.bfloat16)
+# of memory that the loops read and write, whatever torch.set_default_dtype and set_default_device say
+FLOAT32: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 def serves(x_BCHW: Tensor, weight: Tensor, lower: torch.dtype) -> bool:

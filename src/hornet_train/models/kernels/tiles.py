@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.product_arguments import Outer, Pack, PackFlags
+from hornet_train.models.kernels.rows import FLOAT32
 
 HELD = (
     4 << 20
@@ -118,7 +119,7 @@ def add_weight_gradient(total_DC: Tensor, gradient: Tensor, x: Tensor, count: in
 
 def factors_of(factor_B: Tensor | None, x_BCHW: Tensor) -> tuple[Tensor, int]:
     """The factor of each image in float32, 1 where there are none, and the rows of an image."""
-    factors_B = torch.ones(len(x_BCHW)) if factor_B is None else factor_B.float().contiguous()
+    factors_B = torch.ones(len(x_BCHW), **FLOAT32) if factor_B is None else factor_B.float().contiguous()
     return factors_B, x_BCHW.shape[2] * x_BCHW.shape[3]
 
 
