@@ -390,8 +390,8 @@ def test_tiles_for_wider_registers_give_the_same(tmp_path):
 
 def model(**options):
     torch.manual_seed(0)
-    given = {"layer_scale_init": 0.5, "drop_path_rate": 0.4, "orders": (2, 3), **options}
-    return HorNet(num_classes=5, depths=(1, 2), dim=32, img_size=32, **given)
+    given = {"layer_scale_init": 0.5, "drop_path_rate": 0.4, "orders": (2, 3), "dim": 32, **options}
+    return HorNet(num_classes=5, depths=(1, 2), img_size=32, **given)
 
 
 def gradients(network, x, *, lower=False):
@@ -561,6 +561,23 @@ def test_drop_path_has_exact_factors_for_bfloat16_maps():
     block = Block(32, GnConv(32, order=2), drop_path=0.1).train()
     factor = block.drop_factor(torch.zeros(64, 32, 1, 1, dtype=torch.bfloat16))
     torch.testing.assert_close(factor.max(), torch.tensor(1 / 0.9))
+
+
+@pytest.mark.parametrize("dim", [24, 32])
+@pytest.mark.parametrize("layer_scale_init", [0.0, 0.5])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_drop_path_leaves_a_bfloat16_model_in_bfloat16(dim, layer_scale_init, autocast):
+    """As sharded training has it: the operators take 32 channels, and torch's own the rest."""
+    network = model(dim=dim, layer_scale_init=layer_scale_init, drop_path_rate=0.5).bfloat16()
+    x, found = torch.randn(4, 3, 32, 32).bfloat16(), []
+    for kernels in ("plain", "auto"):
+        use_kernels(network, kernels)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            found.append(network.forward_features(x))
+            found[-1].float().square().mean().backward()
+    assert [one.dtype for one in found] == [torch.bfloat16] * 2
+    assert differs(found[1], found[0].double()) < 0.05
 
 
 @pytest.mark.parametrize("around", ["compile", "stage", "fuse", "bfloat16"])

@@ -134,9 +134,12 @@ def row_bytes(rows_NC: Tensor) -> int:
 def add_scaled(
     x_BCHW: Tensor, branch_BCHW: Tensor, gamma_C: Tensor | None, factor_B: Tensor | None
 ) -> Tensor:
-    """x + factor * gamma * branch, in one pass over the map; None for 1."""
+    """x + factor * gamma * branch, in one pass over the map; None for 1.
+
+    A factor in float32 leaves the dtype of the sum as it is without one.
+    """
     scale = None if gamma_C is None else gamma_C.view(1, -1, 1, 1)
     if factor_B is not None:
         of_images = factor_B.view(-1, 1, 1, 1)
-        scale = of_images if scale is None else scale * of_images
+        scale = of_images.to(branch_BCHW.dtype) if scale is None else (scale * of_images).to(scale.dtype)
     return x_BCHW + branch_BCHW if scale is None else torch.addcmul(x_BCHW, branch_BCHW, scale)
