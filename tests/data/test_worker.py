@@ -102,7 +102,7 @@ from hornet_train.images.policies import parse_policy
 from hornet_train.tasks.classification.transforms import TrainTransform
 policy = parse_policy("rand-m9-mstd0.5-inc1", (124, 116, 104), "bicubic")
 transform = TrainTransform(32, policies=(policy,))
-assert "numba" not in sys.modules, "imported by those who do not augment"
+assert "numba" not in sys.modules, "imported by those who load no images"
 transform.warm_up()
 from numba.core.dispatcher import Dispatcher
 import gc
@@ -121,7 +121,7 @@ def test_once_warm_nothing_is_left_to_compile() -> None:
     """What a worker compiles or loads itself, every worker does, and keeps a copy of."""
     done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, check=True)
     loaded, after = map(int, done.stdout.split())
-    assert loaded == after >= 13
+    assert loaded == after >= 16
 
 
 ABANDONED = """

@@ -5,15 +5,13 @@ Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels la
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.images.layout import Box, Interpolation, Pixels, image_of, pixels_of
+from hornet_train.images.layout import Box, Interpolation, image_of, pixels_of
 
-_MAX_INTERMEDIATE = 1 << 26  # pixels of the image between the two passes of a resize
+_LONGEST = 1 << 19  # pixels, for which our resampler takes 48 MB
+_MAX_INTERMEDIATE = 1 << 26  # pixels of the image between the two passes of a resize by torch
 
 
 def resize(
@@ -36,20 +34,14 @@ def resize(
     if box is None:
         if tuple(image_CHW.shape[1:]) == tuple(size):
             return image_CHW
-        pixels_HWC = pixels_of(image_CHW)
-        if len(pixels_HWC) * size[1] > _MAX_INTERMEDIATE and len(pixels_HWC) > size[0]:
-            # a very tall image: its horizontal pass first would not fit into memory
-            pixels_HWC = pixels_of(_resample(pixels_HWC, (size[0], pixels_HWC.shape[1]), interpolation))
-        return _resample(pixels_HWC, size, interpolation)
-    top, left, height, width = box
-    part_HWC = image_CHW.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
-    return _resample(np.ascontiguousarray(part_HWC), size, interpolation)
+        box = (0, 0, *image_CHW.shape[1:])
+    return _resample(image_CHW, box, size, (0, 0, *size), interpolation)
 
 
 def resize_and_crop(
     image_CHW: Tensor, size: tuple[int, int], box: Box, interpolation: Interpolation = "bicubic"
 ) -> Tensor:
-    """`resize`, then crop to a box; most of what lies below and to the right of the box is not computed.
+    """`resize`, then crop to a box; nothing outside of it is computed.
 
     Args:
         image_CHW: uint8 (3, H, W).
@@ -60,18 +52,12 @@ def resize_and_crop(
         uint8 (3, box height, box width), channels-last in memory: bit for bit that part of the
         complete resized image.
     """
-    top, left, height, width = box
-    pixels_HWC = pixels_of(image_CHW)
-    rows = _Corner.of(len(pixels_HWC), size[0], top + height, interpolation)
-    columns = _Corner.of(pixels_HWC.shape[1], size[1], left + width, interpolation)
-    corner_CHW = _resample(
-        pixels_HWC[: rows.pixels_in],
-        (rows.pixels_out, columns.pixels_out),
-        interpolation,
-        (rows.factor, columns.factor),
-    )
-    cropped_HWC = corner_CHW.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
-    return image_of(np.ascontiguousarray(cropped_HWC))
+    return _resample(image_CHW, (0, 0, *image_CHW.shape[1:]), size, box, interpolation)
+
+
+def load_loops() -> None:
+    """Compile and load what these functions need now: processes forked later share it."""
+    resize(torch.zeros(3, 2, 2, dtype=torch.uint8), (3, 3))
 
 
 def resize_plain(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -90,36 +76,18 @@ def resize_plain(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.ops.aten.upsample_bilinear2d.default(batch_BCHW, size, False)[0]  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class _Corner:
-    """Along one axis, how to compute the upper left corner of a resized image without the rest.
+def _resample(
+    image_CHW: Tensor, box: Box, size: tuple[int, int], part: Box, interpolation: Interpolation
+) -> Tensor:
+    """This part of a box of the image that is resized to a size."""
+    top, left, height, width = box
+    if max(width, height * size[1] // size[0]) > _LONGEST:
+        whole_CHW = _strip(image_CHW[:, top : top + height, left : left + width], size, interpolation)
+        return whole_CHW[:, part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
+    # here, as it imports numba, which takes a second
+    from hornet_train.images.resample import resample
 
-    Attributes:
-        pixels_in: number of pixels of the image that are read.
-        pixels_out: number of pixels of the result that are computed.
-        factor: of the resize; None if it is `pixels_out / pixels_in`.
-    """
-
-    pixels_in: int
-    pixels_out: int
-    factor: float | None = None
-
-    @classmethod
-    def of(cls, length: int, size: int, needed: int, interpolation: Interpolation) -> _Corner:
-        """The corner with the first `needed` of `size` pixels of a side of `length`.
-
-        All pixels are computed where torch would otherwise give other values. The weights of a pixel are a
-        function of its position and of the scale, which must be length / size to the last bit. Torch rounds
-        weights to a precision that depends on the greatest weight; that weight occurs in the first half of
-        the pixels, since the weights of the other half are the same mirrored. If `pixels_in` and `pixels_out`
-        were equal, torch would only copy.
-        """
-        factor = size / length
-        if length == size or 2 * needed < size or 1 / factor != length / size:
-            return cls(length, size)
-        radius = (2 if interpolation == "bicubic" else 1) * max(length / size, 1)
-        read = min(length, int(length / size * (needed - 0.5) + radius + 0.5))
-        return cls(length, size) if needed in (read, length) else cls(read, needed, factor)
+    return image_of(resample(pixels_of(image_CHW), box, size, part, cubic=interpolation == "bicubic"))
 
 
 _RESAMPLERS = {
@@ -128,18 +96,16 @@ _RESAMPLERS = {
 }
 
 
-def _resample(
-    pixels_HWC: Pixels,
-    size: tuple[int, int],
-    interpolation: Interpolation,
-    factors: tuple[float | None, float | None] = (None, None),
-) -> Tensor:
-    """(H, W, 3) to (3, h, w) by the function that `functional.interpolate` calls.
+def _strip(image_CHW: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """(3, H, W) to (3, h, w) by torch's function, which takes less memory for what is very long.
 
-    That one takes a size and factors; `interpolate` takes either.
+    Its columns come first where what is between the passes would fill a memory.
     """
-    # permuted as a batch, so that also its batch stride is that of channels-last memory: otherwise torch's
-    # kernel copies the pixels into that layout itself, slowly
-    batch_BCHW = torch.from_numpy(pixels_HWC)[None].permute(0, 3, 1, 2)
-    result_BCHW: Tensor = _RESAMPLERS[interpolation](batch_BCHW, size, False, *factors)
-    return result_BCHW[0]
+    (height, width), steps = image_CHW.shape[1:], [size]
+    if height * size[1] > _MAX_INTERMEDIATE and height > size[0]:
+        steps.insert(0, (size[0], width))
+    for step in steps:
+        # as a batch, so that also its batch stride is that of channels-last memory
+        batch_BCHW = torch.from_numpy(pixels_of(image_CHW))[None].permute(0, 3, 1, 2)
+        image_CHW = _RESAMPLERS[interpolation](batch_BCHW, step, False)[0]
+    return image_CHW

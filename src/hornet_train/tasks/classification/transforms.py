@@ -16,7 +16,7 @@ from torch import Tensor
 from hornet_train.images.layout import Interpolation, image_of, pixels_of
 from hornet_train.images.policies import Policy
 from hornet_train.images.random_boxes import random_erase_box, random_resized_crop_box
-from hornet_train.images.resize import resize, resize_and_crop
+from hornet_train.images.resize import load_loops, resize, resize_and_crop
 from hornet_train.images.size import Size, height_width, size_of
 
 WARP_FROM = 384  # squares from here on are evaluated on the whole image, warped
@@ -116,7 +116,8 @@ class TrainTransform:
         return image_of(pixels_of(image)), torch.from_numpy(np.array(box, dtype=np.int64))
 
     def warm_up(self) -> None:
-        """Compile and load the policies' loops now: processes forked later share them."""
+        """Compile and load what a transform needs now: processes forked later share it."""
+        load_loops()
         image, rng = torch.zeros(3, 8, 8, dtype=torch.uint8), np.random.default_rng(0)
         for policy in self.policies:
             for _ in range(_WARM_UP):

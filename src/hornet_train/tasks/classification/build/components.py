@@ -12,6 +12,7 @@ from hornet_train.config.conf_files import own_settings
 from hornet_train.errors import ConfigError
 from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import ColorJitter, Policy, RandomBlur, RandomGreyscale, parse_policy
+from hornet_train.images.resize import load_loops
 from hornet_train.images.size import height_width, in_proportion
 from hornet_train.models.spec import ModelSpec
 from hornet_train.models.variants import VARIANTS
@@ -166,4 +167,6 @@ def stretch_notes(config: ClassificationConfig) -> list[str]:
 
 def eval_transform(data: Data) -> EvalTransform:
     """How held-out images are resized and cropped."""
+    if data.workers:
+        load_loops()
     return EvalTransform(data.image_size, data.crop_pct, data.interpolation)
