@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from hornet_train.bench.loader_scaling import worker_counts
 from hornet_train.bench.pictures import BYTES, HEIGHT, WIDTH, make_pictures
+from hornet_train.cli.flags import cores
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -34,6 +36,12 @@ def test_the_pictures_are_of_imagenets_size(pictures: Path) -> None:
     assert {Image.open(path).size for path in paths} == {(WIDTH, HEIGHT)}
 
 
+def test_workers_are_counted_in_powers_of_two_up_to_all_cores() -> None:
+    assert [worker_counts(n) for n in (1, 2, 3, 8, 96)] == [
+        *([1], [1, 2], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 16, 32, 64, 96])
+    ]
+
+
 def test_bench_shows_ratios(pictures: Path, tmp_path: Path, command: Command) -> None:
     """Without timm here: its RandAugment does not run under every Pillow."""
     file = tmp_path / "bench.json"
@@ -41,12 +49,19 @@ def test_bench_shows_ratios(pictures: Path, tmp_path: Path, command: Command) ->
     code, out, err = command("hornet-data", "bench", "--without-timm", *flags)
     assert code == 0, err
     found = {one["what"]: one for one in json.loads(file.read_text())}
-    assert len(found) == 5
+    scaled = [one for one in found.values() if "workers" in one]
+    assert len(found) - len(scaled) == 5
+    assert {one["workers"] for one in scaled} == set(worker_counts(cores()))
+    assert all(one["ours"] > 0 and 5 < one["worker_mb"] < 500 and one["shared_mb"] > 5 for one in scaled)
+    assert found["training loader, workers: 1 : 1"]["ratio"] == 1
     assert found["training loader : bare JPEG decode"]["ours"] > 0
     train = found["training image : bare JPEG decode"]
     assert train["ratio"] == pytest.approx(train["ours"] / train["other"])
     assert train["ours"] > train["other"] > 0
     assert "first batch : at 90 % of an epoch" in out
+    code, out, err = command("hornet-data", "bench", "--only", "pipeline", "--without-timm", *flags)
+    assert code == 0, err
+    assert "MB" not in out
     code, _, err = command("hornet-data", "bench", "--without-timm", *flags[:-1], f"{tmp_path}/no/x.json")
     assert code == 2
     assert "there is no folder" in err

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -60,9 +60,6 @@ class Ratio:
     least: float  # smallest of the rounds' ratios
     most: float  # largest of them
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def measure(
     root: Path, *, workers: int, rounds: int, against_timm: bool, say: Callable[[str], None]
@@ -85,7 +82,7 @@ def measure(
             f"timm's RandAugment fails with Pillow {PIL.__version__} when posterize reaches 0 bits: use "
             "Pillow 12 (make bench-data does), or skip timm with --without-timm"
         )
-    source = _FirstFiles(FolderSource(root, "train"))
+    source = FirstFiles(FolderSource(root, "train"))
     if len(source) < BATCH * (_WARM + 1):
         least = BATCH * (_WARM + 1)
         raise DataError(f"{root}/train has {len(source)} images; a measurement needs at least {least}")
@@ -122,13 +119,14 @@ def train_transform() -> TrainTransform:
     return transform
 
 
-def _ratio(what: str, unit: str, ours: list[float], other: list[float]) -> Ratio:
+def ratio_of(what: str, unit: str, ours: list[float], other: list[float]) -> Ratio:
+    """What was measured in the rounds, one after the other, as one comparison."""
     ratios = [a / b for a, b in zip(ours, other, strict=True)]
     return Ratio(what, unit, median(ours), median(other), median(ratios), min(ratios), max(ratios))
 
 
-class _FirstFiles:
-    """The first `_FILES` images of a folder."""
+class FirstFiles:
+    """The first images of a folder, `_FILES` at most."""
 
     def __init__(self, source: FolderSource) -> None:
         self.source = source
@@ -178,16 +176,16 @@ def _single_process(source: Source, chosen: list[int], rounds: int) -> list[Rati
             taken[name].append(seconds / len(chosen) * 1e6)
     decode = taken["decode"][1:]  # the first round warms up
     return [
-        _ratio("training image : bare JPEG decode", "us/image", taken["train"][1:], decode),
-        _ratio("evaluation image : bare JPEG decode", "us/image", taken["eval"][1:], decode),
+        ratio_of("training image : bare JPEG decode", "us/image", taken["train"][1:], decode),
+        ratio_of("evaluation image : bare JPEG decode", "us/image", taken["eval"][1:], decode),
     ]
 
 
 def _loader_alone(source: Source, workers: int, rounds: int, decoded: float, *, training: bool) -> Ratio:
     """Our loader against `decoded`: images per second if the workers did nothing but decode."""
-    ours = [_images_per_second(_our_batches(source, workers, training)) for _ in range(rounds)]
+    ours = [_images_per_second(our_batches(source, workers, training)) for _ in range(rounds)]
     what = "training" if training else "evaluation"
-    return _ratio(f"{what} loader : bare JPEG decode", "images/s", ours, [decoded] * rounds)
+    return ratio_of(f"{what} loader : bare JPEG decode", "images/s", ours, [decoded] * rounds)
 
 
 def _loaders(source: Source, root: Path, workers: int, rounds: int, *, training: bool) -> Ratio:
@@ -198,9 +196,9 @@ def _loaders(source: Source, root: Path, workers: int, rounds: int, *, training:
             if theirs:
                 timms.append(_images_per_second(_timm_batches(root, workers, training)))
             else:
-                ours.append(_images_per_second(_our_batches(source, workers, training)))
+                ours.append(_images_per_second(our_batches(source, workers, training)))
     what = "training" if training else "evaluation"
-    return _ratio(f"{what} loader : timm's create_loader", "images/s", ours, timms)
+    return ratio_of(f"{what} loader : timm's create_loader", "images/s", ours, timms)
 
 
 def _images_per_second(batches: Iterator[Tensor]) -> float:
@@ -215,8 +213,8 @@ def _images_per_second(batches: Iterator[Tensor]) -> float:
     return images / (end - begin)
 
 
-def _our_batches(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
-    """Normalised batches, with random erasing in training."""
+def our_batches(source: Source, workers: int, training: bool) -> Iterator[Tensor]:
+    """One epoch's normalised batches, with random erasing in training."""
     settings, normalize = LoaderSettings(_CPU, workers), Normalize()
     loaded: Iterator[Loaded]
     if training:
@@ -254,7 +252,7 @@ def _timm_batches(root: Path, workers: int, training: bool) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True)
-class _Repeated:
+class Repeated:
     """A source of as many samples as ImageNet has, made by repeating the files of a smaller one."""
 
     source: Source
@@ -274,7 +272,7 @@ class _Repeated:
 
 
 def _first_batches(source: Source, workers: int, rounds: int) -> Ratio:
-    repeated, samples = _Repeated(source), TrainSamples(train_transform(), _SEED)
+    repeated, samples = Repeated(source), TrainSamples(train_transform(), _SEED)
     plan = EpochPlan(_LONG, BATCH, BATCH, 0, 1, _SEED, drop_last=True)
     begins = {"start": 0, "resumed": plan.steps_per_epoch * 9 // 10}
     taken: dict[str, list[float]] = {name: [] for name in begins}
@@ -288,6 +286,6 @@ def _first_batches(source: Source, workers: int, rounds: int) -> Ratio:
             )
             for _ in islice(loader, 1):
                 taken[name].append((time.perf_counter() - begin) * 1e3)
-    return _ratio(
+    return ratio_of(
         "first batch : at 90 % of an epoch, at its start", "ms", taken["resumed"][1:], taken["start"][1:]
     )
