@@ -22,6 +22,7 @@ import simplejpeg
 import torch
 from torch import Tensor
 
+from hornet_train.bench.timing import one_thread
 from hornet_train.data.batch import stacked
 from hornet_train.data.loader import EvalLoader, Loaded, LoaderSettings, TrainLoader
 from hornet_train.data.order import Address, EpochPlan
@@ -92,9 +93,7 @@ def measure(
             f"{root}/train has {len(jpegs)} readable JPEGs among its first {len(source):,} images, but the "
             f"bare JPEG decode is measured on at least {BATCH}: give another folder, or leave --images out"
         )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         say("one process: decode, and a training image from file to tensor")
         with ProcessPoolExecutor(1, get_context("fork"), initializer=set_up_worker) as process:
             results = process.submit(_single_process, source, jpegs, rounds).result()
@@ -107,8 +106,6 @@ def measure(
                 results.append(_loader_alone(source, workers, rounds, rate, training=training))
         say("the first batch at the start of an epoch, and after a resume at 90 % of it")
         return [*results, _first_batches(source, workers, rounds)]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def train_transform() -> TrainTransform:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hornet_train.bench.data_pipeline import FirstFiles, Ratio, Repeated, our_batches, ratio_of
+from hornet_train.bench.timing import one_thread
 from hornet_train.data.sending import SHARED_MEMORY
 from hornet_train.tasks.classification.sources import FolderSource
 
@@ -57,7 +58,8 @@ def measure_scaling(
     found = []
     for training in (True, False):
         say(f"{'training' if training else 'evaluation'} with {', '.join(map(str, counts))} workers")
-        taken = [[_load(source, count, training=training) for count in counts] for _ in range(rounds)]
+        with one_thread():
+            taken = [[_load(source, count, training=training) for count in counts] for _ in range(rounds)]
         what = "training" if training else "evaluation"
         for at, count in enumerate(counts):
             compared = ratio_of(
