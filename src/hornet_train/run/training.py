@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from hornet_train.config.compose import Composed
 from hornet_train.config.schema import Config
 from hornet_train.engine.distributed import World
@@ -23,6 +25,7 @@ from hornet_train.run.compare_runs import compared
 from hornet_train.run.folder import check_run_folder, default_run_dir, held_folder, occupied
 from hornet_train.run.follow_data import follow_data
 from hornet_train.run.open_sinks import MakeSink, open_sinks
+from hornet_train.run.other_work import Usage, too_many_threads, usage
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Datasets
 from hornet_train.tasks.table import NAMES
@@ -76,14 +79,15 @@ def run_training(
         UserError: config, data, folder or checkpoint are at fault, or the training diverges.
         Preempted: it was asked to stop, and has saved.
     """
+    before = usage()
     composed, opened = world.on_all_ranks(lambda: follow_data(kit, composed, world.size))
     config = composed.config
     if config.run_dir is not None:
         folder = world.broadcast(Path(config.run_dir))  # one folder, whatever the other ranks were given
-        return _run_in(folder, kit, composed, opened, world, stop, make_console, more_sinks)
+        return _run_in(folder, kit, composed, opened, world, stop, make_console, more_sinks, before)
     with ExitStack() as stack:  # of this run alone, whatever else starts in this second
         folder = world.on_main(lambda: stack.enter_context(held_folder(default_run_dir(composed))))
-        return _run_in(folder, kit, composed, opened, world, stop, make_console, more_sinks)
+        return _run_in(folder, kit, composed, opened, world, stop, make_console, more_sinks, before)
 
 
 def _run_in(
@@ -95,8 +99,9 @@ def _run_in(
     stop: Stop,
     make_console: MakeConsole,
     more_sinks: Sequence[MakeSink],
+    before: Usage | None,
 ) -> TrainResult:
-    """`run_training` in a folder."""
+    """`run_training` in a folder; `before` is the processor's usage when it began."""
     config = composed.config
     tree = redacted_tree({**composed.tree, "run_dir": str(folder)})  # what is stored, and shown by W&B
     # what the command line changes in the run's own config is meant
@@ -113,6 +118,10 @@ def _run_in(
                     console.warn(text)
                 for text in [*composed.notes, *([note] if note else []), *notes, *run.notes]:
                     console.warn(text) if text.startswith("checkpoint skipped") else console.say(text)
+                if world.size == 1 and world.device.type == "cpu" and config.dist.threads is None:
+                    hint = too_many_threads(before, usage(), torch.get_num_threads())
+                    if hint is not None:
+                        console.say(hint)
                 _fit(kit, composed, tree, run, more_sinks, world=world, folder=folder, console=console)
         except Preempted as asked:
             asked.run_dir = folder
