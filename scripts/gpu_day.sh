@@ -5,8 +5,9 @@
 #   scripts/gpu_day.sh --list-wheels [FILE]
 #
 # In this order: facts, the tests marked gpu, hornet-bench step in eager mode, with compiled blocks and compiled as a whole,
-# hornet-bench limit with the costliest kernels, the digits with their accuracy, a deterministic and a compiled training. Each part has its own time limit and none ends the
-# others. The results are in the folder $OUT (by default gpu_day), written again after each part:
+# hornet-bench limit with the costliest kernels, hornet-bench step with CUDA graphs, the digits with their accuracy, a
+# deterministic and a compiled training. Each part has its own time limit and none ends the others. The results are in
+# the folder $OUT (by default gpu_day), written again after each part:
 #   summary.md    what was found, with a line for each part: done, failed or time over
 #   results.json  the figures of the benches and trainings
 #   status.txt, tests.txt, log.txt
@@ -153,6 +154,13 @@ done
 for model in ${models//,/ }; do
     part "limit $model" 20 "$out/log.txt" "$bin/hornet-bench" limit model="$model" "${limit[@]}" \
         out="$work/results/limit_$model.json"
+done
+
+for mode in inference train; do
+    if [[ $device == cuda ]]; then
+        part "step graphs $mode" 45 "$out/log.txt" "$bin/hornet-bench" step models="$models" peers="${peers%%,*}" \
+            "${step[@]}" modes="$mode" compile=graphs out="$work/results/step_graphs_$mode.json"
+    fi
 done
 
 part "train digits" 85 "$out/log.txt" "$bin/hornet-train" "${digits[@]}" dist.device="$device" run_dir="$work/digits"

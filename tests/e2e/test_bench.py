@@ -42,6 +42,13 @@ def test_step_shows_ratios_to_the_first_peer(tmp_path: Path, command: Command) -
         assert picture.width > 500
 
 
+def test_cuda_graphs_need_a_gpu(command: Command) -> None:
+    few = [one for one in SMALL if not one.startswith("compile")]
+    code, _, err = command("hornet-bench", "step", *few, "compile=graphs")
+    assert code == 2
+    assert "compile=graphs needs a GPU" in err
+
+
 def test_a_layout_can_be_left_out(tmp_path: Path, command: Command) -> None:
     file = tmp_path / "step.json"
     models = ("models=hornet_pico_gf", "peers=hornet_pico_gf", "modes=inference", "layouts=channels_last")

@@ -26,8 +26,8 @@ from hornet_train.run.process import keep_compiled_code
 
 Mode = Literal["train", "inference"]
 Layout = Literal["contiguous", "channels_last"]
-_COMPILED = {False: "eager", True: "compiled", "blocks": "blocks compiled"}
-Compiling = bool | Literal["blocks", "all"]
+_COMPILED = {False: "eager", True: "compiled", "blocks": "blocks compiled", "graphs": "compiled, CUDA graphs"}
+Compiling = bool | Literal["blocks", "graphs", "all"]
 _TRIALS = 2  # timed calls of each setting, of which the fastest counts
 _LEARNING_RATE = 1e-4
 
@@ -47,10 +47,13 @@ class Contender:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a model is run: memory format, and whether it, or each of its blocks, is compiled."""
+    """How a model is run: memory format, and whether it, or each of its blocks, is compiled.
+
+    With "graphs" the whole model is, and its kernels are started together, as CUDA graphs.
+    """
 
     channels_last: bool
-    compiled: bool | Literal["blocks"]
+    compiled: bool | Literal["blocks", "graphs"]
 
     def __str__(self) -> str:
         layout = "channels-last" if self.channels_last else "contiguous"
@@ -128,13 +131,16 @@ def measure(
     Args:
         contenders: the first is the reference of the ratios.
         rounds: timed calls of each.
-        compiling: what to try of torch.compile beside eager mode: the whole model, its blocks, or both.
+        compiling: what to try of torch.compile beside eager mode: the whole model (True), its blocks, both
+            ("all"), or the whole model with CUDA graphs.
         layouts: memory formats to try.
         say: called with a line about what is being done.
 
     Raises:
-        ConfigError: a model cannot run on images of this size.
+        ConfigError: a model cannot run on images of this size, or there are no CUDA graphs.
     """
+    if compiling == "graphs" and case.device.type != "cuda":
+        raise ConfigError(["compile=graphs needs a GPU: CUDA graphs start all its kernels at once"])
     calls: dict[str, Callable[[], object]] = {}
     settings: dict[str, Setting] = {}
     tried: dict[str, dict[str, float]] = {}
@@ -166,11 +172,12 @@ def measure(
 
 
 def _settings(compiling: Compiling, layouts: Sequence[Layout]) -> Iterator[Setting]:
-    tried: dict[Compiling, tuple[bool | Literal["blocks"], ...]]
+    tried: dict[Compiling, tuple[bool | Literal["blocks", "graphs"], ...]]
     tried = {
         False: (False,),
         True: (False, True),
         "blocks": (False, "blocks"),
+        "graphs": (False, "graphs"),
         "all": (False, "blocks", True),
     }
     for compiled, layout in itertools.product(tried[compiling], layouts):
@@ -189,12 +196,19 @@ def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[
         keep_compiled_code()
     if setting.compiled == "blocks":
         compile_blocks(smallest_blocks(model))
-    network: Any = torch.compile(model) if setting.compiled is True else model
+    network: Any = model
+    if setting.compiled is True:
+        network = torch.compile(model)
+    elif setting.compiled == "graphs":
+        network = torch.compile(model, mode="reduce-overhead")
+    # what CUDA graphs gave before may now be written over
+    begin = torch.compiler.cudagraph_mark_step_begin if setting.compiled == "graphs" else _nothing
     if case.mode == "inference":
         model.eval()
 
         @torch.no_grad()
         def infer() -> object:
+            begin()
             with autocast(case.precision, case.device):
                 return network(images)
 
@@ -207,6 +221,7 @@ def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[
     scaler = loss_scaler(case.precision, case.device)
 
     def train() -> object:
+        begin()
         with autocast(case.precision, case.device):
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels)
@@ -217,6 +232,10 @@ def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[
         return loss
 
     return train
+
+
+def _nothing() -> None:
+    pass
 
 
 def random_images(case: Case) -> Tensor:

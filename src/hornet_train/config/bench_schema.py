@@ -30,7 +30,7 @@ class StepBench:
     precision: Precision | None
     rounds: Count  # timed calls of each
     layouts: Layouts  # memory formats to try
-    compile: bool | Literal["blocks", "all"]  # also try torch.compile
+    compile: bool | Literal["blocks", "graphs", "all"]  # also try torch.compile
     plain: bool  # also time the HorNets among models in plain layers
     out: FilePath  # a JSON file
     plot: FilePath  # a PNG
