@@ -31,13 +31,12 @@ def test_only_our_cores_count_and_idle_time_does_not(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(usage() is None, reason="this system does not tell")
 def test_own_work_is_not_that_of_others():
-    before = usage()
-    end = time.monotonic() + 1.0
-    while time.monotonic() < end:
+    before, begin = usage(), time.process_time()
+    while time.process_time() < begin + 0.5:
         pass
     now = usage()
     assert now.own - before.own > 0.4
-    assert now.busy - before.busy > 0.4
+    assert now.busy - before.busy > now.own - before.own - 0.1  # whole ticks
 
 
 @pytest.mark.parametrize(
