@@ -1,4 +1,4 @@
-"""Layers that every HorNet module shares: layer norm over channels, depthwise and 1x1 convolutions.
+"""Layers that HorNet modules share: layer norm over channels; depthwise, 1x1 and patch convolutions.
 
 Layout suffixes: `x_BCHW` is batch, channels, height, width; `x_BHWC` has the channels last.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from hornet_train.models.kernels import EPS, dispatch
+from hornet_train.models.kernels import EPS, dispatch, dispatch_convs
 from hornet_train.models.kernels.tensor_kinds import is_exporting
 
 
@@ -101,7 +101,7 @@ class DepthwiseConv2d(nn.Conv2d, dispatch.HasKernels):
         if scale != 1.0:
             weight, bias = weight * scale, None if bias is None else bias * scale
         if not is_scripting():
-            fast_BCHW = dispatch.depthwise_conv(self, x_BCHW, weight, bias)
+            fast_BCHW = dispatch_convs.depthwise_conv(self, x_BCHW, weight, bias)
             if fast_BCHW is not None:
                 return fast_BCHW
         y_BCHW: Tensor = self._conv_forward(x_BCHW, weight, bias)
@@ -129,7 +129,37 @@ class PointwiseConv2d(nn.Conv2d, dispatch.HasKernels):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in: (B, C_in, H, W); out: (B, C_out, H, W)."""
         if not is_scripting():
-            fast_BCHW = dispatch.pointwise_conv(self, x_BCHW)
+            fast_BCHW = dispatch_convs.pointwise_conv(self, x_BCHW)
+            if fast_BCHW is not None:
+                return fast_BCHW
+        y_BCHW: Tensor = self._conv_forward(x_BCHW, self.weight, self.bias)
+        return y_BCHW
+
+
+class PatchConv2d(nn.Conv2d, dispatch.HasKernels):
+    """A convolution of patches that lie side by side, `size` pixels square: the stem, and a downsampling.
+
+    Args:
+        in_channels, out_channels, device, dtype: as nn.Conv2d.
+        size: of the kernel and of its steps.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, size, stride=size, device=device, dtype=dtype)
+        self.plain = False
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Shape in: (B, C_in, H, W); out: (B, C_out, H // size, W // size)."""
+        if not is_scripting():
+            fast_BCHW = dispatch_convs.patch_conv(self, x_BCHW)
             if fast_BCHW is not None:
                 return fast_BCHW
         y_BCHW: Tensor = self._conv_forward(x_BCHW, self.weight, self.bias)

@@ -11,7 +11,7 @@ from torch import nn
 
 from hornet_train.models.ablations import build_operator
 from hornet_train.models.block import Block, Stage
-from hornet_train.models.layers import LayerNorm
+from hornet_train.models.layers import LayerNorm, PatchConv2d
 from hornet_train.models.mixers import Mixer
 
 
@@ -32,13 +32,13 @@ def build_downsamplers(
         device, dtype: of the parameters.
     """
     where: dict[str, Any] = {"device": device, "dtype": dtype}
-    patch = nn.Conv2d(in_chans, widths[0], stem_stride, stride=stem_stride, **where)
+    patch = PatchConv2d(in_chans, widths[0], stem_stride, **where)
     yield nn.Sequential(patch) if isotropic else nn.Sequential(patch, LayerNorm(widths[0], **where))
     for narrow, wide in pairwise(widths):
         if isotropic:
             yield nn.Identity()
         else:
-            yield nn.Sequential(LayerNorm(narrow, **where), nn.Conv2d(narrow, wide, 2, stride=2, **where))
+            yield nn.Sequential(LayerNorm(narrow, **where), PatchConv2d(narrow, wide, 2, **where))
 
 
 def build_stages(

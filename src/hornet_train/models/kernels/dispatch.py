@@ -1,9 +1,10 @@
 """Which kernel runs for which input: the one place that chooses.
 
 The `forward` of each module holds its arithmetic in torch's operators, as the paper writes it. Before those
-lines it asks here: it gets the result of a faster way where there is one for this tensor, device and dtype,
-and None where its own lines are to run. TorchScript, symbolic tracing, torch.export, torch.func and
-forward-mode derivatives always have a module's own lines; so has every module whose `plain` is set.
+lines it asks here (single convolutions: in `dispatch_convs`): it gets the result of a faster way where there
+is one for this tensor, device and dtype, and None where its own lines are to run. TorchScript, symbolic
+tracing, torch.export, torch.func and forward-mode derivatives always have a module's own lines; so has every
+module whose `plain` is set.
 
 Layout suffixes: `x_BCHW` is batch, channels, height, width; S is the width of gnConv's gates (or, in a global
 filter, of its filtered half).
@@ -19,7 +20,6 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from hornet_train.models.kernels import (
     EPS,
-    depthwise,
     fourier,
     gating,
     global_local_pass,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from hornet_train.models.block import Block
     from hornet_train.models.global_filter import GlobalLocalFilter
     from hornet_train.models.gnconv import GnConv
-    from hornet_train.models.layers import DepthwiseConv2d, PointwiseConv2d
 
 
 class HasKernels:
@@ -57,33 +56,6 @@ def use_kernels(model: nn.Module, choice: Literal["auto", "plain"]) -> None:
 
 
 # single layers
-
-
-def depthwise_conv(
-    layer: DepthwiseConv2d, x_BCHW: Tensor, weight_C1KK: Tensor, bias_C: Tensor | None
-) -> Tensor | None:
-    """A depthwise convolution on a CPU; under autocast x is in the lower precision, the weight in its own.
-
-    Shape in and out: (B, C, H, W).
-    """
-    if layer.plain or not is_real_on_cpu(x_BCHW):
-        return None
-    lower_BCHW = x_BCHW.to(product_input_dtype(x_BCHW))
-    if not depthwise.serves(lower_BCHW, weight_C1KK):
-        return None
-    out_BCHW: Tensor = depthwise.depthwise(lower_BCHW, weight_C1KK, bias_C)
-    return out_BCHW
-
-
-def pointwise_conv(layer: PointwiseConv2d, x_BCHW: Tensor) -> Tensor | None:
-    """A 1x1 convolution in bfloat16 on a CPU: as a linear layer on the channels-last view.
-
-    Shape in: (B, C_in, H, W); out: (B, C_out, H, W).
-    """
-    if layer.plain or not is_real_on_cpu(x_BCHW) or product_input_dtype(x_BCHW) != torch.bfloat16:
-        return None
-    y_BHWC = nn.functional.linear(x_BCHW.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias)
-    return y_BHWC.permute(0, 3, 1, 2)
 
 
 def global_filter(layer: GlobalLocalFilter, v_BSHW: Tensor) -> Tensor | None:
