@@ -266,3 +266,21 @@ def test_batches_are_cut_up_evenly_or_refused_with_sizes_that_work(
     else:
         assert size * pieces * world == batch
         assert micro is None or size <= micro
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("compile=block", "compile=block: did you mean 'blocks'? It is one of: blocks, false, true."),
+        (
+            "model.grad_checkpointing=foo",
+            "model.grad_checkpointing=foo: it is one of: false, true; or a list",
+        ),
+        ("model.grad_checkpointing=[1,x]", "model.grad_checkpointing.1=x: input should be a valid integer"),
+        ("optim.betas=[0.5]", "optim.betas.1 is missing"),
+    ],
+)
+def test_a_value_of_several_kinds_has_one_fault(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_train([override])
+    assert caught.value.faults == (sentence,)

@@ -17,7 +17,7 @@ from hornet_train.images import resample as module
 from hornet_train.images import resize as sizes
 from hornet_train.images.layout import Box, Interpolation, Pixels, image_of
 from hornet_train.images.resample import resample
-from hornet_train.images.resize import resize
+from hornet_train.images.resize import resize, resize_and_crop
 
 BY_TORCH = {
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
@@ -105,14 +105,38 @@ def test_nothing_beside_the_image_is_read() -> None:
     assert done.stdout == "read within\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("image", "box", "size"),
+    [
+        (torch.zeros(1, 9, 9, dtype=torch.uint8), None, (5, 5)),
+        (torch.zeros(4, 9, 9, dtype=torch.uint8), None, (5, 5)),
+        (torch.zeros(3, 9, 9), None, (5, 5)),
+        (torch.zeros(3, 0, 9, dtype=torch.uint8), None, (5, 5)),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), None, (0, 5)),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), (0, 0, 0, 4), (5, 5)),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), (-1, 0, 4, 4), (5, 5)),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), (5, 0, 5, 4), (5, 5)),
+        (torch.zeros(3, 9, 9, dtype=torch.uint8), (0, 6, 4, 4), (5, 5)),
+    ],
+)
+def test_what_the_loops_are_not_made_for_is_refused(
+    image: torch.Tensor, box: Box | None, size: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match=r"an image to resize is uint8 \(3, H, W\)|has no box"):
+        resize(image, size, "bicubic", box)
+
+
 @pytest.mark.parametrize("shape", [(2, 900), (900, 2)])
 def test_strips_of_pixels_go_another_way_to_the_same(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = image_of(np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8))
-    known = resize(image, (20, 30))
+    known, cut = resize(image, (20, 30)), resize_and_crop(image, (20, 30), (3, 4, 10, 11))
     monkeypatch.setattr(sizes, "_LONGEST", 100)
     assert torch.equal(resize(image, (20, 30)), known)
+    again = resize_and_crop(image, (20, 30), (3, 4, 10, 11))
+    assert torch.equal(again, cut)
+    assert again.permute(1, 2, 0).is_contiguous()
     monkeypatch.setattr(sizes, "_MAX_INTERMEDIATE", 1000)  # columns first where they are long
     apart = (resize(image, (20, 30)).int() - known.int()).abs().max().item()
     assert apart <= (0 if shape[0] == 2 else 6)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hornet_train.models import GlobalLocalFilter, GnConv
 from hornet_train.models.global_filter import filter_globally
+from hornet_train.models.kernels.dispatch import use_kernels
 from hornet_train.models.kernels.fourier import filter_by_matrices
 from hornet_train.models.layers import LayerNorm
 
@@ -236,3 +237,39 @@ def test_arguments_after_the_width_have_names():
 def test_impossible_options_are_refused_with_a_remedy(arguments, message):
     with pytest.raises(ValueError, match=message):
         GnConv(**arguments)
+
+
+class OwnFilter(GlobalLocalFilter):
+    """As a user derives it: without the scale that gnConv gives our own."""
+
+    def forward(self, x_BSHW):
+        return super().forward(x_BSHW) + 1
+
+
+class OwnHalf(GlobalLocalFilter):
+    def filtered(self, v_BCHW):
+        return v_BCHW * 2
+
+
+@pytest.mark.parametrize("mixer", [OwnFilter, OwnHalf])
+def test_mixers_derived_from_ours_keep_what_they_override(mixer):
+    torch.manual_seed(0)
+    layer = GnConv(64, order=2, mixer=lambda width: mixer(width, grid=(14, 8)), scale=1 / 3)
+    x = torch.randn(8, 64, 14, 14)
+    found = layer(x)
+    use_kernels(layer, "plain")
+    torch.testing.assert_close(found, layer(x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_hook_on_the_mixer_sees_the_mixer():
+    """Not with 1 / alpha in its weights, as it runs where nobody looks."""
+    torch.manual_seed(0)
+    layer, seen = GnConv(64, order=2, mixer="gf", grid=(14, 8), scale=1 / 3), []
+    x = torch.randn(8, 64, 14, 14)
+    known = layer(x)
+    handle = layer.dwconv.register_forward_hook(lambda _, given, out: seen.append((len(given), out)))
+    torch.testing.assert_close(layer(x), known, rtol=1e-3, atol=1e-4)
+    handle.remove()
+    ((inputs, out),) = seen
+    assert inputs == 1
+    assert out.std().item() == pytest.approx(1, abs=0.05)

@@ -29,6 +29,7 @@ from hornet_train.models.kernels import (
     tiles,
 )
 from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.models.layers import LayerNorm, PointwiseConv2d
 
 pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
@@ -227,6 +228,99 @@ def test_a_map_or_weight_that_the_loops_are_not_made_for_is_refused():
         global_local.global_local(torch.randn(2, 34, 5, 6), *others, torch.float32)
     with pytest.raises(ValueError, match=r"a weight is \(24, 32\): multiples of 16 channels"):
         projection.project(x, *others[:2], torch.randn(24, 32), torch.randn(24), torch.float32)
+
+
+def sound_arguments(what):
+    """Of an operator and its gradient: what they are given, by name, and which of it is what."""
+    x, hidden = torch.randn(2, 32, 3, 5), torch.randn(30, 48)
+    norms = [torch.ones(32), torch.zeros(32)]
+    if what == "project":
+        return projection, [x, *norms, torch.randn(48, 32), torch.randn(48)], [torch.randn(2, 48, 3, 5)]
+    if what == "mlp":
+        layers = [torch.randn(48, 32), torch.randn(48), torch.randn(32, 48), torch.randn(32)]
+        return mlp, [x, torch.ones(2), torch.ones(32), *norms, *layers], [hidden, torch.randn(2, 32, 3, 5)]
+    if what == "gating":
+        chain = [torch.randn(32, 16), torch.randn(32), torch.randn(48, 32), torch.randn(48)]
+        maps = [torch.randn(2, 16, 3, 5), torch.randn(2, 48, 3, 5), torch.randn(2, 48, 3, 5)]
+        return gating, [*maps, torch.ones(2), torch.ones(48), *chain], [torch.randn(2, 48, 3, 5)]
+    filters, kernel = torch.randn(16, 3, 3, 2), torch.randn(16, 1, 3, 3)
+    return global_local, [x, *norms, kernel, filters, *norms], [torch.randn(2, 32, 3, 5)]
+
+
+def called(what, module, arguments, gradient=None, lower=torch.float32):
+    if what == "gating":
+        arguments = [*arguments[:5], arguments[5:]]
+    end = {"mlp": [lower, True], "global_local": [lower]}.get(what, [lower])
+    if gradient is None:
+        return getattr(module, what)(*arguments, *end)
+    end = {"mlp": [lower, *gradient], "global_local": gradient}.get(what, [lower, *gradient])
+    return getattr(module, f"{what}_gradient")(*arguments, *end)
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["tiles", "pieces"])
+@pytest.mark.parametrize("what", ["project", "mlp", "gating", "global_local"])
+def test_no_argument_of_another_size_or_dtype_reaches_a_loop(what, fast, monkeypatch):
+    """They would read and write past the end of memory."""
+    monkeypatch.setattr(rows, "FAST_BFLOAT16", fast)
+    lower = torch.bfloat16 if fast else torch.float32
+    module, arguments, gradient = sound_arguments(what)
+    gradient = [one.to(lower) if one.dim() == 2 else one for one in gradient]
+    called(what, module, arguments, lower=lower)
+    called(what, module, arguments, gradient, lower=lower)
+    for at, one in enumerate(arguments):
+        for side in range(one.dim()):
+            shape = (*one.shape[:side], one.shape[side] + 16, *one.shape[side + 1 :])
+            wrong = [*arguments[:at], torch.randn(shape), *arguments[at + 1 :]]
+            if at > 0 or side == 1:  # x may be any map of its channels, but not under this gradient
+                with pytest.raises(ValueError, match=r"expected|for a map|channels"):
+                    called(what, module, wrong, lower=lower)
+            if (what, at) == ("gating", 2):
+                continue  # the residual, which the gradient does not read
+            with pytest.raises(ValueError, match=r"expected|for a map|channels"):
+                called(what, module, wrong, gradient, lower=lower)
+    for at in range(len(gradient)):
+        wrong = [*gradient]
+        wrong[at] = gradient[at][1:]
+        with pytest.raises(ValueError, match="expected"):
+            called(what, module, arguments, wrong, lower=lower)
+    for dtype in (torch.float16, torch.float64):
+        with pytest.raises(ValueError, match="expected float32 or bfloat16"):
+            called(what, module, [arguments[0].to(dtype), *arguments[1:]], lower=lower)
+        with pytest.raises(ValueError, match="expected float32 or bfloat16"):
+            called(what, module, arguments, lower=dtype)
+
+
+@pytest.mark.parametrize("name", ["7x7", "gf"])
+@pytest.mark.parametrize("lower", [False, True])
+def test_an_empty_batch_passes(name, lower):
+    network = model(mixers=name)
+    with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+        out = network(torch.randn(0, 3, 32, 32))
+    out.sum().backward()
+    assert out.shape == (0, 5)
+    assert all(one.grad is None or not one.grad.any() for one in network.parameters())
+
+
+def test_replaced_layers_that_do_not_fit_are_an_error():
+    x = torch.randn(2, 64, 12, 12)
+    for path, layer in (
+        ("gnconv.proj_in", PointwiseConv2d(32, 128)),
+        ("gnconv.proj_out", PointwiseConv2d(32, 64)),
+        ("gnconv.pws.0", PointwiseConv2d(32, 32)),
+        ("pwconv1", torch.nn.Linear(64, 128)),
+        ("pwconv2", torch.nn.Linear(256, 32)),
+        ("norm1", LayerNorm(32)),
+        ("norm2", torch.nn.LayerNorm(32, eps=1e-6)),
+    ):
+        block = Block(64, GnConv(64, order=3))
+        block.set_submodule(path, layer)
+        with pytest.raises((ValueError, RuntimeError)):
+            block(x)
+    block = Block(64, GnConv(64, order=3), layer_scale_init=1.0)
+    block.norm2 = torch.nn.LayerNorm([12, 12, 64], eps=1e-6)  # over whole maps
+    found = block(x)
+    use_kernels(block, "plain")
+    torch.testing.assert_close(found, block(x), rtol=1e-4, atol=1e-5)
 
 
 def operators(lower=torch.float32):
@@ -491,9 +585,9 @@ def test_gates_of_another_extent_or_dtype_go_through_plain_layers(standing):
     known = gradients(network, x)
     for name, one in known.items():
         torch.testing.assert_close(found[name], one, rtol=1e-3, atol=1e-5 * one.abs().max().item() + 1e-9)
-    with pytest.raises(ValueError, match="16 channels of the same extent"):
+    with pytest.raises(ValueError, match=r"gates is \(2, 16, 2, 35\), expected \(2, 16, 33, 35\)"):
         gating.gating(x[:, :16], x[:, :16, :2], None, None, None, [made(8, 16), made(8)], torch.float32)
-    with pytest.raises(ValueError, match=r"in torch.float64"):
+    with pytest.raises(ValueError, match=r"gates is torch.float64"):
         gating.gating(x[:, :16], x[:, :16].double(), None, None, None, [made(8, 16), made(8)], torch.float32)
 
 

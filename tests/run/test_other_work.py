@@ -13,7 +13,7 @@ def test_only_our_cores_count_and_idle_time_does_not(tmp_path, monkeypatch):
     stat = tmp_path / "stat"
     stat.write_text(
         "cpu  900 900 900 900 900 900 900 900 900 900\n"
-        "cpu0 100 20 30 5000 700 1 2 3 40 50\n"  # 40 and 50 of guests, which are among the first two
+        "cpu0 100 20 30 5000 700 1 2 3 40 50\n"  # 3: other machines; 40, 50: guests, in 100 and 20
         "cpu1 999 999 999 999 999 999 999 999 0 0\n"
         "cpu3 200 0 0 5000 0 0 0 0 0 0\n"
         "intr 5 6 7\n"
@@ -23,7 +23,7 @@ def test_only_our_cores_count_and_idle_time_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda _name: 100)
     found = usage()
     assert found is not None
-    assert found.busy == pytest.approx(1.56 + 2.0)
+    assert found.busy == pytest.approx(1.53 + 2.0)
     assert found.cores == 2
     monkeypatch.setattr(other_work, "STAT", tmp_path / "none")
     assert usage() is None
@@ -37,6 +37,10 @@ def test_own_work_is_not_that_of_others():
     now = usage()
     assert now.own - before.own > 0.4
     assert now.busy - before.busy > now.own - before.own - 0.1  # whole ticks
+    alone = Usage(before.busy + now.own - before.own, *now[1:])  # had nothing else run
+    assert too_many_threads(before, alone._replace(clock=before.clock + 0.6), 64) is None
+    other = alone._replace(busy=alone.busy + 0.6, clock=before.clock + 0.6)
+    assert too_many_threads(before, other, 64) is not None
 
 
 @pytest.mark.parametrize(

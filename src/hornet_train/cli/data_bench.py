@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Measures the data pipeline on JPEGs of 500 x 375 pixels and 75 kB. Compared are: the work on an image with
 the bare JPEG decode, our loaders with timm's, the first batch after a resume with the first batch of an
-epoch; then loading with 1, 2, 4, ... workers, one for each core at most, and their memory. The sides
+epoch; then loading with 1, 2, 4, ... up to --workers processes, and their memory. The sides
 take turns in one process; figures are medians over the rounds. Run nothing else meanwhile."""
 
 EXAMPLES = """\
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     def scale(root: Path) -> list[Rate]:
         if options.only == "pipeline":
             return []
-        return measure_scaling(root, worker_counts(cores()), rounds=options.rounds, say=console.say)
+        return measure_scaling(root, worker_counts(options.workers), rounds=options.rounds, say=console.say)
 
     with tempfile.TemporaryDirectory(prefix="hornet-bench-") as folder:
         root = Path(folder) if options.images is None else options.images.expanduser()
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         ]
         console.table(title, columns, rows)
     if scaled:
-        title = f"{cores()} cores, medians of {options.rounds} rounds"
+        title = f"{cores()} cores, medians of {options.rounds} rounds, and the most memory in any"
         columns = ("workers", "images/s", "ratio", "from", "to", "MB of one worker", "MB shared by all")
         rows = [
             (one.what, f"{one.ours:.1f}", *_spread(one), _size(one.worker_mb), _size(one.shared_mb))

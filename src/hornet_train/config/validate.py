@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from hornet_train.config.schema import Config, Data, EvalConfig, InfoConfig, Mul
 from hornet_train.errors import did_you_mean
 from hornet_train.redaction import MARK
 
+_ABSENT = ("unexpected_keyword_argument", "missing", "missing_argument")  # of the tree, or of the schema
+
 T = TypeVar("T", bound=Config | EvalConfig | InfoConfig | Bench)
 
 
@@ -24,13 +26,11 @@ def typed(kind: type[T], tree: Mapping[str, Any]) -> tuple[T | None, dict[str, s
     try:
         return TypeAdapter(kind).validate_python(tree), {}
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        inner = {detail["loc"][:-1] for detail in details}  # a list is at fault only because of an element
-        return None, {
-            _key(tree, detail["loc"]): _sentence(tree, detail)
-            for detail in details
-            if detail["loc"] not in inner
-        }
+        found: dict[str, list[ErrorDetails]] = {}
+        for detail in error.errors(include_url=False):
+            found.setdefault(_key(tree, detail), []).append(detail)
+        inner = {key.rpartition(".")[0] for key in found}  # a list is at fault only because of an element
+        return None, {key: _sentence(key, details) for key, details in found.items() if key not in inner}
 
 
 def plain(config: Config | EvalConfig | InfoConfig | Bench) -> dict[str, Any]:
@@ -39,15 +39,22 @@ def plain(config: Config | EvalConfig | InfoConfig | Bench) -> dict[str, Any]:
     return tree
 
 
-def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
-    key, value, context = _key(tree, detail["loc"]), detail["input"], detail.get("ctx", {})
+def _sentence(key: str, details: Sequence[ErrorDetails]) -> str:
+    """What is wrong with a value; of a union it is something for each kind of value that would do."""
+    choices = [one for detail in details for one in _choices(detail)]
+    if len(details) > 1 and choices:
+        value = details[0]["input"]
+        lists = "; or a list" if any(detail["type"] == "tuple_type" for detail in details) else ""
+        return f"{key}={value}: {did_you_mean(str(value), choices)}{lists}"
+    detail = details[-1]
+    value, context = detail["input"], detail.get("ctx", {})
     match detail["type"]:
         case "unexpected_keyword_argument":
             return f"unknown key {key}"
         case "missing" | "missing_argument":
             return f"{key} is missing"
         case "literal_error":
-            return f"{key}={value}: {did_you_mean(str(value), _quoted(context['expected']))}"
+            return f"{key}={value}: {did_you_mean(str(value), choices)}"
         case "union_tag_invalid":
             tag, chosen = context["discriminator"].strip("'"), str(context["tag"])
             return f"{key}.{tag}={chosen}: {did_you_mean(chosen, _quoted(context['expected_tags']))}"
@@ -59,14 +66,26 @@ def _sentence(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
             return f"{key}={value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-def _key(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+def _choices(detail: ErrorDetails) -> list[str]:
+    """The words that a value may be, where it may be some words only."""
+    if detail["type"] in ("bool_parsing", "bool_type"):
+        return ["true", "false"]
+    return _quoted(detail["ctx"]["expected"]) if detail["type"] == "literal_error" else []
+
+
+def _key(tree: Mapping[str, Any], detail: ErrorDetails) -> str:
     """The dotted key of pydantic's location, without the tags of unions, which are no keys of the tree."""
-    key, node = [], tree
-    for part in location[:-1]:
+    node: Any = tree
+    key, location = [], detail["loc"]
+    for part in location:
         if isinstance(node, Mapping) and part in node:
-            key.append(str(part))
             node = node[str(part)]
-    return ".".join([*key, str(location[-1])])
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        elif part is not location[-1] or detail["type"] not in _ABSENT:
+            continue
+        key.append(str(part))
+    return ".".join(key)
 
 
 def _quoted(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hornet_train.images.layout import Array, Box, Pixels
-from hornet_train.images.loops.resample import CHUNK, TILE, fill, weigh_pixels
+from hornet_train.images.loops.resampled_rows import CHUNK, TILE, fill, weigh_pixels
 
 
 class Axis(NamedTuple):

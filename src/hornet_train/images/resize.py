@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hornet_train.images.layout import Box, Interpolation, image_of, pixels_of
 
-_LONGEST = 1 << 19  # pixels, for which our resampler takes 48 MB
+_LONGEST = 1 << 19  # pixels, for which our resampler takes some 55 MB
 _MAX_INTERMEDIATE = 1 << 26  # pixels of the image between the two passes of a resize by torch
 
 
@@ -41,7 +41,7 @@ def resize(
 def resize_and_crop(
     image_CHW: Tensor, size: tuple[int, int], box: Box, interpolation: Interpolation = "bicubic"
 ) -> Tensor:
-    """`resize`, then crop to a box; nothing outside of it is computed.
+    """`resize`, then crop to a box, without computing the rest (but for strips of extreme length).
 
     Args:
         image_CHW: uint8 (3, H, W).
@@ -80,14 +80,30 @@ def _resample(
     image_CHW: Tensor, box: Box, size: tuple[int, int], part: Box, interpolation: Interpolation
 ) -> Tensor:
     """This part of a box of the image that is resized to a size."""
+    _check(image_CHW, box, size, part)
     top, left, height, width = box
     if max(width, height * size[1] // size[0]) > _LONGEST:
         whole_CHW = _strip(image_CHW[:, top : top + height, left : left + width], size, interpolation)
-        return whole_CHW[:, part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
+        top, left, height, width = part
+        cut_HWC = whole_CHW[:, top : top + height, left : left + width].permute(1, 2, 0)
+        return cut_HWC.contiguous().permute(2, 0, 1)
     # here, as it imports numba, which takes a second
     from hornet_train.images.resample import resample
 
     return image_of(resample(pixels_of(image_CHW), box, size, part, cubic=interpolation == "bicubic"))
+
+
+def _check(image_CHW: Tensor, box: Box, size: tuple[int, int], part: Box) -> None:
+    """Raises ValueError before the loops read or write past the end of something."""
+    channels, *sides = image_CHW.shape
+    if image_CHW.dtype != torch.uint8 or channels != 3:
+        raise ValueError(f"an image to resize is uint8 (3, H, W), not {image_CHW.dtype} {(channels, *sides)}")
+    for inner, outer, what in ((box, sides, "an image"), (part, size, "a resized image")):
+        (top, left, height, width), (tall, wide) = inner, outer
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > tall or left + width > wide:
+            raise ValueError(
+                f"{what} of {tall} x {wide} pixels has no box (top, left, height, width) {inner}"
+            )
 
 
 _RESAMPLERS = {

@@ -35,6 +35,8 @@ class Block(nn.Module, dispatch.HasKernels):
         compiled: whether it runs by the code that `compile_blocks` has torch compile.
     """
 
+    compiled = False  # of the class, for blocks that were pickled whole before there was such a choice
+
     def __init__(
         self,
         dim: int,
@@ -46,7 +48,7 @@ class Block(nn.Module, dispatch.HasKernels):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.plain = self.compiled = False
+        self.plain = False
         self.layer_scale_init = layer_scale_init
         gamma = torch.full((dim,), layer_scale_init, device=device, dtype=dtype)
         scaled = layer_scale_init > 0

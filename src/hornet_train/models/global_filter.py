@@ -114,7 +114,7 @@ class GlobalLocalFilter(nn.Module, dispatch.HasKernels):
             self.resize((height, width // 2 + 1))
 
     def forward(self, x_BSHW: Tensor, scale: float = 1.0) -> Tensor:
-        """`scale` times the layer, for no more than a scaled norm.
+        """`scale` times the layer; on a CPU for no more than a scaled norm.
 
         Shape in and out: (B, S, H, W), any H and W.
         """

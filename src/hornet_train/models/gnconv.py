@@ -105,12 +105,14 @@ class GnConv(nn.Module, dispatch.HasKernels):
         return y_BCHW
 
     def scaled_mixer(self, q_BSHW: Tensor) -> Tensor:
-        """f(q) / alpha; HorNet's own mixers take 1 / alpha into their weights, which spares a pass.
+        """f(q) / alpha; HorNet's own mixers take 1 / alpha themselves, which may spare a pass over the map.
 
         Shape in and out: (B, S, H, W).
         """
         if not is_scripting():  # noqa: SIM102 - TorchScript compiles all of an `and`
-            if isinstance(self.dwconv, DepthwiseConv2d | GlobalLocalFilter):
+            if type(self.dwconv) in (DepthwiseConv2d, GlobalLocalFilter) and not dispatch.has_hooks(
+                self.dwconv
+            ):
                 scaled_BSHW: Tensor = self.dwconv(q_BSHW, self.scale)
                 return scaled_BSHW
         gates_BSHW: Tensor = self.dwconv(q_BSHW) * self.scale

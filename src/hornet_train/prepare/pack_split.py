@@ -13,6 +13,7 @@ from typing import Any
 from hornet_train.data.sources.listing import with_count
 from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.file_names import as_text
+from hornet_train.images.resize import load_loops
 from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.shard_files import verify_shard, write_shard
 from hornet_train.prepare.shard_folder import ShardFolder
@@ -57,6 +58,8 @@ def pack(
         raise ConfigError(
             f"{out} lies in {files.folder}, the folder of the images to pack: choose another folder"
         )
+    if arguments.shorter_side is not None:
+        load_loops()  # compiled here, not in the time that the first image may take a worker
     for what in files.not_packed:
         say(f"{arguments.split}: not packed: {what}")
     with ShardFolder(out, arguments.split) as shard_folder:

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 BeginItem = Callable[[int], None]  # called by a worker with the number of the item that it begins
 
 _POLL_SECONDS = 0.25
-# Imported once, by the fork server that starts the workers, so that replacing a worker costs nothing.
+# Imported once, by the fork server that starts the workers, so that replacing a worker costs little.
 _PRELOAD = ["hornet_train.prepare.examine_images", "hornet_train.prepare.shard_files"]
 
 

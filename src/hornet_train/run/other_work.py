@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 STAT = Path("/proc/stat")
 _IDLE = (3, 4)  # columns of a core's line: idle, and waiting for a disk
-_GUESTS = 8  # what comes from here on is counted in the columns before
+_STEAL = 7  # what comes from here on is other machines' work, or counted in the columns before
 LEAST_SECONDS = 0.5  # in which an honest figure can be had from ticks of 10 ms
 LEAST_CORES = 0.5
 
@@ -40,7 +40,7 @@ def usage() -> Usage | None:
     busy = 0.0
     for name, *ticks in map(str.split, lines):
         if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
-            busy += sum(int(one) for i, one in enumerate(ticks[:_GUESTS]) if i not in _IDLE)
+            busy += sum(int(one) for i, one in enumerate(ticks[:_STEAL]) if i not in _IDLE)
     return Usage(busy / tick, sum(os.times()[:4]), time.monotonic(), len(cores))
 
 

@@ -78,9 +78,11 @@ def global_local(layer: GlobalLocalFilter, x_BSHW: Tensor, scale: float) -> Tens
 
     Shape in and out: (B, S, H, W).
     """
-    from hornet_train.models.layers import DepthwiseConv2d  # here, as these import this module
+    # here, as these import this module
+    from hornet_train.models.global_filter import GlobalLocalFilter as Ours
+    from hornet_train.models.layers import DepthwiseConv2d
 
-    if layer.plain or not served_by_rows(x_BSHW, layer.pre_norm, layer.post_norm):
+    if type(layer) is not Ours or layer.plain or not served_by_rows(x_BSHW, layer.pre_norm, layer.post_norm):
         return None
     height, width = x_BSHW.shape[2:]
     conv, weight = layer.dw, layer.complex_weight
@@ -88,7 +90,7 @@ def global_local(layer: GlobalLocalFilter, x_BSHW: Tensor, scale: float) -> Tens
         global_local_pass.serves(len(weight))
         and fourier.takes_matrices(height, width, x_BSHW.device)
         and type(conv) is DepthwiseConv2d
-        and not _has_hooks(conv)
+        and not has_hooks(conv)
         and conv.bias is None
         and conv.weight.shape[2:] == (3, 3)
         and conv.weight.dtype in rows.DTYPES
@@ -170,11 +172,12 @@ def served_by_rows(x_BCHW: Tensor, *layers: nn.Module) -> bool:
     lower = product_input_dtype(x_BCHW)
     return all(
         type(layer) in (LayerNorm, PointwiseConv2d, nn.LayerNorm, nn.Linear, nn.GELU)
-        and not _has_hooks(layer)
+        and not has_hooks(layer)
         and all(rows.serves(x_BCHW, one, lower) for one in layer.parameters(recurse=False))
         and (not isinstance(layer, nn.Linear | nn.Conv2d) or layer.bias is not None)
         and getattr(layer, "approximate", "none") == "none"  # GELU's
         and getattr(layer, "eps", EPS) == EPS
+        and getattr(layer, "normalized_shape", x_BCHW.shape[1:2]) == x_BCHW.shape[1:2]
         for layer in layers
     )
 
@@ -194,7 +197,7 @@ def gnconv_by_rows(layer: nn.Module, norm: nn.Module, x_BCHW: Tensor) -> bool:
 
     return (
         type(layer) is GnConv
-        and not _has_hooks(layer)
+        and not has_hooks(layer)
         and type(layer.dwconv) in (DepthwiseConv2d, GlobalLocalFilter)  # whose gates are known to fit
         and served_by_rows(x_BCHW, norm, layer.proj_in)
         and gates_by_rows(layer, x_BCHW)
@@ -206,7 +209,8 @@ def mlp_by_rows(layers: Block, x_BCHW: Tensor) -> bool:
     return served_by_rows(x_BCHW, layers.norm2, layers.pwconv1, layers.act, layers.pwconv2)
 
 
-def _has_hooks(layer: nn.Module) -> bool:
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether something wants to see what goes into this layer and comes out of it."""
     return bool(
         layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
     )

@@ -119,7 +119,7 @@ def filter_by_matrices(x_BSHW: Tensor, weight_ShwK: Tensor) -> Tensor:
     height, width = x_BSHW.shape[2], x_BSHW.shape[3]
     dtype = at_least_float32(x_BSHW)
     filter_KhwS = resize_filter(weight_ShwK.to(dtype), height, width // 2 + 1).permute(3, 1, 2, 0)
-    # the compiler makes them once for all layers; what it or a fake mode makes is not to be kept
+    # what the compiler or a fake mode makes is not to be kept; compiled, each graph makes its own
     keep = type(x_BSHW) is Tensor and not torch.compiler.is_compiling()
     make = _kept_matrices if keep else fourier_matrices
     matrices = make(height, width, device=x_BSHW.device, dtype=dtype)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hornet_train.models.kernels import LANES, gating_pieces, gating_tiles
+from hornet_train.models.kernels.expected import expect, expect_dtypes
 from hornet_train.models.kernels.rows import DTYPES, gradients_again, like_map, product_dtype, schema_of
 
 
@@ -52,18 +53,26 @@ class Gating(NamedTuple):
             return self.gates_BSHW.dtype
         return torch.promote_types(self.residual_BDHW.dtype, self.parameters[-1].dtype)
 
-    def check(self, added_to_BDHW: Tensor | None) -> None:
-        """Raises ValueError before a loop reads or writes past the end of a map."""
-        p_BCHW, gates_BSHW = self.p_BCHW, self.gates_BSHW
-        width = p_BCHW.shape[1] + sum(len(bias) for bias in self.parameters[1:-2:2])
-        if not fits(p_BCHW, gates_BSHW, width):
-            raise ValueError(
-                f"the gates of p {tuple(p_BCHW.shape)} are {tuple(gates_BSHW.shape)} in {gates_BSHW.dtype}: "
-                f"{width} channels of the same extent are expected, in float32 or bfloat16"
-            )
-        expected = (p_BCHW.shape[0], len(self.parameters[-1]), *p_BCHW.shape[2:])
-        if added_to_BDHW is not None and added_to_BDHW.shape != expected:
-            raise ValueError(f"what gating is added to is {tuple(added_to_BDHW.shape)}, not {expected}")
+    def check(self, lower: torch.dtype, added_to_BDHW: Tensor | None) -> None:
+        """Raises ValueError before a loop reads or writes past the end of something.
+
+        `added_to_BDHW`: the residual, or the gradient.
+        """
+        *widening, weight, bias = self.parameters
+        (images, depth, *sides), outputs = self.p_BCHW.shape, len(bias)
+        width = depth + sum(len(one) for one in widening[1::2])
+        expect_dtypes("gating", p=self.p_BCHW.dtype, gates=self.gates_BSHW.dtype, lower=lower)
+        for k, (wider, more) in enumerate(zip(widening[::2], widening[1::2], strict=True), 1):
+            expect("gating", **{f"W_{k}": (wider, (len(more), depth))})
+            depth = len(more)
+        expect(
+            "gating",
+            gates=(self.gates_BSHW, (images, width, *sides)),
+            added_to=(added_to_BDHW, (images, outputs, *sides)),
+            factor=(self.factor_B, (images,)),
+            gamma=(self.gamma, (outputs,)),
+            W_out=(weight, (outputs, depth)),
+        )
 
 
 def serves(first: int) -> bool:
@@ -90,7 +99,7 @@ def gating(*arguments: Any) -> Tensor:
         arguments: those of Gating, then `lower`, the dtype that products have outside of here.
     """
     inputs, lower = Gating(*arguments[:-1]), arguments[-1]
-    inputs.check(inputs.residual_BDHW)
+    inputs.check(lower, inputs.residual_BDHW)
     if product_dtype(lower) == torch.float32:
         return gating_tiles.forward(inputs)
     return gating_pieces.forward(inputs, lower)
@@ -109,7 +118,7 @@ def gating_gradient(*arguments: Any) -> list[Tensor]:
         arguments: those of Gating, whose residual is not read, then `lower` and the gradient of y.
     """
     inputs, (lower, gradient_BDHW) = Gating(*arguments[:-2]), arguments[-2:]
-    inputs.check(gradient_BDHW)
+    inputs.check(lower, gradient_BDHW)
     if product_dtype(lower) == torch.float32:
         return gating_tiles.backward(inputs, gradient_BDHW)
     return gating_pieces.backward(inputs, lower, gradient_BDHW)

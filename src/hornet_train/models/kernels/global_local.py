@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hornet_train.models.kernels import EPS, openmp
+from hornet_train.models.kernels.expected import expect, expect_dtypes
 from hornet_train.models.kernels.fourier_arguments import BlockedGradient, InterleaveFlags
 from hornet_train.models.kernels.global_local_pass import (
     BlockedMap,
@@ -59,6 +60,7 @@ def global_local(*arguments: Any) -> Tensor:
     from hornet_train.models.kernels.fourier_loops import interleave_loop
 
     inputs, lower = GlobalLocal(*arguments[:-1]), arguments[-1]
+    expect_dtypes("global_local", lower=lower)
     work, out_BSHW = Pass(inputs), like_map(inputs.x_BSHW, inputs.x_BSHW.shape[1], lower)
     out_NS = rows_of(out_BSHW)
     for begin, end in work.pieces():
@@ -86,6 +88,8 @@ def global_local_gradient(*arguments: Any) -> list[Tensor]:
     )
 
     inputs, gradient_BSHW = GlobalLocal(*arguments[:-1]), arguments[-1]
+    expect("global_local", gradient=(gradient_BSHW, tuple(inputs.x_BSHW.shape)))
+    expect_dtypes("global_local", gradient=gradient_BSHW.dtype)
     work, for_x_BSHW = Pass(inputs), torch.empty_like(inputs.x_BSHW, memory_format=torch.channels_last)
     gradient_NS, for_x_NS = rows_of(gradient_BSHW), rows_of(for_x_BSHW)
     channels, back = work.channels, BlockedMap(work.channels, work.at_once * work.pixels)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from hornet_train.models.kernels import LANES, openmp
 from hornet_train.models.kernels.arguments import Filter, FilterGradient
+from hornet_train.models.kernels.expected import expect, expect_dtypes
 from hornet_train.models.kernels.fourier import block_matrices
 from hornet_train.models.kernels.fourier_arguments import Blocked, Fourier, FourierGradient, Interleave
 from hornet_train.models.kernels.rows import FLOAT32, dense, is_half, row_bytes, rows_of
 from hornet_train.models.kernels.tiles import HELD, block_rows
 
 _GROUPS = 8  # of images, at most, whose gradients of kernel and filter are summed apart
+_VECTORS = ("pre_weight", "pre_bias", "post_weight", "post_bias")
 _SPAN = 4 * LANES  # bytes from one pixel of a block to the next
 
 
@@ -68,6 +70,10 @@ def _prepare(inputs: GlobalLocal) -> _Prepared:
         )
     if (height, columns) != (x_BSHW.shape[2], x_BSHW.shape[3] // 2 + 1):
         raise ValueError(f"a filter of ({height}, {columns}) for a map of {tuple(x_BSHW.shape[2:])} pixels")
+    expect_dtypes("global_local", x=x_BSHW.dtype)
+    vectors = {name: (getattr(inputs, name), (2 * channels,)) for name in _VECTORS}
+    filters = (inputs.filter_ChwK, (channels, height, columns, 2))
+    expect("global_local", **vectors, kernel=(inputs.kernel, (channels, 1, 3, 3)), filters=filters)
     blocks = inputs.filter_ChwK.float().view(channels // LANES, LANES, height, columns, 2)
     return _Prepared(
         rows_of(x_BSHW),
@@ -111,7 +117,7 @@ class Pass:
         self.p = _prepare(inputs)
         self.images, self.channels, self.height, self.width = inputs.x_BSHW.shape
         self.pixels = self.height * self.width
-        self.at_once = min(self.images, max(1, HELD // (2 * self.channels * self.pixels)))
+        self.at_once = max(1, min(self.images, HELD // (2 * self.channels * max(1, self.pixels))))
         self.block = block_rows(self.images * self.pixels)
         self.normed, self.mixed = (BlockedMap(self.channels, self.at_once * self.pixels) for _ in range(2))
         self.zeros = torch.zeros(self.channels // 2, **FLOAT32)

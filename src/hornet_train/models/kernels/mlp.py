@@ -14,6 +14,7 @@ Shape suffixes: C channels, M hidden channels.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hornet_train.models.kernels import EPS, mlp_pieces, mlp_tiles
+from hornet_train.models.kernels.expected import expect, expect_dtypes
 from hornet_train.models.kernels.rows import gradients_again, like_map, product_dtype, schema_of
 
 
@@ -48,6 +50,26 @@ class Mlp(NamedTuple):
         """Those of the layers, in the order of their gradients."""
         return self.norm_weight, self.norm_bias, self.w1_MC, self.b1, self.w2_CM, self.b2
 
+    def check(
+        self, lower: torch.dtype, hidden_NM: Tensor | None = None, gradient_BCHW: Tensor | None = None
+    ) -> None:
+        """Raises ValueError before a loop reads or writes past the end of something."""
+        (images, channels, *sides), hidden = self.x_BCHW.shape, self.w1_MC.shape[0]
+        expect_dtypes("mlp", x=self.x_BCHW.dtype, lower=lower)
+        expect(
+            "mlp",
+            factor=(self.factor_B, (images,)),
+            gamma=(self.gamma, (channels,)),
+            norm_weight=(self.norm_weight, (channels,)),
+            norm_bias=(self.norm_bias, (channels,)),
+            w1=(self.w1_MC, (hidden, channels)),
+            b1=(self.b1, (hidden,)),
+            w2=(self.w2_CM, (channels, hidden)),
+            b2=(self.b2, (channels,)),
+            hidden=(hidden_NM, (images * math.prod(sides), hidden)),
+            gradient=(gradient_BCHW, (images, channels, *sides)),
+        )
+
     def new_output(self) -> Tensor:
         """An empty y, channels_last, in the dtype of the weights where that is wider than x's.
 
@@ -70,6 +92,7 @@ def mlp(*arguments: Any) -> tuple[Tensor, Tensor]:
         arguments: those of Mlp, then `lower`, the dtype that products have outside of here, and `keep`.
     """
     inputs, (lower, keep) = Mlp(*arguments[:-2]), arguments[-2:]
+    inputs.check(lower)
     if product_dtype(lower) == torch.float32:
         return mlp_tiles.forward(inputs, lower, keep=keep)
     return mlp_pieces.forward(inputs, lower, keep=keep)
@@ -88,6 +111,7 @@ def mlp_gradient(*arguments: Any) -> list[Tensor]:
         arguments: those of Mlp, then `lower`, the hidden values that `mlp` kept, and the gradient of y.
     """
     inputs, (lower, hidden_NM, gradient_BCHW) = Mlp(*arguments[:-3]), arguments[-3:]
+    inputs.check(lower, hidden_NM, gradient_BCHW)
     if product_dtype(lower) == torch.float32:
         return mlp_tiles.backward(inputs, hidden_NM, gradient_BCHW)
     return mlp_pieces.backward(inputs, lower, hidden_NM, gradient_BCHW)

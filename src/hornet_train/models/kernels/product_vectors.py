@@ -1,7 +1,6 @@
 """Matrix products of float32 in registers, and how a weight is laid out for them.
 
 A product out (rows, columns) = a (rows, depth) b (depth, columns) goes tile by tile: ROWS x COLUMNS sums
-A product out (rows, columns) = a (rows, depth) b (depth, columns) goes tile by tile: ROWS x COLUMNS sums
 stay in registers over the whole depth; each step loads one row of b's panel and multiplies it with a
 value of each row of a. b lies in panels of COLUMNS columns, (depth, COLUMNS) each, one behind the other,
 so that a panel is read in order and, small enough, stays in the first cache for all rows. LANES divides

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hornet_train.models.kernels import EPS, projection_pieces, projection_tiles
+from hornet_train.models.kernels.expected import expect, expect_dtypes
 from hornet_train.models.kernels.rows import gradients_again, like_map, product_dtype, schema_of
 
 
@@ -40,6 +41,19 @@ class Projection(NamedTuple):
         """Those of the layers, in the order of their gradients."""
         return self[1:]
 
+    def check(self, lower: torch.dtype, gradient_BDHW: Tensor | None = None) -> None:
+        """Raises ValueError before a loop reads or writes past the end of something."""
+        (images, channels, *sides), outputs = self.x_BCHW.shape, self.weight.shape[0]
+        expect_dtypes("project", x=self.x_BCHW.dtype, lower=lower)
+        expect(
+            "project",
+            norm_weight=(self.norm_weight, (channels,)),
+            norm_bias=(self.norm_bias, (channels,)),
+            weight=(self.weight, (outputs, channels)),
+            bias=(self.bias, (outputs,)),
+            gradient=(gradient_BDHW, (images, outputs, *sides)),
+        )
+
 
 @torch.library.custom_op(
     "hornet::project",
@@ -54,6 +68,7 @@ def project(*arguments: Any) -> Tensor:
         arguments: those of Projection, then `lower`, the dtype that products have outside of here.
     """
     inputs, lower = Projection(*arguments[:-1]), arguments[-1]
+    inputs.check(lower)
     if product_dtype(lower) == torch.float32:
         return projection_tiles.forward(inputs, lower)
     return projection_pieces.forward(inputs, lower)
@@ -72,6 +87,7 @@ def project_gradient(*arguments: Any) -> list[Tensor]:
         arguments: those of Projection, then `lower` and the gradient of y.
     """
     inputs, (lower, gradient_BDHW) = Projection(*arguments[:-2]), arguments[-2:]
+    inputs.check(lower, gradient_BDHW)
     if product_dtype(lower) == torch.float32:
         return projection_tiles.backward(inputs, gradient_BDHW)
     return projection_pieces.backward(inputs, lower, gradient_BDHW)

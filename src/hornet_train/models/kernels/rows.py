@@ -30,7 +30,7 @@ def serves(x_BCHW: Tensor, weight: Tensor, lower: torch.dtype) -> bool:
         and lower in DTYPES
         and x_BCHW.shape[1] % LANES == 0
         and weight.shape[0] % LANES == 0
-        and (x_BCHW.numel() >= SMALLEST or product_dtype(lower) != lower)
+        and x_BCHW.numel() >= (max(1, SMALLEST) if product_dtype(lower) == lower else 1)
         and rowwise.AVAILABLE
     )
 

@@ -84,7 +84,7 @@ class Held:
     def __init__(self, count: int, *widths: int) -> None:
         self.block = block_rows(count)
         self.pieces = list(pieces(count, sum(widths)))
-        most = max(end - begin for begin, end in self.pieces)
+        most = max((end - begin for begin, end in self.pieces), default=0)
         self.blocks = -(-most // self.block)
         rows = self.blocks * self.block + 1  # a power of two would share few sets of a cache
         self.tensors = [torch.empty(width // LANES, rows, LANES, dtype=torch.float32) for width in widths]
