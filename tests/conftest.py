@@ -10,7 +10,7 @@ import pytest
 # One thread a process: results do not depend on the machine's load, and two processes do not fight.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-pytest_plugins = ["order", "short_form", "time_limit"]  # tests/support
+pytest_plugins = ["golden", "order", "short_form", "time_limit"]  # tests/support
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,11 +59,9 @@ class _Tally:
     def add(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             self.sizes[name] = (output.shape[2], output.shape[3])
-        if isinstance(module, nn.Linear):
-            self._layer(name, output.numel() * module.in_features)
-        elif isinstance(module, nn.Conv2d):
-            taps = math.prod(module.kernel_size)
-            self._layer(name, output.numel() * (module.in_channels // module.groups) * taps)
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            macs = macs_of_layer(module, output)
+            self.macs[name] = self.macs.get(name, 0) + macs  # a layer may be called more than once
         elif isinstance(module, nn.LayerNorm):
             self.extras += NORM_FLOPS * output.numel()
         elif isinstance(module, GlobalLocalFilter):
@@ -73,8 +71,14 @@ class _Tally:
             pixels = inputs[0].shape[2] * inputs[0].shape[3]
             self.gates[name] = module.total_width * pixels
 
-    def _layer(self, name: str, macs: int) -> None:
-        self.macs[name] = self.macs.get(name, 0) + macs  # a layer may be called more than once
+
+def macs_of_layer(module: nn.Module, output: Tensor) -> int:
+    """The multiply-accumulates that a convolution or a linear layer took for an output; 0 for any other."""
+    if isinstance(module, nn.Linear):
+        return output.numel() * module.in_features
+    if isinstance(module, nn.Conv2d):
+        return output.numel() * (module.in_channels // module.groups) * math.prod(module.kernel_size)
+    return 0
 
 
 def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans: int = 3) -> Complexity:
@@ -131,7 +135,7 @@ def trains_on_one_image(model: nn.Module, image_size: int | tuple[int, int], *, 
 
 def _forward_on_meta(model: nn.Module, shape: tuple[int, int, int, int], *, training: bool) -> None:
     """A forward pass of images (B, C, H, W) without arithmetic; the model stays as it is."""
-    state = _on_meta(model)
+    state = on_meta(model)
     images = torch.empty(shape, device="meta", dtype=_float_dtype(model))
     modes = {module: module.training for module in model.modules()}
     model.train(training)
@@ -143,7 +147,7 @@ def _forward_on_meta(model: nn.Module, shape: tuple[int, int, int, int], *, trai
             module.training = before
 
 
-def _on_meta(model: nn.Module) -> dict[str, Tensor]:
+def on_meta(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer as an empty tensor on the meta device, under one name for each place.
 
     A module that stands in several places of the model is named once: torch.func.functional_call would take

@@ -43,8 +43,9 @@ class GnConv(nn.Module, dispatch.HasKernels):
     (65,504) long before its factors do. docs/numerics.md has the figures.
 
     Args:
-        dim: C, the width in; a multiple of 2^(order - 1).
+        dim: C, the width of the last branch; a multiple of 2^(order - 1).
         order: n, the number of gatings, at least 1.
+        in_dim: the width in; None for `dim`.
         out_dim: the width out; None for `dim`.
         mixer: f, shared by all orders: one operator over the S = c_0 + .. + c_{n-1} channels of q. "7x7" or
             any other odd kernel (also as a number), "gf", "pool" (3x3 mean), or a function of S that gives a
@@ -62,6 +63,7 @@ class GnConv(nn.Module, dispatch.HasKernels):
         dim: int,
         *,
         order: int = 5,
+        in_dim: int | None = None,
         out_dim: int | None = None,
         mixer: Mixer = "7x7",
         grid: tuple[int, int] = (14, 8),
@@ -70,13 +72,14 @@ class GnConv(nn.Module, dispatch.HasKernels):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        in_dim = whole_number("in_dim", dim if in_dim is None else in_dim)
         out_dim = whole_number("out_dim", dim if out_dim is None else out_dim)
         if not isinstance(scale, int | float) or not math.isfinite(scale):
             raise ValueError(f"scale is a finite number, not {scale!r}")
         self.widths = branch_widths(dim, order)
         self.total_width = sum(self.widths)  # S; c_0 + S = 2C exactly
         self.scale, self.plain = scale, False
-        self.proj_in = PointwiseConv2d(dim, 2 * dim, device=device, dtype=dtype)
+        self.proj_in = PointwiseConv2d(in_dim, 2 * dim, device=device, dtype=dtype)
         self.dwconv = build_mixer(mixer, self.total_width, grid=grid, device=device, dtype=dtype)
         self.proj_out = PointwiseConv2d(dim, out_dim, device=device, dtype=dtype)
         self.pws = nn.ModuleList(

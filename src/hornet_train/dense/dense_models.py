@@ -1,0 +1,90 @@
+"""The published dense models by name, with the state-dict names of the official checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from hornet_train.dense.backbone import build_backbone, widths_of
+from hornet_train.dense.horfpn import Fusing
+from hornet_train.dense.segmenter import Segmenter
+from hornet_train.dense.upernet import FcnHead, UperNetHead
+from hornet_train.errors import did_you_mean
+
+_CLASSES = 150
+_FILTERS_FOR = 384  # pixels: the published global filters have grids of 24 x 13 and 12 x 7
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published segmentation model.
+
+    Attributes:
+        backbone: its name in timm.
+        fusion: see `UperNetHead`.
+        drop_path: of its training.
+    """
+
+    backbone: str
+    fusion: Fusing
+    drop_path: float
+
+
+def _upernets() -> dict[str, Published]:
+    rates = {"tiny": (0.4, 0.4), "small": (0.3, 0.3), "base": (0.4, 0.5), "large": (0.4, 0.4)}
+    rows = {
+        f"upernet_hornet_{size}_{mixer}": Published(f"hornet_{size}_{mixer}", "conv", rate)
+        for size, both in rates.items()
+        for mixer, rate in zip(("7x7", "gf"), both, strict=True)
+    }
+    fusions: tuple[Fusing, ...] = ("7x7", "gf")
+    for fusion in fusions:
+        name = f"upernet_horfpn_{fusion}_hornet_small_7x7"
+        rows[name] = Published("hornet_small_7x7", fusion, 0.3)
+    return rows
+
+
+PUBLISHED = _upernets()
+
+
+def create(name: str, num_classes: int = _CLASSES, **arguments: Any) -> Segmenter:
+    """A published model, its weights at random.
+
+    Args:
+        name: one of `PUBLISHED`.
+        num_classes: K.
+        arguments: of the backbone, as `timm.create_model` takes them; drop_path_rate is the published one.
+
+    Raises:
+        ValueError: there is no model of this name.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"{name}: no such dense model; {did_you_mean(name, list(PUBLISHED))}")
+    row = PUBLISHED[name]
+    given: dict[str, Any] = {"drop_path_rate": row.drop_path, **arguments}
+    if row.backbone.endswith("_gf"):
+        given.setdefault("img_size", _FILTERS_FOR)
+    return upernet(build_backbone(row.backbone, **given), num_classes, fusion=row.fusion)
+
+
+def upernet(
+    backbone: nn.Module, num_classes: int, *, channels: int = 512, fusion: Fusing = "conv"
+) -> Segmenter:
+    """UperNet on a backbone, with the auxiliary head on its last level but one.
+
+    Args:
+        backbone: see `build_backbone`.
+        num_classes: K.
+        channels: of the maps in the decode head; the auxiliary head has half of them.
+        fusion: see `UperNetHead`.
+    """
+    widths = widths_of(backbone)
+    level = len(widths) - 2
+    return Segmenter(
+        backbone,
+        UperNetHead(widths, channels, num_classes, fusion),
+        FcnHead(widths[level], channels // 2, num_classes),
+        auxiliary_level=level,
+    )

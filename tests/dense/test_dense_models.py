@@ -1,0 +1,95 @@
+"""Whole models by name: names and shapes of the official checkpoints, and outputs of the published code."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hornet_train.dense import create
+from hornet_train.dense.backbone import build_backbone, features_of, widths_of
+from hornet_train.dense.dense_models import PUBLISHED, upernet
+
+FILES = Path(__file__).parents[1] / "reference/dense"
+
+
+def shapes(model: torch.nn.Module) -> dict[str, list[int]]:
+    return {name: list(one.shape) for name, one in model.state_dict().items()}
+
+
+def test_names_are_the_official_ones() -> None:
+    with torch.device("meta"):
+        tiny = create("upernet_hornet_tiny_7x7")
+        assert shapes(tiny) == json.loads(
+            gzip.decompress((FILES / "keys_upernet_hornet_tiny_7x7.json.gz").read_bytes())
+        )
+        for fusion in ("7x7", "gf"):
+            name = f"upernet_horfpn_{fusion}_hornet_small_7x7"
+            heads = {key: one for key, one in shapes(create(name)).items() if key.split(".")[0] != "backbone"}
+            assert heads == json.loads((FILES / f"keys_{name}_heads_only.json").read_text())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_model_is_there(name: str) -> None:
+    with torch.device("meta"):
+        model = create(name, num_classes=7)
+    grids = {
+        tuple(one.shape[1:3])
+        for key, one in model.state_dict().items()
+        if "backbone" in key and "complex" in key
+    }
+    assert grids == ({(24, 13), (12, 7)} if name.endswith("_gf") else set())
+    assert model.decode_head.conv_seg.out_channels == 7
+
+
+@torch.no_grad()
+def test_a_whole_model_gives_the_published_outputs(fill: Any) -> None:
+    known = np.load(FILES / "upernet_whole_tiny_7x7_96x128.npz")
+    model = create("upernet_hornet_tiny_7x7")
+    model.load_state_dict(fill.fill_(model.state_dict()))
+    images = fill.image_batch(1, 96, 128)
+    model.eval()
+    for level, one in enumerate(features_of(model.backbone, images)):
+        for what, value in (("mean", one.mean((0, 2, 3))), ("std", one.std((0, 2, 3), unbiased=False))):
+            theirs = torch.from_numpy(known[f"backbone{level}_{what}"])
+            torch.testing.assert_close(value.view_as(theirs), theirs, rtol=1e-4, atol=1e-4)
+    logits = model(images)
+    theirs = torch.from_numpy(known["logits"])
+    assert (logits[:, ::10, ::8, ::8] - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+    other = logits.argmax(1) != torch.from_numpy(known["argmax"].astype(np.int64)).view_as(logits.argmax(1))
+    assert other.sum() <= int(known["near_ties"])
+    auxiliary = model.of_heads(images)[1]
+    for what, value in (
+        ("mean", auxiliary.mean((0, 2, 3))),
+        ("std", auxiliary.std((0, 2, 3), unbiased=False)),
+    ):
+        theirs = torch.from_numpy(known[f"aux_{what}"])
+        torch.testing.assert_close(value.view_as(theirs), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "test_convnext", "swin_tiny_patch4_window7_224", "hornet_pico_gf"]
+)
+def test_any_backbone_of_timm_carries_it(name: str) -> None:
+    sized = {"img_size": 64} if "swin" in name or "gf" in name else {}
+    model = upernet(build_backbone(name, **sized), 5, channels=32, fusion="7x7")
+    images = torch.randn(2, 3, 64, 64)
+    levels = features_of(model.backbone, images)
+    assert [one.shape[1] for one in levels] == list(widths_of(model.backbone))
+    assert all(a.shape[2] == 2 * b.shape[2] for a, b in pairwise(levels))
+    assert model(images).shape == (2, 5, 64, 64)
+    (model(images).square().mean() + model.of_heads(images)[1].square().mean()).backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters())
+
+
+def test_what_is_no_backbone_or_model_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no such dense model; did you mean 'upernet_hornet_tiny_7x7'\?"):
+        create("upernet_hornet_tiny_7x")
+    with pytest.raises(ValueError, match="a pyramid needs rising ones"):
+        build_backbone("test_vit", img_size=64)
