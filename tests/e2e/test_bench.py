@@ -110,7 +110,7 @@ def test_limit_shows_peaks_and_operators(tmp_path: Path, command: Command) -> No
     file = tmp_path / "limit.json"
     code, out, err = command("hornet-bench", "limit", *TINY, f"out={file}")
     assert code == 0
-    assert err == ""
+    assert not [line for line in err.splitlines() if not line.startswith("compiling image operations")]
     content = json.loads(file.read_text())
     macs = count(timm.create_model("hornet_pico_7x7"), 32).macs
     assert content["flops"] == 2 * 3 * macs * 2  # forward and twice back, of 2 images
