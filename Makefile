@@ -27,7 +27,7 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 	@$(BIN)/hornet-train $(ARGS)
 
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
-	@echo "== pytest: the test suite, less than ten minutes on two CPU cores"
+	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
 	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults" $(ARGS)
 
 quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
