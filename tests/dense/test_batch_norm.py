@@ -35,14 +35,16 @@ layer.eval()(x)  # alone
 """
 
 
-@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-5), ("bfloat16", 4e-2)])
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_two_processes_have_the_statistics_of_one(tmp_path: Path, dtype: str, close: float) -> None:
     torch.manual_seed(0)
     whole = nn.BatchNorm2d(5)
     for one in whole.state_dict().values():
         if one.is_floating_point():
             one.uniform_(0.5, 1.5)
-    x, gradient = (10 + torch.randn(4, 5, 6, 7)).requires_grad_(), torch.randn(4, 5, 6, 7)
+    x, gradient = 10 + torch.randn(4, 5, 6, 7), torch.randn(4, 5, 6, 7)
+    x, gradient = (one.to(getattr(torch, dtype)).float() for one in (x, gradient))  # both read the same
+    x.requires_grad_()
     torch.save({"state": whole.state_dict(), "x": x.detach(), "gradient": gradient}, tmp_path / "given.pt")
     (tmp_path / "rank.py").write_text(RANK)
     done = torchrun(2, f"{tmp_path}/rank.py", str(tmp_path), dtype)

@@ -266,7 +266,6 @@ def test_every_switch_of_the_loop_trains(tmp_path: Path) -> None:
         "epochs=2it",
         "eval.every=2it",
         f"run_dir={tmp_path}/run",
-        timeout=600,  # the compiler takes most of it, on a slow machine minutes
     )
     assert done.returncode == 0, done.stderr
     assert "2 micro-batches" in done.stdout

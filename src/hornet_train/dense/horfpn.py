@@ -6,7 +6,7 @@ Layout suffixes: `x_BCHW` is batch, channels, height, width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,42 +26,29 @@ def check_fusing(name: str, value: str) -> None:
         raise ValueError(f"{name} is one of {', '.join(get_args(Fusing))}, not {value!r}")
 
 
-def decoder_gnconv(
-    in_channels: int,
-    out_channels: int,
-    mixer: Literal["7x7", "gf"],
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> GnConv:
-    """The gnConv of the published decoders: order 2, without 1 / alpha, its filter for 32 x 32 maps."""
-    return GnConv(
-        out_channels, in_dim=in_channels, order=2, mixer=mixer, grid=_GRID, device=device, dtype=dtype
-    )
-
-
-class GatedNorm(GnConv):
-    """A decoder's gnConv with batch norm and ReLU behind it.
+class DecoderGnConv(GnConv):
+    """The gnConv of the published decoders: order 2, without 1 / alpha, its filter for 32 x 32 maps.
 
     Args:
         in_channels, out_channels: the widths in and out.
         mixer: "7x7" or "gf".
-        device, dtype: of the parameters.
+        where: `device` and `dtype` of the parameters.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        mixer: Literal["7x7", "gf"],
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, in_channels: int, out_channels: int, mixer: Literal["7x7", "gf"], **where: Any
     ) -> None:
-        super().__init__(
-            out_channels, in_dim=in_channels, order=2, mixer=mixer, grid=_GRID, device=device, dtype=dtype
-        )
-        self.bn = SyncBatchNorm2d(out_channels, device=device, dtype=dtype)
+        super().__init__(out_channels, in_dim=in_channels, order=2, mixer=mixer, grid=_GRID, **where)
+
+
+class GatedNorm(DecoderGnConv):
+    """The same with batch norm and ReLU behind it."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, mixer: Literal["7x7", "gf"], **where: Any
+    ) -> None:
+        super().__init__(in_channels, out_channels, mixer, **where)
+        self.bn = SyncBatchNorm2d(out_channels, **where)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in: (B, in_channels, H, W); out: (B, out_channels, H, W)."""
@@ -109,7 +96,7 @@ class HorFPN(nn.Module):
         self.fpn_convs = nn.ModuleList(
             ConvNorm(out_channels, out_channels, 3, norm=False, device=device, dtype=dtype)
             if mixer == "conv"
-            else decoder_gnconv(out_channels, out_channels, mixer, device=device, dtype=dtype)
+            else DecoderGnConv(out_channels, out_channels, mixer, device=device, dtype=dtype)
             for _ in widths
         )
         self.reset_parameters()
