@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 from functools import cache
 
+NOTE = "compiling image operations and kernels, once on this machine (about 15 s)"
+
 _log = logging.getLogger("hornet_train")
 
 
@@ -20,7 +22,7 @@ def say_when_compiling() -> None:
         def on_start(self, event: object) -> None:
             del event
             if not self.said and multiprocessing.parent_process() is None:
-                _log.info("compiling image operations and kernels, once on this machine (about 15 s)")
+                _log.info(NOTE)
             self.said = True
 
         def on_end(self, event: object) -> None:

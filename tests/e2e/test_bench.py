@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 from PIL import Image
 
+from hornet_train.compile_note import NOTE
 from hornet_train.models.complexity import count
-from hornet_train.models.kernels.projection import project
 
 Command = Callable[..., tuple[int, str, str]]
 SMALL = ("image_size=32", "batch_size=2", "rounds=3", "compile=false", "precision=fp32", "dist=cpu")
@@ -109,12 +108,10 @@ def test_scaling_shows_how_a_step_grows(tmp_path: Path, command: Command) -> Non
 
 
 def test_limit_shows_peaks_and_operators(tmp_path: Path, command: Command) -> None:
-    file, ones = tmp_path / "limit.json", torch.ones(16)
-    # compiled here: on a fresh machine that is said
-    project(torch.ones(1, 16, 4, 4), ones, ones, torch.ones(16, 16), ones, torch.float32)
+    file = tmp_path / "limit.json"
     code, out, err = command("hornet-bench", "limit", *TINY, f"out={file}")
     assert code == 0
-    assert err == ""
+    assert err in ("", NOTE + "\n")  # said by whichever process is the first on a machine
     content = json.loads(file.read_text())
     macs = count(timm.create_model("hornet_pico_7x7"), 32).macs
     assert content["flops"] == 2 * 3 * macs * 2  # forward and twice back, of 2 images
