@@ -35,9 +35,9 @@ def compose_train(
     """The config of `hornet-train <overrides>`.
 
     Without `recipe=`, the default recipe (the digits) holds for as long as the data are the digits; other
-    data then start from recipe=none, the settings that the published trainings have in common. With `from=`
-    neither counts: the base is the config of the run that it names. So too with a `run_dir=` that holds a
-    run, where no group of settings is chosen beside it: the run goes on, but for the keys that are given.
+    data then start from the task's own, what its published trainings have in common. With `from=` neither
+    counts: the base is the config of the run that it names. So too with a `run_dir=` that holds a run, where
+    no group of settings is chosen beside it: the run goes on, but for the keys that are given.
 
     Args:
         overrides: the command line.
@@ -59,7 +59,7 @@ def compose_train(
         return _compose_repeated(run, task, parsed, faults, check, goes_on=FROM not in texts(overrides))
     default = default_options()
     if (parsed.get("data", default["data"]), task.name) != (default["data"], default[TASK]):
-        parsed.setdefault("recipe", "none")
+        parsed.setdefault("recipe", task.schema.recipe)
     with libraries_faults(faults):
         tree, chosen = conf_of_task("train", task, parsed, GROUPS)
     return replace(
@@ -145,7 +145,9 @@ def _compose_repeated(
     if unknown:
         raise ConfigError(list(dict.fromkeys([*faults, *unknown])))
     with libraries_faults(faults):
-        tree, options_of = conf_of_task("train", task, {**chosen, **parsed, "recipe": "none"}, GROUPS)
+        tree, options_of = conf_of_task(
+            "train", task, {**chosen, **parsed, "recipe": task.schema.recipe}, GROUPS
+        )
         defaults = resolved(tree)
     try:
         stored, missing = merge_stored(defaults, run, replaced, keys_where(schema, lambda key: key.free))

@@ -86,6 +86,8 @@ class Optim:
     eps: Positive
     clip_grad: Positive | None  # largest norm of the gradient; null: no clipping
     layer_decay: Share | None  # learning-rate multiplier per layer, towards the input
+    layer_decay_by: Annotated[Literal["layers", "stages"], Key(absent=("layers",))]
+    layer_decay_depth: Annotated[Count | None, Key(absent=(None,))]  # of stages; see `structure.stage_ids`
     implementation: Literal["auto", "fused", "foreach", "loop"]
 
 

@@ -30,6 +30,7 @@ class TaskSchema:
         rules: (config, keys that the command line sets, world size) -> a sentence for each rule across fields
             that is broken. What every task shares is checked beside it.
         eval_rules: the same for an evaluation config: (config, keys that the command line sets).
+        recipe: the option of `recipe` where the command line chooses none.
         defaults: group -> what it holds, of a task that has no options in conf/: a user's own, in a Python
             module or file. `evaluation` has the keys that only its evaluations have.
     """
@@ -40,6 +41,7 @@ class TaskSchema:
     evaluate: type[EvalConfig]
     rules: Callable[[Any, Given, int], Iterable[str]]
     eval_rules: Callable[[Any, Given], Iterable[str]]
+    recipe: str = "none"
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -72,4 +74,4 @@ def simple_schema(
     of_evaluation = {**own, "__annotations__": {"data": data}}
     train: type[Config] = group(type("OwnConfig", (Config,), of_training))
     evaluate: type[EvalConfig] = group(type("OwnEval", (EvalConfig,), of_evaluation))
-    return TaskSchema(name, about, train, evaluate, lambda *_: (), lambda *_: (), defaults)
+    return TaskSchema(name, about, train, evaluate, lambda *_: (), lambda *_: (), defaults=defaults)

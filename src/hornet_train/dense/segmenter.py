@@ -31,13 +31,19 @@ class Segmenter(nn.Module):
         if auxiliary_head is not None:
             self.auxiliary_head = auxiliary_head
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, K, H, W)."""
+    def forward(self, images: Tensor, *, of_heads: bool = False) -> Tensor | list[Tensor]:
+        """Images (B, in_chans, H, W) to logits (B, K, H, W).
+
+        Args:
+            of_heads: give what a loss is made of instead: the logits of each head, (B, K, h, w) of the size
+                of its level; the decode head's come first. By way of this method, so that DDP sees it.
+        """
+        if of_heads:
+            return self._of_heads(images)
         logits_BKhw: Tensor = self.decode_head(features_of(self.backbone, images))
         return enlarged(logits_BKhw, images.shape[2:])
 
-    def of_heads(self, images: Tensor) -> list[Tensor]:
-        """The logits of each head, (B, K, h, w) of the size of its level; the decode head's come first."""
+    def _of_heads(self, images: Tensor) -> list[Tensor]:
         levels = features_of(self.backbone, images)
         found: list[Tensor] = [self.decode_head(levels)]
         if hasattr(self, "auxiliary_head"):

@@ -114,6 +114,32 @@ def layer_ids(model: nn.Module) -> dict[str, int]:
     return ids
 
 
+def stage_ids(model: nn.Module, depth: int) -> dict[str, int]:
+    """The depth of each parameter by the stage it is in, as in the published trainings of segmentation.
+
+    A HorNet's downsamplings have id 0 and its stages 1 to 4; everything else, its norms too, has `depth` + 1.
+
+    Args:
+        depth: at least 4; the published trainings have 6 for tiny and 12 for the others.
+
+    Raises:
+        ValueError: a model without a HorNet, or a depth below the number of stages.
+    """
+    prefix, backbone = located(model)
+    if backbone is None:
+        raise ValueError(f"{type(model).__name__} holds no HorNet, whose stages are meant")
+    if depth < len(backbone.stages):
+        raise ValueError(f"a depth of {depth} is below the {len(backbone.stages)} stages")
+
+    def stage_id(name: str) -> int:
+        kind, _, rest = name.removeprefix(prefix).partition(".")
+        if name.startswith(prefix) and kind in ("downsample_layers", "stages"):
+            return 0 if kind == "downsample_layers" else int(rest.partition(".")[0]) + 1
+        return depth + 1
+
+    return {name: stage_id(name) for name, _ in model.named_parameters()}
+
+
 def no_weight_decay(model: nn.Module) -> set[str]:
     """Names of the parameters that the model, or the HorNet in it, asks to have no weight decay."""
     prefix, backbone = located(model)

@@ -49,6 +49,9 @@ def run_evaluation(
     measured = [_measure(kit, job, one, config, world, console if several else None) for one in job.sets]
     seconds = time.perf_counter() - begin
     summaries = {one.name: kit.summary(one, parts) for one, parts in zip(job.sets, measured, strict=True)}
+    if world.is_main:
+        for note in kit.draw_evaluation(job):
+            console.say(note)
     count = sum(part["count"] for parts in measured for part in parts.values())
     return {
         **(

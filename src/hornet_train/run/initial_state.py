@@ -15,11 +15,13 @@ from hornet_train.engine.distributed import World
 from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.errors import ConfigError
-from hornet_train.models.structure import layer_ids, no_weight_decay
+from hornet_train.models.structure import layer_ids, no_weight_decay, stage_ids
 from hornet_train.optim.ema import AveragedModel
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.optim.optimizers import adamw
 from hornet_train.run.sharded_models import spread_over_ranks
+
+_DEPTH = 12  # of layer decay by stages, as published for all but the smallest model
 
 
 def initial_state(model: nn.Module, config: Config, plan: Plan, world: World) -> TrainState:
@@ -53,7 +55,11 @@ def initial_state(model: nn.Module, config: Config, plan: Plan, world: World) ->
 def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     given = config.optim
     try:
-        ids = layer_ids(model) if given.layer_decay is not None else None
+        ids = None
+        if given.layer_decay is not None and given.layer_decay_by == "stages":
+            ids = stage_ids(model, given.layer_decay_depth or _DEPTH)
+        elif given.layer_decay is not None:
+            ids = layer_ids(model)
     except ValueError as error:
         raise ConfigError([f"optim.layer_decay: {error}; set it to null"]) from error
     groups = parameter_groups(

@@ -184,6 +184,20 @@ class Kit(ABC, Generic[C, E]):
             )
         ]
 
+    def draw_evaluation(self, evaluation: Evaluation) -> list[str]:
+        """Write pictures for people about an evaluation that is done; by default none.
+
+        On the main process alone, after `summary` of each set.
+
+        Returns:
+            A sentence for each thing that a user should know of.
+
+        Raises:
+            ConfigError: they cannot be written.
+        """
+        del evaluation
+        return []
+
     def draw(self, config: C, *, images: int, epoch: int) -> Drawn:
         """A training batch as the model would see it.
 
@@ -210,6 +224,16 @@ class Kit(ABC, Generic[C, E]):
         """
         del config, weights
         raise ConfigError([f"task={self.schema.name} does not predict"])
+
+    def check_data(self, data: Any) -> FilesFound:
+        """Look at every sample of a data group, for `hornet-data check data=...`.
+
+        Raises:
+            DataError: there is nothing to check.
+            ConfigError: the task does not check data groups.
+        """
+        del data
+        raise ConfigError([f"task={self.schema.name}: hornet-data check takes a folder: its class folders"])
 
     def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
         """See `DataFiles`; by default a task has no data sets of files."""

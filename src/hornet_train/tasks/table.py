@@ -43,6 +43,11 @@ _ROWS = {
         files="hornet_train.tasks.classification.layout.data_files:FILES",
         kit="hornet_train.tasks.classification.build.kit:KIT",
     ),
+    "segmentation": _Row(
+        schema="hornet_train.tasks.segmentation.rules:SCHEMA",
+        files="hornet_train.tasks.segmentation.layout.data_files:FILES",
+        kit="hornet_train.tasks.segmentation.build.kit:KIT",
+    ),
 }
 NAMES = tuple(_ROWS)
 

@@ -29,11 +29,12 @@ class FileList:
     """Files of one folder by their paths in it, in a given order.
 
     Attributes:
+        folder: the one.
         paths: of the files, relative to the folder.
     """
 
     def __init__(self, folder: Path, paths: Iterable[bytes]) -> None:
-        self._folder = folder
+        self.folder = folder
         self.paths = PackedPaths(paths)
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class FileList:
 
     def locate(self, index: int) -> str:
         """The path of a file."""
-        return os.path.join(self._folder, os.fsdecode(self.paths[index]))
+        return os.path.join(self.folder, os.fsdecode(self.paths[index]))
 
     def read(self, index: int) -> Encoded:
         """The content of a file; see `read_file`."""

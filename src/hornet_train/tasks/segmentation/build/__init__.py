@@ -1,0 +1,1 @@
+"""The config of segmentation joined to its components."""

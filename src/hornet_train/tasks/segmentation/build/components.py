@@ -1,0 +1,180 @@
+"""From the config of segmentation to its components: the model, the task, and the transforms of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+
+from hornet_train.dense.backbone import build_backbone
+from hornet_train.dense.dense_models import PUBLISHED, create, upernet
+from hornet_train.dense.segmenter import Segmenter
+from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.images.normalize import Normalize
+from hornet_train.images.policies import Policy
+from hornet_train.images.policies.photometric import PhotometricDistortion
+from hornet_train.images.resize import load_loops
+from hornet_train.images.size import Size
+from hornet_train.models import structure
+from hornet_train.models.constructor_options import unknown_option
+from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.models.layers import lay_out
+from hornet_train.models.spec import MODEL_ERRORS, RESERVED, error_text
+from hornet_train.models.variants import VARIANTS
+from hornet_train.tasks.segmentation.inference import Inference
+from hornet_train.tasks.segmentation.losses import PixelLoss
+from hornet_train.tasks.segmentation.mask_coding import MOST_CLASSES
+from hornet_train.tasks.segmentation.rules import OWN
+from hornet_train.tasks.segmentation.schema import Augment, Data, Model, SegmentationConfig, SegmentationEval
+from hornet_train.tasks.segmentation.task import Segmentation
+from hornet_train.tasks.segmentation.transforms import EvalTransform, TrainTransform
+from hornet_train.tasks.segmentation.windows import Windows
+
+
+def build_task(
+    config: SegmentationConfig | SegmentationEval,
+    classes: int,
+    *,
+    auxiliary: float = 0.0,
+    class_weights: Sequence[float] = (),
+) -> Segmentation:
+    """The task of a training or of an evaluation.
+
+    Args:
+        classes: K.
+        auxiliary: weight of the auxiliary head's loss; 0 builds none.
+        class_weights: see `PixelLoss`.
+
+    Raises:
+        ConfigError: the config does not suit so many classes.
+    """
+    model, data = config.model, config.data
+    if model.num_classes not in (None, classes):
+        raise ConfigError(
+            [f"model.num_classes={model.num_classes}, but the data have {classes} classes: leave it null"]
+        )
+    if classes > MOST_CLASSES:
+        raise ConfigError([f"{classes} classes: masks have {MOST_CLASSES} at most"])
+    training = config if isinstance(config, SegmentationConfig) else None
+    given = training.task if training else None
+    return Segmentation(
+        build=partial(build_model, model, classes, data.image_size, auxiliary=auxiliary > 0),
+        classes=classes,
+        normalize=Normalize(tuple(data.mean), tuple(data.std)),
+        loss_of_pixels=PixelLoss(
+            average=given.average if given else "valid",
+            class_weights=tuple(class_weights),
+            focal_gamma=given.focal_gamma if given else 0.0,
+            hardest=given.hardest if given else 1.0,
+            dice=given.dice if given else 0.0,
+        ),
+        auxiliary=auxiliary,
+        size=data.image_size,
+        inference=inference_of(data),
+        pad=training.augment.pad if training else "crop",
+        channels_last=model.channels_last,
+    )
+
+
+def inference_of(data: Data) -> Inference:
+    """How pictures are answered for."""
+    return Inference(
+        Windows(data.image_size if data.inference == "slide" else None, data.stride), flip=data.flip
+    )
+
+
+def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool) -> Segmenter:
+    """The model of a config with its initial weights.
+
+    Raises:
+        ConfigError: there is no such model, or it does not take what it is given.
+    """
+    arguments = {**model.args, **({"drop_path_rate": model.drop_path} if model.drop_path else {})}
+    if reserved := [f"model.args.{key}: {RESERVED[key]}" for key in model.args if key in RESERVED]:
+        raise ConfigError(reserved)
+    backbone = backbone_name(model)
+    try:
+        if model.name in PUBLISHED:
+            built = create(model.name, classes, **{"drop_path_rate": 0.0, **arguments})
+        else:
+            if backbone in VARIANTS:  # its filters are stored for the images that it will see
+                arguments.setdefault("img_size", image_size)
+            built = upernet(
+                build_backbone(backbone, **arguments),
+                classes,
+                channels=model.channels or 512,
+                fusion=model.fusion or "conv",
+            )
+    except MODEL_ERRORS as error:
+        if unknown := unknown_option(backbone, error, RESERVED):
+            raise ConfigError([unknown]) from error
+        raise ConfigError([f"model.name={model.name}, {backbone}: {error_text(error)}"]) from error
+    if not auxiliary:
+        del built.auxiliary_head
+    use_kernels(built, model.kernels)
+    if model.grad_checkpointing is not False:
+        try:
+            structure.set_grad_checkpointing(built, model.grad_checkpointing, backbone)
+        except ValueError as error:
+            raise ConfigError([f"model.grad_checkpointing={model.grad_checkpointing}: {error}"]) from error
+    if model.channels_last:
+        lay_out(built, torch.channels_last)
+    return built
+
+
+def backbone_name(model: Model) -> str:
+    """What timm calls the backbone.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if model.name in PUBLISHED:
+        return PUBLISHED[model.name].backbone
+    if model.name != OWN:
+        hint = did_you_mean(model.name, [OWN, *PUBLISHED])
+        raise ConfigError([f"model.name={model.name}: no such segmentation model; {hint}"])
+    assert model.backbone is not None
+    if not timm.is_model(model.backbone):
+        hint = did_you_mean(model.backbone, timm.list_models())
+        raise ConfigError([f"model.backbone={model.backbone}: timm has no such model; {hint}"])
+    return model.backbone
+
+
+def train_transform(data: Data, augment: Augment) -> TrainTransform:
+    """How training pictures are cropped and augmented with their masks."""
+    policies: tuple[Policy, ...] = (PhotometricDistortion(),) if augment.photometric else ()
+    return TrainTransform(
+        crop=data.image_size,
+        scale=data.scale,
+        ratio=augment.ratio,
+        cat_max_ratio=augment.cat_max_ratio,
+        hflip=augment.hflip,
+        policies=policies,
+        antialias=data.antialias,
+    )
+
+
+def eval_transform(data: Data) -> EvalTransform:
+    """How held-out pictures are resized."""
+    if data.workers:
+        load_loops()
+    return EvalTransform(data.scale, tuple(data.ratios), antialias=data.antialias)
+
+
+def preprocessing_of_backbone(config: SegmentationConfig | SegmentationEval) -> dict[str, Any]:
+    """Key -> value of the preprocessing that timm's other models want."""
+    name = config.model.backbone
+    known = (
+        None if name is None or name in VARIANTS else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    )
+    if known is None:
+        return {}
+    found = {}
+    for key in ("mean", "std"):
+        theirs, ours = getattr(known, key), getattr(config.data, key)
+        if len(theirs) == 3 and tuple(theirs) != tuple(ours):
+            found[f"data.{key}"] = [float(one) for one in theirs]
+    return found

@@ -1,0 +1,69 @@
+"""Colours for classes, told apart as well as so many can be, and label maps drawn in them.
+
+Layout suffixes: `x_HW` is height, width; `x_HWC` has the channels last.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from hornet_train.images.layout import RGB, Pixels
+from hornet_train.tasks.segmentation.metrics import IGNORED
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_FIRST: tuple[RGB, ...] = (
+    (70, 84, 103),
+    (230, 110, 60),
+    (60, 160, 220),
+    (95, 175, 80),
+    (240, 195, 60),
+    (165, 95, 190),
+    (215, 75, 110),
+    (80, 195, 185),
+    (165, 125, 85),
+    (245, 160, 190),
+)
+UNLABELLED: RGB = (255, 255, 255)
+
+
+@cache
+def colours(classes: int) -> tuple[RGB, ...]:
+    """A colour for each class; the first ten are chosen by hand, the others go round the colour wheel."""
+    found = list(_FIRST[:classes])
+    for label in range(len(found), classes):
+        share = (
+            label * _GOLDEN % 1.0,
+            (0.55, 0.8, 0.65)[label % 3],
+            (0.95, 0.7, 0.82, 0.55)[label % 4],
+        )
+        red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(*share))
+        found.append((red, green, blue))
+    return tuple(found)
+
+
+def painted(labels_HW: np.ndarray, classes: int) -> Pixels:
+    """A label map in the colours of its classes, uint8 (H, W, 3); pixels without a label are white."""
+    table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
+    table[:classes] = colours(classes)
+    found: Pixels = table[labels_HW]
+    return found
+
+
+def overlay(pixels_HWC: Pixels, labels_HW: np.ndarray, classes: int, strength: float = 0.55) -> Pixels:
+    """A picture with its label map over it, uint8 (H, W, 3); where there is no label it is seen as it is."""
+    share = strength * (labels_HW != IGNORED)[:, :, None]
+    mixed = pixels_HWC * (1 - share) + painted(labels_HW, classes) * share
+    found: Pixels = np.rint(mixed).astype(np.uint8)
+    return found
+
+
+def most_frequent(label_maps: Sequence[np.ndarray], classes: int, most: int) -> list[int]:
+    """The labels of the most pixels, at most so many, in the order of the labels."""
+    counts = sum(np.bincount(one.reshape(-1), minlength=256)[:classes] for one in label_maps)
+    ranked = np.argsort(-np.asarray(counts), kind="stable")[:most]
+    return sorted(int(label) for label in ranked if np.asarray(counts)[label])
