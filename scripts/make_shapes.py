@@ -3,9 +3,9 @@
 
     python scripts/make_shapes.py shapes --train 1000 --val 200 --size 128
 
-writes ADE20K folders (images/, annotations/), COCO JSON (train.json, val.json) and, with --as imagenet, folders of
-one object a class. The backgrounds are pictures that scikit-image and scikit-learn bring along. The same arguments
-write the same bytes.
+writes ADE20K folders (images/, annotations/), COCO JSON (train.json, val.json) or, with --as imagenet,
+folders of one object a class. The backgrounds are pictures that scikit-image and scikit-learn bring along.
+The same arguments write the same bytes.
 """
 
 from __future__ import annotations

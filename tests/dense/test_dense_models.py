@@ -64,7 +64,7 @@ def test_a_whole_model_gives_the_published_outputs(fill: Any) -> None:
     assert (logits[:, ::10, ::8, ::8] - theirs).abs().max() <= 1e-4 * theirs.abs().max()
     other = logits.argmax(1) != torch.from_numpy(known["argmax"].astype(np.int64)).view_as(logits.argmax(1))
     assert other.sum() <= int(known["near_ties"])
-    auxiliary = model.of_heads(images)[1]
+    auxiliary = model(images, of_heads=True)[1]
     for what, value in (
         ("mean", auxiliary.mean((0, 2, 3))),
         ("std", auxiliary.std((0, 2, 3), unbiased=False)),
@@ -84,7 +84,7 @@ def test_any_backbone_of_timm_carries_it(name: str) -> None:
     assert [one.shape[1] for one in levels] == list(widths_of(model.backbone))
     assert all(a.shape[2] == 2 * b.shape[2] for a, b in pairwise(levels))
     assert model(images).shape == (2, 5, 64, 64)
-    (model(images).square().mean() + model.of_heads(images)[1].square().mean()).backward()
+    (model(images).square().mean() + model(images, of_heads=True)[1].square().mean()).backward()
     assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters())
 
 

@@ -145,9 +145,9 @@ def _compose_repeated(
     if unknown:
         raise ConfigError(list(dict.fromkeys([*faults, *unknown])))
     with libraries_faults(faults):
-        tree, options_of = conf_of_task(
-            "train", task, {**chosen, **parsed, "recipe": task.schema.recipe}, GROUPS
-        )
+        usual = {"augment": task.schema.augment} if task.built_in else {}
+        options_given = {**usual, **chosen, **parsed, "recipe": "none"}
+        tree, options_of = conf_of_task("train", task, options_given, GROUPS)
         defaults = resolved(tree)
     try:
         stored, missing = merge_stored(defaults, run, replaced, keys_where(schema, lambda key: key.free))

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class SyncBatchNorm2d(nn.SyncBatchNorm):
+class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch norm whose statistics, in training, are those of the micro-batches of all processes together.
 
-    One process, and evaluation, have plain batch norm. torch's own synchronised norm refuses CPUs, where this
-    one sums over the processes by itself; each process may have another number of images.
+    One process, and evaluation, have plain batch norm. GPUs have torch's synchronised norm. That refuses
+    CPUs, and DDP any model on CPUs that holds one: there this one sums over the processes by itself. Each
+    process may have another number of images.
 
     Args:
         channels: C.
@@ -31,12 +32,17 @@ class SyncBatchNorm2d(nn.SyncBatchNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, eps, momentum, device=device, dtype=dtype)
+        self.process_group = None  # torch's synchronised norm looks for it: all processes
+
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Shape in and out: (B, C, H, W)."""
         alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
-        if not self.training or alone or x_BCHW.device.type != "cpu":
-            out_BCHW: Tensor = super().forward(x_BCHW)
+        if not self.training or alone:
+            return super().forward(x_BCHW)
+        if x_BCHW.device.type != "cpu":
+            out_BCHW: Tensor = nn.SyncBatchNorm.forward(self, x_BCHW)  # type: ignore[arg-type]
             return out_BCHW
         y_BCHW, mean_C, var_C, count = _Synchronised.apply(x_BCHW, self.weight, self.bias, self.eps)
         with torch.no_grad():

@@ -98,4 +98,5 @@ SCHEMA = TaskSchema(
     rules=rules,
     eval_rules=eval_rules,
     recipe="upernet",
+    augment="scenes",
 )

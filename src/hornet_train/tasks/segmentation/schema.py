@@ -129,6 +129,7 @@ class Augment(schema.Augment):
     hflip: Fraction  # probability
     photometric: bool  # brightness, contrast, saturation and hue by random amounts
     pad: Literal["crop", "batch"]  # pad always to image_size, or to the largest crop of a micro-batch
+    fill: Literal["mean", "black"]  # of the padding: mean is 0 to the model, as published
 
 
 @group

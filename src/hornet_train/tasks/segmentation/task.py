@@ -39,6 +39,7 @@ class Segmentation:
         loss_of_pixels: of the decode head and the auxiliary head alike.
         auxiliary: weight of the auxiliary head's loss.
         size: to which training images are padded, in pixels.
+        black: whether padding is black, and not the mean colour, which is 0 to the model.
         pad: "crop" always pads to `size`, as published; "batch" to the largest picture of the micro-batch.
         inference: how an evaluation answers for a picture.
         channels_last: memory format of the images.
@@ -53,6 +54,7 @@ class Segmentation:
     size: Size
     inference: Inference
     pad: Literal["crop", "batch"] = "crop"
+    black: bool = False
     channels_last: bool = True
     keeper: Keeper | None = None
 
@@ -90,7 +92,8 @@ class Segmentation:
         """What the model sees of a training batch, normalised, and the labels.
 
         Returns:
-            Images, float (B, C, H, W), 0 (the mean colour) where they are padded; uint8 (B, H, W), 255 there.
+            Images, float (B, C, H, W), of the colour of the padding where they are padded; uint8 (B, H, W),
+            255 there.
         """
         images, masks = ragged(batch, "image"), ragged(batch, "mask")
         height, width = height_width(self.size)
@@ -101,13 +104,20 @@ class Segmentation:
             )
         device, number = images[0].device, len(images)
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
-        pixels = torch.zeros(number, 3, height, width, device=device).contiguous(memory_format=memory)
+        pixels = torch.empty((number, 3, height, width), device=device, memory_format=memory)
+        colour = [-mean / std if self.black else 0.0 for mean, std in zip(*self._statistics, strict=True)]
+        for channel, value in enumerate(colour):
+            pixels[:, channel] = value
         labels = torch.full((number, height, width), IGNORED, dtype=torch.uint8, device=device)
         for place, (image, mask) in enumerate(zip(images, masks, strict=True)):
             tall, wide = mask.shape
             pixels[place, :, :tall, :wide] = self.normalize(image[None])[0]
             labels[place, :tall, :wide] = mask
         return pixels, labels
+
+    @property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.normalize.mean, self.normalize.std
 
     def tally(self, device: torch.device) -> SegmentationTally:
         """Of `loss` (mean over labelled pixels) and `METRICS`."""

@@ -75,6 +75,7 @@ def build_task(
         size=data.image_size,
         inference=inference_of(data),
         pad=training.augment.pad if training else "crop",
+        black=training is not None and training.augment.fill == "black",
         channels_last=model.channels_last,
     )
 

@@ -99,7 +99,13 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
             f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.4g} GMACs a crop of "
             f"{times(size)}"
         )
-        return ModelCheck(about, filter_notes(model, size))
+        notes = filter_notes(model, size)
+        if config.init_from is None and config.augment.fill == "mean":
+            notes.append(
+                "weights start at random, and the padding of small crops is 0 to the model: norms divide by "
+                "the spread of such pixels, 0 then; augment.fill=black avoids gradients that are not finite"
+            )
+        return ModelCheck(about, notes)
 
     def start_from(
         self, model: nn.Module, weights: Weights, config: SegmentationConfig, classes: Sequence[str]

@@ -1,0 +1,152 @@
+"""Trainings and evaluations of segmentation as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import BIN, events, run, torchrun
+from PIL import Image
+from shapes import SEGMENT, write_shapes
+
+from hornet_train.library import load
+from hornet_train.models.weight_files import read_weights
+
+CLASSES = 8
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("shapes") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    done = run("hornet-train", *SEGMENT, f"data.root={shapes}", "epochs=2", f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_training_logs_its_losses_by_part_and_its_metrics(trained: Path) -> None:
+    steps, found = events(trained, "train"), events(trained, "eval")
+    assert len(steps) == 6
+    for event in steps:
+        assert event["loss"] == pytest.approx(event["loss_decode"] + 0.4 * event["loss_auxiliary"], rel=1e-5)
+        assert 0 <= event["padding"] < 1
+        assert 0 <= event["pixel_accuracy"] <= 1
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert [event["count"] for event in found] == [9] * 4
+    assert {"miou", "macc", "aacc", "mdice", "boundary_iou", "loss"} <= found[0].keys()
+    assert (trained / "curves.png").stat().st_size > 10_000
+
+
+def test_an_evaluation_measures_saves_and_draws(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "eval.json"
+    done = run("hornet-eval", f"checkpoint={trained}", "save=[masks,overlays]", "worst=3", f"out={out}")
+    assert done.returncode == 0, done.stderr
+    assert "each class, in %" in done.stdout
+    result = json.loads(out.read_text())
+    result = result.get("results", [result])[0] if "results" in result else result
+    logged = {event["weights"]: event for event in events(trained, "eval")[-2:]}
+    best = max(events(trained, "eval"), key=lambda event: event["miou"])
+    assert result["miou"] == pytest.approx(best["miou"], abs=0.5), logged  # fused
+    assert list(result["per_class"]) == (shapes / "classes.txt").read_text().split()
+    pictures = tmp_path / "eval_pictures"
+    masks = sorted((pictures / "masks").iterdir())
+    assert [one.stem for one in masks] == sorted(p.stem for p in (shapes / "images/validation").iterdir())
+    confusion = np.zeros((CLASSES, CLASSES), dtype=int)
+    for one in masks:  # what was saved is what was counted
+        labels = np.array(Image.open(shapes / "annotations/validation" / one.name))
+        predicted = np.array(Image.open(one))
+        assert predicted.shape == labels.shape
+        np.add.at(confusion, (labels, predicted), 1)
+    assert confusion.tolist() == result["confusion"][:-1]
+    with Image.open(next((pictures / "overlays").iterdir())) as overlay:
+        assert overlay.size == (3 * 48, 48)
+    for name in ("worst.png", "classes.png"):
+        with Image.open(pictures / name) as picture:
+            assert picture.width > 400
+
+
+def test_batches_of_an_evaluation_make_no_difference_nor_do_processes(trained: Path, tmp_path: Path) -> None:
+    found = []
+    for number, command in enumerate(
+        (
+            ["hornet-eval", f"checkpoint={trained}", "batch_size=1"],
+            ["hornet-eval", f"checkpoint={trained}", "batch_size=7"],
+        )
+    ):
+        done = run(*command, "worst=0", f"out={tmp_path / str(number)}.json")
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / f"{number}.json").read_text()))
+    two = torchrun(
+        2, str(BIN / "hornet-eval"), f"checkpoint={trained}", "worst=2", f"out={tmp_path}/two.json"
+    )
+    assert two.returncode == 0, two.stderr
+    found.append(json.loads((tmp_path / "two.json").read_text()))
+    for key in ("miou", "macc", "aacc", "mdice", "boundary_iou", "count", "confusion"):
+        assert found[0][key] == found[1][key] == found[2][key], key
+
+
+def test_several_scales_and_mirror_images(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ms.json"
+    done = run(
+        "hornet-eval", f"checkpoint={trained}", "data.ratios=[0.75,1.0,1.5]", "data.flip=true", f"out={out}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["count"] == 9
+    whole = run("hornet-eval", f"checkpoint={trained}", "data.inference=whole", f"out={tmp_path}/whole.json")
+    assert whole.returncode == 0, whole.stderr
+
+
+def test_two_processes_train_as_one(shapes: Path, tmp_path: Path) -> None:
+    given = [
+        *SEGMENT,
+        f"data.root={shapes}",
+        "epochs=1",
+        "model.drop_path=0.0",
+        "model.args.depths=[1,1,1,1]",
+    ]
+    given = [one for one in given if not one.startswith("model.args=")]
+    given.append("model.args={dim: 8, depths: [1, 1, 1, 1], stem_stride: 2}")
+    given += ["task.average=valid", "augment.photometric=false"]
+    one = run("hornet-train", *given, f"run_dir={tmp_path}/one")
+    two = torchrun(2, str(BIN / "hornet-train"), *given, f"run_dir={tmp_path}/two")
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    first, second = (
+        [event["loss_decode"] for event in events(tmp_path / name, "train")] for name in ("one", "two")
+    )
+    # dropout draws by rank: only the first loss, and batch norm's statistics in it, can be the same
+    assert len(first) == 3
+    assert second[0] == pytest.approx(first[0], rel=0.2)
+
+
+def test_killed_and_started_again_it_is_the_same_run(shapes: Path, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    given = [*SEGMENT, f"data.root={shapes}", "epochs=2", "checkpoint.every=2it", "checkpoint.keep=9"]
+    done = run("hornet-train", *given, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    whole, _ = read_weights(folder / "checkpoints/step_00000006/model.safetensors", prefer="model")
+    for step in (3, 4, 5, 6):
+        shutil.rmtree(folder / f"checkpoints/step_{step:08d}", ignore_errors=True)
+    again = run("hornet-train", f"run_dir={folder}")
+    assert again.returncode == 0, again.stderr
+    assert [event["step"] for event in events(folder, "resumed")] == [2]
+    resumed, _ = read_weights(folder / "checkpoints/step_00000006/model.safetensors", prefer="model")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
+    file = sorted((shapes / "images/validation").iterdir())[0]
+    answer = load(trained).predict(file)
+    assert answer["mask"].shape == (48, 48)
+    assert answer["mask"].dtype == torch.uint8
+    assert sum(answer["shares"].values()) == pytest.approx(1)
+    assert set(answer["shares"]) <= set((shapes / "classes.txt").read_text().split())
