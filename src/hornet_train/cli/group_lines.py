@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hornet_train.config.choose_task import GROUPS_BY_TASK
-from hornet_train.config.conf_files import default_options, options, own_settings, task_of
+from hornet_train.config.conf_files import default_options, options, own_settings, tasks_of
 from hornet_train.config.task_schema import Find
 from hornet_train.config.unknown_key import evaluation_only_sources
 
@@ -41,12 +41,12 @@ def group_lines(groups: Sequence[str], *, find: Find, names: Sequence[str], trai
 
 def _by_task(group: str, shown: Sequence[str], names: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
     """(label, options) for each task with options in a group; no label if all tasks share them."""
-    of = {option: task_of(group, option) for option in shown}
+    of = {option: tasks_of(group, option) for option in shown}
     if len(names) < 2 or group not in GROUPS_BY_TASK or not any(of.values()):
         yield [], list(shown)
         return
     for task in (None, *names):
-        if part := [option for option in shown if of[option] == task]:
+        if part := [option for option in shown if (task in of[option] if task else not of[option])]:
             yield [f"{task}:" if task else "any task:"], part
 
 

@@ -88,7 +88,8 @@ def read_conf(
     with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="hornet"):
         tree = compose(name, overrides, return_hydra_config=True)
     OmegaConf.set_struct(tree, False)
-    options = {group: str(tree.hydra.runtime.choices[group]) for group in groups if group not in left_out}
+    choices = {group: str(tree.hydra.runtime.choices[group]) for group in groups if group not in left_out}
+    options = {group: option.rpartition("/")[2] for group, option in choices.items()}  # without its folder
     del tree["hydra"]
     return tree, options
 

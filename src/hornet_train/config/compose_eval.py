@@ -144,7 +144,9 @@ def _option_of(data: Tree, task: ChosenTask) -> str | None:
     names = options("data", task=task.schema.name)
     if data["source"] in names:
         return str(data["source"])
-    return nearest_option(data, "source", {name: own_settings("data", name) for name in names})
+    return nearest_option(
+        data, "source", {name: own_settings("data", name, task.schema.name) for name in names}
+    )
 
 
 def _take_over(

@@ -189,7 +189,8 @@ def _nearest_options(
     for group in GROUPS:
         if group not in names_option or group in replaced or group in own_groups(task):
             continue
-        settings = {option: own_settings(group, option) for option in options(group, task=task.schema.name)}
+        names = options(group, task=task.schema.name)
+        settings = {option: own_settings(group, option, task.schema.name) for option in names}
         part = run.tree.get(group)
         stored = part if isinstance(part, dict) else {}
         option = nearest_option(stored, names_option[group], settings)

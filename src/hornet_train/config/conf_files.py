@@ -26,34 +26,63 @@ def conf_dir() -> Path:
 
 def options(group: str, *, task: str | None = None) -> list[str]:
     """The names that `group=` takes; with a task, only those of this task and those of any task."""
-    names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
-    return [name for name in names if task is None or task_of(group, name) in (None, task)]
+    files = [*(conf_dir() / group).glob("*.yaml"), *(conf_dir() / group).glob("*/*.yaml")]
+    names = sorted({path.stem for path in files if not path.stem.startswith("_")})
+    return [
+        name for name in names if task is None or not tasks_of(group, name) or task in tasks_of(group, name)
+    ]
+
+
+def tasks_of(group: str, option: str) -> tuple[str, ...]:
+    """The tasks that an option belongs to; empty for one that suits any.
+
+    The first line of its file says so, `# task: classification`; in a recipe the first after Hydra's
+    `# @package`. An option of one name that two tasks have lies in a folder of the second one's name, too:
+    conf/data/hub.yaml and conf/data/segmentation/hub.yaml.
+    """
+    found = []
+    for file in (
+        conf_dir() / group / f"{option}.yaml",
+        *sorted((conf_dir() / group).glob(f"*/{option}.yaml")),
+    ):
+        if file.is_file():
+            lines = (
+                line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("# @")
+            )
+            task = _TASK.fullmatch(next(lines, ""))
+            found += [task[1]] if task else []
+    return tuple(found)
 
 
 def task_of(group: str, option: str) -> str | None:
-    """The task that an option belongs to, None for any.
+    """The one task that an option belongs to; None for any or several."""
+    tasks = tasks_of(group, option)
+    return tasks[0] if len(tasks) == 1 else None
 
-    Its first line says so, `# task: classification`; in a recipe the first after Hydra's `# @package`.
+
+def within(group: str, option: str, task: str | None) -> str:
+    """What Hydra calls an option: of a task that has its own of this name, with its folder."""
+    own = f"{task}/{option}"
+    return own if task is not None and (conf_dir() / group / f"{own}.yaml").is_file() else option
+
+
+def own_settings(group: str, option: str, task: str | None = None) -> Tree:
+    """What the file of an option sets itself, without what it takes over from others.
+
+    `task`: whose option is meant where several tasks have one of this name.
     """
-    text = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8")
-    lines = (line for line in text.splitlines() if not line.startswith("# @"))
-    found = _TASK.fullmatch(next(lines, ""))
-    return found[1] if found else None
-
-
-def own_settings(group: str, option: str) -> Tree:
-    """What the file of an option sets itself, without what it takes over from others."""
-    tree: Tree = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    file = conf_dir() / group / f"{within(group, option, task)}.yaml"
+    tree: Tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     return tree
 
 
-def all_settings(group: str, option: str) -> Tree:
-    """What an option sets, with what it takes over from other files of its group."""
-    tree = own_settings(group, option)
+def all_settings(group: str, option: str, task: str | None = None) -> Tree:
+    """What an option sets, with what it takes over from other files of its group; see `own_settings`."""
+    tree = own_settings(group, option, task)
     base: Tree = {}
     for name in tree.pop("defaults", []):
         if isinstance(name, str):  # an option of another group is chosen by a mapping
-            base |= all_settings(group, name)
+            base |= all_settings(group, name.removeprefix(f"/{group}/").removesuffix("@_here_"))
     return base | tree
 
 

@@ -41,6 +41,7 @@ def conf_of_task(
                 chosen[group] = task.name
             elif group in listed:  # no keys of its own
                 empty.append(group)
+        chosen = {group: conf_files.within(group, option, task.name) for group, option in chosen.items()}
         return read_conf(name, chosen, groups, left_out=empty)
     empty = [group for group in _BY_TASK if group in listed and group not in chosen]
     tree, options = read_conf(name, chosen, groups, left_out=empty)

@@ -49,12 +49,13 @@ def _upernets() -> dict[str, Published]:
 PUBLISHED = _upernets()
 
 
-def create(name: str, num_classes: int = _CLASSES, **arguments: Any) -> Segmenter:
+def create(name: str, num_classes: int = _CLASSES, *, dropout: float = 0.1, **arguments: Any) -> Segmenter:
     """A published model, its weights at random.
 
     Args:
         name: one of `PUBLISHED`.
         num_classes: K.
+        dropout: of the channels before the classifying layers.
         arguments: of the backbone, as `timm.create_model` takes them; drop_path_rate is the published one.
 
     Raises:
@@ -66,11 +67,16 @@ def create(name: str, num_classes: int = _CLASSES, **arguments: Any) -> Segmente
     given: dict[str, Any] = {"drop_path_rate": row.drop_path, **arguments}
     if row.backbone.endswith("_gf"):
         given.setdefault("img_size", _FILTERS_FOR)
-    return upernet(build_backbone(row.backbone, **given), num_classes, fusion=row.fusion)
+    return upernet(build_backbone(row.backbone, **given), num_classes, fusion=row.fusion, dropout=dropout)
 
 
 def upernet(
-    backbone: nn.Module, num_classes: int, *, channels: int = 512, fusion: Fusing = "conv"
+    backbone: nn.Module,
+    num_classes: int,
+    *,
+    channels: int = 512,
+    fusion: Fusing = "conv",
+    dropout: float = 0.1,
 ) -> Segmenter:
     """UperNet on a backbone, with the auxiliary head on its last level but one.
 
@@ -79,12 +85,13 @@ def upernet(
         num_classes: K.
         channels: of the maps in the decode head; the auxiliary head has half of them.
         fusion: see `UperNetHead`.
+        dropout: of the channels before the classifying layers.
     """
     widths = widths_of(backbone)
     level = len(widths) - 2
     return Segmenter(
         backbone,
-        UperNetHead(widths, channels, num_classes, fusion),
-        FcnHead(widths[level], channels // 2, num_classes),
+        UperNetHead(widths, channels, num_classes, fusion, dropout=dropout),
+        FcnHead(widths[level], channels // 2, num_classes, dropout=dropout),
         auxiliary_level=level,
     )

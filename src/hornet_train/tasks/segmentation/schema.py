@@ -37,6 +37,7 @@ class Model(schema.Model):
     backbone: str | None  # of model.name=upernet, as timm knows it
     fusion: Literal["conv", "7x7", "gf"] | None  # what joins the levels: a 3x3 convolution, or gnConv
     channels: Annotated[int, Field(ge=2, strict=True)] | None  # of the maps in the decode head
+    dropout: Annotated[Fraction, Key(training_only=True, no_cost=True)]  # of channels before the classifiers
 
 
 @group

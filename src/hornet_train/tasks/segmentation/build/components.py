@@ -99,7 +99,9 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
     backbone = backbone_name(model)
     try:
         if model.name in PUBLISHED:
-            built = create(model.name, classes, **{"drop_path_rate": 0.0, **arguments})
+            built = create(
+                *(model.name, classes), dropout=model.dropout, **{"drop_path_rate": 0.0, **arguments}
+            )
         else:
             if backbone in VARIANTS:  # its filters are stored for the images that it will see
                 arguments.setdefault("img_size", image_size)
@@ -108,6 +110,7 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
                 classes,
                 channels=model.channels or 512,
                 fusion=model.fusion or "conv",
+                dropout=model.dropout,
             )
     except MODEL_ERRORS as error:
         if unknown := unknown_option(backbone, error, RESERVED):
