@@ -17,13 +17,32 @@ from hornet_train.config.conf_files import options
 from hornet_train.config.duration import Duration
 from hornet_train.config.validate import accumulation
 from hornet_train.errors import ConfigError
-from hornet_train.tasks.classification.schema import ClassificationConfig, DigitsData, FolderData
+from hornet_train.tasks.classification.schema import DigitsData, FolderData
 
 EVALUATION_ONLY = (
     *("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_c"),
     *("imagenet_real", "suite"),
 )
-WITH_ROOT = ("folder", "imagenet", "imagenet22k", "cifar10", "cifar100", "mnist", "fashion_mnist")
+SEGMENTATION = (
+    *(o for o in options("model") if o.startswith("upernet")),
+    "scenes",
+    "plain_scenes",
+    "segmentation",
+)
+WITH_ROOT = (
+    "ade20k",
+    "cityscapes",
+    "masks",
+    "upernet",
+    *SEGMENTATION,
+    "folder",
+    "imagenet",
+    "imagenet22k",
+    "cifar10",
+    "cifar100",
+    "mnist",
+    "fashion_mnist",
+)
 NEEDED = {option: ["data.root=/x"] for option in WITH_ROOT} | {
     "hub": ["data.name=/x"],
     "csv": ["data.file=/x"],
@@ -44,13 +63,16 @@ def test_every_option_composes(group: str, option: str) -> None:
     more = NEEDED.get(option, [])
     if option == "timm":
         more = ["model.name=resnet18"]
-    if group == "recipe" and option.startswith("hornet"):
+    if group == "recipe" and option.startswith(("hornet", "upernet")):
         more = ["data.root=/x"]
+    if (group, option) == ("model", "upernet"):
+        more = [*more, "model.backbone=resnet18"]
     composed = compose_train([f"{group}={option}", *more], world_size=2 if option == "fsdp" else 1)
     assert composed.choices[group] == option
     assert yaml.safe_load(composed.yaml()) == composed.tree
-    values = {field.name: getattr(composed.config, field.name) for field in fields(ClassificationConfig)}
-    assert ClassificationConfig(**values) == composed.config
+    schema = type(composed.config)
+    values = {field.name: getattr(composed.config, field.name) for field in fields(schema)}
+    assert schema(**values) == composed.config
 
 
 def test_the_default_is_the_digits() -> None:

@@ -65,13 +65,15 @@ def test_keys_that_are_younger_than_a_run_are_no_difference_until_they_are_used(
 
 def test_a_run_of_an_earlier_version_is_the_same_run_today(tmp_path: Path) -> None:
     """Its config.yaml is written byte for byte as then, but for what an evaluation does with damage where
-    nobody says it, and keys that are younger, the channels and EXIF; and it
-    can be repeated."""
+    nobody says it, and keys that are younger, the channels, EXIF and layer decay by stages; and it can be
+    repeated."""
     old = Path(__file__).parents[1] / "old_run"
     text = (old / "run/config.yaml").read_text()
     now = compose_train(json.loads((old / "expected.json").read_text())["arguments"])
     today = text.replace("  num_classes: null\n", "  num_classes: null\n  in_chans: 3\n")
     today = today.replace("  workers:", "  exif: ignore\n  workers:")
+    younger = "  layer_decay_by: layers\n  layer_decay_depth: null\n"
+    today = today.replace("  layer_decay: 0.9\n", f"  layer_decay: 0.9\n{younger}")
     assert now.yaml() == today.replace("on_bad: error", "on_bad: null")
     assert differences(yaml.safe_load(text), now.tree, ClassificationConfig) == []
     again = compose_train([f"from={old}/run", "run_dir=run"])

@@ -145,9 +145,7 @@ def _compose_repeated(
     if unknown:
         raise ConfigError(list(dict.fromkeys([*faults, *unknown])))
     with libraries_faults(faults):
-        usual = {"augment": task.schema.augment} if task.built_in else {}
-        options_given = {**usual, **chosen, **parsed, "recipe": "none"}
-        tree, options_of = conf_of_task("train", task, options_given, GROUPS)
+        tree, options_of = conf_of_task("train", task, {**chosen, **parsed, "recipe": "none"}, GROUPS)
         defaults = resolved(tree)
     try:
         stored, missing = merge_stored(defaults, run, replaced, keys_where(schema, lambda key: key.free))

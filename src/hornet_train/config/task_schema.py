@@ -30,7 +30,7 @@ class TaskSchema:
         rules: (config, keys that the command line sets, world size) -> a sentence for each rule across fields
             that is broken. What every task shares is checked beside it.
         eval_rules: the same for an evaluation config: (config, keys that the command line sets).
-        recipe, augment: the options of these groups where the command line chooses none.
+        recipe: the option of `recipe` where the command line chooses none.
         defaults: group -> what it holds, of a task that has no options in conf/: a user's own, in a Python
             module or file. `evaluation` has the keys that only its evaluations have.
     """
@@ -42,7 +42,6 @@ class TaskSchema:
     rules: Callable[[Any, Given, int], Iterable[str]]
     eval_rules: Callable[[Any, Given], Iterable[str]]
     recipe: str = "none"
-    augment: str = "paper"
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,14 @@ from functools import cache
 from typing import get_args
 
 from hornet_train.config.bench_schema import LimitBench, LoopBench, ScalingBench, StepBench
-from hornet_train.config.conf_files import all_settings, conf_dir, default_options, dotted_keys, options
+from hornet_train.config.conf_files import (
+    all_settings,
+    conf_dir,
+    default_options,
+    dotted_keys,
+    options,
+    tasks_of,
+)
 from hornet_train.config.key import keys_where, walk
 from hornet_train.config.schema import Config, EvalConfig, InfoConfig
 from hornet_train.errors import did_you_mean
@@ -98,7 +105,8 @@ def never_known(parsed: Iterable[str], groups: Collection[str], schema: type) ->
 
 
 def _other_options(key: str, chosen: Mapping[str, str], schema: type) -> str:
-    """Which options of its group have a key that the chosen one lacks; empty where none has."""
+    """Which options of its group have a key that the chosen one lacks, those of the same task if any has;
+    empty where none has."""
     group, _, name = key.partition(".")
     if not name or group not in chosen:
         return ""
@@ -109,6 +117,9 @@ def _other_options(key: str, chosen: Mapping[str, str], schema: type) -> str:
         kind = settings.get("source", settings.get("kind"))
         if name in dotted_keys(settings) and kind not in refused:
             kinds[option] = kind
+    tasks = set(tasks_of(group, chosen[group]))
+    alike = {one: kind for one, kind in kinds.items() if tasks & set(tasks_of(group, one))}
+    kinds = alike or kinds
     names = sorted(kinds, key=lambda one: (one != kinds[one], one))  # data=folder before data=imagenet
     if not names or chosen[group] in names:
         return ""

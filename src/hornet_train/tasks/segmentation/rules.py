@@ -98,5 +98,4 @@ SCHEMA = TaskSchema(
     rules=rules,
     eval_rules=eval_rules,
     recipe="upernet",
-    augment="scenes",
 )
