@@ -132,7 +132,7 @@ def draw_scene(
     if labels is None:
         labels = [int(one) for one in rng.integers(1, len(CLASSES), size=int(rng.integers(1, most + 1)))]
     for label in labels:
-        radius = size * rng.uniform(0.09, 0.24)
+        radius = size * rng.uniform(0.12, 0.26)
         x, y = rng.uniform(0.6 * radius, size - 0.6 * radius, size=2)
         turn, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.8, 1.0)
         outline = [
@@ -167,9 +167,10 @@ def painted(
     large = Image.new("L", (SCALE * size, SCALE * size), 0)
     ImageDraw.Draw(large).polygon([(SCALE * x, SCALE * y) for x, y in outline], fill=255)
     cover = large.resize((size, size), Image.Resampling.BOX)
-    first, second = rng.integers(0, 256, size=(2, 3))
+    first = rng.integers(0, 256, size=3)
+    second = first + rng.normal(0, 30, size=3)  # light from one side
     along = np.linspace(0, 1, size)[:, None, None] * np.ones((1, size, 1))
-    noise = rng.normal(0, 12, size=(size, size, 1))
+    noise = rng.normal(0, 6, size=(size, size, 1))
     colours = first * (1 - along) + second * along + noise
     paint = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
     return paint.filter(ImageFilter.SMOOTH), (0, 0), cover

@@ -200,9 +200,20 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
         UserError: there is no such model, or it does not take images of that size.
     """
     from hornet_train.config.compose_info import compose_info
+    from hornet_train.tasks.table import NAMES, find, kit_of
 
-    config = compose_info(_listed(overrides)).config
+    composed = compose_info(_listed(overrides), find=find, names=NAMES)
+    config = composed.config
     import_timm()
+    assert composed.task is not None
+    from hornet_train.report.model_tables import Table as ModelTable
+
+    parts = kit_of(composed.task).describe_model(config, composed.given)
+    if parts is not None:
+        shown = parts.table
+        rows = [tuple(map(str, row)) for row in shown.rows]
+        table = ModelTable(shown.title, shown.columns, rows, list(parts.notes))
+        return ModelInfo(config.model.name, parts.image_size, parts.parameters, parts.macs, table)
     import torch
 
     from hornet_train.images.size import size_of

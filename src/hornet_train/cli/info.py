@@ -10,6 +10,7 @@ from hornet_train.config.compose_info import compose_info
 from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError
 from hornet_train.images.size import Size, as_value
+from hornet_train.tasks.table import NAMES, find
 
 if TYPE_CHECKING:
     from hornet_train.report.model_tables import Table
@@ -31,9 +32,11 @@ def _inform(arguments: list[str]) -> None:
     if family and (narrower := [o for o in overrides if not o.startswith("image_size=")]):
         raise ConfigError([f"{FAMILY} lists every model: {' '.join(narrower)} does not apply"])
     if launched_rank() != "0":
-        compose_info(overrides)  # so that every rank fails on a mistake
+        compose_info(overrides, find=find, names=NAMES)  # so that every rank fails on a mistake
         return
-    table = _family(compose_info(overrides).config) if family else info(overrides).table
+    table = (
+        _family(compose_info(overrides, find=find, names=NAMES).config) if family else info(overrides).table
+    )
     # plain lines, so that a narrow terminal does not cut numbers off
     console = ConsoleSink(1, 1, interactive=False)
     console.table(table.title, table.columns, table.rows)

@@ -42,7 +42,7 @@ def evaluation_config(overrides: list[str]) -> str:
 
 def info_config(overrides: list[str]) -> str:
     """Of `hornet-info <overrides>`, as YAML; --family is no part of it."""
-    return _text(compose_info([text for text in overrides if text != "--family"]))
+    return _text(compose_info([text for text in overrides if text != "--family"], find=find, names=NAMES))
 
 
 def bench_config(name: str, overrides: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hornet_train.config.fields import group
 from hornet_train.config.key import keys_where
-from hornet_train.config.schema import Config, Data, EvalConfig, Task
+from hornet_train.config.schema import Config, Data, EvalConfig, InfoConfig, Task
 
 Given = Mapping[str, Any]  # the keys that a command line sets, with their values
 
@@ -30,6 +30,8 @@ class TaskSchema:
         rules: (config, keys that the command line sets, world size) -> a sentence for each rule across fields
             that is broken. What every task shares is checked beside it.
         eval_rules: the same for an evaluation config: (config, keys that the command line sets).
+        info: what hornet-info is asked about one of its models.
+        info_rules: a sentence for each rule that such a config breaks.
         recipe: the option of `recipe` where the command line chooses none.
         defaults: group -> what it holds, of a task that has no options in conf/: a user's own, in a Python
             module or file. `evaluation` has the keys that only its evaluations have.
@@ -41,6 +43,8 @@ class TaskSchema:
     evaluate: type[EvalConfig]
     rules: Callable[[Any, Given, int], Iterable[str]]
     eval_rules: Callable[[Any, Given], Iterable[str]]
+    info: type[InfoConfig] = InfoConfig
+    info_rules: Callable[[Any], Iterable[str]] = lambda _config: ()
     recipe: str = "none"
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

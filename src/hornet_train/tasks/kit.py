@@ -7,7 +7,7 @@ kit alone; everything below knows no task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -27,6 +27,7 @@ from hornet_train.tasks.kit_types import (
     Evaluation,
     EvaluationSet,
     ModelCheck,
+    ModelParts,
     Predictor,
     Table,
     Weights,
@@ -224,6 +225,19 @@ class Kit(ABC, Generic[C, E]):
         """
         del config, weights
         raise ConfigError([f"task={self.schema.name} does not predict"])
+
+    def describe_model(self, config: Any, given: Collection[str]) -> ModelParts | None:
+        """The parts of a model and their cost, for hornet-info; by default None: it is a model of timm's.
+
+        Args:
+            config: of the schema's `info`.
+            given: the keys that the command line sets.
+
+        Raises:
+            ConfigError: there is no such model, or it does not take images of that size.
+        """
+        del config, given
+        return None
 
     def check_data(self, data: Any) -> FilesFound:
         """Look at every sample of a data group, for `hornet-data check data=...`.

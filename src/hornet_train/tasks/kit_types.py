@@ -167,6 +167,25 @@ class Table:
 
 
 @dataclass(frozen=True)
+class ModelParts:
+    """What a model is made of and what it costs.
+
+    Attributes:
+        image_size: pixels, that the costs are for.
+        parameters: their number.
+        macs: multiply-accumulates of the convolutions and linear layers, of one image.
+        table: its parts.
+        notes: sentences that explain the figures.
+    """
+
+    image_size: int | tuple[int, int]
+    parameters: int
+    macs: int
+    table: Table
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A training batch as pictures.
 

@@ -13,6 +13,7 @@ from hornet_train.tasks.segmentation.schema import (
     Model,
     SegmentationConfig,
     SegmentationEval,
+    SegmentationInfo,
 )
 
 OWN = "upernet"  # the name of a model whose parts are chosen one by one
@@ -97,5 +98,7 @@ SCHEMA = TaskSchema(
     evaluate=SegmentationEval,
     rules=rules,
     eval_rules=eval_rules,
+    info=SegmentationInfo,
+    info_rules=lambda config: _model_rules(config.model),
     recipe="upernet",
 )

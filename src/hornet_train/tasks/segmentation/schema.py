@@ -165,6 +165,13 @@ class SegmentationConfig(schema.Config):
 
 
 @group
+class SegmentationInfo(schema.InfoConfig):
+    """What hornet-info is asked about a segmentation model."""
+
+    model: Model
+
+
+@group
 class SegmentationEval(schema.EvalConfig):
     """An evaluation of a segmentation model."""
 

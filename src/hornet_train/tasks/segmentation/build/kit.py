@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hornet_train.tasks.kit_types import (
     Evaluation,
     EvaluationSet,
     ModelCheck,
+    ModelParts,
     Predictor,
     Table,
     Weights,
@@ -32,6 +33,7 @@ from hornet_train.tasks.segmentation.build.components import (
     preprocessing_of_backbone,
     train_transform,
 )
+from hornet_train.tasks.segmentation.build.describe import describe_model
 from hornet_train.tasks.segmentation.build.draw import draw_batch
 from hornet_train.tasks.segmentation.build.evaluation import open_evaluation
 from hornet_train.tasks.segmentation.build.open_data import open_pictures
@@ -44,7 +46,12 @@ from hornet_train.tasks.segmentation.metrics import METRICS
 from hornet_train.tasks.segmentation.results import most_confused, per_class, result_tables
 from hornet_train.tasks.segmentation.rules import SCHEMA
 from hornet_train.tasks.segmentation.samples import EvalSamples, TrainSamples
-from hornet_train.tasks.segmentation.schema import Data, SegmentationConfig, SegmentationEval
+from hornet_train.tasks.segmentation.schema import (
+    Data,
+    SegmentationConfig,
+    SegmentationEval,
+    SegmentationInfo,
+)
 from hornet_train.tasks.segmentation.starting_weights import start_segmenter
 from hornet_train.tasks.segmentation.task import Segmentation
 from hornet_train.tasks.segmentation.transforms import scaled_size
@@ -144,6 +151,9 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
             raise ConfigError([f"{place} cannot be written ({error.strerror}): save_dir=<folder>"]) from error
         drawn = [*gallery.save, *(["worst.png", "classes.png"] if gallery.worst else [])]
         return [*found, *([f"pictures in {gallery.folder}: {', '.join(drawn)}"] if drawn else [])]
+
+    def describe_model(self, config: SegmentationInfo, given: Collection[str]) -> ModelParts:
+        return describe_model(config, given)
 
     def check_data(self, data: Data) -> FilesFound:
         return check_pictures(data)
