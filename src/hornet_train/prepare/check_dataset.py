@@ -11,7 +11,7 @@ from hornet_train.data.sources.listing import preview, with_count
 from hornet_train.data.worker import allowed_bad
 from hornet_train.prepare.decode_split import DamagedList, decode_all
 from hornet_train.prepare.examine_images import ImageStatistics
-from hornet_train.tasks.stored_files import DataFiles, FilesFound, ImageFiles
+from hornet_train.tasks.stored_files import FilesFound, ImageFiles
 
 MAX_DAMAGED = 0.001  # of a split's images; training stops at this share too (data.max_bad)
 _FEW = allowed_bad(1000, MAX_DAMAGED)  # that may be damaged whatever the share
@@ -47,9 +47,7 @@ class Report:
 
 
 def check(
-    data: DataFiles,
-    root: Path,
-    splits: tuple[str, ...],
+    found: FilesFound,
     *,
     workers: int,
     timeout: float,
@@ -59,19 +57,15 @@ def check(
     """Check a data set. All faults are collected before the verdict.
 
     Args:
-        data: what the task that the data are for knows of its files.
-        root: the folder that contains `splits`, or one split itself.
-        splits: names of folders in it, that of the training images first; missing ones are skipped.
+        found: what the task that the data are for knows of its files; findings are added.
         workers: number of processes that decode.
         timeout: seconds that one file may take.
         damaged_csv: where the damaged files are listed, if there are any.
         decode_files: False checks file names only.
 
     Raises:
-        DataError: there is nothing to check.
-        ConfigError: `damaged_csv` cannot be written, or the task does not check data sets.
+        ConfigError: `damaged_csv` cannot be written.
     """
-    found = data.check_files(root, splits)
     report = Report(found)
     if decode_files:
         with DamagedList(damaged_csv) as damaged:

@@ -127,7 +127,7 @@ class EvalTransform:
         for ratio in self.ratios:
             height, width = scaled_size(size, self.scale, ratio)
             if min(height, width) < self.smallest:
-                resized = "" if (height, width) == size else f", resized {height}x{width},"
+                resized = "" if (height, width) == size else f", {height}x{width} when resized"
                 return f"{size[0]}x{size[1]} pixels{resized}: the model takes {self.smallest} a side at least"
         return None
 

@@ -26,7 +26,9 @@ _AT_ONCE = 1024  # masks
 def recognised(root: Path) -> Data:
     """The data group that a folder looks like: ADE20K, Cityscapes, or anyone's masks."""
     source = "masks"
-    if any((one / "annotations" / "training").is_dir() for one in (root, root / "ADEChallengeData2016")):
+    if not (root / "classes.txt").is_file() and any(
+        (one / "annotations" / "training").is_dir() for one in (root, root / "ADEChallengeData2016")
+    ):
         source = "ade20k"
     elif (root / "leftImg8bit").is_dir():
         source = "cityscapes"

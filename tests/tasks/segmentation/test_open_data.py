@@ -1,0 +1,318 @@
+"""Folders and tables of pictures with masks, whole and in every way that goes wrong."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from configs import compose_train
+from helpers import run
+from PIL import Image
+from shapes import write_shapes
+
+from hornet_train.errors import ConfigError, DataError, SampleError
+from hornet_train.images.orientation import exif_of
+from hornet_train.tasks.segmentation.build.kit import KIT, check_crop, class_weights
+from hornet_train.tasks.segmentation.build.open_data import Opened, open_pictures
+from hornet_train.tasks.segmentation.metrics import IGNORED
+from hornet_train.tasks.segmentation.samples import EvalSamples, decode_pair
+from hornet_train.tasks.segmentation.transforms import EvalTransform
+
+
+def opened(*overrides: str, **more: Any) -> Opened:
+    return open_pictures(
+        compose_train(["model=upernet", "model.backbone=resnet18", *overrides]).config.data, **more
+    )
+
+
+def masks(root: Path, *overrides: str, **more: Any) -> Opened:
+    return opened("data=masks", f"data.root={root}", *overrides, **more)
+
+
+def write(root: Path, split: str, name: str, labels: np.ndarray, picture: str = "jpg", **saved: Any) -> None:
+    """A picture whose red value tells the label, and its mask."""
+    for kind in ("images", "masks"):
+        (root / kind / split).mkdir(parents=True, exist_ok=True)
+    red = np.stack([labels * 20, labels * 0, labels * 0], axis=2).astype(np.uint8)
+    Image.fromarray(red).save(root / "images" / split / f"{name}.{picture}", **saved)
+    Image.fromarray(labels.astype(np.uint8)).save(root / "masks" / split / f"{name}.png")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Two splits of a few pictures of three classes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for number in range(count):
+            labels = rng.integers(0, 3, (40, 50))
+            labels[0, :3] = [0, 1, 2]
+            write(tmp_path, split, f"p{number}", labels)
+    return tmp_path
+
+
+def test_classes_without_names_are_counted(small: Path) -> None:
+    found = masks(small)
+    assert found.classes == ("0", "1", "2")
+    assert found.train is not None
+    assert found.val is not None
+    assert (len(found.train), len(found.val)) == (6, 3)
+    assert found.looked_at.pixels.sum() == 6 * 40 * 50
+    pair = decode_pair(found.train.read(2))
+    assert pair.mask.tolist() == np.array(Image.open(small / "masks/train/p2.png")).tolist()
+    assert pair.where.endswith("images/train/p2.jpg")
+
+
+@pytest.mark.parametrize("layout", ["splits first", "other names", "endings", "unsplit", "extensions"])
+def test_folders_may_be_called_otherwise(small: Path, tmp_path: Path, layout: str) -> None:
+    root, more = tmp_path / "other", []
+    if layout == "splits first":
+        for split, name in (("train", "Training"), ("val", "validation")):
+            for kind in ("images", "masks"):
+                shutil.copytree(small / kind / split, root / name / kind)
+    elif layout == "other names":
+        shutil.copytree(small / "images", root / "photos of mine")
+        shutil.copytree(small / "masks", root / "truth")
+        more = ["data.images_dir=photos of mine", "data.masks_dir=truth"]
+    elif layout == "unsplit":
+        shutil.copytree(small / "images/train", root / "images")
+        shutil.copytree(small / "masks/train", root / "annotations")
+        more = ["data.val_share=0.34"]
+    else:
+        shutil.copytree(small / "images", root / "images")
+        shutil.copytree(small / "masks", root / "masks")
+        for file in list((root / "masks").rglob("*.png")):
+            file.rename(
+                file.with_name(f"{file.stem}_mask.png") if layout == "endings" else file.with_suffix(".PNG")
+            )
+    found = masks(root, *more)
+    assert found.train is not None
+    assert found.val is not None
+    expected = (4, 2) if layout == "unsplit" else (6, 3)
+    assert (len(found.train), len(found.val)) == expected
+    if layout == "unsplit":
+        both = {source.locate(i) for source in (found.train, found.val) for i in range(len(source))}
+        assert len(both) == 6
+
+
+def test_ade20k_is_reduced_once_and_cityscapes_has_its_train_ids(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 150]], dtype=np.uint8).repeat(3, axis=0)
+    root = tmp_path / "ADEChallengeData2016"
+    for split in ("training", "validation"):
+        for kind, suffix in (("images", "jpg"), ("annotations", "png")):
+            (root / kind / split).mkdir(parents=True)
+            Image.fromarray(labels).save(root / kind / split / f"a.{suffix}")
+    found = opened("data=ade20k", f"data.root={tmp_path}")
+    assert found.val is not None
+    assert decode_pair(found.val.read(0)).mask[0].tolist() == [IGNORED, 0, 149]
+    assert len(found.classes) == 150
+    city = tmp_path / "city"
+    ids = np.array([[0, 7, 8, 33, 4]], dtype=np.uint8)
+    for split in ("train", "val"):
+        for kind, ending in (
+            ("leftImg8bit", "leftImg8bit"),
+            ("gtFine", "gtFine_labelIds"),
+            ("gtFine", "gtFine_color"),
+        ):
+            folder = city / kind / split / "aachen"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(ids).save(folder / f"aachen_000000_000019_{ending}.png")
+    found = opened("data=cityscapes", f"data.root={city}")
+    assert found.train is not None
+    assert decode_pair(found.train.read(0)).mask[0].tolist() == [IGNORED, 0, 1, 18, IGNORED]
+    assert found.classes[18] == "bicycle"
+
+
+def test_orientation_is_taken_when_and_only_when_it_makes_the_sizes_agree(tmp_path: Path) -> None:
+    labels = np.zeros((40, 60), dtype=np.uint8)
+    labels[:20, :30] = 1
+    lying = np.rot90(labels).copy()  # as a camera stores it that was held upright
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "train").mkdir(parents=True)
+    for name, stored, orientation in (("turned", lying, 6), ("half", labels, 3), ("plain", labels, 1)):
+        red = np.stack([stored * 200] * 3, axis=2).astype(np.uint8)
+        Image.fromarray(red).save(tmp_path / f"images/train/{name}.png", exif=exif_of(orientation))
+        Image.fromarray(labels).save(tmp_path / f"masks/train/{name}.png")
+    found = masks(tmp_path, "data.val=false")
+    assert found.train is not None
+    for index in range(3):
+        pair = decode_pair(found.train.read(index))
+        assert torch.equal(pair.image[0] // 200, pair.mask), found.train.locate(index)
+
+
+def test_a_table_has_a_column_of_pictures_and_one_of_masks(small: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows: dict[str, list[Any]] = {"photo": [], "mask": []}
+    for file in sorted((small / "images/train").iterdir()):
+        rows["photo"].append({"bytes": file.read_bytes(), "path": None})
+        rows["mask"].append({"bytes": (small / f"masks/train/{file.stem}.png").read_bytes(), "path": None})
+    features = datasets.Features({"photo": datasets.Image(), "mask": datasets.Image()})
+    table = datasets.Dataset.from_dict(rows, features=features)
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    found = opened("data=hub", f"data.name={folder}")
+    assert found.train is not None
+    assert len(found.train) == 6
+    assert (
+        decode_pair(found.train.read(1)).mask.tolist()
+        == np.array(Image.open(small / "masks/train/p1.png")).tolist()
+    )
+    assert found.train.name(1) == "000001"
+
+
+def spoil(root: Path, how: str) -> list[str]:
+    """Make a data set wrong in one way; the keys to open it with."""
+    first, mask = root / "images/train/p0.jpg", root / "masks/train/p0.png"
+    labels = np.array(Image.open(mask))
+    match how:
+        case "out of range":
+            labels[3, 4] = 7
+            Image.fromarray(labels).save(mask)
+            (root / "classes.txt").write_text("a\nb\nc\n")
+        case "off by one":
+            for file in (root / "masks").rglob("*.png"):
+                Image.fromarray(np.array(Image.open(file)) + 1).save(file)
+            (root / "classes.txt").write_text("a\nb\nc\n")
+        case "unknown colours":
+            Image.fromarray(np.stack([labels, labels * 2, labels], axis=2)).save(mask)
+            (root / "classes.txt").write_text("a,#000000\nb,#010201\n")
+        case "other size":
+            Image.fromarray(labels[:-1]).save(mask)
+        case "no partner":
+            mask.unlink()
+        case "empty":
+            for file in (root / "images/train").iterdir():
+                file.unlink()
+        case "16 bits":
+            Image.fromarray(labels.astype(np.uint16)).save(mask)
+        case "JPEG":
+            Image.fromarray(labels).save(mask.with_suffix(".jpg"))
+            mask.unlink()
+        case "two of a name":
+            shutil.copy(first, first.with_suffix(".jpeg"))
+        case "black and white":
+            for file in (root / "masks").rglob("*.png"):
+                Image.fromarray((np.array(Image.open(file)) > 0).astype(np.uint8) * 255).save(file)
+        case "damaged":
+            mask.write_bytes(mask.read_bytes()[:60])
+        case "no val":
+            shutil.rmtree(root / "images/val")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("out of range", r"p0\.png: the mask has the values 7, and the 3 classes are 0\.\.2"),
+        ("off by one", r"data\.reduce_zero_label=true would ignore 0 and make 1\.\.3 the classes"),
+        ("unknown colours", r"colours that no class has: #020402"),
+        ("other size", r"p0\.png: the mask has 39x50 pixels \(height x width\), its picture .*p0\.jpg 40x50"),
+        ("no partner", r"1 picture of .*images/train without a mask in .*: p0\.jpg"),
+        ("empty", r"images/train holds no image files"),
+        ("16 bits", r"p0\.png.*more than eight bits"),
+        ("JPEG", r"p0\.jpg.*stored as JPEG, which changes values"),
+        ("two of a name", r"p0\.jpeg and p0\.jpg are both called p0: rename one|p0\.jpg and p0\.jpeg"),
+        ("black and white", r"data\.values=\[0,255\]"),
+        ("damaged", r"p0\.png: the mask cannot be decoded"),
+        ("no val", r"data\.val_share=0\.2 holds out a fifth"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_and_remedy(small: Path, how: str, said: str) -> None:
+    keys = spoil(small, how)
+    with pytest.raises(DataError, match=said):
+        masks(small, *keys)
+
+
+def test_black_and_white_masks_are_two_classes_when_told_so(small: Path) -> None:
+    spoil(small, "black and white")
+    found = masks(small, "data.values=[0,255]")
+    assert found.classes == ("0", "1")
+    assert found.looked_at.ignored == 0
+
+
+def test_a_run_that_cannot_begin_writes_nothing(small: Path, tmp_path: Path) -> None:
+    spoil(small, "out of range")
+    folder = tmp_path / "run"
+    done = run(
+        "hornet-train", "recipe=masks", f"data.root={small}", f"run_dir={folder}", "data.image_size=32"
+    )
+    assert done.returncode == 2
+    assert "p0.png" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not folder.exists()
+
+
+def test_the_whole_check_names_every_fault_and_counts_the_pixels(small: Path) -> None:
+    (small / "classes.txt").write_text("sky\nland\nsea\nmoon\n")
+    labels = np.array(Image.open(small / "masks/train/p1.png"))
+    Image.fromarray(labels[:, :-1]).save(small / "masks/train/p1.png")
+    Image.fromarray(labels + 3).save(small / "masks/val/p2.png")
+    found = KIT.check_data(compose_train(["recipe=masks", f"data.root={small}"]).config.data)
+    text = "\n".join(found.lines)
+    assert "p1.png: the mask has 40x49 pixels" in text
+    assert "p2.png" in text
+    assert "pixels by class: " in text
+    assert [fault.partition(" cannot")[0] for fault in found.faults] == [
+        "1 of 6 masks of train",
+        "1 of 3 masks of val",
+    ]
+    assert found.warnings == ["1 of the 4 classes never come: moon"]
+
+
+def test_classes_of_a_checkpoint_are_matched_by_name(small: Path) -> None:
+    (small / "classes.txt").write_text("sky\nland\nsea\n")
+    plain = masks(small, training=False)
+    moved = masks(small, training=False, classes=("sea", "sky", "land"))
+    assert plain.val is not None
+    assert moved.val is not None
+    there = decode_pair(plain.val.read(0)).mask.long()
+    expected = torch.tensor([1, 2, 0])[there]
+    assert torch.equal(decode_pair(moved.val.read(0)).mask.long(), expected)
+    with pytest.raises(DataError, match="only the data have sea, only the checkpoint moon"):
+        masks(small, training=False, classes=("moon", "sky", "land"))
+
+
+def test_weights_of_classes_balance_their_pixels(tmp_path: Path) -> None:
+    labels = np.zeros((40, 40), dtype=np.uint8)
+    labels[:10] = 1
+    labels[10:12] = 2
+    for split in ("train", "val"):
+        write(tmp_path, split, "p", labels)
+    config = compose_train(["recipe=masks", f"data.root={tmp_path}", "task.class_weights=auto"]).config
+    shares = np.array([28, 10, 2]) / 40
+    np.testing.assert_allclose(class_weights(config, 3), 0.25 / shares)
+    config = compose_train(["recipe=masks", f"data.root={tmp_path}", "task.class_weights=[1,2.0]"]).config
+    with pytest.raises(ConfigError, match="2 values, and the data 3 classes"):
+        class_weights(config, 3)
+
+
+def test_a_crop_larger_than_any_picture_is_refused(small: Path) -> None:
+    config = compose_train(["recipe=masks", f"data.root={small}", "data.image_size=128"]).config
+    with pytest.raises(
+        ConfigError, match=r"data\.image_size=128 is larger than any picture: .* 60x75 pixels"
+    ):
+        check_crop(config)
+    check_crop(compose_train(["recipe=masks", f"data.root={small}", "data.image_size=64"]).config)
+
+
+def test_a_picture_smaller_than_the_model_takes_is_named(small: Path) -> None:
+    found = masks(small)
+    assert found.val is not None
+    with pytest.raises(SampleError, match=r"p0\.jpg: 40x50 pixels, 20x25 when resized: .* 32 a side at least"):
+        EvalSamples(EvalTransform(ratios=(0.5,))).decode(found.val.read(0))
+
+
+def test_shapes_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    first, second = (write_shapes(tmp_path / name, train=3, val=1) for name in ("one", "two"))
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert len(files) == 8 + 3
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes()
+    data = io.BytesIO((first / "annotations/training/shapes_train_000000.png").read_bytes())
+    assert set(np.unique(np.array(Image.open(data)))) <= set(range(8))
