@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hornet_train.config.conf_files import default_options, options, task_of
+from hornet_train.config.conf_files import default_options, options, task_of, tasks_of
 from hornet_train.config.overrides import TASK
 from hornet_train.config.task_schema import Find, TaskSchema
 from hornet_train.errors import ConfigError
@@ -95,12 +95,22 @@ def choose_task(
     said = list(_said(given, stored))
     name = said[0][1] if said else default
     faults += [_clash(said[0], other) for other in said[1:] if other[1] != name]
+    faults += _of_no_task(given, name)
     try:
         schema = find(name)
     except ConfigError as error:
         # a misspelt name; the default task's schema finds more faults, if no option says that it is another
         return ChosenTask(default, find(default), True, tuple(error.faults), certain=len(said) == 1)
     return ChosenTask(name, schema, name in names, tuple(faults), certain=not faults)
+
+
+def _of_no_task(given: Mapping[str, str], task: str) -> Iterator[str]:
+    """A fault for each option of any task where this task has options of its own, with keys that it lacks."""
+    for group in GROUPS_BY_TASK:
+        option, known = given.get(group), options(group)
+        own = [name for name in known if task in tasks_of(group, name)]
+        if group != "recipe" and own and option in known and not tasks_of(group, option):
+            yield f"{group}={option} is not for {task}: take one of {', '.join(own)}"
 
 
 def _said(given: Mapping[str, str], stored: StoredTask | None) -> Iterator[tuple[str, str]]:

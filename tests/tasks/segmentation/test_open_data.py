@@ -304,7 +304,9 @@ def test_a_crop_larger_than_any_picture_is_refused(small: Path) -> None:
 def test_a_picture_smaller_than_the_model_takes_is_named(small: Path) -> None:
     found = masks(small)
     assert found.val is not None
-    with pytest.raises(SampleError, match=r"p0\.jpg: 40x50 pixels, 20x25 when resized: .* 32 a side at least"):
+    with pytest.raises(
+        SampleError, match=r"p0\.jpg: 40x50 pixels, 20x25 when resized: .* 32 a side at least"
+    ):
         EvalSamples(EvalTransform(ratios=(0.5,))).decode(found.val.read(0))
 
 
