@@ -16,7 +16,7 @@ FORM := $(if $(SHORT),--short)
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help train quick test test-all test-accuracy test-faults test-timm bench-data check format install constraints clean
+.PHONY: help train quick test test-all test-dense test-accuracy test-faults test-timm bench-data check format install constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -28,14 +28,18 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
 	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
-	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults" $(ARGS)
+	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults and not dense" $(ARGS)
 
 quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
 	@echo "== import-linter and pytest -m quick, about a minute on two CPU cores"
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest $(TWO) -m quick $(ARGS)
 
-test-all: test test-accuracy test-faults test-timm  ## all tests in full
+test-all: test test-dense test-accuracy test-faults test-timm  ## all tests in full
+
+test-dense: $(INSTALLED)  ## train and evaluate segmentation models
+	@echo "== pytest: runs of segmentation, two minutes on two CPU cores"
+	@$(BIN)/pytest $(TWO) -m dense $(ARGS)
 
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: two) and check what they reach
 	@echo "== pytest: trainings of the default model, more than a minute each on two CPU cores"

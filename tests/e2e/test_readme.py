@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import torch
 from configs import compose_eval, compose_train
 from helpers import BIN, ROOT, run
 from PIL import Image
+from shapes import write_shapes
 from timm.data import ImageNetInfo
 
 import hornet_train.models  # noqa: F401 - registers
@@ -30,7 +32,9 @@ def commands_of(text: str) -> list[str]:
 
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = commands_of(README)
+BEFORE, _, SEGMENTATION = README.partition("\n## Segmentation\n")
+SEGMENTATION, _, AFTER = SEGMENTATION.partition("\n## ")
+COMMANDS = commands_of(BEFORE + AFTER)  # those of segmentation have a test of their own
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 TRAINED = [line for line in COMMANDS if "hornet-train " in line or "-m hornet_train" in line]
 
@@ -136,19 +140,61 @@ def test_data_commands(home: Path) -> None:
         assert message in done.stdout
 
 
-@pytest.mark.parametrize("line", commands_of((ROOT / "docs/data.md").read_text()))
-def test_the_commands_about_data_are_understood(line: str) -> None:
-    """Those of docs/data.md: their keys compose, their flags are flags. What they do is tested elsewhere."""
+PAGES = {
+    line: page for page in ("data", "dense") for line in commands_of((ROOT / f"docs/{page}.md").read_text())
+}
+
+
+@pytest.mark.parametrize("line", PAGES)
+def test_the_commands_of_other_pages_are_understood(line: str) -> None:
+    """Their keys compose, their flags are flags. What they do is tested elsewhere."""
     program, *arguments = shlex.split(line)
     if program == "hornet-data":
         parser = import_module(SUBCOMMANDS[arguments[0]][0]).parser()
-        keys = getattr(parser.read(arguments[1:]), "overrides", [])
+        read = parser.read(arguments[1:])
+        keys = getattr(read, "overrides", [one for one in getattr(read, "what", []) if "=" in one])
         compose_train(keys)
     elif program == "hornet-train":
         compose_train(arguments)
     else:
         assert program == "hornet-eval"
-        compose_eval(arguments, lambda _: {"model": {"name": "hornet_tiny_gf"}, "data": {}})
+        dense = {"task": {"name": "segmentation"}, "model": {"name": "upernet_hornet_tiny_gf"}}
+        data = {"source": "masks", "root": "x"}
+        compose_eval(
+            arguments,
+            lambda path: {**dense, "data": data} if path.startswith("runs") and "dense" in PAGES[line]
+            else {} if path.startswith("upernet") else {"model": {"name": "hornet_tiny_gf"}, "data": {}},
+        )  # fmt: skip
+
+
+@pytest.mark.dense
+def test_segmentation_in_eight_lines(home: Path) -> None:
+    lines = commands_of(SEGMENTATION)
+    assert len(lines) == 8
+    write_shapes(home / "data/ADEChallengeData2016", train=6, val=2)
+    (home / "data/ADEChallengeData2016/classes.txt").unlink()
+    (home / "scripts").symlink_to(ROOT / "scripts")
+    small = "model.args={dim: 8, depths: [1, 1, 1, 1], stem_stride: 2} model.channels=16 data.image_size=32"
+    short = "data.workers=0 epochs=1it schedule.warmup=0it dist=cpu"
+    for line in lines:
+        command = shlex.split(line.replace("=/data", f"={home}/data").replace(" /data/", f" {home}/data/"))
+        if "make_shapes" in line:
+            command = [*command[:3], "--train", "16", "--val", "4", "--size", "48"]
+        if "recipe=masks" in line:
+            command += [*re.findall(r"\S+=\{.*?\}|\S+", f"{small} {short}"), "batch_size=8"]
+        if "recipe=upernet" in line:
+            command = [part.replace("nproc_per_node=8", "nproc_per_node=2") for part in command]
+            command += ["model=upernet", "model.backbone=hornet_pico_gf", "model.channels=16", "batch_size=4"]
+            command += [*short.split(), "data.image_size=64", "data.scale=[64,256]", "model.drop_path=0.0"]
+        if "checkpoint=runs/ade" in line:
+            command += ["data.ratios=[0.5,1.0]"]
+        done = subprocess.run(
+            command if command[0].endswith("python") else [str(home / command[0]), *command[1:]],
+            cwd=home, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert list((home / "runs/shapes").rglob("overlays/*.png"))
+    assert json.loads(next((home / "runs/ade").rglob("eval.json")).read_text())["count"] == 2
 
 
 def test_info_commands(command: Callable[..., tuple[int, str, str]]) -> None:

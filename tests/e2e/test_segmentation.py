@@ -16,6 +16,7 @@ from shapes import SEGMENT, write_shapes
 from hornet_train.library import load
 from hornet_train.models.weight_files import read_weights
 
+pytestmark = pytest.mark.dense
 CLASSES = 8
 
 
