@@ -168,9 +168,9 @@ def painted(
     large = Image.new("L", (SCALE * size, SCALE * size), 0)
     ImageDraw.Draw(large).polygon([(SCALE * x, SCALE * y) for x, y in outline], fill=255)
     cover = large.resize((size, size), Image.Resampling.BOX)
-    usual = (label - 1) / len(SHAPES) + rng.normal(0, 0.03)
+    usual = (label - 1) / len(SHAPES) + rng.normal(0, 0.02)
     hue = rng.random() if rng.random() < 0.05 else usual % 1
-    first = 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.35, 1.0), rng.uniform(0.4, 1.0)))
+    first = 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.5, 1.0), rng.uniform(0.45, 1.0)))
     second = first + rng.normal(0, 30, size=3)  # light from one side
     along = np.linspace(0, 1, size)[:, None, None] * np.ones((1, size, 1))
     noise = rng.normal(0, 6, size=(size, size, 1))

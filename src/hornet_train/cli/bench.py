@@ -7,22 +7,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
-from hornet_train._timm import import_timm
+from hornet_train.cli.bench_common import (
+    before_torch,
+    check_model,
+    console_sink,
+    precision_of,
+    write_figures,
+)
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_bench_questions
-from hornet_train.config.bench_schema import Bench, LimitBench, LoopBench, ScalingBench, StepBench
+from hornet_train.config.bench_schema import HeadsBench, LimitBench, LoopBench, ScalingBench, StepBench
 from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.size import brief
-from hornet_train.track.output_file import check_output
-
-if TYPE_CHECKING:
-    import torch
-
-    from hornet_train.engine.precision import PrecisionName
-    from hornet_train.track.console import ConsoleSink
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -39,17 +38,17 @@ def _work(arguments: list[str]) -> None:
 
 def _step(overrides: list[str]) -> None:
     config = compose_bench(StepBench, "step", overrides).config
-    _before_torch(config.out, config.plot)
+    before_torch(config.out, config.plot)
     from hornet_train.bench.contenders import build_contenders
     from hornet_train.bench.step_times import Case, measure
     from hornet_train.report.bench_figures import draw_ratios
 
     contenders = build_contenders(config.peers, config.models, config.image_size, plain=config.plain)
-    console = _console()
+    console = console_sink()
     from hornet_train.run.process import joined
 
     with joined(config.dist) as world:
-        precision = _precision(config.precision, world.device)
+        precision = precision_of(config.precision, world.device)
         results = [
             one
             for mode in config.modes
@@ -72,7 +71,7 @@ def _step(overrides: list[str]) -> None:
         for one in results
     ]
     console.table(title, columns, rows)
-    _write_figures(console, config, precision, world.device, {"measured": [one.as_json() for one in results]})
+    write_figures(console, config, precision, world.device, {"measured": [one.as_json() for one in results]})
     if config.plot is not None:
         draw_ratios([(one.mode, one.name, one.ratio) for one in results], Path(config.plot), title)
         console.say(f"plot: {config.plot}")
@@ -80,16 +79,16 @@ def _step(overrides: list[str]) -> None:
 
 def _loop(overrides: list[str]) -> None:
     config = compose_bench(LoopBench, "loop", overrides).config
-    _before_torch(config.out)
+    before_torch(config.out)
     from hornet_train.bench.loop import measure_loop
 
-    console = _console()
+    console = console_sink()
     from hornet_train.run.process import joined
 
     with joined(config.dist) as world:
-        precision = _precision(config.precision, world.device)
+        precision = precision_of(config.precision, world.device)
         found = measure_loop(
-            _check_model(config.model),
+            check_model(config.model),
             batch_size=config.batch_size,
             image_size=config.image_size,
             precision=precision,
@@ -107,24 +106,24 @@ def _loop(overrides: list[str]) -> None:
     ]
     title = f"{config.model}, {config.batch_size} images of {brief(config.image_size)} pixels, {precision}"
     console.table(f"{title}; a bare step: {found.step_seconds:.3f} s", ("", "median", "from", "to"), rows)
-    _write_figures(console, config, precision, world.device, found.as_json())
+    write_figures(console, config, precision, world.device, found.as_json())
 
 
 def _scaling(overrides: list[str]) -> None:
     config = compose_bench(ScalingBench, "scaling", overrides).config
-    _before_torch(config.out, config.plot)
+    before_torch(config.out, config.plot)
     from hornet_train.bench.contenders import contender
     from hornet_train.bench.scaling import batch_growth, order_growth, pixel_growth, process_ratios
     from hornet_train.bench.step_times import Case
     from hornet_train.report.bench_figures import draw_growth
 
-    console, name, rounds = _console(), _check_model(config.model), config.rounds
+    console, name, rounds = console_sink(), check_model(config.model), config.rounds
     growths = []
     processes = None
     from hornet_train.run.process import joined
 
     with joined(config.dist) as world:
-        precision = _precision(config.precision, world.device)
+        precision = precision_of(config.precision, world.device)
         for mode in config.modes:
             case = Case(mode, config.batch_size, config.image_size, precision, world.device)
             console.say(f"{mode}: batches {config.batches}, sides {config.sides}, orders {config.orders}")
@@ -153,7 +152,7 @@ def _scaling(overrides: list[str]) -> None:
             f"{config.processes} processes with 1 thread each: {processes[0]:.2f} ({processes[1]:.2f} to "
             f"{processes[2]:.2f}) times the images per second of 1 process with {config.processes}"
         )
-    _write_figures(
+    write_figures(
         console,
         config,
         precision,
@@ -167,7 +166,7 @@ def _scaling(overrides: list[str]) -> None:
 
 def _limit(overrides: list[str]) -> None:
     config = compose_bench(LimitBench, "limit", overrides).config
-    _before_torch(config.out)
+    before_torch(config.out)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler logs to the console
     import torch
 
@@ -179,11 +178,11 @@ def _limit(overrides: list[str]) -> None:
     from hornet_train.models.layers import lay_out
     from hornet_train.models.structure import backbone_of, set_grad_checkpointing
 
-    console, one = _console(), contender(_check_model(config.model), config.image_size)
+    console, one = console_sink(), contender(check_model(config.model), config.image_size)
     from hornet_train.run.process import joined
 
     with joined(config.dist) as world:
-        precision = _precision(config.precision, world.device)
+        precision = precision_of(config.precision, world.device)
         case = Case("train", config.batch_size, config.image_size, precision, world.device)
         step = build_step(one, Setting(channels_last=True, compiled=config.compile), case)
         for _ in range(2):
@@ -226,7 +225,29 @@ def _limit(overrides: list[str]) -> None:
     ]
     title = f"{config.model}, {config.batch_size} images of {brief(config.image_size)} pixels, {precision}"
     console.table(f"{title}: {found.seconds:.3f} s a step", ("", "", "share of the time"), rows)
-    _write_figures(console, config, precision, world.device, {**found.as_json(), "kept_bytes": activations})
+    write_figures(console, config, precision, world.device, {**found.as_json(), "kept_bytes": activations})
+
+
+def _heads(overrides: list[str]) -> None:
+    config = compose_bench(HeadsBench, "heads", overrides).config
+    before_torch(config.out)
+    from hornet_train.bench.head_times import HeadCase, measure_heads
+
+    console = console_sink()
+    from hornet_train.run.process import joined
+
+    with joined(config.dist) as world:
+        sizes = (tuple(config.widths), config.channels, config.num_classes, config.side, config.batch_size)
+        found = list(
+            measure_heads(HeadCase(*sizes, world.device), config.modes, config.rounds, peer=config.peer)
+        )
+    rows = [
+        (one.part, one.mode, one.name, f"{one.seconds:.3f}", *(f"{value:.2f}" for value in one.ratio))
+        for one in found
+    ]
+    title = f"{config.batch_size} crops of {config.side} pixels, fp32; ratio: times as fast as conv"
+    console.table(title, ("part", "", "fusion", "seconds", "ratio", "from", "to"), rows)
+    write_figures(console, config, "fp32", world.device, {"measured": [vars(one) for one in found]})
 
 
 BENCHES: dict[str, Callable[[list[str]], None]] = {
@@ -234,59 +255,8 @@ BENCHES: dict[str, Callable[[list[str]], None]] = {
     "loop": _loop,
     "scaling": _scaling,
     "limit": _limit,
+    "heads": _heads,
 }
-
-
-def _console() -> ConsoleSink:
-    from hornet_train.track.console import ConsoleSink
-
-    return ConsoleSink(1, 1, interactive=False)
-
-
-def _precision(asked: PrecisionName | None, device: torch.device) -> PrecisionName:
-    from hornet_train.engine.precision import native_precision
-
-    return native_precision(device) if asked is None else asked
-
-
-def _check_model(name: str) -> str:
-    """The name, if timm has such a model; else raises ConfigError."""
-    import timm
-
-    import hornet_train.models  # noqa: F401 - registers HorNet
-
-    if not timm.is_model(name):
-        raise ConfigError([f"model={name}: timm has no such model; {did_you_mean(name, timm.list_models())}"])
-    return name
-
-
-def _write_figures(
-    console: ConsoleSink, config: Bench, precision: str, device: torch.device, found: dict[str, Any]
-) -> None:
-    """Write the JSON file that `out=` names, if any: the config, the environment and the figures."""
-    from hornet_train.config.validate import plain
-    from hornet_train.track.durable_files import write_json
-    from hornet_train.track.environment import environment
-
-    if config.out is None:
-        return
-    settings = {name: value for name, value in plain(config).items() if name not in ("out", "plot", "dist")}
-    settings |= {"precision": precision, "environment": environment(device=device.type)}
-    write_json(Path(config.out), {**settings, **found})
-    console.say(f"figures: {config.out}")
-
-
-def _before_torch(out: str | None, plot: str | None = None) -> None:
-    """What is done before torch and timm are imported, which takes seconds: look at the files to be written.
-
-    Raises:
-        ConfigError: one cannot be written.
-    """
-    if out is not None:
-        check_output(f"out={out}", Path(out), ".json")
-    if plot is not None:
-        check_output(f"plot={plot}", Path(plot), ".png")
-    import_timm()
 
 
 if __name__ == "__main__":

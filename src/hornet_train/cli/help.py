@@ -144,7 +144,7 @@ Examples:
 
 
 BENCH = """\
-hornet-bench step|loop|scaling|limit [key=value ...]
+hornet-bench step|loop|scaling|limit|heads [key=value ...]
 
   step      speed of models compared with other models of timm, in turns in one process: a training step
             (forward, backward, AdamW) and inference (HorNets fused), each model in its fastest setting
@@ -155,6 +155,7 @@ hornet-bench step|loop|scaling|limit [key=value ...]
             one-thread processes against one process with as many threads
   limit     this machine's peak rates of matrix products and copies, how close a step comes to them, and
             its ten most expensive operators
+  heads     the decode head of UperNet and its fusion of the levels, by a 3x3 convolution or gnConv (HorFPN)
 
 Keys of a benchmark: hornet-bench <name> --help. Run nothing else meanwhile.
 
@@ -167,6 +168,8 @@ Examples:
   hornet-bench step models=hornet_pico_gf peers=resnet18 image_size=64 compile=false rounds=3
   # where the time of a step goes
   hornet-bench limit model=hornet_small_gf out=limit.json
+  # HorFPN's fusion, and our head beside that of Hugging Face's transformers, if it is installed
+  hornet-bench heads peer=true
 
   --help       print this text, or the keys of a benchmark
   --version    print the version

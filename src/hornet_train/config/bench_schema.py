@@ -79,4 +79,20 @@ class LimitBench(OneModel):
     compile: bool | Literal["blocks"]
 
 
-Bench = StepBench | LoopBench | ScalingBench | LimitBench
+@group
+class HeadsBench:
+    """The decode head of UperNet and its fusion."""
+
+    widths: Annotated[tuple[Count, ...], Field(min_length=2), SEVERAL]  # of the backbone's levels
+    channels: Count  # of the maps in the head
+    num_classes: Count
+    side: Count  # pixels of a square crop; the finest level has a quarter of them a side
+    batch_size: Count  # crops
+    modes: Modes
+    rounds: Count  # timed calls of each
+    peer: bool  # also time the head of Hugging Face's transformers
+    out: FilePath  # a JSON file
+    dist: Dist
+
+
+Bench = StepBench | LoopBench | ScalingBench | LimitBench | HeadsBench

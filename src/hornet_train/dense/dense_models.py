@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hornet_train.dense.backbone import build_backbone, widths_of
 from hornet_train.dense.horfpn import Fusing
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.dense.upernet import FcnHead, UperNetHead
 from hornet_train.errors import did_you_mean
+from hornet_train.models.convert import STEM
+from hornet_train.models.variants import VARIANTS
 
 _CLASSES = 150
+_FUSION, _FILTER = "decode_head.fpn_bottleneck.", ".complex_weight"
 _FILTERS_FOR = 384  # pixels: the published global filters have grids of 24 x 13 and 12 x 7
 
 
@@ -47,6 +51,29 @@ def _upernets() -> dict[str, Published]:
 
 
 PUBLISHED = _upernets()
+
+
+def identify_segmenter(state: Mapping[str, Tensor]) -> str | None:
+    """The published model whose weights these look like, by a few names and shapes; None for none."""
+    stem = state.get(f"backbone.{STEM}")
+    if stem is None or not any(name.startswith(_FUSION) for name in state):
+        return None
+    mixer = "gf" if any(name.startswith("backbone.") and name.endswith(_FILTER) for name in state) else "7x7"
+    fusion = "7x7"
+    if f"{_FUSION}conv.weight" in state:
+        fusion = "conv"
+    elif any(name.startswith(_FUSION) and name.endswith(_FILTER) for name in state):
+        fusion = "gf"
+    return next(
+        (
+            name
+            for name, row in PUBLISHED.items()
+            if row.fusion == fusion
+            and row.backbone.endswith(f"_{mixer}")
+            and VARIANTS[row.backbone].dim == stem.shape[0]
+        ),
+        None,
+    )
 
 
 def create(name: str, num_classes: int = _CLASSES, *, dropout: float = 0.1, **arguments: Any) -> Segmenter:

@@ -24,11 +24,12 @@ from hornet_train.models.wrappers import unwrapped
 STEM = "downsample_layers.0.0.weight"
 _BACKBONE = "backbone."
 _HEAD = "head.fc."
+_DENSE_HEADS = ("decode_head", "rpn_head", "roi_head")
 _SHOWN = 4
 
 
 def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Give the weights of a HorNet our names.
+    """Give the weights of a HorNet our names. Of a larger model the HorNet in it is taken alone.
 
     Returns:
         The weights, and one sentence for each thing that was done.
@@ -58,6 +59,12 @@ def convert_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
         if norms == {"norm3.weight", "norm3.bias"}:  # it counts the one norm of a classifier by its stage
             ours |= {f"norm.{part}": ours.pop(f"norm3.{part}") for part in ("weight", "bias")}
     return ours, notes
+
+
+def has_dense_head(state: Mapping[str, object]) -> bool:
+    """Whether these are weights of a whole model for dense prediction, in the names of mmseg and mmdet."""
+    parts = {name.split(".")[0] for name in state}
+    return "backbone" in parts and not parts.isdisjoint(_DENSE_HEADS)
 
 
 def _is_hornet(state: Mapping[str, object]) -> bool:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError
-from hornet_train.models.convert import convert_names, some
+from hornet_train.models.convert import convert_names, has_dense_head, some
 from hornet_train.models.unpickling import unpickle
 from hornet_train.models.wrappers import Prefer, averaged_parts, of_one_kind, without_counter
 from hornet_train.untrusted import check_header, open_regular
@@ -27,12 +27,15 @@ _PREFIXES = ("module.", "_orig_mod.")
 _PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 
 
-def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights(
+    path: str | Path, *, prefer: Prefer = "ema", whole: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a state dict from a file, on CPU, in our names and without the prefixes of DDP and torch.compile.
 
     Args:
         path: a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file.
         prefer: which weights to take where a file holds both the trained and the averaged ones.
+        whole: keep the heads of a model for dense prediction beside its backbone.
 
     Returns:
         The state dict, and its origin: "path", "format" ("safetensors" or "pickle"), "key" (where in the file
@@ -51,7 +54,7 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     origin["settings"] = {}
     if path.suffix == ".safetensors":
         state, origin["metadata"] = _read_safetensors(path)
-        state, notes, averaged = _plain(state, path, prefer)
+        state, notes, averaged = _plain(state, path, prefer, whole)
         return state, {**origin, "format": "safetensors", "ema": averaged, "notes": notes}
     if path.suffix not in _PICKLED:
         known = ", ".join((".safetensors", *_PICKLED))
@@ -64,18 +67,20 @@ def read_weights(path: str | Path, *, prefer: Prefer = "ema") -> tuple[dict[str,
     key = _weights_key(content, path, prefer)
     state = content[key] if key else content
     epoch = content.get("epoch") if key else None
-    state, notes, averaged = _plain(state, path, prefer)
+    state, notes, averaged = _plain(state, path, prefer, whole)
     averaged |= key in _EMA_KEYS or (key == _AVERAGED_KEY and _averaged_in_place(content))
     origin |= {"format": "pickle", "key": key, "ema": averaged, "epoch": epoch}
     return state, {**origin, "notes": notes, "settings": _settings(content) if key else {}}
 
 
-def _plain(state: Mapping[Any, Any], path: Path, prefer: Prefer) -> tuple[dict[str, Tensor], list[str], bool]:
+def _plain(
+    state: Mapping[Any, Any], path: Path, prefer: Prefer, whole: bool
+) -> tuple[dict[str, Tensor], list[str], bool]:
     """Tensors in our names, what was done to them, and whether they are the average of a model."""
     bare, counted = without_counter(_strip(_tensors(state, path), path))
     kept, left_out = of_one_kind(bare, prefer)
     averages = {id(kept[name]) for name in averaged_parts(bare) if name in kept}
-    taken, notes = _in_our_names(kept, path)
+    taken, notes = (kept, []) if whole and has_dense_head(kept) else _in_our_names(kept, path)
     mostly = 2 * sum(id(tensor) in averages for tensor in taken.values()) > len(taken)
     return taken, [*counted, *left_out, *notes], bool(counted) or mostly
 

@@ -9,9 +9,10 @@ from typing import Any
 import timm
 
 from hornet_train.config.stored import config_in_folder, config_in_weights
+from hornet_train.dense.dense_models import identify_segmenter
 from hornet_train.engine.find_checkpoint import find_checkpoint, followed
 from hornet_train.errors import CheckpointError
-from hornet_train.models.convert import STEM
+from hornet_train.models.convert import STEM, convert_names
 from hornet_train.models.variants import VARIANTS
 from hornet_train.models.weight_files import read_weights
 from hornet_train.models.weights import identify, nearest
@@ -32,7 +33,14 @@ def known_of(checkpoint: str) -> dict[str, Any] | None:
     stored = config_in_weights(path)
     if stored is not None:
         return stored
-    state, origin = read_weights(path)
+    state, origin = read_weights(path, whole=True)
+    if name := identify_segmenter(state):
+        return {
+            "task": {"name": "segmentation"},
+            "model": {"name": name, "backbone": None, "fusion": None, "channels": None, "dropout": 0.1},
+            "data": {"image_size": 640, "scale": [640, 2560]} if "_large_" in name else {},
+        }
+    state, _ = convert_names(state)
     if name := identify(state):
         channels = state[STEM].shape[1]
         return {

@@ -32,7 +32,7 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     """
     path = followed(path)
     if not path.is_dir():
-        tensors, origin = read_weights(path, prefer="model" if wanted == "model" else "ema")
+        tensors, origin = read_weights(path, prefer="model" if wanted == "model" else "ema", whole=True)
         name = "ema" if origin["ema"] or path.name == "ema.safetensors" else "model"
         if wanted not in (None, name):
             other = "averaged" if wanted == "ema" else "raw"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.models.convert import convert_names
 from hornet_train.models.unpickling import unpickle
 from hornet_train.models.weights import class_map, load_into
 from hornet_train.tasks.classification.sources.match_classes import are_keys
@@ -84,15 +85,17 @@ def load_classifier(
     """
     classifier = classifier_name(model)
     try:
-        return load_into(
+        state, taken = convert_names(weights.tensors)  # of a model for dense prediction, the backbone
+        done = load_into(
             model,
-            weights.tensors,
+            state,
             classifier=classifier,
             head_rows=rows,
             allow_new_head=allow_new_head,
             other_classes=other_classes,
             adapt_stem=allow_new_head,
         )
+        return [*taken, *done]
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error
 

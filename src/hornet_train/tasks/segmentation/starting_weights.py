@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import CheckpointError
+from hornet_train.models.convert import convert_names
 from hornet_train.models.structure import backbone_of
 from hornet_train.models.weights import load_into
 from hornet_train.models.wrappers import unwrapped
@@ -57,7 +58,8 @@ def start_segmenter(model: Segmenter, weights: Weights, classes: Sequence[str]) 
         return _from_segmenter(model, weights, classes)
     try:
         if backbone_of(model) is not None:
-            return load_into(model.backbone, weights.tensors, allow_new_head=True)
+            state, taken = convert_names(weights.tensors)
+            return [*taken, *load_into(model.backbone, state, allow_new_head=True)]
         return _into_features(model.backbone, weights.tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error
