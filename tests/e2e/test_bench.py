@@ -170,3 +170,16 @@ def test_mistakes_are_reported(arguments: tuple[str, ...], content: str, command
     code, _, err = command("hornet-bench", *arguments)
     assert code == 2
     assert content in err
+
+
+def test_heads_compares_the_fusions_of_upernets_levels(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "heads.json"
+    small = ("widths=[8,16,32,64]", "channels=16", "num_classes=5", "side=64", "rounds=2", "dist=cpu")
+    code, out, err = command("hornet-bench", "heads", *small, f"out={file}")
+    assert (code, err) == (0, "")
+    measured = json.loads(file.read_text())["measured"]
+    kinds = [(one["part"], one["mode"], one["name"]) for one in measured]
+    names = ("conv", "7x7", "gf")
+    assert kinds == [(p, m, n) for m in ("train", "inference") for p in ("fusion", "head") for n in names]
+    assert all(one["ratio"] == [1, 1, 1] for one in measured if one["name"] == "conv")
+    assert "fusion" in out

@@ -13,6 +13,7 @@ from helpers import BIN, events, run, torchrun
 from PIL import Image
 from shapes import SEGMENT, write_shapes
 
+from hornet_train.dense import create
 from hornet_train.library import load
 from hornet_train.models.weight_files import read_weights
 
@@ -103,7 +104,7 @@ def test_two_processes_train_as_one(shapes: Path, tmp_path: Path) -> None:
     two = torchrun(2, str(BIN / "hornet-train"), *given, f"run_dir={tmp_path}/two")
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
-    for key in ("loss", "loss_auxiliary", "grad_norm"):
+    for key in ("loss", "loss_auxiliary"):
         first, second = ([event[key] for event in events(tmp_path / n, "train")] for n in ("one", "two"))
         assert len(first) == 6
         assert second == pytest.approx(first, rel=1e-4), key
@@ -143,3 +144,76 @@ def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
     assert answer["mask"].dtype == torch.uint8
     assert sum(answer["shares"].values()) == pytest.approx(1)
     assert set(answer["shares"]) <= set((shapes / "classes.txt").read_text().split())
+
+
+def test_an_official_file_says_which_model_it_is_of(tmp_path: Path) -> None:
+    file, data = tmp_path / "official.pth", write_shapes(tmp_path / "ade", train=1, val=1, size=64)
+    (data / "classes.txt").unlink()
+    torch.manual_seed(0)
+    state = create("upernet_hornet_tiny_gf").state_dict()
+    torch.save({"meta": {"CLASSES": ("wall", "building")}, "state_dict": state}, file)
+    out = tmp_path / "eval.json"
+    done = run(
+        "hornet-eval",
+        f"checkpoint={file}",
+        "data=ade20k",
+        f"data.root={data}",
+        "data.scale=[64,256]",
+        f"out={out}",
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["model"] == "upernet_hornet_tiny_gf"
+    assert result["count"] == 1
+    assert len(result["per_class"]) == 150
+
+
+def test_weights_of_a_file_are_those_of_its_run(trained: Path, tmp_path: Path) -> None:
+    """The heads of a file stay beside its backbone."""
+    step = trained / "checkpoints" / (trained / "checkpoints/last").read_text().strip()
+    found = []
+    for number, checkpoint in enumerate((step, step / "model.safetensors")):
+        out = tmp_path / f"{number}.json"
+        done = run("hornet-eval", f"checkpoint={checkpoint}", "weights=model", "worst=0", f"out={out}")
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(out.read_text())["confusion"])
+    assert found[0] == found[1]
+
+
+def test_a_checkpoint_of_other_classes_is_refused(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(shapes, other)
+    names = (shapes / "classes.txt").read_text().replace("moon", "planet")
+    (other / "classes.txt").write_text(names)
+    done = run("hornet-eval", f"checkpoint={trained}", f"data.root={other}", f"out={tmp_path}/e.json")
+    assert done.returncode == 2
+    assert "only the data have planet, only the checkpoint moon" in done.stderr
+    begun = run(
+        "hornet-train",
+        *SEGMENT,
+        f"data.root={other}",
+        "epochs=1it",
+        f"init_from={trained}",
+        f"run_dir={tmp_path}/r",
+    )
+    assert begun.returncode == 0, begun.stderr
+    assert "7 of 8 classes keep their rows, by their names; 1 start anew" in " ".join(begun.stdout.split())
+
+
+def test_memory_of_an_evaluation_does_not_grow_with_its_pictures(trained: Path, tmp_path: Path) -> None:
+    """A process each, over 20 pictures and over 20 times as many."""
+    peaks = []
+    script = (
+        "import resource, sys; from hornet_train.library import evaluate; "
+        "evaluate(sys.argv[1:], quiet=True); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    for number in (20, 400):
+        data = write_shapes(tmp_path / str(number), train=1, val=number)
+        done = run(
+            *("python", "-c", script, f"checkpoint={trained}", f"data.root={data}"),
+            *("data.workers=0", "worst=4", f"out={tmp_path}/{number}.json"),
+            fresh=True,
+        )
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] < 1.03 * peaks[0]

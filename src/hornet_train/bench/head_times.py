@@ -89,11 +89,11 @@ def _call(
 ) -> Callable[[], object]:
     """One forward, or forward and backward, with gradients of inputs and parameters, as in a training."""
     lay_out(module.to(device), torch.channels_last)
-    given = (
-        [one.to(device).contiguous(memory_format=torch.channels_last) for one in inputs]
-        if isinstance(inputs, list)
-        else inputs.to(device).contiguous(memory_format=torch.channels_last)
-    )
+
+    def laid_out(one: Tensor) -> Tensor:
+        return one.to(device).contiguous(memory_format=torch.channels_last)
+
+    given = [laid_out(one) for one in inputs] if isinstance(inputs, list) else laid_out(inputs)
 
     def inference() -> object:
         module.eval()
@@ -102,14 +102,13 @@ def _call(
 
     def train() -> object:
         module.train()
-        fresh = (
-            [one.detach().requires_grad_() for one in given]
-            if isinstance(given, list)
-            else (given.detach().requires_grad_())
-        )
-        out = module(fresh)
-        out.square().mean().backward()
-        return module.zero_grad(set_to_none=True)
+        if isinstance(given, list):
+            loss = module([one.detach().requires_grad_() for one in given]).square().mean()
+        else:
+            loss = module(given.detach().requires_grad_()).square().mean()
+        loss.backward()
+        module.zero_grad(set_to_none=True)
+        return loss
 
     return train if mode == "train" else inference
 

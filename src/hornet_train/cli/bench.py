@@ -230,6 +230,8 @@ def _limit(overrides: list[str]) -> None:
 
 def _heads(overrides: list[str]) -> None:
     config = compose_bench(HeadsBench, "heads", overrides).config
+    if config.batch_size == 1 and "train" in config.modes:
+        raise ConfigError(["batch_size=1: in training batch norm needs two crops: 2, or modes=inference"])
     before_torch(config.out)
     from hornet_train.bench.head_times import HeadCase, measure_heads
 
