@@ -27,6 +27,7 @@ _LINES: dict[str, dict[str, Any]] = {
     "ema": {"linestyle": "-", "linewidth": 1.8},
     "model": {"linestyle": (0, (3, 1.6)), "linewidth": 1.1, "alpha": 0.8},
 }
+_LINES_OF_LEGEND = 6  # of which there may be more, smaller and in two columns
 _STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "mec": "white", "mew": 0.8}
 _WEIGHTS = {"model": "current weights", "ema": "averaged weights"}
 
@@ -65,7 +66,7 @@ def draw_metrics(
     if best is not None:
         metrics.sort(key=lambda metric: metric != best.metric)  # the one that decides the best first
     percent = all(table.info(metric).percent for metric in metrics)
-    ax.set_title("accuracy, %" if percent else "evaluation")
+    ax.set_title("evaluation, %" if percent else "evaluation")
     curves = {
         (m, w): series(group, "eval", m, steps_per_epoch) for m in metrics for w, group in groups.items()
     }
@@ -94,7 +95,7 @@ def draw_metrics(
         ax,
         "no evaluation yet",
         loc="best" if inset is None else "lower right",
-        ncols=1 if inset is None else 2,
+        ncols=1 if inset is None and len(curves) <= _LINES_OF_LEGEND else 2,
     )
 
 
@@ -232,7 +233,8 @@ def _marker_if_single(values: Sequence[float]) -> dict[str, Any]:
 def _legend_or_note(ax: Axes, note: str, loc: str, ncols: int = 1) -> None:
     """Draw the legend, or, in an empty panel, the note."""
     if any(np.size(line.get_xdata()) for line in ax.get_lines()):
-        ax.legend(loc=loc, ncols=ncols)
+        many = len(ax.get_legend_handles_labels()[0]) > _LINES_OF_LEGEND
+        ax.legend(loc=loc, ncols=ncols, fontsize="x-small" if many else None)
     else:
         for line in list(ax.get_lines()):
             line.remove()

@@ -54,6 +54,7 @@ def result_tables(result: Mapping[str, Any]) -> list[Table]:
             f"{one['pixels']:,}",
         )
         for name, one in result["per_class"].items()
+        if one["iou"] is not None  # neither in masks nor in predictions
     ]
     of_classes = ("class", "IoU", "accuracy", "precision", "Dice", "boundary IoU", "pixels")
     return [Table(str(result["checkpoint"]), columns, [whole]), Table("each class, in %", of_classes, rows)]

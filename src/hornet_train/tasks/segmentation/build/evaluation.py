@@ -30,7 +30,7 @@ def open_evaluation(config: SegmentationEval, weights: Weights) -> Evaluation:
     assert isinstance(model, Segmenter)
     notes = [*opened.notes, *load_segmenter(model, weights)]
     samples = EvalSamples(eval_transform(config.data))
-    gallery = Gallery(source, names, config.save, config.worst, folder_of(config, weights))
+    gallery = Gallery(source, names, config.save, config.worst, folder_of(config))
     one = EvaluationSet(config.data.source, replace(task, keeper=gallery), {"": source}, samples)
     slides = config.data.inference == "slide"
     return Evaluation(
@@ -42,7 +42,7 @@ def open_evaluation(config: SegmentationEval, weights: Weights) -> Evaluation:
     )
 
 
-def folder_of(config: SegmentationEval, weights: Weights) -> Path:
+def folder_of(config: SegmentationEval) -> Path:
     """Where the pictures of an evaluation go: beside its results, unless the config says where.
 
     Raises:
@@ -54,7 +54,7 @@ def folder_of(config: SegmentationEval, weights: Weights) -> Path:
         out = Path(config.out)
         folder = out.with_name(f"{out.stem}_pictures")
     else:
-        place = weights.place
+        place = Path(config.checkpoint or "")
         folder = (place if place.is_dir() else place.parent) / "eval_pictures"
     if folder.exists() and not folder.is_dir():
         raise ConfigError([f"save_dir={folder} is a file: choose another"])
