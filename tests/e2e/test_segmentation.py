@@ -121,6 +121,32 @@ def test_two_processes_train_as_one(shapes: Path, tmp_path: Path) -> None:
     assert found[0]["confusion"] == found[1]["confusion"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["dist=fsdp", "precision=bf16", "model.fusion=gf"],
+        ["compile=blocks", "task.dice=1.0", "task.class_weights=auto", "augment.pad=batch"],
+        ["model.backbone=test_convnext", "model.args={}", "model.fusion=7x7", "task.hardest=0.3"],
+        ["model.grad_checkpointing=true", "task.auxiliary=0", "task.focal_gamma=2.0", "data.inference=whole"],
+    ],
+    ids=lambda given: given[0],
+)
+def test_what_the_loop_can_do_it_does_here(shapes: Path, tmp_path: Path, given: list[str]) -> None:
+    options = {key: value for key, _, value in (one.partition("=") for one in [*SEGMENT, *given])}
+    arguments = [f"{key}={value}" for key, value in options.items()]
+    command = ["hornet-train", *arguments, f"data.root={shapes}", "epochs=2it", f"run_dir={tmp_path}/run"]
+    two = "dist=fsdp" in given
+    done = torchrun(2, str(BIN / command[0]), *command[1:]) if two else run(*command)
+    assert done.returncode == 0, done.stderr
+    assert len(events(tmp_path / "run", "train")) == 2
+    found = events(tmp_path / "run", "eval")[-1]
+    assert found["count"] == 9
+    assert np.isfinite(found["loss"])
+    assert not events(tmp_path / "run", "skipped_step")
+    evaluated = run("hornet-eval", f"checkpoint={tmp_path}/run", "worst=0", f"out={tmp_path}/e.json")
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
 def test_killed_and_started_again_it_is_the_same_run(shapes: Path, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     given = [*SEGMENT, f"data.root={shapes}", "epochs=2", "checkpoint.every=2it", "checkpoint.keep=9"]
