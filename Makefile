@@ -38,7 +38,7 @@ quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
 test-all: test test-dense test-accuracy test-faults test-timm  ## all tests in full
 
 test-dense: $(INSTALLED)  ## train and evaluate segmentation models
-	@echo "== pytest: runs of segmentation, two minutes on two CPU cores"
+	@echo "== pytest: runs of segmentation, some minutes on two CPU cores"
 	@$(BIN)/pytest $(TWO) -m dense $(ARGS)
 
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: two) and check what they reach

@@ -79,7 +79,7 @@ def compose_eval(
     parsed, faults = parse(overrides, EVAL_GROUPS, task.schema.evaluate)
     parsed.pop(TASK, None)
     faults += [*task.faults, *_select_data(parsed, task)]
-    faults += _missing(checkpoint, parsed, trained)
+    faults += _missing(checkpoint, parsed, trained, task)
     training = keys_where(task.schema.evaluate, lambda key: key.training_only)
     faults += [f"{key} is read in training only" for key in parsed if key in training]
     same_data = "data" not in parsed and "source" in trained.get("data", {})
@@ -126,7 +126,9 @@ def _select_data(parsed: dict[str, Any], task: ChosenTask) -> Iterable[str]:
         parsed["data"] = properties.selects_data
 
 
-def _missing(checkpoint: str | None, parsed: Mapping[str, Any], trained: Mapping[str, Any]) -> Iterable[str]:
+def _missing(
+    checkpoint: str | None, parsed: Mapping[str, Any], trained: Mapping[str, Any], task: ChosenTask
+) -> Iterable[str]:
     """A sentence for each thing that neither the command line nor the checkpoint says."""
     if checkpoint is None:
         if parsed.get("checkpoint") is None:
@@ -136,7 +138,9 @@ def _missing(checkpoint: str | None, parsed: Mapping[str, Any], trained: Mapping
         unlike = f" ({trained['unlike']})" if "unlike" in trained else ""
         yield f"model is missing, and {checkpoint} does not name one{unlike}: model=hornet_t_gf, say"
     if "data" not in parsed and "source" not in trained.get("data", {}):
-        yield f"data is missing, and {checkpoint} does not name any: data=imagenet data.root=<folder>, say"
+        known = [name for name in options("data", task=task.name) if task.name != default_options()[TASK]]
+        example = next(iter(known), "imagenet")
+        yield f"data is missing, and {checkpoint} does not name any: data={example} data.root=<folder>, say"
 
 
 def _option_of(data: Tree, task: ChosenTask) -> str | None:

@@ -55,7 +55,8 @@ class LoadedModel:
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
         """What the model says of a picture, or of each of several.
 
-        A classifier gives `classes`, at most five names, the most probable first, and their `probabilities`.
+        A classifier gives `classes`, at most five names, the most probable first, and their `probabilities`;
+        a segmentation model `mask`, the class of each pixel, uint8 (H, W), and `shares` of the classes.
 
         Args:
             pictures: one, or a list; see `Picture`.
