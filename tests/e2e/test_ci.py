@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import BIN, ROOT
 
-PARTS = ["install", "check", "test", "test-accuracy SHORT=1", "test-faults SHORT=1", "test-timm SHORT=1"]
+LONG = [f"{target} SHORT=1" for target in ("test-accuracy", "test-faults", "test-timm")]
+PARTS = ["install", "check", "test", "test-dense", *LONG]
 
 
 def ci(folder: Path, failing: str = "none") -> subprocess.CompletedProcess[str]:

@@ -158,8 +158,10 @@ def test_the_commands_of_other_pages_are_understood(line: str) -> None:
         compose_train(arguments)
     else:
         assert program == "hornet-eval"
-        dense = {"task": {"name": "segmentation"}, "model": {"name": "upernet_hornet_tiny_gf"}}
-        data = {"source": "masks", "root": "x"}
+        absent = dict.fromkeys(("backbone", "fusion", "channels"))
+        model = {"name": "upernet_hornet_tiny_gf", **absent, "dropout": 0.1}
+        dense = {"task": {"name": "segmentation"}, "model": model}
+        data = {"source": "masks", "root": "/x"}
         compose_eval(
             arguments,
             lambda path: {**dense, "data": data} if path.startswith("runs") and "dense" in PAGES[line]
