@@ -12,6 +12,7 @@ import yaml
 from configs import compose_train
 from helpers import TINY
 from pydantic.dataclasses import is_pydantic_dataclass
+from shapes import SEGMENT, write_shapes
 from shards import pictures, write_parquet
 
 from hornet_train.config import bench_schema
@@ -21,13 +22,20 @@ from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval
+from hornet_train.tasks.segmentation.build.open_data import open_pictures
+from hornet_train.tasks.segmentation.schema import SegmentationConfig, SegmentationEval, SegmentationInfo
 
 Command = Callable[..., tuple[int, str, str]]
 Field = tuple[str, str]  # the class that declares it, its name
 BENCHES = get_args(bench_schema.Bench)
-SCHEMAS = (ClassificationConfig, ClassificationEval, InfoConfig, *BENCHES)
+SEGMENTATION = (SegmentationConfig, SegmentationEval, SegmentationInfo)
+SCHEMAS = (ClassificationConfig, ClassificationEval, InfoConfig, *SEGMENTATION, *BENCHES)
 STORED = {("Recipe", "command"), ("Task", "name")}  # for people; config reads the task's name from the file
-CHECKING = ("hornet_train.config.", "hornet_train.tasks.classification.rules")  # what only looks for faults
+CHECKING = (  # what only looks for faults
+    "hornet_train.config.",
+    "hornet_train.tasks.classification.rules",
+    "hornet_train.tasks.segmentation.rules",
+)
 
 
 def groups_of(schema: type) -> Iterator[type]:
@@ -112,6 +120,7 @@ def test_every_field_is_read(
     assert command("hornet-eval", f"checkpoint={first}", "suite=null")[0] == 0
     assert command("hornet-info", "model=hornet_pico_7x7")[0] == 0
     read_data(tmp_path, command, first)
+    read_segmentation(tmp_path, command)
     read_benches(command, monkeypatch)
     unread = fields_to_read() - read - STORED
     assert not unread, "never read: remove these keys, or use them"
@@ -147,6 +156,24 @@ def read_data(tmp_path: Path, command: Command, checkpoint: Path) -> None:
         assert code == 2, err
 
 
+def read_segmentation(tmp_path: Path, command: Command) -> None:
+    """A training, an evaluation, and each data group up to where its files are missed."""
+    shapes, run = write_shapes(tmp_path / "shapes", train=8, val=2), tmp_path / "masks"
+    stages = ["optim.layer_decay=0.9", "optim.layer_decay_by=stages", "optim.layer_decay_depth=6"]
+    made = command("hornet-train", *SEGMENT, *stages, f"data.root={shapes}", "epochs=1it", f"run_dir={run}")
+    assert made[0] == 0, made[2]
+    made = command("hornet-eval", f"checkpoint={run}", "save=masks", f"save_dir={tmp_path}/saved", "worst=1")
+    assert made[0] == 0, made[2]
+    assert command("hornet-info", "model=upernet_hornet_t_7x7")[0] == 0
+    for overrides in (
+        ["data=ade20k", f"data.root={tmp_path}"],
+        ["data=cityscapes", f"data.root={tmp_path}"],
+        ["task=segmentation", "data=hub", f"data.name={tmp_path}/nothing"],
+    ):
+        with pytest.raises(DataError):
+            open_pictures(compose_train(overrides).config.data)
+
+
 def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each bench up to where it would measure."""
     for measures in (
@@ -154,6 +181,7 @@ def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "loop.measure_loop",
         "scaling.process_ratios",
         "step_times.build_step",
+        "head_times.measure_heads",
     ):
         monkeypatch.setattr(f"hornet_train.bench.{measures}", stop)
     for measures in ("batch_growth", "pixel_growth", "order_growth"):
@@ -164,6 +192,7 @@ def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         ["loop", one],
         ["scaling", one],
         ["limit", one],
+        ["heads"],
     ):
         code, _, err = command("hornet-bench", *bench)
         assert (code, "far enough" in err) == (2, True), err
