@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from configs import compose_info
 
 from hornet_train.config.bench_schema import StepBench
 from hornet_train.config.compose_eval import check_keys, compose_eval
-from hornet_train.config.compose_info import compose_bench, compose_info
+from hornet_train.config.compose_info import compose_bench
 from hornet_train.config.compose_train import compose_train
 from hornet_train.errors import ConfigError
 from hornet_train.tasks.table import NAMES, find

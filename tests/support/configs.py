@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hornet_train.config import compose_eval as of_eval
+from hornet_train.config import compose_info as of_info
 from hornet_train.config import compose_train as of_train
 from hornet_train.config.compose import Composed
 from hornet_train.tasks.table import NAMES, find
@@ -19,3 +20,8 @@ def compose_train(overrides: list[str], *, world_size: int = 1) -> Composed[Any]
 def compose_eval(overrides: list[str], stored: Callable[[str], dict[str, Any] | None]) -> Composed[Any]:
     """The config of `hornet-eval <overrides>`; `stored` returns the training config of a checkpoint."""
     return of_eval.compose_eval(overrides, stored, find=find, names=NAMES)
+
+
+def compose_info(overrides: list[str]) -> Composed[Any]:
+    """The config of `hornet-info <overrides>`."""
+    return of_info.compose_info(overrides, find=find, names=NAMES)
