@@ -37,9 +37,9 @@ quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
 
 test-all: test test-dense test-accuracy test-faults test-timm  ## all tests in full
 
-test-dense: $(INSTALLED)  ## train and evaluate segmentation models
+test-dense: $(INSTALLED)  ## train and evaluate segmentation models (SHORT=1: with fewer of the loop's options)
 	@echo "== pytest: runs of segmentation, some minutes on two CPU cores"
-	@$(BIN)/pytest $(TWO) -m dense $(ARGS)
+	@$(BIN)/pytest $(TWO) -m dense $(FORM) $(ARGS)
 
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: two) and check what they reach
 	@echo "== pytest: trainings of the default model, more than a minute each on two CPU cores"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import BIN, ROOT
 
-LONG = [f"{target} SHORT=1" for target in ("test-accuracy", "test-faults", "test-timm")]
-PARTS = ["install", "check", "test", "test-dense", *LONG]
+LONG = [f"test-{name} SHORT=1" for name in ("dense", "accuracy", "faults", "timm")]
+PARTS = ["install", "check", "test", *LONG]
 
 
 def ci(folder: Path, failing: str = "none") -> subprocess.CompletedProcess[str]:

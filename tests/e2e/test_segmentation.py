@@ -121,6 +121,7 @@ def test_two_processes_train_as_one(shapes: Path, tmp_path: Path) -> None:
     assert found[0]["confusion"] == found[1]["confusion"]
 
 
+@pytest.mark.draw(1)
 @pytest.mark.parametrize(
     "given",
     [
