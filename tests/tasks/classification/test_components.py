@@ -53,7 +53,7 @@ def test_geometric_operations_show_the_data_sets_mean() -> None:
     assert (policy.fill, policy.interpolation) == ((26, 51, 255), "bilinear")
 
 
-@pytest.mark.parametrize("option", options("augment"))
+@pytest.mark.parametrize("option", options("augment", task="classification"))
 def test_policies_leave_the_draws_before_them_alone(option: str) -> None:
     """Crop, flip and erase box of a sample are the same whatever policies follow."""
     erase = "augment.erase=0.5"

@@ -89,7 +89,7 @@ def test_evaluation_sizes_equal_the_published_table(reference: Any) -> None:
 
 def test_a_picture_too_small_for_the_model_is_told() -> None:
     transform = EvalTransform(ratios=(0.5, 1.0))
-    assert "resized 30x50" in str(transform.too_small((60, 100)))
+    assert "30x50 when resized" in str(transform.too_small((60, 100)))
     assert transform.too_small((64, 100)) is None
 
 
