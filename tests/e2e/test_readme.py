@@ -191,7 +191,7 @@ def test_segmentation_in_eight_lines(home: Path) -> None:
         if "checkpoint=runs/ade" in line:
             command += ["data.ratios=[0.5,1.0]"]
         done = subprocess.run(
-            command if command[0].endswith("python") else [str(home / command[0]), *command[1:]],
+            [str(BIN / Path(command[0]).name), *command[1:]],
             cwd=home, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stdout, done.stderr)
