@@ -16,6 +16,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.models.layers import lay_out
 
 Mode = Literal["train", "inference"]
+Part = Literal["fusion", "head"]
 FUSIONS: tuple[Fusing, ...] = ("conv", "7x7", "gf")
 PEER = "transformers"
 
@@ -45,18 +46,21 @@ class HeadCase:
 class HeadTime:
     """Median seconds of a contender, and how many times as fast as the first it is: median, from, to."""
 
-    part: str
+    part: Part
     mode: Mode
     name: str
     seconds: float
     ratio: tuple[float, float, float]
 
 
-def measure_heads(case: HeadCase, modes: tuple[Mode, ...], rounds: int, *, peer: bool) -> Iterator[HeadTime]:
+def measure_heads(
+    case: HeadCase, parts: tuple[Part, ...], modes: tuple[Mode, ...], rounds: int, *, peer: bool
+) -> Iterator[HeadTime]:
     """Fusions of the levels alone, then whole heads, in turns; ratios are to the 3x3 convolution's.
 
     Args:
         case: sizes.
+        parts: of the head.
         modes: forward alone, or with the backward pass.
         rounds: timed calls of each.
         peer: whether to measure the head of Hugging Face's transformers, too.
@@ -75,8 +79,13 @@ def measure_heads(case: HeadCase, modes: tuple[Mode, ...], rounds: int, *, peer:
     fusions = {name: head.get_submodule("fpn_bottleneck") for name, head in heads.items()}
     if peer:
         heads[PEER] = _peer(case)
+    of_part: dict[Part, tuple[dict[str, nn.Module], Tensor | list[Tensor]]] = {
+        "fusion": (fusions, together),
+        "head": (heads, levels),
+    }
     for mode in modes:
-        for part, modules, inputs in (("fusion", fusions, together), ("head", heads, levels)):
+        for part in parts:
+            modules, inputs = of_part[part]
             calls = {name: _call(module, inputs, mode, case.device) for name, module in modules.items()}
             taken = take_turns(calls, rounds, device=case.device)
             for name, seconds in taken.items():

@@ -241,7 +241,9 @@ def _heads(overrides: list[str]) -> None:
     with joined(config.dist) as world:
         sizes = (tuple(config.widths), config.channels, config.num_classes, config.side, config.batch_size)
         found = list(
-            measure_heads(HeadCase(*sizes, world.device), config.modes, config.rounds, peer=config.peer)
+            measure_heads(
+                *(HeadCase(*sizes, world.device), config.parts, config.modes, config.rounds), peer=config.peer
+            )
         )
     rows = [
         (one.part, one.mode, one.name, f"{one.seconds:.3f}", *(f"{value:.2f}" for value in one.ratio))

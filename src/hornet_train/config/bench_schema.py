@@ -88,6 +88,7 @@ class HeadsBench:
     num_classes: Count
     side: Count  # pixels of a square crop; the finest level has a quarter of them a side
     batch_size: Count  # crops
+    parts: Annotated[tuple[Literal["fusion", "head"], ...], Field(min_length=1), SEVERAL]
     modes: Modes
     rounds: Count  # timed calls of each
     peer: bool  # also time the head of Hugging Face's transformers
