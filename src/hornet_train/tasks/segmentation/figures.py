@@ -96,11 +96,6 @@ def draw_classes(counts: Tensor, classes: Sequence[str], path: Path, title: str)
     _write(figure, path)
 
 
-def legend_of(figure: Figure, classes: Sequence[str], shown: Sequence[int]) -> None:
-    """A line or two at the bottom with the colours of some classes."""
-    _legend(figure, classes, shown)
-
-
 def _legend(figure: Figure, classes: Sequence[str], shown: Sequence[int]) -> None:
     from matplotlib.patches import Patch
 

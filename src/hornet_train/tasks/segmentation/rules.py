@@ -19,7 +19,7 @@ from hornet_train.tasks.segmentation.schema import (
 OWN = "upernet"  # the name of a model whose parts are chosen one by one
 
 
-def rules(config: SegmentationConfig, given: Given, _world_size: int) -> Iterator[str]:
+def rules(config: SegmentationConfig, _given: Given, _world_size: int) -> Iterator[str]:
     """A sentence for each rule that a training config breaks."""
     yield from _data_rules(config.data)
     yield from _model_rules(config.model)
@@ -34,7 +34,6 @@ def rules(config: SegmentationConfig, given: Given, _world_size: int) -> Iterato
         yield f"data.val_share={data.val_share} holds out what data.val=false leaves alone: leave one out"
     if config.init_map is not None:
         yield "init_map= is of classifiers: classes of segmentation are matched by their names"
-    del given
 
 
 def eval_rules(config: SegmentationEval, given: Given) -> Iterator[str]:

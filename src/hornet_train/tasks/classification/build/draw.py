@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from hornet_train.data.address import batch_rng, device_seed
-from hornet_train.data.loader import LoaderSettings, TrainLoader
-from hornet_train.data.order import EpochPlan
 from hornet_train.data.sources.source import Shards
 from hornet_train.errors import ConfigError
 from hornet_train.tasks.classification.build.components import build_task, growth_of, train_transform
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.samples import TrainSamples
 from hornet_train.tasks.classification.schema import ClassificationConfig
+from hornet_train.tasks.first_batch import as_pixels, first_batch, plan_to_look_at
 from hornet_train.tasks.kit_types import Drawn
 
 
@@ -28,17 +27,7 @@ def draw_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Draw
     assert source is not None
     if isinstance(source, Shards):
         raise ConfigError("data.streaming=true: what is drawn is read at random: data.streaming=false")
-    size = min(images, len(source))
-    plan = EpochPlan(
-        samples=len(source),
-        batch_size=size,
-        micro_batch_size=size,
-        rank=0,
-        world_size=1,
-        seed=config.seed,
-        drop_last=False,
-        repeats=config.augment.repeats,
-    )
+    plan = plan_to_look_at(len(source), images, seed=config.seed, repeats=config.augment.repeats)
     per_epoch = plan.steps_per_epoch
     if config.epochs.unit == "ep":
         total = config.epochs.steps(steps_per_epoch=per_epoch)
@@ -49,13 +38,12 @@ def draw_batch(config: ClassificationConfig, *, images: int, epoch: int) -> Draw
     growth = growth_of(config, steps_per_epoch=per_epoch, total_steps=total)
     samples = TrainSamples(train_transform(config, growth), config.seed, exif=config.data.exif)
     step = epoch * per_epoch
-    settings = LoaderSettings(torch.device("cpu"), config.data.workers, config.data.prefetch)
-    loaded = next(TrainLoader(source, samples, plan, settings).batches(step, step + 1))
+    reading = {"workers": config.data.workers, "prefetch": config.data.prefetch}
+    loaded = first_batch(source, samples, plan, epoch=epoch, **reading)
     task = build_task(config, len(classes))
     torch.manual_seed(device_seed(config.seed, step, 0, 0))
     mixed, targets = task.prepared(loaded.batch, batch_rng(config.seed, step, 0, 0))
-    mean, std = (torch.tensor(values)[:, None, None] for values in (task.normalize.mean, task.normalize.std))
-    pixels = ((mixed * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
+    pixels = as_pixels(mixed, task.normalize).expand(-1, 3, -1, -1)
     smoothing = config.task.label_smoothing / len(classes)
     captions = [_caption(row - smoothing, classes) for row in targets]
     height, width = pixels.shape[2:]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hornet_train.data.batch import ragged, stacked
-from hornet_train.data.loader import LoaderSettings, TrainLoader
-from hornet_train.data.order import EpochPlan
+from hornet_train.data.batch import stacked
+from hornet_train.tasks.first_batch import as_pixels, first_batch, plan_to_look_at
 from hornet_train.tasks.kit_types import Drawn
 from hornet_train.tasks.segmentation.build.components import build_task, train_transform
 from hornet_train.tasks.segmentation.build.open_data import open_pictures
@@ -27,25 +26,15 @@ def draw_batch(config: SegmentationConfig, *, images: int, epoch: int) -> Drawn:
     """
     opened = open_pictures(config.data)
     assert opened.train is not None
-    size = min(images, len(opened.train))
-    plan = EpochPlan(
-        samples=len(opened.train),
-        batch_size=size,
-        micro_batch_size=size,
-        rank=0,
-        world_size=1,
-        seed=config.seed,
-        drop_last=False,
+    data = config.data
+    plan = plan_to_look_at(len(opened.train), images, seed=config.seed)
+    samples = TrainSamples(train_transform(data, config.augment), config.seed)
+    loaded = first_batch(
+        *(opened.train, samples, plan), epoch=epoch, workers=data.workers, prefetch=data.prefetch
     )
-    transform = train_transform(config.data, config.augment)
-    samples = TrainSamples(transform, config.seed)
-    settings = LoaderSettings(torch.device("cpu"), config.data.workers, config.data.prefetch)
-    step = epoch * plan.steps_per_epoch
-    loaded = next(TrainLoader(opened.train, samples, plan, settings).batches(step, step + 1))
     task = build_task(config, len(opened.classes))
     seen, labels = task.padded(loaded.batch)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (task.normalize.mean, task.normalize.std))
-    pixels = ((seen * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    pixels = as_pixels(seen, task.normalize)
     sheets, captions = [], []
     for image_CHW, mask_HW in zip(pixels, labels, strict=True):
         picture = image_CHW.permute(1, 2, 0).contiguous().numpy()
@@ -55,10 +44,9 @@ def draw_batch(config: SegmentationConfig, *, images: int, epoch: int) -> Drawn:
     height, width = pixels.shape[2:]
     padding = 1 - float(stacked(loaded.batch, "area").sum()) / labels.numel()
     title = (
-        f"{config.data.source}, epoch {epoch}, crops of {height} x {width} pixels, {padding:.1%} padding, "
+        f"{data.source}, epoch {epoch}, crops of {height} x {width} pixels, {padding:.1%} padding, "
         f"seed {config.seed}"
     )
-    assert len(ragged(loaded.batch, "mask")) == len(sheets)
     return Drawn(torch.stack(sheets), captions, loaded.bad, title)
 
 

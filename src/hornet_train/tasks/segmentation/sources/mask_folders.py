@@ -54,11 +54,6 @@ def find_pairs(
     raise DataError(_not_found(root, top, images_dir, masks_dir))
 
 
-def is_split(root: Path, images_dir: str | None, masks_dir: str | None) -> bool:
-    """Whether a root has a folder of training pictures, apart from the others."""
-    return find_pairs(root, "train", images_dir=images_dir, masks_dir=masks_dir) is not None
-
-
 def held_out(keys: Sequence[bytes], share: float) -> tuple[list[int], list[int]]:
     """(places of the training samples, places of those that are held out), always the same ones.
 

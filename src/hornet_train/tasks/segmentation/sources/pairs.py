@@ -69,10 +69,6 @@ class PairedFiles:
     def locate(self, index: int) -> str:
         return self._images.locate(index)
 
-    def locate_mask(self, index: int) -> str:
-        """The path of a mask."""
-        return self._masks.locate(index)
-
     @property
     def fingerprint(self) -> str:
         """Of the names of pictures and masks and the meaning of the masks' values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -45,10 +45,6 @@ class MaskScan:
         total = self.pixels.sum()
         found: np.ndarray = self.pixels / max(1, total)
         return found
-
-    def absent(self, classes: Sequence[str]) -> list[str]:
-        """The classes that none of the pixels is of."""
-        return [name for name, pixels in zip(classes, self.pixels, strict=True) if not pixels]
 
 
 def scan(source: Source, classes: int, indices: Iterable[int]) -> MaskScan:
