@@ -107,7 +107,7 @@ def _build_alone(
     """What each rank builds without a word to the others, its state that of the checkpoint `newest`."""
     before = None if newest is None else read_checkpoint(newest, groups=())
     datasets, gone = _open_data(kit, config, before, store.folder.parent, opened)
-    task = kit.build_task(config, datasets.classes)
+    task = kit.build_task(config, datasets)
     micro, _ = accumulation(config.batch_size, config.micro_batch_size, world.size)
     plan = train_plan(kit, datasets, config, world, micro)
     if isinstance(plan, StreamPlan):
@@ -132,7 +132,7 @@ def _build_alone(
         raise ConfigError([f"model.in_chans={channels}: task={kit.schema.name} builds a model of 3 channels"])
     model = model.to(world.device)
     lengths = {"total_steps": settings.total_steps, "processes": world.size}
-    check = kit.check_model(model, config, plan, **lengths)
+    check = kit.check_model(model, config, datasets, plan, **lengths)
     assert datasets.train is not None
     check_single_images(task, model, datasets.train, samples, plan, **lengths)
     notes = [*datasets.notes, *gone.notes, *check.notes, *notes]

@@ -16,6 +16,7 @@ from hornet_train.engine.state import load_strictly
 from hornet_train.engine.task import Task
 from hornet_train.errors import CheckpointError
 from hornet_train.tasks.kit import Kit
+from hornet_train.tasks.kit_types import Datasets
 from hornet_train.tasks.table import NAMES, find
 from hornet_train.untrusted import parse_json
 
@@ -39,10 +40,10 @@ def build_replay(kit: Kit[Any, Any], config: Config, dump: Dump, file: Path) -> 
         UserError: the file does not name the classes, or its weights are for another model.
     """
     try:
-        classes = [str(name) for name in parse_json(dump.texts[HEADER])[CLASSES]]
+        classes = tuple(str(name) for name in parse_json(dump.texts[HEADER])[CLASSES])
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{file} does not name the classes of its run") from error
-    task = kit.build_task(config, classes)
+    task = kit.build_task(config, Datasets(None, None, classes))
     model = task.build_model()
     load_strictly(model, dump.model, what="model")
     return task, model

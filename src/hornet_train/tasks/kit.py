@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -83,8 +84,12 @@ class Kit(ABC, Generic[C, E]):
         return {}
 
     @abstractmethod
-    def build_task(self, config: C | E, classes: Sequence[str]) -> Task:
+    def build_task(self, config: C | E, datasets: Datasets) -> Task:
         """The task for a training, or for an evaluation alone.
+
+        Args:
+            config: of either.
+            datasets: what `open_data` gave; to go through the step of a dump, nothing but the classes.
 
         Raises:
             ConfigError: the config does not suit these classes.
@@ -108,14 +113,21 @@ class Kit(ABC, Generic[C, E]):
         return 1
 
     def check_model(
-        self, model: nn.Module, config: C, plan: Plan, *, total_steps: int, processes: int
+        self,
+        model: nn.Module,
+        config: C,
+        datasets: Datasets,
+        plan: Plan,
+        *,
+        total_steps: int,
+        processes: int,
     ) -> ModelCheck:
         """Look at a built model before anything is trained: by default its parameters are counted.
 
         Raises:
             ConfigError: it cannot be trained on what it would be given.
         """
-        del plan, total_steps, processes
+        del datasets, plan, total_steps, processes
         count = sum(parameter.numel() for parameter in model.parameters())
         return ModelCheck(f"{config.model.name}: {count:,} parameters")
 
@@ -152,7 +164,8 @@ class Kit(ABC, Generic[C, E]):
             raise ConfigError([f"init_map={config.init_map}: task={self.schema.name} takes no class map"])
         datasets = self.open_data(config.data, training=False, classes=weights.classes or None)
         assert datasets.val is not None
-        task = self.build_task(config, weights.classes or datasets.classes)
+        classes = tuple(weights.classes or datasets.classes)
+        task = self.build_task(config, replace(datasets, classes=classes))
         model = task.build_model()
         notes = load_strictly(model, weights)
         samples = self.eval_samples(config.data)

@@ -18,19 +18,19 @@ from shapes import write_shapes
 from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.images.orientation import exif_of
 from hornet_train.tasks.segmentation.build.kit import KIT, check_crop, class_weights
-from hornet_train.tasks.segmentation.build.open_data import Opened, open_pictures
+from hornet_train.tasks.segmentation.build.open_data import PictureDatasets, open_pictures
 from hornet_train.tasks.segmentation.metrics import IGNORED
 from hornet_train.tasks.segmentation.samples import EvalSamples, decode_pair
 from hornet_train.tasks.segmentation.transforms import EvalTransform
 
 
-def opened(*overrides: str, **more: Any) -> Opened:
+def opened(*overrides: str, **more: Any) -> PictureDatasets:
     return open_pictures(
         compose_train(["model=upernet", "model.backbone=resnet18", *overrides]).config.data, **more
     )
 
 
-def masks(root: Path, *overrides: str, **more: Any) -> Opened:
+def masks(root: Path, *overrides: str, **more: Any) -> PictureDatasets:
     return opened("data=masks", f"data.root={root}", *overrides, **more)
 
 
@@ -286,10 +286,13 @@ def test_weights_of_classes_balance_their_pixels(tmp_path: Path) -> None:
         write(tmp_path, split, "p", labels)
     config = compose_train(["recipe=masks", f"data.root={tmp_path}", "task.class_weights=auto"]).config
     shares = np.array([28, 10, 2]) / 40
-    np.testing.assert_allclose(class_weights(config, 3), 0.25 / shares)
+    np.testing.assert_allclose(class_weights(config, KIT.open_data(config.data)), 0.25 / shares)
+    (tmp_path / "classes.txt").write_text("sky\nland\nsea\n")
+    of_a_checkpoint = KIT.open_data(config.data, classes=("sea", "sky", "land"))
+    np.testing.assert_allclose(class_weights(config, of_a_checkpoint), 0.25 / shares[[2, 0, 1]])
     config = compose_train(["recipe=masks", f"data.root={tmp_path}", "task.class_weights=[1,2.0]"]).config
     with pytest.raises(ConfigError, match="2 values, and the data 3 classes"):
-        class_weights(config, 3)
+        class_weights(config, of_a_checkpoint)
 
 
 def test_a_crop_larger_than_any_picture_is_refused(small: Path) -> None:
@@ -297,8 +300,9 @@ def test_a_crop_larger_than_any_picture_is_refused(small: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"data\.image_size=128 is larger than any picture: .* 60x75 pixels"
     ):
-        check_crop(config)
-    check_crop(compose_train(["recipe=masks", f"data.root={small}", "data.image_size=64"]).config)
+        check_crop(config, masks(small).looked_at)
+    config = compose_train(["recipe=masks", f"data.root={small}", "data.image_size=64"]).config
+    check_crop(config, masks(small).looked_at)
 
 
 def test_a_picture_smaller_than_the_model_takes_is_named(small: Path) -> None:

@@ -70,9 +70,9 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
         return preprocessing_of_model(config)
 
     def build_task(
-        self, config: ClassificationConfig | ClassificationEval, classes: Sequence[str]
+        self, config: ClassificationConfig | ClassificationEval, datasets: Datasets
     ) -> Classification:
-        return build_task(config, len(classes))
+        return build_task(config, len(datasets.classes))
 
     def train_samples(
         self, config: ClassificationConfig, *, steps_per_epoch: int, total_steps: int
@@ -90,8 +90,16 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
         return config.augment.repeats
 
     def check_model(
-        self, model: nn.Module, config: ClassificationConfig, plan: Plan, *, total_steps: int, processes: int
+        self,
+        model: nn.Module,
+        config: ClassificationConfig,
+        datasets: Datasets,
+        plan: Plan,
+        *,
+        total_steps: int,
+        processes: int,
     ) -> ModelCheck:
+        del datasets
         name, size, channels = config.model.name, config.data.image_size, config.model.in_chans
         cost = check_image_size(model, name, size, in_chans=channels)
         growth = growth_of(config, steps_per_epoch=plan.steps_per_epoch, total_steps=total_steps)

@@ -36,7 +36,7 @@ from hornet_train.tasks.segmentation.build.components import (
 from hornet_train.tasks.segmentation.build.describe import describe_model
 from hornet_train.tasks.segmentation.build.draw import draw_batch
 from hornet_train.tasks.segmentation.build.evaluation import open_evaluation
-from hornet_train.tasks.segmentation.build.open_data import open_pictures
+from hornet_train.tasks.segmentation.build.open_data import PictureDatasets, open_pictures
 from hornet_train.tasks.segmentation.build.predict import open_prediction
 from hornet_train.tasks.segmentation.figures import draw_classes, draw_worst
 from hornet_train.tasks.segmentation.gallery import Gallery
@@ -52,6 +52,7 @@ from hornet_train.tasks.segmentation.schema import (
     SegmentationEval,
     SegmentationInfo,
 )
+from hornet_train.tasks.segmentation.sources.scan import MaskScan
 from hornet_train.tasks.segmentation.starting_weights import start_segmenter
 from hornet_train.tasks.segmentation.task import Segmentation
 from hornet_train.tasks.segmentation.transforms import scaled_size
@@ -73,18 +74,16 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
         kept: Mapping[str, Path] | None = None,
     ) -> Datasets:
         del kept  # none is asked for: lists of files are not kept
-        return open_pictures(data, training=training, classes=classes).datasets()
+        return open_pictures(data, training=training, classes=classes)
 
     def model_defaults(self, config: SegmentationConfig | SegmentationEval) -> dict[str, Any]:
         return preprocessing_of_backbone(config)
 
-    def build_task(
-        self, config: SegmentationConfig | SegmentationEval, classes: Sequence[str]
-    ) -> Segmentation:
+    def build_task(self, config: SegmentationConfig | SegmentationEval, datasets: Datasets) -> Segmentation:
         training = config if isinstance(config, SegmentationConfig) else None
-        weights = class_weights(training, len(classes)) if training else ()
+        weights = class_weights(training, datasets) if training else ()
         auxiliary = training.task.auxiliary if training else 1.0
-        return build_task(config, len(classes), auxiliary=auxiliary, class_weights=weights)
+        return build_task(config, len(datasets.classes), auxiliary=auxiliary, class_weights=weights)
 
     def train_samples(
         self, config: SegmentationConfig, *, steps_per_epoch: int, total_steps: int
@@ -96,11 +95,18 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
         return EvalSamples(eval_transform(data))
 
     def check_model(
-        self, model: nn.Module, config: SegmentationConfig, plan: Plan, *, total_steps: int, processes: int
+        self,
+        model: nn.Module,
+        config: SegmentationConfig,
+        datasets: Datasets,
+        plan: Plan,
+        *,
+        total_steps: int,
+        processes: int,
     ) -> ModelCheck:
         del plan, total_steps, processes  # single pictures are tried by whoever builds the run
         size = config.data.image_size
-        check_crop(config)
+        check_crop(config, looked_at(config, datasets))
         cost = check_image_size(model, config.model.name, size)
         about = (
             f"{config.model.name}: {cost.parameters:,} parameters, {cost.macs / 1e9:.4g} GMACs a crop of "
@@ -165,7 +171,14 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
         return open_prediction(config, weights)
 
 
-def class_weights(config: SegmentationConfig, classes: int) -> tuple[float, ...]:
+def looked_at(config: SegmentationConfig, datasets: Datasets) -> MaskScan:
+    """What some training masks hold; for classes alone, as a dump has them, the data are opened for it."""
+    if isinstance(datasets, PictureDatasets):
+        return datasets.looked_at
+    return open_pictures(config.data, held_out=False, classes=datasets.classes).looked_at
+
+
+def class_weights(config: SegmentationConfig, datasets: Datasets) -> tuple[float, ...]:
     """What `task.class_weights` asks for: `auto` is the median of the classes' shares over the share of each.
 
     Median frequency balancing (Eigen and Fergus, ICCV 2015), by the pixels of the masks that are looked at at
@@ -174,11 +187,11 @@ def class_weights(config: SegmentationConfig, classes: int) -> tuple[float, ...]
     Raises:
         ConfigError: they are not as many as the classes.
     """
-    given = config.task.class_weights
+    given, classes = config.task.class_weights, len(datasets.classes)
     if given is None:
         return ()
     if given == "auto":
-        shares = open_pictures(config.data, held_out=False).looked_at.shares()
+        shares = looked_at(config, datasets).shares()
         present = shares[shares > 0]
         shares = np.where(shares > 0, shares, present.min())
         return tuple((np.median(present) / shares).tolist())
@@ -189,15 +202,14 @@ def class_weights(config: SegmentationConfig, classes: int) -> tuple[float, ...]
     return given
 
 
-def check_crop(config: SegmentationConfig) -> None:
-    """Refuse crops that are larger than any of the pictures that are looked at: most would be padding.
+def check_crop(config: SegmentationConfig, looked_at: MaskScan) -> None:
+    """Refuse crops that are larger than any of the pictures that were looked at: most would be padding.
 
     Raises:
         ConfigError: they are.
     """
     data = config.data
-    sizes = open_pictures(data, held_out=False).looked_at.sizes
-    largest = [scaled_size(size, data.scale, config.augment.ratio[1]) for size in sizes]
+    largest = [scaled_size(size, data.scale, config.augment.ratio[1]) for size in looked_at.sizes]
     wanted = height_width(data.image_size)
     if all(height < wanted[0] and width < wanted[1] for height, width in largest):
         height, width = max(largest)

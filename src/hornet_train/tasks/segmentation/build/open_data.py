@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,29 +35,16 @@ Pairs = PairedFiles | PairedRows
 
 
 @dataclass(frozen=True)
-class Opened:
+class PictureDatasets(Datasets):
     """Pictures with masks.
 
     Attributes:
-        train, val: None where there are none, or none are asked for.
-        classes: names in the order of the labels.
         looked_at: what some of the training masks hold, else of the held-out ones.
     """
 
     train: Pairs | None
     val: Pairs | None
-    classes: tuple[str, ...]
-    looked_at: MaskScan
-    notes: tuple[str, ...]
-
-    def datasets(self) -> Datasets:
-        """The same as every task has it."""
-        shares = self.looked_at.shares()
-        order = np.argsort(-shares, kind="stable")[:_SHOWN]
-        shown = ", ".join(f"{self.classes[place]} {shares[place]:.1%}" for place in order)
-        more = ", ..." if len(self.classes) > _SHOWN else ""
-        fact = f"pixels of {with_count(self.looked_at.looked_at, 'mask')}: {shown}{more}"
-        return Datasets(self.train, self.val, self.classes, facts=(fact,), notes=self.notes)
+    looked_at: MaskScan = field(kw_only=True)
 
 
 def open_pictures(
@@ -66,7 +53,7 @@ def open_pictures(
     training: bool = True,
     held_out: bool = True,
     classes: Sequence[str] | None = None,
-) -> Opened:
+) -> PictureDatasets:
     """The pictures and masks that a data group names. Some masks of each split are looked at.
 
     Args:
@@ -85,7 +72,15 @@ def open_pictures(
         if source is not None:
             looked[what] = scan(source, len(names), evenly(len(source), LOOKED_AT))
             _check(looked[what], what)
-    return Opened(train, val if held_out else None, names, next(iter(looked.values())), notes)
+    some = next(iter(looked.values()))
+    shares = some.shares()
+    order = np.argsort(-shares, kind="stable")[:_SHOWN]
+    shown = ", ".join(f"{names[place]} {shares[place]:.1%}" for place in order)
+    more = ", ..." if len(names) > _SHOWN else ""
+    fact = f"pixels of {with_count(some.looked_at, 'mask')}: {shown}{more}"
+    return PictureDatasets(
+        train, val if held_out else None, names, facts=(fact,), notes=notes, looked_at=some
+    )
 
 
 def read_pictures(
