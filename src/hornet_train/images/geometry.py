@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from hornet_train.images.layout import RGB, Box, Points, image_of
 from hornet_train.images.resize import resize as resize_image
-from hornet_train.images.resize import resize_plain
 
 Polygons = tuple[tuple[Points, ...], ...]
 
@@ -80,10 +79,7 @@ def resize(scene: Scene, size: tuple[int, int], antialias: bool = True) -> Scene
         rows = torch.arange(size[0]) * height // size[0]
         columns = torch.arange(size[1]) * width // size[1]
         masks = masks[..., rows[:, None], columns]
-    if antialias:
-        image_CHW = resize_image(scene.image_CHW, size, "bilinear")
-    else:
-        image_CHW = resize_plain(scene.image_CHW, size)
+    image_CHW = resize_image(scene.image_CHW, size, "bilinear", antialias=antialias)
     return replace(_move_points(scene, lambda xy: xy * by_xy), image_CHW=image_CHW, masks=masks)
 
 

@@ -33,15 +33,17 @@ class Axis(NamedTuple):
 
     @classmethod
     @lru_cache(maxsize=64)  # evaluated images are of few sizes
-    def of(cls, length: int, size: int, first: int, count: int, *, cubic: bool) -> Axis:
+    def of(cls, length: int, size: int, first: int, count: int, *, cubic: bool, antialias: bool) -> Axis:
         """For the pixels from `first` on of `size`, made of `length`."""
-        taps = 2 * ceil((2 if cubic else 1) * max(length / size, 1)) + 2
+        taps = 2 * ceil((2 if cubic else 1) * max(length / size, 1)) + 2 if antialias else 2
         starts, weights = np.empty(count, dtype=np.int64), np.empty((count, taps), dtype=np.int16)
-        bits = weigh_pixels(length, size, first, cubic, np.empty(taps), starts, weights)
+        bits = weigh_pixels(length, size, first, cubic, antialias, np.empty(taps), starts, weights)
         return cls(starts, weights, bits)
 
 
-def resample(image: Pixels, box: Box, size: tuple[int, int], part: Box, *, cubic: bool) -> Pixels:
+def resample(
+    image: Pixels, box: Box, size: tuple[int, int], part: Box, *, cubic: bool, antialias: bool = True
+) -> Pixels:
     """Resize a box of an image, or compute a part of what it becomes.
 
     Args:
@@ -50,13 +52,14 @@ def resample(image: Pixels, box: Box, size: tuple[int, int], part: Box, *, cubic
         size: (height, width) of the complete result, in pixels.
         part: of the result, at least one pixel, that is computed.
         cubic: whether the filter is bicubic, else bilinear.
+        antialias: False takes each pixel from two neighbours alone along each axis, bilinearly.
 
     Returns:
         uint8 (part height, part width, 3), contiguous.
     """
     top, left, height, width = part
-    across = Axis.of(box[3], size[1], left, width, cubic=cubic)
-    down = Axis.of(box[2], size[0], top, height, cubic=cubic)
+    across = Axis.of(box[3], size[1], left, width, cubic=cubic, antialias=antialias)
+    down = Axis.of(box[2], size[0], top, height, cubic=cubic, antialias=antialias)
     columns = across.starts[-1] - across.starts[0] + across.weights.shape[1]
     row = -(-3 * width // CHUNK) * CHUNK
     turned = np.empty((columns * 3 + TILE) * TILE, dtype=np.int16)  # columns, of 16 rows each

@@ -5,6 +5,8 @@ Layout suffixes: `x_CHW` is channels, height, width; `x_HWC` has the channels la
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,9 +17,14 @@ _MAX_INTERMEDIATE = 1 << 26  # pixels of the image between the two passes of a r
 
 
 def resize(
-    image_CHW: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic", box: Box | None = None
+    image_CHW: Tensor,
+    size: tuple[int, int],
+    interpolation: Interpolation = "bicubic",
+    box: Box | None = None,
+    *,
+    antialias: bool = True,
 ) -> Tensor:
-    """Resize with antialiasing, in uint8 throughout.
+    """Resize, in uint8 throughout.
 
     Args:
         image_CHW: uint8 (3, H, W).
@@ -27,6 +34,8 @@ def resize(
             with the vertical pass if that is less work; where bicubic overshoots, one or two pixels in a
             thousand then differ by more.
         box: the part of the image that is resized; default: all of it. Pixels outside have no influence.
+        antialias: False makes each pixel of four neighbours alone, also where an image shrinks, as the
+            published recipes of dense tasks do: within one level of OpenCV. Bilinear alone.
 
     Returns:
         uint8 (3, height, width), channels-last in memory; `image_CHW` itself if it has that size already.
@@ -35,11 +44,16 @@ def resize(
         if tuple(image_CHW.shape[1:]) == tuple(size):
             return image_CHW
         box = (0, 0, *image_CHW.shape[1:])
-    return _resample(image_CHW, box, size, (0, 0, *size), interpolation)
+    return _resample(image_CHW, box, size, (0, 0, *size), interpolation, antialias)
 
 
 def resize_and_crop(
-    image_CHW: Tensor, size: tuple[int, int], box: Box, interpolation: Interpolation = "bicubic"
+    image_CHW: Tensor,
+    size: tuple[int, int],
+    box: Box,
+    interpolation: Interpolation = "bicubic",
+    *,
+    antialias: bool = True,
 ) -> Tensor:
     """`resize`, then crop to a box, without computing the rest (but for strips of extreme length).
 
@@ -47,12 +61,13 @@ def resize_and_crop(
         image_CHW: uint8 (3, H, W).
         size: (height, width) of the complete resized image, in pixels.
         box: in the resized image.
+        antialias: as of `resize`.
 
     Returns:
         uint8 (3, box height, box width), channels-last in memory: bit for bit that part of the
         complete resized image.
     """
-    return _resample(image_CHW, (0, 0, *image_CHW.shape[1:]), size, box, interpolation)
+    return _resample(image_CHW, (0, 0, *image_CHW.shape[1:]), size, box, interpolation, antialias)
 
 
 def load_loops() -> None:
@@ -60,37 +75,30 @@ def load_loops() -> None:
     resize(torch.zeros(3, 2, 2, dtype=torch.uint8), (3, 3))
 
 
-def resize_plain(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear without antialiasing, within one level of OpenCV's: each pixel from four neighbours alone.
-
-    As the published recipes of dense tasks resize. An image that shrinks differs from `resize` by levels.
-
-    Args:
-        image_CHW: uint8 (3, H, W).
-        size: (height, width) of the result, in pixels.
-
-    Returns:
-        uint8 (3, height, width), channels-last in memory.
-    """
-    batch_BCHW = torch.from_numpy(pixels_of(image_CHW))[None].permute(0, 3, 1, 2)
-    return torch.ops.aten.upsample_bilinear2d.default(batch_BCHW, size, False)[0]  # type: ignore[no-any-return]
-
-
 def _resample(
-    image_CHW: Tensor, box: Box, size: tuple[int, int], part: Box, interpolation: Interpolation
+    image_CHW: Tensor,
+    box: Box,
+    size: tuple[int, int],
+    part: Box,
+    interpolation: Interpolation,
+    antialias: bool,
 ) -> Tensor:
     """This part of a box of the image that is resized to a size."""
     _check(image_CHW, box, size, part)
+    if interpolation == "bicubic" and not antialias:
+        raise ValueError("bicubic resizing is antialiased: antialias=False is for bilinear")
     top, left, height, width = box
     if max(width, height * size[1] // size[0]) > _LONGEST:
-        whole_CHW = _strip(image_CHW[:, top : top + height, left : left + width], size, interpolation)
+        resampler = _RESAMPLERS[interpolation if antialias else "plain"]
+        whole_CHW = _strip(image_CHW[:, top : top + height, left : left + width], size, resampler)
         top, left, height, width = part
         cut_HWC = whole_CHW[:, top : top + height, left : left + width].permute(1, 2, 0)
         return cut_HWC.contiguous().permute(2, 0, 1)
     # here, as it imports numba, which takes a second
     from hornet_train.images.resample import resample
 
-    return image_of(resample(pixels_of(image_CHW), box, size, part, cubic=interpolation == "bicubic"))
+    cubic = interpolation == "bicubic"
+    return image_of(resample(pixels_of(image_CHW), box, size, part, cubic=cubic, antialias=antialias))
 
 
 def _check(image_CHW: Tensor, box: Box, size: tuple[int, int], part: Box) -> None:
@@ -109,10 +117,11 @@ def _check(image_CHW: Tensor, box: Box, size: tuple[int, int], part: Box) -> Non
 _RESAMPLERS = {
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
+    "plain": torch.ops.aten.upsample_bilinear2d.default,
 }
 
 
-def _strip(image_CHW: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+def _strip(image_CHW: Tensor, size: tuple[int, int], resampler: Callable[..., Tensor]) -> Tensor:
     """(3, H, W) to (3, h, w) by torch's function, which takes less memory for what is very long.
 
     Its columns come first where what is between the passes would fill a memory.
@@ -123,5 +132,5 @@ def _strip(image_CHW: Tensor, size: tuple[int, int], interpolation: Interpolatio
     for step in steps:
         # as a batch, so that also its batch stride is that of channels-last memory
         batch_BCHW = torch.from_numpy(pixels_of(image_CHW))[None].permute(0, 3, 1, 2)
-        image_CHW = _RESAMPLERS[interpolation](batch_BCHW, step, False)[0]
+        image_CHW = resampler(batch_BCHW, step, False)[0]
     return image_CHW

@@ -165,9 +165,15 @@ def _filter(x: float, cubic: bool) -> float:
 
 
 @register_jitable
-def _exact(i: int, length: int, size: int, cubic: bool, weights: Array) -> tuple[int, int]:
+def _exact(i: int, length: int, size: int, cubic: bool, antialias: bool, weights: Array) -> tuple[int, int]:
     """The weights of pixel number `i` of the result; gives where its pixels begin and how many they are."""
     scale = length / size
+    if not antialias:  # the two neighbours of its centre, whatever the scale
+        place = max(scale * (i + 0.5) - 0.5, 0.0)
+        start = min(int(place), length - 1)
+        weights[1] = min(place - start, 1.0) if start + 1 < length else 0.0
+        weights[0] = 1.0 - weights[1]
+        return start, min(2, length - start)
     radius = (2.0 if cubic else 1.0) * max(scale, 1.0)
     narrower = 1.0 / scale if scale >= 1.0 else 1.0
     centre = scale * (i + 0.5)
@@ -184,7 +190,14 @@ def _exact(i: int, length: int, size: int, cubic: bool, weights: Array) -> tuple
 
 @compiled
 def weigh_pixels(
-    length: int, size: int, first: int, cubic: bool, exact: Array, starts: Array, rounded: Array
+    length: int,
+    size: int,
+    first: int,
+    cubic: bool,
+    antialias: bool,
+    exact: Array,
+    starts: Array,
+    rounded: Array,
 ) -> int:
     """Fill in what `Axis` has of the pixels from `first` on of `size`, made of `length`; gives its `bits`.
 
@@ -192,14 +205,14 @@ def weigh_pixels(
     """
     greatest = 0.0
     for i in range(size // 2 + 1):
-        taps = _exact(min(i, size - 1), length, size, cubic, exact)[1]
+        taps = _exact(min(i, size - 1), length, size, cubic, antialias, exact)[1]
         for j in range(taps):
             greatest = max(greatest, exact[j])
     bits = 0
     while bits < _MOST_BITS and int(0.5 + greatest * (1 << (bits + 1))) < 1 << 15:
         bits += 1
     for i in range(len(starts)):
-        starts[i], taps = _exact(first + i, length, size, cubic, exact)
+        starts[i], taps = _exact(first + i, length, size, cubic, antialias, exact)
         for j in range(taps):
             weight = exact[j] * (1 << bits)
             rounded[i, j] = int(weight - 0.5) if weight < 0.0 else int(weight + 0.5)
@@ -270,6 +283,8 @@ def fill(
     most = len(rows) - taps  # as many as are made; weights of 0 may stand for rows behind these
     lowest = made = starts[0]  # the first row in memory, and the one behind the last
     for y in range(len(starts)):
+        if starts[y] > made:  # without antialiasing, rows between are never read
+            lowest = made = starts[y]
         while made < min(starts[y] + taps, end):
             if made - lowest + TILE > most:
                 for row in range(starts[y], made):

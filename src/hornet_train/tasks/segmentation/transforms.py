@@ -15,7 +15,7 @@ from torch import Tensor
 from hornet_train.images.geometry import size_within
 from hornet_train.images.layout import Box, image_of, pixels_of
 from hornet_train.images.policies import Policy
-from hornet_train.images.resize import resize, resize_plain
+from hornet_train.images.resize import resize, resize_and_crop
 from hornet_train.images.size import Size, height_width
 from hornet_train.tasks.segmentation.metrics import IGNORED
 
@@ -74,9 +74,7 @@ class TrainTransform:
         rows = torch.arange(size[0]) * height // size[0]
         columns = torch.arange(size[1]) * width // size[1]
         cut_HW, box = self._cut(mask_HW, rows, columns, rng)
-        whole_CHW = _resized(image_CHW, size, self.antialias)
-        top, left, tall, wide = box
-        cut_CHW = whole_CHW[:, top : top + tall, left : left + wide]
+        cut_CHW = resize_and_crop(image_CHW, size, box, "bilinear", antialias=self.antialias)
         if rng.random() < self.hflip:
             cut_CHW, cut_HW = cut_CHW.flip(2), cut_HW.flip(1)
         for policy in self.policies:
@@ -137,12 +135,6 @@ class EvalTransform:
         found = []
         for ratio in self.ratios:
             size = scaled_size((height, width), self.scale, ratio)
-            found.append(image_of(pixels_of(_resized(image_CHW, size, self.antialias))))
+            resized_CHW = resize(image_CHW, size, "bilinear", antialias=self.antialias)
+            found.append(image_of(pixels_of(resized_CHW)))
         return found
-
-
-def _resized(image_CHW: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
-    """Bilinear; `antialias`: of a picture that shrinks."""
-    if antialias or size == tuple(image_CHW.shape[1:]):
-        return resize(image_CHW, size, "bilinear")
-    return resize_plain(image_CHW, size)

@@ -150,6 +150,8 @@ def backbone_name(model: Model) -> str:
 def train_transform(data: Data, augment: Augment) -> TrainTransform:
     """How training pictures are cropped and augmented with their masks."""
     policies: tuple[Policy, ...] = (PhotometricDistortion(),) if augment.photometric else ()
+    if data.workers:
+        load_loops()
     return TrainTransform(
         crop=data.image_size,
         scale=data.scale,
