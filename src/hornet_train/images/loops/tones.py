@@ -10,6 +10,8 @@ import numpy as np
 from hornet_train.images.layout import Pixels
 from hornet_train.images.loops.compile_loop import compiled
 
+_BLOCK = 512  # pixels whose channels lie apart meanwhile, for vector instructions
+
 
 @compiled
 def saturate_and_turn(pixels: Pixels, factor: float, turn: float) -> Pixels:
@@ -22,23 +24,46 @@ def saturate_and_turn(pixels: Pixels, factor: float, turn: float) -> Pixels:
     """
     result = np.empty_like(pixels)
     values, changed = pixels.reshape(-1), result.reshape(-1)
-    for i in range(0, values.size, 3):
-        red, green, blue = np.float32(values[i]), np.float32(values[i + 1]), np.float32(values[i + 2])
-        high, low = max(red, green, blue), min(red, green, blue)
-        spread = high - low
-        if spread == 0:
-            changed[i], changed[i + 1], changed[i + 2] = values[i], values[i + 1], values[i + 2]
-            continue
-        if high == red:
-            hue = (green - blue) / spread
-        elif high == green:
-            hue = (blue - red) / spread + np.float32(2)
-        else:
-            hue = (red - green) / spread + np.float32(4)
-        hue = (hue + np.float32(turn) + np.float32(12)) % np.float32(6)
-        spread = min(spread * np.float32(factor), high)
-        for channel, shift in enumerate((np.float32(5), np.float32(3), np.float32(1))):
-            place = (hue + shift) % np.float32(6)
-            share = max(np.float32(0), min(place, np.float32(4) - place, np.float32(1)))
-            changed[i + channel] = np.uint8(high - spread * share + np.float32(0.5))
+    zero, one, two, four, six = (
+        np.float32(0),
+        np.float32(1),
+        np.float32(2),
+        np.float32(4),
+        np.float32(6),
+    )
+    times, forward = np.float32(factor), np.float32(turn + 6 if turn < 0 else turn)
+    planes = np.empty((3, _BLOCK), dtype=np.float32)
+    red, green, blue = planes[0], planes[1], planes[2]
+    for start in range(0, values.size, 3 * _BLOCK):
+        given, written = values[start : start + 3 * _BLOCK], changed[start : start + 3 * _BLOCK]
+        count = given.size // 3
+        for i in range(count):
+            red[i] = given[3 * i]
+            green[i] = given[3 * i + 1]
+            blue[i] = given[3 * i + 2]
+        for i in range(count):
+            r, g, b = red[i], green[i], blue[i]
+            high, low = max(r, max(g, b)), min(r, min(g, b))
+            spread = high - low
+            over = max(spread, one)  # grey: a hue of 0, and nothing of it is seen
+            hue = (r - g) / over + four
+            hue = (b - r) / over + two if high == g else hue
+            hue = (g - b) / over if high == r else hue
+            hue += forward
+            hue = hue + six if hue < zero else hue
+            hue = hue - six if hue >= six else hue
+            spread = min(spread * times, high)
+            place = hue + np.float32(5)
+            place = place - six if place >= six else place
+            red[i] = high - spread * max(zero, min(min(place, four - place), one)) + np.float32(0.5)
+            place = hue + np.float32(3)
+            place = place - six if place >= six else place
+            green[i] = high - spread * max(zero, min(min(place, four - place), one)) + np.float32(0.5)
+            place = hue + one
+            place = place - six if place >= six else place
+            blue[i] = high - spread * max(zero, min(min(place, four - place), one)) + np.float32(0.5)
+        for i in range(count):
+            written[3 * i] = np.uint8(red[i])
+            written[3 * i + 1] = np.uint8(green[i])
+            written[3 * i + 2] = np.uint8(blue[i])
     return result
