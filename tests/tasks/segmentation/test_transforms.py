@@ -110,14 +110,16 @@ def test_photometric_distortion_keeps_grey_grey_and_changes_colours_within_bound
     assert changed > 50
 
 
-def test_hue_and_saturation_are_those_of_hsv() -> None:
+@pytest.mark.parametrize(("factor", "turn"), [(1.3, 0.9), (0.5, -0.6), (1.0, -6.0), (2.0, 5.9), (0.0, 0.0)])
+def test_hue_and_saturation_are_those_of_hsv(factor: float, turn: float) -> None:
     import colorsys
 
     from hornet_train.images.loops.tones import saturate_and_turn
 
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
-    found = saturate_and_turn(pixels, 1.3, 0.9)
+    pixels = np.random.default_rng(0).integers(0, 256, (29, 31, 3), dtype=np.uint8)  # more than one block
+    pixels[:4] = pixels[:4] // 64 * 85  # ties between channels
+    found = saturate_and_turn(pixels, factor, turn)
     for before, after in zip(pixels.reshape(-1, 3), found.reshape(-1, 3), strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*(before / 255))
-        expected = colorsys.hsv_to_rgb((hue + 0.9 / 6) % 1, min(1.3 * saturation, 1), value)
+        expected = colorsys.hsv_to_rgb((hue + turn / 6) % 1, min(factor * saturation, 1), value)
         assert np.abs(255 * np.array(expected) - after).max() <= 0.51
