@@ -36,6 +36,7 @@ class SampleError(DataError):
     Attributes:
         where: the path, or a description of the place.
         reason: what is wrong, in a few words.
+        remedy: what to do.
     """
 
     of_one_rank = True
@@ -44,10 +45,10 @@ class SampleError(DataError):
         super().__init__(f"{where}: {reason}; {remedy}")
         self.where = as_text(where)
         self.reason = as_text(reason)
-        self._remedy = remedy
+        self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, str]]:
-        return SampleError, (self.where, self.reason, self._remedy)  # for pickling, in a worker process
+        return SampleError, (self.where, self.reason, self.remedy)  # for pickling, in a worker process
 
 
 class PeerError(Exception):

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from hornet_train.dense import create
 from hornet_train.dense.backbone import build_backbone, features_of, widths_of
+from hornet_train.dense.batch_norm import SyncBatchNorm2d
 from hornet_train.dense.dense_models import PUBLISHED, upernet
 
 FILES = Path(__file__).parents[1] / "reference/dense"
@@ -86,6 +88,32 @@ def test_any_backbone_of_timm_carries_it(name: str) -> None:
     assert model(images).shape == (2, 5, 64, 64)
     (model(images).square().mean() + model(images, of_heads=True)[1].square().mean()).backward()
     assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+def test_levels_are_not_guessed_from_their_sizes(size: tuple[int, int]) -> None:
+    """A map with the channels last, of as many rows as channels, looks like one that has them first."""
+    narrow = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
+    backbone = build_backbone("swin_tiny_patch4_window7_224", img_size=64, **narrow).eval()
+    images = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        found, theirs = features_of(backbone, images), backbone(images)
+    assert found[0].shape == (1, 16, size[0] // 4, size[1] // 4)
+    for ours, one in zip(found, theirs, strict=True):
+        assert torch.equal(ours, one.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
+def test_norms_of_a_backbone_are_those_of_all_processes(name: str) -> None:
+    plain = timm.create_model(name, features_only=True).eval()
+    backbone = build_backbone(name).eval()
+    backbone.load_state_dict(plain.state_dict())
+    kinds = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert kinds
+    assert all(isinstance(module, SyncBatchNorm2d) for module in kinds)
+    images = torch.randn(2, 3, 64, 64)
+    for ours, theirs in zip(features_of(backbone, images), plain(images), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_what_is_no_backbone_or_model_is_refused() -> None:

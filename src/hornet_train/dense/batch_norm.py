@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 
@@ -55,6 +56,39 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(var_C * (count / (count - 1)), self.momentum)  # unbiased, as torch's
         out: Tensor = y_BCHW
         return out
+
+
+class SyncBatchNormAct2d(SyncBatchNorm2d):
+    """The same for timm's batch norm with an activation.
+
+    Args:
+        norm: timm's, whose activation this one takes over.
+    """
+
+    def __init__(self, norm: BatchNormAct2d) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum or 0.0)
+        self.drop, self.act = norm.drop, norm.act
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Shape in and out: (B, C, H, W)."""
+        y_BCHW: Tensor = self.act(self.drop(super().forward(x_BCHW)))
+        return y_BCHW
+
+
+def synchronise_norms(model: nn.Module) -> None:
+    """Batch norms of a model become norms over all processes, in place, with the same names and values."""
+    for parent in list(model.modules()):
+        for name, norm in list(parent.named_children()):
+            if not isinstance(norm, nn.BatchNorm2d) or norm.momentum is None or not norm.affine:
+                continue
+            if type(norm) is nn.BatchNorm2d:
+                synchronised = SyncBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+            elif type(norm) is BatchNormAct2d:
+                synchronised = SyncBatchNormAct2d(norm)
+            else:
+                continue
+            synchronised.load_state_dict(norm.state_dict())
+            setattr(parent, name, synchronised.train(norm.training))
 
 
 class _Synchronised(torch.autograd.Function):

@@ -107,7 +107,7 @@ def _with_remedy(batches: Iterator[Loaded]) -> Iterator[Loaded]:
     try:
         yield from batches
     except SampleError as error:
-        remedy = "repair or remove it, or leave such samples out and count them: data.on_bad=skip"
+        remedy = f"{error.remedy}; or leave such samples out and count them: data.on_bad=skip"
         raise SampleError(error.where, error.reason, remedy) from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from hornet_train.track.durable_files import write_bytes
 
+_IN_AN_INCH = 13  # characters of a title
 _MAX_CAPTION = 34  # characters that fit above an image
 
 
@@ -37,7 +39,7 @@ def draw_sheet(images_BCHW: Tensor, captions: Sequence[str], path: Path, title: 
     rows = math.ceil(len(images_BCHW) / columns)
     tall = 1.9 * images_BCHW.shape[2] / images_BCHW.shape[3] + 0.2  # inches of a row, with the caption
     figure = Figure(figsize=(1.9 * columns, tall * rows + 0.4), dpi=130, layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(textwrap.fill(title, int(_IN_AN_INCH * 1.9 * columns)), fontsize=9)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

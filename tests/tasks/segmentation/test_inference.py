@@ -58,8 +58,8 @@ def test_sliding_windows_average_logits(reference: Reference, number: int) -> No
     stored, prefix = reference("dense/seg_slide"), f"slide{number}_"
     height, width, tall, wide = stored[f"{prefix}size"].tolist()
     inference = Inference(Windows(64, 43))
-    logits = inference.logits(fake_model(), [picture(711 + number, height, width)])
-    whole = enlarged_rows(logits[0], 0, tall, (tall, wide))
+    logits = inference.answer(fake_model(), [picture(711 + number, height, width)], (tall, wide))
+    whole = enlarged_rows(logits, 0, tall, (tall, wide))
     np.testing.assert_allclose(whole[:, ::7, ::7], stored[f"{prefix}logits"], rtol=1e-4, atol=1e-5)
     found = inference.predict(logits, (tall, wide))
     assert found.flatten().bincount(minlength=5).tolist() == stored[f"{prefix}class_count"].tolist()
@@ -74,7 +74,9 @@ def test_scales_and_mirror_images_average_probabilities(
     images = [picture(711 + 100 + j, *size) for j, size in enumerate(sizes)]
     windows_of = Windows(64, 43) if how == "slide" else Windows()
     inference, model = Inference(windows_of, flip=True), fake_model()
-    logits = [windows_of.logits(model, image) for image in images]  # the odd ones are of mirror images
+    # the odd ones are pictures of their own where an evaluation has mirror images
+    given = iter([windows_of.logits(model, image) for image in images])
+    monkeypatch.setattr(Windows, "logits", lambda *_: next(given))
     count, kept = stored[f"ms_{how}_class_count"], stored[f"ms_{how}_probabilities"]
     tall, wide = (kept.shape[1] - 1) * 7 + 1, (kept.shape[2] - 1) * 7 + 1
     area = int(count.sum())
@@ -83,9 +85,10 @@ def test_scales_and_mirror_images_average_probabilities(
     )
     # strips of a few rows come together to the same picture
     monkeypatch.setattr("hornet_train.tasks.segmentation.inference._VALUES", 5 * width * 11)
-    shares = torch.cat([strip for _, strip in inference.strips(logits, (height, width))], dim=1).exp()
+    answer = inference.answer(model, images[::2], (height, width))
+    shares = torch.cat([strip for _, strip in inference.strips(answer, (height, width))], dim=1).exp()
     np.testing.assert_allclose(shares[:, ::7, ::7], kept, rtol=1e-4, atol=1e-6)
-    found = inference.predict(logits, (height, width))
+    found = inference.predict(answer, (height, width))
     assert found.flatten().bincount(minlength=5).tolist() == count.tolist()
 
 
@@ -98,6 +101,15 @@ def test_rows_of_an_enlarged_map_are_those_of_the_whole() -> None:
 
 def test_flip_asks_for_the_mirror_image() -> None:
     image = picture(1, 40, 56)
-    logits = Inference(flip=True).logits(fake_model(), [image])
-    assert len(logits) == 2
-    torch.testing.assert_close(logits[1], fake_model()(image.flip(3)))
+    answer = Inference(flip=True).answer(fake_model(), [image], (40, 56))
+    there, back = (fake_model()(one).softmax(1) for one in (image, image.flip(3)))
+    torch.testing.assert_close(answer.exp(), (there + back.flip(3)) / 2)
+
+
+def test_probabilities_of_several_views_that_are_0_have_a_finite_loss() -> None:
+    def sure(images: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([400.0, -400.0])[None, :, None, None].expand(1, 2, *images.shape[2:])
+
+    inference = Inference(flip=True)
+    ((_, strip),) = inference.strips(inference.answer(sure, [picture(1, 40, 56)], (40, 56)), (40, 56))
+    assert strip.isfinite().all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -64,35 +66,77 @@ def test_colours_are_looked_up() -> None:
         coding(2, colours={(128, 64, 128): 0, (9, 9, 9): 1, (0, 0, 0): 255}).decode(data, "m.png")
 
 
+def png(header: tuple[int, int, int, int], rows: bytes) -> bytes:
+    """A PNG as Pillow writes none: (width, height, bits of a channel, kind of colours), and its rows."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    start = struct.pack(">IIBBBBB", *header, 0, 0, 0)
+    body = chunk(b"IHDR", start) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def of_16_bits(channels: int, kind: int) -> bytes:
+    """Two pixels of class 3, each channel in two bytes: Pillow drops the lower one, and reads 0."""
+    return png((2, 1, 16, kind), b"\0" + b"\0\3" * channels * 2)
+
+
+def lossy_tiff() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(VALUES).save(file, format="TIFF", compression="jpeg")
+    return file.getvalue()
+
+
+GREY = Image.fromarray(VALUES)
+
+
 @pytest.mark.parametrize(
-    ("image", "kind", "classes", "said"),
+    ("data", "classes", "said"),
     [
-        (
-            Image.fromarray(VALUES),
-            "PNG",
-            3,
-            "values 3, and the 3 classes are 0..2; data.reduce_zero_label=true",
-        ),
-        (Image.fromarray(VALUES), "JPEG", 4, "stored as JPEG, which changes values near borders"),
-        (Image.fromarray(VALUES.astype(np.uint16)), "PNG", 4, "more than eight bits a pixel"),
-        (Image.fromarray(np.eye(3, dtype=np.uint8) * 255), "PNG", 2, "JPEG"),
-        (
-            Image.new("RGB", (2, 2), (1, 2, 3)),
-            "PNG",
-            2,
-            "in colours .*data.classes=<a file with lines of name",
-        ),
+        (encoded(GREY), 3, "values 3, and the 3 classes are 0..2; data.reduce_zero_label=true"),
+        (encoded(GREY, "JPEG"), 4, "stored as JPEG, which changes values near borders"),
+        (encoded(GREY.convert("RGB"), "WEBP"), 4, "stored as lossy WEBP"),
+        (encoded(GREY, "JPEG2000"), 4, "stored as JPEG2000"),
+        (lossy_tiff(), 4, "stored as TIFF with jpeg compression"),
+        (encoded(Image.fromarray(VALUES.astype(np.uint16))), 4, "more than eight bits a channel"),
+        (of_16_bits(2, 4), 4, "more than eight bits a channel"),
+        (of_16_bits(3, 2), 4, "more than eight bits a channel"),
+        (of_16_bits(4, 6), 4, "more than eight bits a channel"),
+        (b"P5 2 1 9 \1\2", 4, "greatest value is said to be 9; store masks as PNG"),
+        (encoded(Image.new("RGB", (2, 2), (1, 2, 3))), 2, "in colours .*data.classes=<a file with lines of"),
     ],
 )
-def test_masks_that_cannot_be_meant_are_refused(
-    image: Image.Image, kind: str, classes: int, said: str
-) -> None:
-    if said == "JPEG":  # black and white: 255 is ignored unless it is said to be a class
-        assert coding(2).decode(encoded(image), "m.png").tolist()[0] == [IGNORED, 0, 0]
-        return
+def test_masks_that_cannot_be_meant_are_refused(data: bytes, classes: int, said: str) -> None:
     with pytest.raises(SampleError, match=said) as error:
-        coding(classes).decode(encoded(image, kind), "folder/m.png")
+        coding(classes).decode(data, "folder/m.png")
     assert str(error.value).startswith("folder/m.png: ")
+
+
+def test_grey_masks_of_few_bits_have_the_values_of_the_file() -> None:
+    """Pillow spreads them over 0..255."""
+    assert coding(4).decode(png((4, 1, 2, 0), b"\0\x1b"), "m.png").tolist() == [[0, 1, 2, 3]]
+    assert coding(16).decode(png((2, 1, 4, 0), b"\0\x1f"), "m.png").tolist() == [[1, 15]]
+
+
+def test_white_is_ignored_unless_it_is_said_to_be_a_class() -> None:
+    data = encoded(Image.fromarray(np.eye(3, dtype=np.uint8) * 255))
+    assert coding(2).decode(data, "m.png").tolist()[0] == [IGNORED, 0, 0]
+
+
+def test_masks_of_webp_without_loss_are_read() -> None:
+    file = io.BytesIO()
+    GREY.convert("RGB").save(file, format="WEBP", lossless=True)
+    assert coding(4).decode(file.getvalue(), "m.webp").tolist() == [[0, 1, 2], [3, IGNORED, 0]]
+
+
+def test_a_value_is_not_both_ignored_and_a_class() -> None:
+    with pytest.raises(
+        ValueError, match=r"data\.ignore=1 is the value of a class, number 1: data\.values=\[0, 2\]"
+    ):
+        coding(3, ignore=(1,))
+    with pytest.raises(ValueError, match=r"data\.reduce_zero_label=true leaves it out"):
+        coding(3, ignore=(0,))
 
 
 def test_a_damaged_mask_is_named() -> None:
@@ -116,7 +160,7 @@ def test_classes_are_read_with_their_colours(tmp_path: Path) -> None:
     found = read_classes(file)
     assert found.names == ("road", "side walk", "sky")
     assert found.colours == ((128, 64, 128), (244, 35, 232), (70, 130, 180))
-    file.write_text("road\nclass 5\n")
+    file.write_text("road\nclass 5\n", encoding="utf-8-sig")  # as Windows' editors write it
     assert read_classes(file).names == ("road", "class 5")
 
 

@@ -19,6 +19,7 @@ from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.images.orientation import exif_of
 from hornet_train.tasks.segmentation.build.kit import KIT, check_crop, class_weights
 from hornet_train.tasks.segmentation.build.open_data import PictureDatasets, open_pictures
+from hornet_train.tasks.segmentation.gallery import Gallery
 from hornet_train.tasks.segmentation.metrics import IGNORED
 from hornet_train.tasks.segmentation.samples import EvalSamples, decode_pair
 from hornet_train.tasks.segmentation.transforms import EvalTransform
@@ -227,6 +228,86 @@ def test_what_is_wrong_is_told_with_file_and_remedy(small: Path, how: str, said:
     keys = spoil(small, how)
     with pytest.raises(DataError, match=said):
         masks(small, *keys)
+
+
+def relabel(root: Path, change: Any) -> None:
+    """All masks of a data set with other values."""
+    for file in (root / "masks").rglob("*.png"):
+        Image.fromarray(change(np.array(Image.open(file))).astype(np.uint8)).save(file)
+
+
+def test_values_with_gaps_are_not_taken_for_classes(small: Path) -> None:
+    relabel(small, lambda labels: labels * 64)
+    with pytest.raises(DataError, match=r"0, 64, 128 with gaps .*128 is in .*p0\.png.*data\.values="):
+        masks(small)
+    assert masks(small, "data.values=[0,64,128]").classes == ("0", "1", "2")
+
+
+def test_masks_that_begin_at_1_are_told(small: Path) -> None:
+    relabel(small, lambda labels: labels + 1)
+    found = masks(small)
+    assert found.classes == ("0", "1", "2", "3")
+    assert "data.reduce_zero_label=true would make 1..3 the classes" in found.notes[0]
+    assert masks(small, "data.reduce_zero_label=true").classes == ("0", "1", "2")
+
+
+def test_a_class_that_never_comes_is_told(small: Path) -> None:
+    (small / "classes.txt").write_text("sky\nland\nsea\nmoon\n")
+    assert "1 of the 4 classes never come in training: moon" in masks(small).notes
+
+
+def test_masks_without_any_label_are_refused(small: Path) -> None:
+    (small / "classes.txt").write_text("sky\nland\nsea\n")
+    relabel(small, lambda labels: labels * 0 + 255)
+    with pytest.raises(DataError, match=r"none of the 6 training masks .* has a pixel with a label"):
+        masks(small)
+    found = KIT.check_data(compose_train(["recipe=masks", f"data.root={small}"]).config.data)
+    assert found.faults == [
+        "none of the masks has a pixel with a label: data.ignore= and data.values= say what values mean"
+    ]
+
+
+def test_a_check_goes_on_after_a_mask_that_cannot_be_read(small: Path) -> None:
+    (small / "masks/train/p0.png").write_bytes(b"\x89PNG")
+    (small / "masks/train/p4.png").write_bytes(b"")
+    found = KIT.check_data(compose_train(["recipe=masks", f"data.root={small}"]).config.data)
+    assert [fault.partition(" (")[0] for fault in found.faults] == ["2 of 6 masks of train cannot be used"]
+
+
+def test_an_evaluation_needs_nothing_but_held_out_pictures(small: Path) -> None:
+    for number in range(3):  # nor all the classes of its checkpoint
+        file = small / f"masks/val/p{number}.png"
+        Image.fromarray(np.minimum(np.array(Image.open(file)), 1)).save(file)
+    shutil.rmtree(small / "images/train")
+    shutil.rmtree(small / "masks/train")
+    found = masks(small, training=False, classes=("0", "1", "2"))
+    assert found.classes == ("0", "1", "2")
+    assert found.val is not None
+    assert len(found.val) == 3
+    (small / "classes.txt").write_text("sky\nland\nsea\n")
+    found = masks(small, training=False, classes=("0", "1", "2"))
+    assert found.classes == ("sky", "land", "sea")
+    assert "the checkpoint's classes have no names: they are taken to be sky, land, sea" in found.notes
+
+
+def test_nothing_is_saved_over_the_data_or_over_files_of_others(small: Path, tmp_path: Path) -> None:
+    source = masks(small).val
+    assert source is not None
+
+    def gallery(folder: Path) -> Gallery:
+        return Gallery(source, ("a", "b", "c"), ["masks"], 0, folder)
+
+    for folder in (small, small / "masks/val", small / "images/val/p"):
+        with pytest.raises(ConfigError, match="where the data are: choose another"):
+            gallery(folder).check_folder()
+    gallery(tmp_path / "new").check_folder()
+    labels = torch.zeros(40, 50, dtype=torch.uint8)
+    mine = gallery(tmp_path / "new")
+    mine(0, labels, labels, torch.zeros(4, 3, dtype=torch.int64))
+    gallery(tmp_path / "new").check_folder()  # an evaluation may be repeated
+    shutil.copy(small / "masks/val/p1.png", tmp_path / "new/masks/p1.png")
+    with pytest.raises(ConfigError, match=r"p1\.png is no file of an earlier evaluation"):
+        gallery(tmp_path / "new").check_folder()
 
 
 def test_black_and_white_masks_are_two_classes_when_told_so(small: Path) -> None:

@@ -76,6 +76,25 @@ def test_rows_of_the_classifying_layers_go_along_with_their_names() -> None:
     assert "2 of 4 classes keep their rows, by their names; 2 start anew" in notes
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("other channels", r"decode_head\.conv_seg\.weight has the shape \[3, 16, 1, 1\]"),
+        ("no classifier", r"decode_head\.conv_seg\.weight is missing"),
+        ("no bias", r"auxiliary_head\.conv_seg\.bias is missing"),
+        ("names", r"has 3 outputs and 2 names of classes"),
+    ],
+)
+def test_heads_that_do_not_fit_are_told(how: str, said: str) -> None:
+    channels = 16 if how == "other channels" else 8
+    state = upernet(build_backbone("hornet_pico_gf"), 3, channels=channels).state_dict()
+    gone = {"no classifier": "decode_head.conv_seg", "no bias": "auxiliary_head.conv_seg.bias"}.get(how, "-")
+    names = ("sky", "sea") if how == "names" else ("sky", "land", "sea")
+    given = weights({name: one for name, one in state.items() if not name.startswith(gone)}, names)
+    with pytest.raises(CheckpointError, match=r"w\.pth.*" + said):
+        start_segmenter(model(2), given, ("sea", "moon"))
+
+
 def test_the_auxiliary_head_may_be_missing_on_either_side() -> None:
     with_it, without = model(3), model(3)
     del without.auxiliary_head

@@ -66,6 +66,22 @@ def test_a_crop_of_one_class_is_drawn_again() -> None:
     assert mixed(0.95) > 150
 
 
+def test_ten_crops_are_looked_at_and_the_eleventh_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = list[int]()
+    bincount = torch.bincount
+    monkeypatch.setattr(torch, "bincount", lambda *a, **k: counted.append(1) or bincount(*a, **k))
+    image, mask = torch.zeros(3, 99, 99, dtype=torch.uint8), torch.zeros(99, 99, dtype=torch.uint8)
+    rng = sample_rng(0, 0, 0)
+    TrainTransform(crop=40, ratio=(1.0, 1.0), hflip=0.0)(image, mask, rng)
+    drawn = sample_rng(0, 0, 0)
+    drawn.uniform()
+    for _ in range(2 * 11):
+        drawn.integers(99 - 40 + 1)
+    drawn.random()
+    assert len(counted) == 10
+    assert rng.random() == drawn.random()
+
+
 @pytest.mark.parametrize("size", [(683, 512), (512, 683), (400, 300), (1024, 2048)])
 def test_sizes_are_the_published_ones(size: tuple[int, int]) -> None:
     short, long = min(size), max(size)

@@ -26,7 +26,9 @@ def read_class_map(path: Path) -> Tensor:
     try:
         if path.suffix in (".pth", ".pt"):
             return class_map(unpickle(path))
-        return class_map(torch.tensor([int(line) for line in read_text(path, MAX_LABELS).split()]))
+        return class_map(
+            torch.tensor([int(line) for line in read_text(path, MAX_LABELS, encoding="utf-8-sig").split()])
+        )
     except CheckpointError as error:  # which begins with the path
         raise ConfigError([f"init_map={error}"]) from error
     except OSError as error:

@@ -12,17 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from hornet_train.engine.distributed import World
+from hornet_train.errors import ConfigError
+from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.layout import Pixels
 from hornet_train.images.resize import resize
 from hornet_train.tasks.segmentation.metrics import class_scores, mean_over_classes
-from hornet_train.tasks.segmentation.palette import colours, overlay
+from hornet_train.tasks.segmentation.palette import colours, overlay, with_legend
 from hornet_train.tasks.segmentation.samples import decode_pair
 from hornet_train.tasks.segmentation.sources.pairs import Pictures
 from hornet_train.track.durable_files import write_bytes
 
+_MARK = ("Software", "hornet-train")
 _SIDE = 320  # pixels of the longer side of a picture in the gallery
 
 
@@ -77,7 +81,8 @@ class Gallery:
         labels, number = labels_HW.numpy(), len(self.classes)
         if "overlays" in self.save:
             beside = [picture, overlay(picture, labels, number), overlay(picture, predicted, number)]
-            self._write("overlays", index, Image.fromarray(np.hstack(beside)))
+            shown = with_legend(np.hstack(beside), (labels, predicted), self.classes)
+            self._write("overlays", index, Image.fromarray(shown))
         if among_worst:
             seen = _small(-score, index, where, picture, labels, predicted, number)
             (heapq.heappushpop if len(self.worst) == self.most else heapq.heappush)(self.worst, seen)
@@ -88,15 +93,54 @@ class Gallery:
         self.worst = sorted(found, key=lambda seen: (-seen.rank, seen.number))[: self.most]
         self.counts, self.boundaries = counts.cpu(), boundaries.cpu()
 
+    def check_folder(self) -> None:
+        """Refuse to write among the data, or over what others wrote.
+
+        Raises:
+            ConfigError: a file would be overwritten that is none of an earlier evaluation.
+        """
+        for kind in self.save:
+            target = (self.folder / kind).resolve()
+            for folder in (one.resolve() for one in self.source.folders):
+                if target == folder or target in folder.parents or folder in target.parents:
+                    raise ConfigError(
+                        [f"save_dir={self.folder} writes to {target}, where the data are: choose another"]
+                    )
+            present = (
+                (self._path(kind, index) for index in range(len(self.source))) if target.is_dir() else ()
+            )
+            if foreign := next((path for path in present if path.is_file() and not _is_of_ours(path)), None):
+                raise ConfigError(
+                    [f"save_dir={self.folder}: {foreign} is no file of an earlier evaluation: choose another"]
+                )
+
+    def _path(self, kind: str, index: int) -> Path:
+        return self.folder / kind / f"{self.source.name(index)}.png"
+
     def _write(self, kind: str, index: int, image: Image.Image) -> None:
         """A PNG with the name of the picture."""
-        path = self.folder / kind / f"{self.source.name(index)}.png"
+        path = self._path(kind, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         if image.mode == "L":
             image.putpalette([value for colour in colours(len(self.classes)) for value in colour])
         file = io.BytesIO()
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", pnginfo=_of_ours())
         write_bytes(path, file.getvalue())
+
+
+def _of_ours() -> PngInfo:
+    """What tells files of evaluations from others."""
+    text = PngInfo()
+    text.add_text(*_MARK)
+    return text
+
+
+def _is_of_ours(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.info.get(_MARK[0]) == _MARK[1]
+    except DAMAGED_FILE_ERRORS:
+        return False
 
 
 def _small(

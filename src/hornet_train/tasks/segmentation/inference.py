@@ -18,6 +18,7 @@ from torch import Tensor
 from hornet_train.tasks.segmentation.windows import Model, Windows
 
 _VALUES = 1 << 23  # of a strip of a picture, so that memory does not grow with it
+_LEAST = 1e-30  # probability that has a logarithm
 
 
 @dataclass(frozen=True)
@@ -32,47 +33,57 @@ class Inference:
     windows: Windows = field(default_factory=Windows)
     flip: bool = False
 
-    def logits(self, model: Model, images: Sequence[Tensor]) -> list[Tensor]:
-        """Logits (1, K, h, w) of each image (1, C, h, w), and of its mirror image behind it.
+    def answer(self, model: Model, images: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """The logits (1, K, h, w) of an image, of any size; or, of several views, log-probabilities.
 
-        `images`: one picture at several scales.
+        The views are added up one after the other, in a map of the picture's size.
+
+        Args:
+            model: images (1, C, h, w) to logits of their size.
+            images: one picture at several scales.
+            size: of the picture, (height, width) in pixels.
         """
-        found = []
-        for image_1CHW in images:
-            found.append(self.windows.logits(model, image_1CHW))
-            if self.flip:
-                found.append(self.windows.logits(model, image_1CHW.flip(3)))
-        return found
+        views = [
+            (image, mirrored) for image in images for mirrored in ([False, True] if self.flip else [False])
+        ]
+        if len(views) == 1:
+            return self.windows.logits(model, images[0])
+        total_KHW: Tensor | None = None
+        for image_1CHW, mirrored in views:
+            logits_1KHW = self.windows.logits(model, image_1CHW.flip(3) if mirrored else image_1CHW)
+            if total_KHW is None:
+                total_KHW = torch.zeros((logits_1KHW.shape[1], *size), device=logits_1KHW.device)
+            for top, bottom in _strips(logits_1KHW.shape[1], size):
+                shares_KRW = enlarged_rows(logits_1KHW, top, bottom, size).softmax(0)
+                total_KHW[:, top:bottom] += shares_KRW.flip(2) if mirrored else shares_KRW
+        assert total_KHW is not None
+        return total_KHW.div_(len(views)).clamp_(min=_LEAST).log_()[None]
 
-    def strips(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
+    def strips(self, answer: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
         """Log-probabilities of the pixels of the picture, some rows at a time.
 
         Args:
-            logits: what the method of this name gave.
+            answer: what the method of this name gave.
             size: of the picture, (height, width) in pixels.
 
         Returns:
             The first row, and float32 (K, rows, width).
         """
-        height, width = size
-        rows = max(1, _VALUES // (logits[0].shape[1] * width))
-        for top in range(0, height, rows):
-            bottom = min(height, top + rows)
-            if len(logits) == 1:
-                yield top, enlarged_rows(logits[0], top, bottom, size).log_softmax(0)
-                continue
-            total_KRW: Tensor | None = None
-            for number, one in enumerate(logits):
-                shares_KRW = enlarged_rows(one, top, bottom, size).softmax(0)
-                if self.flip and number % 2:
-                    shares_KRW = shares_KRW.flip(2)
-                total_KRW = shares_KRW if total_KRW is None else total_KRW.add_(shares_KRW)
-            assert total_KRW is not None
-            yield top, total_KRW.div_(len(logits)).log_()
+        for top, bottom in _strips(answer.shape[1], size):
+            # of log-probabilities this changes nothing
+            yield top, enlarged_rows(answer, top, bottom, size).log_softmax(0)
 
-    def predict(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def predict(self, answer: Tensor, size: tuple[int, int]) -> Tensor:
         """The most probable class of each pixel of the picture, uint8 (height, width); see `strips`."""
-        return torch.cat([strip.argmax(0).to(torch.uint8) for _, strip in self.strips(logits, size)])
+        return torch.cat([strip.argmax(0).to(torch.uint8) for _, strip in self.strips(answer, size)])
+
+
+def _strips(classes: int, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """First and last row (exclusive) of each strip of a picture."""
+    height, width = size
+    rows = max(1, _VALUES // (classes * width))
+    for top in range(0, height, rows):
+        yield top, min(height, top + rows)
 
 
 def enlarged_rows(logits_1KHW: Tensor, top: int, bottom: int, size: tuple[int, int]) -> Tensor:

@@ -98,14 +98,16 @@ class PixelLoss:
         return losses_BN * ((place_BN < kept_B1) & valid_BN) * (number_B1 / kept_B1)
 
     def _dice(self, logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
-        """1 - 2 sum(p y) / (sum(p^2) + sum(y^2)) of labelled pixels, mean over a picture's classes; (B,)."""
-        valid_B1HW = (labels_BHW != IGNORED)[:, None]
-        truth_BKHW = F.one_hot(labels_BHW.long() * valid_B1HW[:, 0], logits_BKHW.shape[1]).movedim(3, 1)
-        truth_BKHW = truth_BKHW * valid_B1HW
-        shares_BKHW = logits_BKHW.softmax(1) * valid_B1HW
-        both_BK = (shares_BKHW * truth_BKHW).sum((2, 3))
-        sizes_BK = shares_BKHW.square().sum((2, 3)) + truth_BKHW.sum((2, 3))
-        there_BK = truth_BKHW.any(3).any(2)
+        """1 - (2 sum(p y) + 1) / (sum(p^2) + sum(y) + 1) of labelled pixels, mean over a picture's classes.
+
+        y is 1 or 0; the ones keep small classes from large gradients. Shape of the result: (B,).
+        """
+        labels_B1N = labels_BHW.flatten(1)[:, None]
+        classes_K1 = torch.arange(logits_BKHW.shape[1], device=labels_BHW.device)[:, None]
+        truth_BKN = labels_B1N == classes_K1  # of ignored pixels no class is
+        shares_BKN = logits_BKHW.softmax(1).flatten(2) * (labels_B1N != IGNORED)
+        both_BK, pixels_BK = (shares_BKN * truth_BKN).sum(2), truth_BKN.sum(2)
+        sizes_BK, there_BK = shares_BKN.square().sum(2) + pixels_BK, pixels_BK > 0
         losses_BK = (1 - (2 * both_BK + 1) / (sizes_BK + 1)) * there_BK
         found_B: Tensor = losses_BK.sum(1) / there_BK.sum(1).clamp(min=1)
         return found_B

@@ -1,85 +1,27 @@
-"""From a mask file to the classes of its pixels: grey, palette and colour-coded masks.
+"""From the stored values of masks to classes: grey, palette and colour-coded masks.
 
 Layout suffixes: `x_HW` is height, width; `x_HWC` has the channels last.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hornet_train.errors import SampleError
-from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
-from hornet_train.images.decode import MAX_PIXELS
-from hornet_train.images.formats import FORMATS
 from hornet_train.images.layout import RGB, Pixels
+from hornet_train.tasks.segmentation.mask_files import read_mask
 from hornet_train.tasks.segmentation.metrics import IGNORED
 
 MOST_CLASSES = 254  # the two other values of a byte are ignored pixels and those that mean nothing
 MEANINGLESS = 254
-_LOSSY = ("JPEG", "MPO", "AVIF")
 _NAMED = 5  # values or colours in a message
-
-
-def read_mask(data: bytes, where: str, *, in_colour: bool) -> Pixels:
-    """The stored values of a mask: uint8 (H, W); its colours, uint8 (H, W, 3), where these say the classes.
-
-    Of a palette image the values are the places in the palette, of one with a single bit 0 and 1.
-    Transparency is left out.
-
-    Raises:
-        SampleError: it is no image, damaged, lossy, or of more than eight bits.
-    """
-    if not data:
-        raise SampleError(where, "the mask is empty (0 bytes)")
-    try:
-        with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
-            if image.format in _LOSSY:
-                raise SampleError(
-                    where,
-                    f"the mask is stored as {image.format}, which changes values near borders",
-                    "store masks as PNG, from the originals",
-                )
-            if image.width * image.height > MAX_PIXELS:
-                raise SampleError(where, f"{image.width}x{image.height} pixels are too many for a mask")
-            if image.mode.startswith(("I", "F")):
-                raise SampleError(
-                    where,
-                    f"the mask has more than eight bits a pixel (mode {image.mode})",
-                    "store the number of each pixel's class in eight bits",
-                )
-            return _values(image, where, in_colour=in_colour)
-    except DAMAGED_FILE_ERRORS as error:
-        if isinstance(error, UnidentifiedImageError):
-            reason = f"the mask is not one of {', '.join(FORMATS)}"
-        else:
-            reason = f"the mask cannot be decoded ({str(error) or type(error).__name__})"
-        raise SampleError(where, reason) from error
-
-
-def _values(image: Image.Image, where: str, *, in_colour: bool) -> Pixels:
-    if in_colour:
-        return np.array(image.convert("RGB"))
-    if image.mode in ("P", "L", "1"):
-        return np.array(image, dtype=np.uint8)
-    if image.mode in ("LA", "La", "PA"):
-        return np.array(image.getchannel(0), dtype=np.uint8)
-    colours_HWC = np.asarray(image.convert("RGB"))
-    grey_HW = colours_HWC[:, :, 0]
-    if not (colours_HWC == grey_HW[:, :, None]).all():
-        raise SampleError(
-            where,
-            f"the mask is in colours ({image.mode}), and nothing says which class each one means",
-            "give data.classes=<a file with lines of name,#rrggbb>",
-        )
-    return grey_HW.copy()
 
 
 @dataclass(frozen=True)
@@ -119,24 +61,25 @@ class MaskCoding:
     def classes_of(self, stored: Tensor) -> Tensor:
         """Classes of stored values, uint8 (H, W), or colours, uint8 (H, W, 3); `MEANINGLESS` for others."""
         if self.colours is None:
-            return self._table[stored.long()]
-        codes, classes = self._codes
-        wanted = _code(stored.numpy())
-        places = np.searchsorted(codes, wanted).clip(max=len(codes) - 1)
-        return torch.from_numpy(
-            np.where(codes[places] == wanted, classes[places], MEANINGLESS).astype(np.uint8)
-        )
+            meant = stored.contiguous().numpy().tobytes().translate(self._table)
+            return torch.frombuffer(bytearray(meant), dtype=torch.uint8).view(stored.shape)
+        return torch.from_numpy(self._of_colours[_code(stored.numpy())])
 
     @cached_property
-    def _table(self) -> Tensor:
-        return torch.tensor(self.values, dtype=torch.uint8)
+    def _table(self) -> bytes:
+        return bytes(self.values)
 
     @cached_property
-    def _codes(self) -> tuple[np.ndarray, np.ndarray]:
+    def _of_colours(self) -> np.ndarray:
+        """What each of all colours means, 16 MB."""
         assert self.colours is not None
-        codes = _code(np.array(list(self.colours), dtype=np.uint8))
-        order = np.argsort(codes)
-        return codes[order], np.array(list(self.colours.values()), dtype=np.uint8)[order]
+        table = np.full(1 << 24, MEANINGLESS, dtype=np.uint8)
+        table[_code(np.array(list(self.colours), dtype=np.uint8))] = list(self.colours.values())
+        return table
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is computed at need, for other processes."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def _fault(self, stored: Pixels, wrong_HW: np.ndarray) -> tuple[str, str]:
         """What is wrong with a mask, and what to do."""
@@ -193,13 +136,20 @@ def coding(
     stored = list(values) if values is not None else [label + reduce_zero_label for label in range(classes)]
     if len(stored) != classes or len(set(stored)) < classes or not all(0 <= one <= 255 for one in stored):
         raise ValueError(
-            f"values={stored}: one number of 0..255 for each of the {classes} classes, all different"
+            f"data.values={stored}: one number of 0..255 for each of the {classes} classes, all different"
         )
     for label, value in enumerate(stored):
         table[value] = label
     for value in (*ignore, *([0] if reduce_zero_label else [])):
-        if values is not None and value in stored:
-            continue  # a value that is said to be a class is one: 255 of black and white masks
+        if value in stored:
+            if values is not None:
+                continue  # a value that is said to be a class is one: 255 of black and white masks
+            others = [one for one in stored if one not in ignore]
+            remedy = "data.reduce_zero_label=true" if value == 0 else f"data.values={others}"
+            raise ValueError(
+                f"data.ignore={value} is the value of a class, number {stored.index(value)}: {remedy} leaves "
+                "it out of the classes"
+            )
         table[value] = IGNORED
     return MaskCoding(classes, tuple(table), colours, reduced=reduce_zero_label)
 

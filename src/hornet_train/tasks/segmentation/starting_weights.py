@@ -74,16 +74,36 @@ def _from_segmenter(model: Segmenter, weights: Weights, classes: Sequence[str]) 
     elif not any(name.startswith(_AUXILIARY) for name in given):
         given |= {name: tensor for name, tensor in wanted.items() if name.startswith(_AUXILIARY)}
         notes.append("the auxiliary head starts from its initialisation; the file has none")
-    rows = _rows(weights.classes, classes, given[f"{_HEADS[0]}.weight"].shape[0])
+    classifying = [name for head in _HEADS for name in (f"{head}.weight", f"{head}.bias") if name in wanted]
+    _check_rows(weights, given, wanted, classifying)
+    rows = _rows(weights.classes, classes, given[classifying[0]].shape[0])
     if rows is not None:
         fresh = rows.count(None)
-        for head in _HEADS:
-            for part in ("weight", "bias"):
-                if (name := f"{head}.{part}") in wanted:
-                    given[name] = _by_rows(given[name], wanted[name], rows)
+        for name in classifying:
+            given[name] = _by_rows(given[name], wanted[name], rows)
         kept = len(rows) - fresh
         notes.append(f"{kept} of {len(rows)} classes keep their rows, by their names; {fresh} start anew")
     return [*notes, *_loaded(model, given, weights)]
+
+
+def _check_rows(
+    weights: Weights, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: Sequence[str]
+) -> None:
+    """Raises CheckpointError unless a file has layers that classify, as many rows each, as wide as ours."""
+    for name in names:
+        if name not in given:
+            raise CheckpointError(f"{weights.place}: {name} is missing")
+        theirs, ours, rows = given[name].shape, wanted[name].shape, given[names[0]].shape[0]
+        if theirs[:1] != (rows,) or theirs[1:] != ours[1:]:
+            raise CheckpointError(
+                f"{weights.place}: {name} has the shape {list(theirs)}, the model's has {list(ours)}: "
+                "model.channels= of the run that it is from"
+            )
+    outputs = given[names[0]].shape[0]
+    if weights.classes and len(weights.classes) != outputs:
+        raise CheckpointError(
+            f"{weights.place} has {outputs} outputs and {len(weights.classes)} names of classes"
+        )
 
 
 def _rows(there: Sequence[str], here: Sequence[str], outputs: int) -> list[int | None] | None:

@@ -54,8 +54,9 @@ class SegmentationTally:
         """See `Tally`. Each picture goes through the model on its own, so that it has one answer."""
         for place in range(size(batch)):
             labels_HW = ragged(batch, "mask")[place]
-            logits = self._inference.logits(model, self._images(batch, place))
-            predicted_HW = self._predict(logits, labels_HW)
+            size_of_picture = (int(labels_HW.shape[0]), int(labels_HW.shape[1]))
+            answer = self._inference.answer(model, self._images(batch, place), size_of_picture)
+            predicted_HW = self._predict(answer, labels_HW)
             counts = confusion(labels_HW, predicted_HW, self.counts.shape[1])
             self.counts += counts
             self.boundaries += boundary_counts(labels_HW, predicted_HW, self.counts.shape[1])
@@ -64,11 +65,11 @@ class SegmentationTally:
                 self._keeper(index, labels_HW.cpu(), predicted_HW.cpu(), counts.cpu())
             self.count += 1
 
-    def _predict(self, logits: Sequence[Tensor], labels_HW: Tensor) -> Tensor:
+    def _predict(self, answer: Tensor, labels_HW: Tensor) -> Tensor:
         """The classes of the pixels, uint8 (H, W); their loss is added up."""
         classes, found = self.counts.shape[1], []
         height, width = labels_HW.shape
-        for top, shares_KRW in self._inference.strips(logits, (height, width)):
+        for top, shares_KRW in self._inference.strips(answer, (height, width)):
             labels = labels_HW[top : top + shares_KRW.shape[1]].long()
             known = (labels != IGNORED) & (labels < classes)
             losses = -shares_KRW.gather(0, (labels * known)[None])[0]

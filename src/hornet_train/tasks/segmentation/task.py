@@ -71,18 +71,17 @@ class Segmentation:
         # the padding to a fixed size is ignored pixels like others; that to other pictures is not there
         whole = torch.full_like(areas, labels[0].numel()) if self.pad == "crop" else areas
         counted = self.loss_of_pixels.counted(labels, whole)
-        decode, *others = (
-            self.loss_of_pixels(enlarged(logits, labels.shape[1:]), labels, counted) for logits in heads
-        )
+        maps = [enlarged(logits, labels.shape[1:]) for logits in heads]
+        decode, *others = (self.loss_of_pixels(one, labels, counted) for one in maps)
         mean = decode + self.auxiliary * others[0] if others else decode
         weight = counted.sum() / float(np.prod(height_width(self.size)))
         parts = {"loss_decode": decode, **({"loss_auxiliary": others[0]} if others else {})}
-        return Loss(mean, weight, {**parts, **self._shares(heads[0], labels, areas)})
+        return Loss(mean, weight, {**parts, **self._shares(maps[0], labels, areas)})
 
     def _shares(self, logits: Tensor, labels: Tensor, areas: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             valid = labels != IGNORED
-            right = (enlarged(logits.detach(), labels.shape[1:]).argmax(1) == labels) & valid
+            right = (logits.detach().argmax(1) == labels) & valid
             return {
                 "pixel_accuracy": right.sum() / valid.sum().clamp(min=1),
                 "padding": 1 - areas.sum() / labels.numel(),

@@ -20,7 +20,7 @@ from hornet_train.images.size import Size, height_width
 from hornet_train.tasks.segmentation.metrics import IGNORED
 
 Scale = tuple[int, int]  # the most pixels that the shorter and the longer side may have
-_TRIES = 10  # boxes drawn until none of the classes has too large a share
+_TRIES = 10  # boxes looked at until none of the classes has too large a share; one more is taken as it is
 
 
 def scaled_size(size: tuple[int, int], scale: Scale | None, ratio: float = 1.0) -> tuple[int, int]:
@@ -92,11 +92,11 @@ class TrainTransform:
         tall, wide = (
             min(a, b) for a, b in zip(height_width(self.crop), (len(rows), len(columns)), strict=True)
         )
-        for attempt in range(_TRIES):
+        for attempt in range(_TRIES + 1):
             top = int(rng.integers(len(rows) - tall + 1))
             left = int(rng.integers(len(columns) - wide + 1))
             cut_HW = mask_HW[rows[top : top + tall, None], columns[left : left + wide]]
-            if self.cat_max_ratio >= 1 or attempt == _TRIES - 1:
+            if self.cat_max_ratio >= 1 or attempt == _TRIES:
                 break
             counts = torch.bincount(cut_HW.flatten(), minlength=IGNORED + 1)[:IGNORED]
             if int((counts > 0).sum()) > 1 and int(counts.max()) < self.cat_max_ratio * int(counts.sum()):

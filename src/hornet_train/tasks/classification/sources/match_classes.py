@@ -103,7 +103,9 @@ def read_renames(path: Path) -> dict[str, str]:
     """
     key = f"data.class_map={path}"
     try:
-        rows = [row for row in csv.reader(read_text(path, MAX_LABELS).splitlines()) if row]
+        rows = [
+            row for row in csv.reader(read_text(path, MAX_LABELS, encoding="utf-8-sig").splitlines()) if row
+        ]
     except OSError as error:
         raise ConfigError([f"{key}: cannot be read ({error.strerror}); check the path"]) from error
     except (ValueError, csv.Error) as error:

@@ -103,7 +103,7 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
                 *(model.name, classes), dropout=model.dropout, **{"drop_path_rate": 0.0, **arguments}
             )
         else:
-            if backbone in VARIANTS:  # its filters are stored for the images that it will see
+            if backbone in VARIANTS or made_for_a_size(backbone):  # for the images that it will see
                 arguments.setdefault("img_size", image_size)
             built = upernet(
                 build_backbone(backbone, **arguments),
@@ -127,6 +127,12 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
     if model.channels_last:
         lay_out(built, torch.channels_last)
     return built
+
+
+def made_for_a_size(backbone: str) -> bool:
+    """Whether timm builds a model for images of one size, such as one with windows of attention."""
+    known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    return known is not None and bool(known.fixed_input_size)
 
 
 def backbone_name(model: Model) -> str:

@@ -31,6 +31,7 @@ def open_evaluation(config: SegmentationEval, weights: Weights) -> Evaluation:
     notes = [*opened.notes, *load_segmenter(model, weights)]
     samples = EvalSamples(eval_transform(config.data))
     gallery = Gallery(source, names, config.save, config.worst, folder_of(config))
+    gallery.check_folder()
     one = EvaluationSet(config.data.source, replace(task, keeper=gallery), {"": source}, samples)
     slides = config.data.inference == "slide"
     return Evaluation(

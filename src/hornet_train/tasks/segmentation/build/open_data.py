@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hornet_train.data.sources.listing import preview, with_count
-from hornet_train.errors import ConfigError, DataError, SampleError
-from hornet_train.images.layout import RGB
+from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.kit_types import Datasets
-from hornet_train.tasks.segmentation.mask_coding import MOST_CLASSES, MaskCoding, coding
-from hornet_train.tasks.segmentation.metrics import IGNORED
-from hornet_train.tasks.segmentation.schema import Ade20kData, CityscapesData, Coded, Data, HubData, MasksData
+from hornet_train.tasks.segmentation.build.classes_of_masks import Pairs, in_order_of, meaning_of
+from hornet_train.tasks.segmentation.schema import Ade20kData, Data, HubData, MasksData
 from hornet_train.tasks.segmentation.sources.mask_folders import find_pairs, held_out
-from hornet_train.tasks.segmentation.sources.mask_tables import PairedRows, open_rows
-from hornet_train.tasks.segmentation.sources.named_classes import Classes, read_classes, split_ignored
+from hornet_train.tasks.segmentation.sources.mask_tables import open_rows
 from hornet_train.tasks.segmentation.sources.pairs import PairedFiles, PairFolders, open_pairs
-from hornet_train.tasks.segmentation.sources.published_classes import (
-    ADE20K,
-    CITYSCAPES,
-    CITYSCAPES_IGNORED,
-    CITYSCAPES_VALUES,
-)
-from hornet_train.tasks.segmentation.sources.scan import MaskScan, evenly, scan, stored_values
+from hornet_train.tasks.segmentation.sources.scan import MaskScan, evenly, scan
 
 LOOKED_AT = 64  # masks of each split at every start
 _TOLD = 5  # faults in a message
 _SHOWN = 6  # classes in the start panel
-
-Pairs = PairedFiles | PairedRows
+NO_LABELS = "none of the {} has a pixel with a label: data.ignore= and data.values= say what values mean"
 
 
 @dataclass(frozen=True)
@@ -73,6 +63,10 @@ def open_pictures(
             looked[what] = scan(source, len(names), evenly(len(source), LOOKED_AT))
             _check(looked[what], what)
     some = next(iter(looked.values()))
+    never = [name for name, pixels in zip(names, some.pixels, strict=True) if not pixels]
+    named = not all(name.isdigit() for name in names)  # of others the same is said as they are counted
+    if train is not None and never and named and some.looked_at == len(train):
+        notes = (*notes, f"{len(never)} of the {len(names)} classes never come in training: {preview(never)}")
     shares = some.shares()
     order = np.argsort(-shares, kind="stable")[:_SHOWN]
     shown = ", ".join(f"{names[place]} {shares[place]:.1%}" for place in order)
@@ -84,17 +78,21 @@ def open_pictures(
 
 
 def read_pictures(
-    data: Data, training: bool = True, classes: Sequence[str] | None = None
+    data: Data, training: bool = True, classes: Sequence[str] | None = None, *, tolerant: bool = False
 ) -> tuple[Pairs | None, Pairs | None, tuple[str, ...], tuple[str, ...]]:
     """The training and the held-out pictures, the names of the classes, and what is to be said.
 
-    See `open_pictures`; no mask is looked at.
+    See `open_pictures`; masks are read only to count classes, where nothing says how many there are.
+
+    Args:
+        tolerant: passes over masks that cannot be read, unless none can.
     """
     train, val = _pairs(data, training)
     some = train if train is not None else val
     assert some is not None
-    named, meaning = _meaning(data, some)
-    meaning, names, notes = _placed(named, meaning, classes)
+    named, meaning, notes = meaning_of(data, some, classes, tolerant)
+    meaning, names, more = in_order_of(named, meaning, classes, training)
+    notes += more
     for source in (train, val):
         notes += source.notes if source is not None else ()
     train, val = (source and source.coded(meaning) for source in (train, val))
@@ -130,11 +128,13 @@ def _own_pairs(data: MasksData, root: Path, training: bool) -> tuple[PairedFiles
     def find(split: str) -> PairFolders | None:
         return find_pairs(root, split, images_dir=data.images_dir, masks_dir=data.masks_dir)
 
+    if not training and not data.val:
+        raise ConfigError(["data.val=false holds nothing out to evaluate: data.val=true"])
+    if not training and data.val_share is None:  # it may hold nothing else
+        return None, open_pairs(find("val") or _nothing_held_out(root))
     folders = find("train")
     whole = open_pairs(folders or find("") or _missing(root))
     if not data.val:
-        if not training:
-            raise ConfigError(["data.val=false holds nothing out to evaluate"])
         return whole, None
     if data.val_share is not None:
         if len(whole) < 2:
@@ -142,12 +142,14 @@ def _own_pairs(data: MasksData, root: Path, training: bool) -> tuple[PairedFiles
         kept, out = held_out([whole.key(place) for place in range(len(whole))], data.val_share)
         return (whole.part(kept) if training else None), whole.part(out)
     val = find("val") if folders is not None else None
-    if val is None:
-        raise DataError(
-            f"{root} has no held-out pictures (val): data.val_share=0.2 holds out a fifth of the others, "
-            "data.val=false evaluates nothing"
-        )
-    return (whole if training else None), open_pairs(val)
+    return (whole if training else None), open_pairs(val or _nothing_held_out(root))
+
+
+def _nothing_held_out(root: Path) -> PairFolders:
+    raise DataError(
+        f"{root} has no held-out pictures (val): data.val_share=0.2 holds out a fifth of the others, "
+        "data.val=false evaluates nothing"
+    )
 
 
 def _missing(root: Path) -> PairFolders:
@@ -167,109 +169,11 @@ def _cityscapes(root: Path, split: str) -> PairFolders:
     )
 
 
-def _meaning(data: Data, some: Pairs) -> tuple[Classes, MaskCoding]:
-    """The classes as the data name them, and the coding of masks.
-
-    `some`: samples to count the classes of, where nothing else says how many there are.
-    """
-    if isinstance(data, Ade20kData):
-        return Classes(ADE20K), coding(len(ADE20K), reduce_zero_label=True)
-    if isinstance(data, CityscapesData):
-        return Classes(CITYSCAPES), coding(
-            len(CITYSCAPES), values=CITYSCAPES_VALUES, ignore=CITYSCAPES_IGNORED
-        )
-    values, colours = split_ignored(data.ignore)
-    named = _named(data)
-    if named is None:
-        count = _counted(data, some, values) if data.values is None else len(data.values)
-        named = Classes(tuple(str(label) for label in range(count)))
-    coloured: dict[RGB, int] | None = None
-    if named.colours is not None:
-        coloured = {colour: label for label, colour in enumerate(named.colours)}
-        for colour in colours:
-            coloured.setdefault(colour, IGNORED)
-    try:
-        return named, coding(
-            len(named.names),
-            values=data.values,
-            ignore=values,
-            reduce_zero_label=data.reduce_zero_label,
-            colours=coloured,
-        )
-    except ValueError as error:
-        raise ConfigError([f"data.values={data.values and list(data.values)}: {error}"]) from error
-
-
-def _named(data: Coded) -> Classes | None:
-    if data.classes is not None:
-        return read_classes(Path(data.classes))
-    usual = Path(data.root) / "classes.txt" if isinstance(data, MasksData) and data.root else None
-    return read_classes(usual) if usual is not None and usual.is_file() else None
-
-
-def _counted(data: Coded, some: Pairs, ignored: Sequence[int]) -> int:
-    """How many classes masks without names have: every mask is read for that."""
-    try:
-        counts = stored_values(some, range(len(some)))
-    except SampleError as error:
-        raise DataError(str(error)) from error
-    present = set(np.flatnonzero(counts).tolist())
-    labels = present - set(ignored)
-    if labels <= {0} and 255 in present:
-        raise DataError(
-            "the masks have the values 0 and 255 alone: data.values=[0,255] makes these two the classes, "
-            "data.ignore=null data.values=[0,255] both of them labelled"
-        )
-    most = max(labels, default=-1) - int(data.reduce_zero_label)
-    if most < 1:
-        raise DataError(
-            f"the masks hold {'but one value' if labels else 'no label'}: there is nothing to tell apart"
-        )
-    if most >= MOST_CLASSES:
-        raise DataError(
-            f"the masks have values up to {max(labels)}: data.ignore={max(labels)}, if it is no class"
-        )
-    return most + 1
-
-
-def _placed(
-    named: Classes, meaning: MaskCoding, classes: Sequence[str] | None
-) -> tuple[MaskCoding, tuple[str, ...], list[str]]:
-    """The coding with labels as places in a checkpoint's classes, their names, and what is to be said.
-
-    Raises:
-        DataError: these are other classes.
-    """
-    if classes is None or tuple(classes) == named.names:
-        return meaning, named.names, []
-    if len(classes) == len(named.names) and all(name.isdigit() for name in (*named.names,)):
-        return (
-            meaning,
-            tuple(classes),
-            [
-                f"the masks' classes have no names here: they are taken to be those of the checkpoint, "
-                f"{preview(classes)}"
-            ],
-        )
-    if sorted(classes) != sorted(named.names):
-        missing = [name for name in named.names if name not in classes]
-        extra = [name for name in classes if name not in named.names]
-        raise DataError(
-            f"the data have {len(named.names)} classes and the checkpoint {len(classes)}, and their names "
-            f"differ: only the data have {preview(missing) or 'none'}, only the checkpoint "
-            f"{preview(extra) or 'none'}"
-        )
-    places = {label: tuple(classes).index(name) for label, name in enumerate(named.names)}
-    colours = meaning.colours and {one: places.get(label, label) for one, label in meaning.colours.items()}
-    moved = replace(
-        meaning, values=tuple(places.get(value, value) for value in meaning.values), colours=colours
-    )
-    return moved, tuple(classes), ["labels are in the order of the checkpoint's classes, by their names"]
-
-
 def _check(looked: MaskScan, what: str) -> None:
     """Raises DataError where masks that were looked at cannot be used."""
     if not looked.faults:
+        if not looked.pixels.sum():
+            raise DataError(NO_LABELS.format(f"{looked.looked_at} {what} masks that were looked at"))
         return
     told = "\n".join(str(fault) for fault in looked.faults[:_TOLD])
     more = f"\n... and {len(looked.faults) - _TOLD} more" * (len(looked.faults) > _TOLD)

@@ -32,8 +32,9 @@ class Answer:
         found = []
         for place in range(size(batch)):
             height, width = ragged(batch, "mask")[place].shape
-            logits = self.task.inference.logits(model, self.task.scales(batch, place))
-            mask = self.task.inference.predict(logits, (height, width)).cpu()
+            images = self.task.scales(batch, place)
+            answer = self.task.inference.answer(model, images, (height, width))
+            mask = self.task.inference.predict(answer, (height, width)).cpu()
             counts = mask.flatten().bincount(minlength=len(self.classes))
             order = counts.argsort(descending=True, stable=True).tolist()
             shares = {

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from hornet_train.config.conf_files import all_settings
 from hornet_train.data.sources.listing import preview, with_count
 from hornet_train.data.sources.packed import PackedPaths
-from hornet_train.tasks.segmentation.build.open_data import Pairs, read_pictures
+from hornet_train.tasks.segmentation.build.classes_of_masks import Pairs
+from hornet_train.tasks.segmentation.build.open_data import NO_LABELS, read_pictures
 from hornet_train.tasks.segmentation.schema import Data
 from hornet_train.tasks.segmentation.sources.mask_folders import find_pairs
 from hornet_train.tasks.segmentation.sources.pairs import PairedFiles
@@ -45,7 +46,7 @@ def check_pictures(data: Data) -> FilesFound:
     Raises:
         DataError: there is nothing to check, or pictures and masks do not belong together.
     """
-    train, val, classes, notes = read_pictures(data)
+    train, val, classes, notes = read_pictures(data, tolerant=True)
     found = FilesFound(training="train", warnings=list(notes))
     found.lines.append(f"data.source={data.source}: {len(classes)} classes")
     total = np.zeros(len(classes), dtype=np.int64)
@@ -57,7 +58,9 @@ def check_pictures(data: Data) -> FilesFound:
         looked = _scan_all(source, len(classes))
         _report(found, name, looked)
         total += looked.pixels
-    if total.sum():
+    if not total.sum() and not found.faults:
+        found.faults.append(NO_LABELS.format("masks"))
+    elif total.sum():
         found.lines.append(f"pixels by class: {_shares(total, classes)}")
     if absent := [name for name, pixels in zip(classes, total, strict=True) if not pixels]:
         found.warnings.append(f"{len(absent)} of the {len(classes)} classes never come: {preview(absent)}")

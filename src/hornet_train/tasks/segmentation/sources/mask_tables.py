@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hornet_train.data.sources.columns import (
@@ -46,6 +47,11 @@ class PairedRows:
 
     def locate(self, index: int) -> str:
         return self._rows.locate(index)
+
+    @property
+    def folders(self) -> Sequence[Path]:
+        """See `Pictures`: its storage is no folder of pictures."""
+        return ()
 
     def name(self, index: int) -> str:
         """See `Pictures`: its number."""

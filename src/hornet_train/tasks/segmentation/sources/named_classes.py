@@ -34,7 +34,7 @@ def read_classes(path: Path) -> Classes:
         DataError: it cannot be read, only some lines have a colour, or a name or colour is there twice.
     """
     try:
-        lines = [line.strip() for line in read_text(path, MAX_LABELS).splitlines()]
+        lines = [line.strip() for line in read_text(path, MAX_LABELS, encoding="utf-8-sig").splitlines()]
     except Refused as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:

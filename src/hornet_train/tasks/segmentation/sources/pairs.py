@@ -38,6 +38,10 @@ class PairFolders:
 class Pictures(Source, Protocol):
     """Pictures with masks, with random access."""
 
+    @property
+    def folders(self) -> Sequence[Path]:
+        """Where its files lie."""
+
     def name(self, index: int) -> str:
         """What files about a picture may be called: a relative path without an extension, its own alone."""
 
@@ -90,6 +94,11 @@ class PairedFiles:
     def coded(self, coding: MaskCoding) -> PairedFiles:
         """The same with a meaning of the masks' values: another meaning makes other samples."""
         return PairedFiles(self._images, self._masks, self.notes, coding)
+
+    @property
+    def folders(self) -> Sequence[Path]:
+        """See `Pictures`."""
+        return self._images.folder, self._masks.folder
 
     @property
     def folder(self) -> Path:

@@ -16,7 +16,8 @@ from hornet_train.errors import SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
 from hornet_train.images.orientation import orientation_of
-from hornet_train.tasks.segmentation.mask_coding import MaskCoding, read_mask
+from hornet_train.tasks.segmentation.mask_coding import MaskCoding
+from hornet_train.tasks.segmentation.mask_files import read_mask
 from hornet_train.tasks.segmentation.metrics import IGNORED
 from hornet_train.tasks.segmentation.samples import CODING, IMAGE, MASK, sizes_disagree
 
@@ -76,25 +77,41 @@ def evenly(samples: int, most: int) -> list[int]:
     )
 
 
-def stored_values(source: Source, indices: Iterable[int]) -> np.ndarray:
-    """How many pixels have each stored value, int64 (256,), of grey and palette masks.
+@dataclass
+class StoredValues:
+    """What masks hold before anything says what it means.
 
-    Raises:
-        SampleError: a mask cannot be read, or is in colours.
+    Attributes:
+        examples: stored value -> the first mask that has it.
+        faults: of the masks that cannot be read, or are in colours.
     """
 
-    def count(index: int) -> np.ndarray:
-        mask = source.read(index)[MASK]
-        stored = (
-            read_mask(mask.data, mask.where, in_colour=False) if isinstance(mask, Encoded) else mask.numpy()
-        )
-        return np.bincount(stored.reshape(-1), minlength=256)
+    examples: dict[int, str] = field(default_factory=dict)
+    faults: list[SampleError] = field(default_factory=list)
 
-    total = np.zeros(256, dtype=np.int64)
+
+def stored_values(source: Source, indices: Iterable[int]) -> StoredValues:
+    """The values of grey and palette masks."""
+
+    def values(index: int) -> tuple[str, list[int]] | SampleError:
+        try:
+            mask = source.read(index)[MASK]
+            if not isinstance(mask, Encoded):
+                return source.locate(index), np.unique(mask.numpy()).tolist()
+            stored = read_mask(mask.data, mask.where, in_colour=False)
+            return mask.where, np.flatnonzero(np.bincount(stored.reshape(-1), minlength=256)).tolist()
+        except SampleError as error:
+            return error
+
+    found = StoredValues()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for counts in pool.map(count, indices):
-            total += counts
-    return total
+        for one in pool.map(values, indices):
+            if isinstance(one, SampleError):
+                found.faults.append(one)
+                continue
+            for value in one[1]:
+                found.examples.setdefault(value, one[0])
+    return found
 
 
 def _look(source: Source, index: int) -> tuple[np.ndarray, tuple[int, int]] | SampleError:
