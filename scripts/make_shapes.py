@@ -5,7 +5,8 @@
 
 writes ADE20K folders (images/, annotations/), COCO JSON (train.json, val.json) or, with --as imagenet,
 folders of one object a class. The backgrounds are pictures that scikit-image and scikit-learn bring along.
-A shape has a usual colour, more or less, but for one in twenty. The same arguments write the same bytes.
+Each shape has its own hue, more or less, in any strength: form alone takes far longer to learn. The same
+arguments write the same bytes.
 """
 
 from __future__ import annotations
@@ -168,8 +169,7 @@ def painted(
     large = Image.new("L", (SCALE * size, SCALE * size), 0)
     ImageDraw.Draw(large).polygon([(SCALE * x, SCALE * y) for x, y in outline], fill=255)
     cover = large.resize((size, size), Image.Resampling.BOX)
-    usual = (label - 1) / len(SHAPES) + rng.normal(0, 0.02)
-    hue = rng.random() if rng.random() < 0.05 else usual % 1
+    hue = ((label - 1) / len(SHAPES) + rng.normal(0, 0.02)) % 1
     first = 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.5, 1.0), rng.uniform(0.45, 1.0)))
     second = first + rng.normal(0, 30, size=3)  # light from one side
     along = np.linspace(0, 1, size)[:, None, None] * np.ones((1, size, 1))
