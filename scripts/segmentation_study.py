@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     given.out.mkdir(parents=True, exist_ok=True)
     common = ["recipe=masks", f"data.root={given.root}", "data.workers=1", "dist.threads=1", *given.keys]
     contenders = trainings(given.study)

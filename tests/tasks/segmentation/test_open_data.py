@@ -143,6 +143,7 @@ def test_orientation_is_taken_when_and_only_when_it_makes_the_sizes_agree(tmp_pa
     for index in range(3):
         pair = decode_pair(found.train.read(index))
         assert torch.equal(pair.image[0] // 200, pair.mask), found.train.locate(index)
+    assert found.notes[-1].startswith("1 of the pictures that were looked at have an EXIF orientation")
 
 
 def test_a_table_has_a_column_of_pictures_and_one_of_masks(small: Path, tmp_path: Path) -> None:
@@ -249,6 +250,10 @@ def test_masks_that_begin_at_1_are_told(small: Path) -> None:
     assert found.classes == ("0", "1", "2", "3")
     assert "data.reduce_zero_label=true would make 1..3 the classes" in found.notes[0]
     assert masks(small, "data.reduce_zero_label=true").classes == ("0", "1", "2")
+
+
+def test_pictures_of_val_that_are_not_read_are_told(small: Path) -> None:
+    assert "those of val are not read" in masks(small, "data.val_share=0.4").notes[0]
 
 
 def test_a_class_that_never_comes_is_told(small: Path) -> None:

@@ -21,6 +21,10 @@ from hornet_train.tasks.segmentation.sources.scan import MaskScan, evenly, scan
 LOOKED_AT = 64  # masks of each split at every start
 _TOLD = 5  # faults in a message
 _SHOWN = 6  # classes in the start panel
+AS_STORED = (
+    "{} of the pictures that were looked at have an EXIF orientation that is not taken, as their masks have "
+    "the size of the picture without it: look at them (hornet-data show)"
+)
 NO_LABELS = "none of the {} has a pixel with a label: data.ignore= and data.values= say what values mean"
 
 
@@ -67,6 +71,8 @@ def open_pictures(
     named = not all(name.isdigit() for name in names)  # of others the same is said as they are counted
     if train is not None and never and named and some.looked_at == len(train):
         notes = (*notes, f"{len(never)} of the {len(names)} classes never come in training: {preview(never)}")
+    if number := sum(one.as_stored for one in looked.values()):
+        notes = (*notes, AS_STORED.format(number))
     shares = some.shares()
     order = np.argsort(-shares, kind="stable")[:_SHOWN]
     shown = ", ".join(f"{names[place]} {shares[place]:.1%}" for place in order)
@@ -139,6 +145,9 @@ def _own_pairs(data: MasksData, root: Path, training: bool) -> tuple[PairedFiles
     if data.val_share is not None:
         if len(whole) < 2:
             raise DataError(f"{root} holds a single picture: nothing can be held out of it")
+        if folders is not None and find("val") is not None:
+            note = f"data.val_share={data.val_share} holds out training pictures: those of val are not read"
+            whole = whole.noted(note)
         kept, out = held_out([whole.key(place) for place in range(len(whole))], data.val_share)
         return (whole.part(kept) if training else None), whole.part(out)
     val = find("val") if folders is not None else None

@@ -12,7 +12,7 @@ from hornet_train.config.conf_files import all_settings
 from hornet_train.data.sources.listing import preview, with_count
 from hornet_train.data.sources.packed import PackedPaths
 from hornet_train.tasks.segmentation.build.classes_of_masks import Pairs
-from hornet_train.tasks.segmentation.build.open_data import NO_LABELS, read_pictures
+from hornet_train.tasks.segmentation.build.open_data import AS_STORED, NO_LABELS, read_pictures
 from hornet_train.tasks.segmentation.schema import Data
 from hornet_train.tasks.segmentation.sources.mask_folders import find_pairs
 from hornet_train.tasks.segmentation.sources.pairs import PairedFiles
@@ -76,6 +76,7 @@ def _scan_all(source: Pairs, classes: int) -> MaskScan:
         total.ignored += part.ignored
         total.sizes = part.sizes | total.sizes
         total.faults += part.faults
+        total.as_stored += part.as_stored
     return total
 
 
@@ -92,6 +93,8 @@ def _report(found: FilesFound, name: str, looked: MaskScan) -> None:
         f"{name}: {with_count(looked.looked_at, 'mask')}, {spread or 'none to be read'}; {share:.1%} of the "
         "pixels have no label"
     )
+    if looked.as_stored:
+        found.warnings.append(f"{name}: {AS_STORED.format(looked.as_stored)}")
     if not looked.faults:
         return
     for fault in looked.faults[:_TOLD]:

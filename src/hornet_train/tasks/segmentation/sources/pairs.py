@@ -91,6 +91,10 @@ class PairedFiles:
         )
         return PairedFiles(images, masks, self.notes, self._coding)
 
+    def noted(self, note: str) -> PairedFiles:
+        """The same with one thing more to be said."""
+        return PairedFiles(self._images, self._masks, (*self.notes, note), self._coding)
+
     def coded(self, coding: MaskCoding) -> PairedFiles:
         """The same with a meaning of the masks' values: another meaning makes other samples."""
         return PairedFiles(self._images, self._masks, self.notes, coding)

@@ -33,6 +33,7 @@ class MaskScan:
         pixels: of each class, (K,); ignored: of none.
         sizes: (height, width) of each mask -> a sample of that size.
         faults: those that cannot be used, in order.
+        as_stored: pictures with an EXIF orientation that is not taken, as their masks fit without it.
     """
 
     looked_at: int
@@ -40,6 +41,7 @@ class MaskScan:
     ignored: int = 0
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     faults: list[SampleError] = field(default_factory=list)
+    as_stored: int = 0
 
     def shares(self) -> np.ndarray:
         """Of each class in the labelled pixels, 0..1, (K,)."""
@@ -63,10 +65,11 @@ def scan(source: Source, classes: int, indices: Iterable[int]) -> MaskScan:
             if isinstance(one, SampleError):
                 found.faults.append(one)
                 continue
-            counts, size = one
+            counts, size, as_stored = one
             found.pixels += counts[:classes]
             found.ignored += int(counts[IGNORED])
             found.sizes.setdefault(size, index)
+            found.as_stored += as_stored
     return found
 
 
@@ -114,8 +117,9 @@ def stored_values(source: Source, indices: Iterable[int]) -> StoredValues:
     return found
 
 
-def _look(source: Source, index: int) -> tuple[np.ndarray, tuple[int, int]] | SampleError:
-    """Pixels by class, (256,), and the mask's size; or what is wrong with the pair."""
+def _look(source: Source, index: int) -> tuple[np.ndarray, tuple[int, int], bool] | SampleError:
+    """Pixels by class, (256,), the mask's size, and whether an orientation is not taken; or what is wrong."""
+    as_stored = False
     try:
         fields = source.read(index)
         stored, mask = fields[IMAGE], fields[MASK]
@@ -127,7 +131,8 @@ def _look(source: Source, index: int) -> tuple[np.ndarray, tuple[int, int]] | Sa
             picture, orientation = _header(stored)
             if picture != size and not (orientation >= 5 and picture[::-1] == size):
                 return sizes_disagree(where, size, stored.where, picture)
-        return np.bincount(mask_HW.numpy().reshape(-1), minlength=256), size
+            as_stored = picture == size and orientation > 1
+        return np.bincount(mask_HW.numpy().reshape(-1), minlength=256), size, as_stored
     except SampleError as error:
         return error
 
