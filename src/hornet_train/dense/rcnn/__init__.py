@@ -1,0 +1,1 @@
+"""The parts of two-stage detectors (R-CNN): anchors, proposals, and heads on regions of interest."""
