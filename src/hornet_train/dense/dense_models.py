@@ -10,15 +10,34 @@ from torch import Tensor, nn
 
 from hornet_train.dense.backbone import build_backbone, widths_of
 from hornet_train.dense.horfpn import Fusing
+from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.dense.upernet import FcnHead, UperNetHead
 from hornet_train.errors import did_you_mean
 from hornet_train.models.convert import STEM
 from hornet_train.models.variants import VARIANTS
 
-_CLASSES = 150
+_ADE_CLASSES, _COCO_CLASSES = 150, 80
 _FUSION, _FILTER = "decode_head.fpn_bottleneck.", ".complex_weight"
 _FILTERS_FOR = 384  # pixels: the published global filters have grids of 24 x 13 and 12 x 7
+_DETECTORS_FILTERS_FOR = 224  # 14 x 8 and 7 x 4, of all detectors but the large ones
+
+
+@dataclass(frozen=True)
+class PublishedDetector:
+    """A published detector with masks.
+
+    Attributes:
+        backbone: its name in timm.
+        mixer: of the pyramid.
+        cascade: whether it has three stages.
+        drop_path: of its training.
+    """
+
+    backbone: str
+    mixer: Fusing
+    cascade: bool
+    drop_path: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,23 @@ def _upernets() -> dict[str, Published]:
     return rows
 
 
+def _detectors() -> dict[str, PublishedDetector]:
+    rates = {"tiny": 0.4, "small": 0.6, "base": 0.7, "large": 0.7}
+    rows = {
+        f"cascade_mask_rcnn_hornet_{size}_{mixer}": PublishedDetector(
+            f"hornet_{size}_{mixer}", "conv", True, rate
+        )
+        for size, rate in rates.items()
+        for mixer in ("7x7", "gf")
+    }
+    mixers: tuple[tuple[str, Fusing], ...] = (("fpn", "conv"), ("horfpn_7x7", "7x7"), ("horfpn_gf", "gf"))
+    for neck, mixer in mixers:
+        rows[f"mask_rcnn_{neck}_hornet_small_7x7"] = PublishedDetector("hornet_small_7x7", mixer, False, 0.6)
+    return rows
+
+
 PUBLISHED = _upernets()
+DETECTORS = _detectors()
 
 
 def identify_segmenter(state: Mapping[str, Tensor]) -> str | None:
@@ -76,20 +111,40 @@ def identify_segmenter(state: Mapping[str, Tensor]) -> str | None:
     )
 
 
-def create(name: str, num_classes: int = _CLASSES, *, dropout: float = 0.1, **arguments: Any) -> Segmenter:
+def create(
+    name: str, num_classes: int | None = None, *, dropout: float = 0.1, **arguments: Any
+) -> Segmenter | Detector:
     """A published model, its weights at random.
 
     Args:
-        name: one of `PUBLISHED`.
-        num_classes: K.
-        dropout: of the channels before the classifying layers.
+        name: one of `PUBLISHED` or `DETECTORS`.
+        num_classes: K; those of ADE20K or COCO unless given.
+        dropout: of the channels before the classifying layers of a segmentation model.
         arguments: of the backbone, as `timm.create_model` takes them; drop_path_rate is the published one.
 
     Raises:
         ValueError: there is no model of this name.
     """
+    if name in DETECTORS:
+        return create_detector(name, num_classes or _COCO_CLASSES, **arguments)
     if name not in PUBLISHED:
-        raise ValueError(f"{name}: no such dense model; {did_you_mean(name, list(PUBLISHED))}")
+        known = [*PUBLISHED, *DETECTORS]
+        raise ValueError(f"{name}: no such dense model; {did_you_mean(name, known)}")
+    return create_segmenter(name, num_classes or _ADE_CLASSES, dropout=dropout, **arguments)
+
+
+def create_detector(name: str, num_classes: int, **arguments: Any) -> Detector:
+    """One of `DETECTORS`; see `create`."""
+    row = DETECTORS[name]
+    given: dict[str, Any] = {"drop_path_rate": row.drop_path, **arguments}
+    if row.backbone.endswith("_gf"):
+        given.setdefault("img_size", _FILTERS_FOR if "large" in row.backbone else _DETECTORS_FILTERS_FOR)
+    backbone = build_backbone(row.backbone, **given)
+    return Detector(backbone, num_classes, mixer=row.mixer, cascade=row.cascade)
+
+
+def create_segmenter(name: str, num_classes: int, *, dropout: float = 0.1, **arguments: Any) -> Segmenter:
+    """One of `PUBLISHED`; see `create`."""
     row = PUBLISHED[name]
     given: dict[str, Any] = {"drop_path_rate": row.drop_path, **arguments}
     if row.backbone.endswith("_gf"):

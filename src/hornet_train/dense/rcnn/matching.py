@@ -113,3 +113,8 @@ def _signed(value: int) -> int:
     """The int64 of the same 64 bits."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
+
+
+def mixed_seed(seed: int, number: int) -> int:
+    """A seed of its own for each of several draws, from 0 to 2^63 - 1."""
+    return int(_hashes(torch.tensor([number]), seed)[0])

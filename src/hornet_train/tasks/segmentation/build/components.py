@@ -10,7 +10,7 @@ import timm
 import torch
 
 from hornet_train.dense.backbone import build_backbone
-from hornet_train.dense.dense_models import PUBLISHED, create, upernet
+from hornet_train.dense.dense_models import PUBLISHED, create_segmenter, upernet
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
@@ -99,7 +99,7 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
     backbone = backbone_name(model)
     try:
         if model.name in PUBLISHED:
-            built = create(
+            built = create_segmenter(
                 *(model.name, classes), dropout=model.dropout, **{"drop_path_rate": 0.0, **arguments}
             )
         else:

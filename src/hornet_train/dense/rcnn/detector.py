@@ -1,0 +1,127 @@
+"""A two-stage detector: a backbone, a feature pyramid, proposals, and heads on regions of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+
+from hornet_train.dense.backbone import features_of, widths_of
+from hornet_train.dense.horfpn import Fusing, HorFPN
+from hornet_train.dense.rcnn.box_head import BoxHead
+from hornet_train.dense.rcnn.mask_head import MaskHead
+from hornet_train.dense.rcnn.matching import mixed_seed
+from hornet_train.dense.rcnn.proposals import LossSum, RpnHead, RpnRules
+from hornet_train.dense.rcnn.roi_head import CASCADE, Objects, Picture, RoiHead, RoiRules
+from hornet_train.dense.rcnn.suppression import Kept
+
+_LEVELS = 4  # of the backbone that are used, of strides 4 to 32
+_DRAWS = 8  # of a picture in a step, at most: one of anchors, one a stage
+
+
+@dataclass(frozen=True)
+class DetectorRules:
+    """What is done with the outputs of the heads: settings without weights."""
+
+    rpn: RpnRules = field(default_factory=RpnRules)
+    roi: RoiRules = field(default_factory=RoiRules)
+
+
+def cascade_rules() -> DetectorRules:
+    """Those of the published cascades."""
+    rpn = RpnRules(border=0, beta=1 / 9, after=2000)
+    return DetectorRules(rpn, RoiRules(stages=CASCADE))
+
+
+class Detector(nn.Module):
+    """Boxes of objects, and their masks. Names are those of the published checkpoints.
+
+    Args:
+        backbone: see `build_backbone`; its levels of strides 4 to 32 are used.
+        num_classes: K.
+        mixer: of the pyramid, see `HorFPN`.
+        cascade: three stages, with convolutions in the box heads, as published; else the one of Mask R-CNN.
+        masks: whether masks are found, too.
+        channels: of the pyramid.
+        width: of the box heads' fully connected layers.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        *,
+        mixer: Fusing = "conv",
+        cascade: bool = False,
+        masks: bool = True,
+        channels: int = 256,
+        width: int = 1024,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = HorFPN(widths_of(backbone)[-_LEVELS:], channels, 5, mixer)
+        self.rpn_head = RpnHead(channels)
+        if cascade:
+            boxes = [BoxHead(num_classes, "4conv1fc", channels=channels, width=width) for _ in CASCADE]
+            of_masks = nn.ModuleList(MaskHead(num_classes, channels=channels) for _ in CASCADE)
+            self.roi_head = RoiHead(nn.ModuleList(boxes), of_masks if masks else None)
+        else:
+            box = BoxHead(num_classes, "2fc", channels=channels, width=width)
+            self.roi_head = RoiHead(box, MaskHead(num_classes, channels=channels) if masks else None)
+        self.rules = cascade_rules() if cascade else DetectorRules()
+
+    def forward(
+        self,
+        images: Tensor,
+        pictures: Sequence[Picture],
+        objects: Sequence[Objects] | None = None,
+        seeds: Sequence[int] | None = None,
+        scales: Sequence[tuple[float, float]] | None = None,
+    ) -> dict[str, LossSum] | list[tuple[Kept, Tensor | None]]:
+        """Losses where objects are given, else detections.
+
+        Args:
+            images: (B, 3, H, W).
+            pictures: (height, width) of each without its padding.
+            objects: of each picture.
+            seeds: of what is drawn for each, with `objects`.
+            scales: pixels that one of the stored picture has here, across and down; for detections.
+
+        Returns:
+            Name -> sum and count of each loss; or of each picture its detections and the probabilities of
+            their masks, (D, 28, 28), or None.
+        """
+        levels = self.neck(features_of(self.backbone, images)[-_LEVELS:])
+        outputs = self.rpn_head(levels)
+        if objects is None:
+            return self._detect(levels, self._proposed(outputs, pictures, training=False), pictures, scales)
+        assert seeds is not None
+        of_objects, of_changes = self.rules.rpn.losses(
+            *(outputs, [one.boxes for one in objects], pictures),
+            [mixed_seed(seed, _DRAWS) for seed in seeds],
+        )
+        proposals = self._proposed(outputs, pictures, training=True)
+        losses, _ = self.roi_head.losses(levels, proposals, objects, pictures, seeds, self.rules.roi)
+        return {"loss_rpn_cls": of_objects, "loss_rpn_bbox": of_changes, **losses}
+
+    def _proposed(self, outputs: object, pictures: Sequence[Picture], *, training: bool) -> list[Tensor]:
+        return [boxes for boxes, _ in self.rules.rpn.propose(outputs, pictures, training=training)]  # type: ignore[arg-type]
+
+    def _detect(
+        self,
+        levels: Sequence[Tensor],
+        proposals: Sequence[Tensor],
+        pictures: Sequence[Picture],
+        scales: Sequence[tuple[float, float]] | None,
+    ) -> list[tuple[Kept, Tensor | None]]:
+        scales = scales or [(1.0, 1.0)] * len(pictures)
+        found = self.roi_head.detect(levels, proposals, pictures, scales, self.rules.roi)
+        if not self.roi_head.mask_heads:
+            return [(one, None) for one in found]
+        return list(zip(found, self.roi_head.masks(levels, found, scales), strict=True))
+
+    def with_rules(self, rules: DetectorRules) -> Detector:
+        """Take other rules; the model itself."""
+        self.rules = replace(rules)
+        return self
