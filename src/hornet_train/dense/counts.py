@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hornet_train.dense.batch_norm import SyncBatchNorm2d
+from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.models.complexity import macs_of_layer, on_meta
 
 
@@ -24,7 +25,8 @@ class Counts:
         parameters: numbers of scalars.
         macs: multiply-accumulates of convolutions and linear layers for one image.
         flops: the published figures: `macs`, and one more for each output of a convolution with bias, each
-            output of a ReLU behind a norm, and each input of a pooling. Norms count nothing there.
+            output of a ReLU behind a norm or in the heads of detectors, and each input of a pooling. Norms
+            count nothing there.
     """
 
     parameters: Mapping[str, int]
@@ -35,7 +37,8 @@ class Counts:
 def count_dense(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
     """Count what inference on one image costs, on the meta device: nothing is computed or changed.
 
-    The auxiliary head, which is for training alone, has parameters and no FLOPs.
+    The auxiliary head, which is for training alone, has parameters and no FLOPs. A detector's heads are given
+    1,000 proposals each, its mask heads 100.
 
     Args:
         shape: of the image, (channels, height, width) in pixels.
@@ -51,7 +54,8 @@ def count_dense(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
         found = macs_of_layer(module, output) if isinstance(output, Tensor) else 0
         if found:
             macs[part] += found
-        if (isinstance(module, nn.Conv2d) and module.bias is not None) or isinstance(module, SyncBatchNorm2d):
+        biased = isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None
+        if biased or isinstance(module, SyncBatchNorm2d | nn.ReLU):
             extras[part] += output.numel()
         elif isinstance(module, nn.AdaptiveAvgPool2d):
             extras[part] += inputs[0].numel()
@@ -62,7 +66,8 @@ def count_dense(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
         model.eval()
         with torch.no_grad():
             images = torch.empty(1, *shape, device="meta")
-            functional_call(model, on_meta(model), (images,), tie_weights=False)
+            whole = _AllLayers(model) if isinstance(model, Detector) else model
+            functional_call(whole, on_meta(whole), (images,), tie_weights=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -71,7 +76,20 @@ def count_dense(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
     return Counts(dict(parameters), dict(macs), dict(macs + extras))
 
 
+class _AllLayers(nn.Module):
+    """Calls every layer of a detector."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> None:
+        self.detector.forward_all(images)
+
+
 def _part(name: str) -> str:
-    """The submodule of a layer or parameter: "backbone", "decode_head.lateral_convs"."""
+    """The submodule of a layer or parameter: "backbone", "decode_head.psp_modules", "roi_head.mask_head.0"."""
     first, *others = name.split(".")
-    return f"{first}.{others[0]}" if first == "decode_head" and others else first
+    if first == "roi_head" and len(others) > 1 and others[1].isdigit():
+        return ".".join((first, *others[:2]))
+    return f"{first}.{others[0]}" if first in ("decode_head", "roi_head") and others else first

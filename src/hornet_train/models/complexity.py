@@ -78,6 +78,9 @@ def macs_of_layer(module: nn.Module, output: Tensor) -> int:
         return output.numel() * module.in_features
     if isinstance(module, nn.Conv2d):
         return output.numel() * (module.in_channels // module.groups) * math.prod(module.kernel_size)
+    if isinstance(module, nn.ConvTranspose2d):  # each input pixel, to every place of the kernel
+        inputs = output.numel() // math.prod(module.stride)
+        return inputs * (module.in_channels // module.groups) * math.prod(module.kernel_size)
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hornet_train.dense.batch_norm import ConvNorm
@@ -60,6 +59,7 @@ class BoxHead(nn.Module):
             )
         inputs = [channels * SIDE * SIDE] + [width] * (layers - 1)
         self.shared_fcs = nn.ModuleList(nn.Linear(one, width, device=device, dtype=dtype) for one in inputs)
+        self.relu = nn.ReLU(inplace=True)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -79,5 +79,5 @@ class BoxHead(nn.Module):
             features_RCHW = self.shared_convs(features_RCHW)
         hidden = features_RCHW.flatten(1)
         for layer in self.shared_fcs:
-            hidden = F.relu(layer(hidden), inplace=True)
+            hidden = self.relu(layer(hidden))
         return BoxOutputs(self.fc_cls(hidden).float(), self.fc_reg(hidden).float())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from hornet_train.dense.backbone import features_of, widths_of
 from hornet_train.dense.horfpn import Fusing, HorFPN
+from hornet_train.dense.rcnn import box_head, mask_head
 from hornet_train.dense.rcnn.box_head import BoxHead
 from hornet_train.dense.rcnn.mask_head import MaskHead
 from hornet_train.dense.rcnn.matching import mixed_seed
@@ -121,7 +122,14 @@ class Detector(nn.Module):
             return [(one, None) for one in found]
         return list(zip(found, self.roi_head.masks(levels, found, scales), strict=True))
 
-    def with_rules(self, rules: DetectorRules) -> Detector:
-        """Take other rules; the model itself."""
-        self.rules = replace(rules)
-        return self
+    def forward_all(self, images: Tensor, regions: int = 1000, masks: int = 100) -> None:
+        """Run every layer, the heads on so many regions of zeros, to count what they cost."""
+        levels = self.neck(features_of(self.backbone, images)[-_LEVELS:])
+        self.rpn_head(levels)
+        channels = levels[0].shape[1]
+        for heads, number, side in (
+            (self.roi_head.box_heads, regions, box_head.SIDE),
+            (self.roi_head.mask_heads, masks, mask_head.SIDE),
+        ):
+            for head in heads:
+                head(levels[0].new_zeros(number, channels, side, side))

@@ -18,9 +18,11 @@ class _Conv(nn.Module):
     def __init__(self, channels: int, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, device=device, dtype=dtype)
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x_RCHW: Tensor) -> Tensor:
-        return F.relu(self.conv(x_RCHW), inplace=True)
+        y_RCHW: Tensor = self.relu(self.conv(x_RCHW))
+        return y_RCHW
 
 
 class MaskHead(nn.Module):
@@ -43,6 +45,7 @@ class MaskHead(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(*(_Conv(channels, device, dtype) for _ in range(4)))
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2, device=device, dtype=dtype)
+        self.relu = nn.ReLU(inplace=True)
         self.conv_logits = nn.Conv2d(channels, num_classes, 1, device=device, dtype=dtype)
         self.reset_parameters()
 
@@ -56,7 +59,7 @@ class MaskHead(nn.Module):
 
     def forward(self, features_RCHW: Tensor) -> Tensor:
         """Shape in: (R, C, 14, 14); out: logits (R, K, 28, 28)."""
-        logits: Tensor = self.conv_logits(F.relu(self.upsample(self.convs(features_RCHW)), inplace=True))
+        logits: Tensor = self.conv_logits(self.relu(self.upsample(self.convs(features_RCHW))))
         return logits
 
 
