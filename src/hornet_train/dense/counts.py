@@ -88,7 +88,7 @@ class _AllLayers(nn.Module):
 
 
 def _part(name: str) -> str:
-    """The submodule of a layer or parameter: "backbone", "decode_head.psp_modules", "roi_head.mask_head.0"."""
+    """The submodule of a layer or parameter: "backbone", "decode_head.psp_modules", "roi_head.bbox_head"."""
     first, *others = name.split(".")
     if first == "roi_head" and len(others) > 1 and others[1].isdigit():
         return ".".join((first, *others[:2]))
