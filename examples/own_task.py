@@ -135,9 +135,11 @@ class OwnKit(Kit[Any, Any]):
         train = Pairs(data.train_count, seed=0, known=data.known) if training else None
         return Datasets(train, Pairs(data.val_count, seed=1), tuple("0123456789"))
 
-    def build_task(self, config: Any, classes: Sequence[str]) -> PairTask:
+    def build_task(self, config: Any, datasets: Datasets) -> PairTask:
         model, args = config.model, {"img_size": (32, 64), **config.model.args}
-        spec = ModelSpec(model.name, len(classes), model.drop_path, args=args, in_chans=model.in_chans)
+        spec = ModelSpec(
+            model.name, len(datasets.classes), model.drop_path, args=args, in_chans=model.in_chans
+        )
         return PairTask(spec)
 
     def train_samples(self, config: Any, **_length: int) -> PairSamples:
