@@ -8,7 +8,7 @@ Each image shows two handwritten digits; ten labels say which. A tenth of the tr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -136,11 +136,9 @@ class OwnKit(Kit[Any, Any]):
         return Datasets(train, Pairs(data.val_count, seed=1), tuple("0123456789"))
 
     def build_task(self, config: Any, datasets: Datasets) -> PairTask:
-        model, args = config.model, {"img_size": (32, 64), **config.model.args}
-        spec = ModelSpec(
-            model.name, len(datasets.classes), model.drop_path, args=args, in_chans=model.in_chans
-        )
-        return PairTask(spec)
+        model, classes = config.model, len(datasets.classes)
+        args = {"img_size": (32, 64), **model.args}
+        return PairTask(ModelSpec(model.name, classes, model.drop_path, args=args, in_chans=model.in_chans))
 
     def train_samples(self, config: Any, **_length: int) -> PairSamples:
         return PairSamples(config.seed)

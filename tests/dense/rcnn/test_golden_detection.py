@@ -24,7 +24,9 @@ from hornet_train.dense.rcnn.mask_head import MaskHead, mask_loss
 from hornet_train.dense.rcnn.matching import Sampler
 from hornet_train.dense.rcnn.proposals import RpnHead, RpnRules
 from hornet_train.dense.rcnn.region_masks import mask_targets, pasted
-from hornet_train.dense.rcnn.roi_head import CASCADE, Objects, RoiHead, RoiRules, level_of
+from hornet_train.dense.rcnn.regions import Objects, level_of
+from hornet_train.dense.rcnn.roi_head import CASCADE, RoiHead, RoiRules
+from hornet_train.dense.rcnn.roi_training import roi_losses
 
 Reference = Callable[[str], Mapping[str, np.ndarray]]
 FILES = Path(__file__).parents[2] / "reference" / "dense"
@@ -157,7 +159,7 @@ def trained(arrays: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
 
 
 def check_training(head: RoiHead, rules: RoiRules, arrays: Mapping[str, np.ndarray], name: str) -> Any:
-    losses, begun = head.losses(*trained(arrays), rules)
+    losses, begun = roi_losses(head, *trained(arrays), rules)
     known = dict(zip(arrays[f"{name}_loss_names"].tolist(), arrays[f"{name}_losses"].tolist(), strict=True))
     means = {key: one.total / one.items for key, one in losses.items()}
     expected = {key: value for key, value in known.items() if "acc" not in key}
@@ -228,7 +230,7 @@ def test_pictures_without_objects_have_losses_with_a_graph() -> None:
     head = RoiHead(BoxHead(3, "2fc", channels=16, width=8), MaskHead(3, channels=16))
     nothing = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 128, 128))
     for proposals in ([torch.rand(5, 4) * 60] * 2, [torch.zeros(0, 4)] * 2):
-        losses, _ = head.losses(levels, proposals, [nothing] * 2, [(128, 128)] * 2, [0, 1], RoiRules())
+        losses, _ = roi_losses(head, levels, proposals, [nothing] * 2, [(128, 128)] * 2, [0, 1], RoiRules())
         total = sum(one.total / one.items for one in losses.values())
         assert isinstance(total, Tensor)
         assert total.isfinite()

@@ -14,7 +14,9 @@ from hornet_train.dense.rcnn.box_head import BoxHead
 from hornet_train.dense.rcnn.mask_head import MaskHead
 from hornet_train.dense.rcnn.matching import mixed_seed
 from hornet_train.dense.rcnn.proposals import LossSum, RpnHead, RpnRules
-from hornet_train.dense.rcnn.roi_head import CASCADE, Objects, Picture, RoiHead, RoiRules
+from hornet_train.dense.rcnn.regions import Objects, Picture
+from hornet_train.dense.rcnn.roi_head import CASCADE, RoiHead, RoiRules
+from hornet_train.dense.rcnn.roi_training import roi_losses
 from hornet_train.dense.rcnn.suppression import Kept
 
 _LEVELS = 4  # of the backbone that are used, of strides 4 to 32
@@ -103,7 +105,7 @@ class Detector(nn.Module):
             [mixed_seed(seed, _DRAWS) for seed in seeds],
         )
         proposals = self._proposed(outputs, pictures, training=True)
-        losses, _ = self.roi_head.losses(levels, proposals, objects, pictures, seeds, self.rules.roi)
+        losses, _ = roi_losses(self.roi_head, levels, proposals, objects, pictures, seeds, self.rules.roi)
         return {"loss_rpn_cls": of_objects, "loss_rpn_bbox": of_changes, **losses}
 
     def _proposed(self, outputs: object, pictures: Sequence[Picture], *, training: bool) -> list[Tensor]:

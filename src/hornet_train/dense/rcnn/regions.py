@@ -1,0 +1,59 @@
+"""Regions of interest of the pictures of a batch, and their features.
+
+Layout suffixes: `x_R4` is R boxes; `x_R5` has the number of each one's picture before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hornet_train.dense.rcnn.boxes import areas
+from hornet_train.dense.rcnn.roi_align import roi_align
+
+Picture = tuple[int, int]  # (height, width) without padding, in pixels
+_STRIDES = (4, 8, 16, 32)
+_FINEST = 56  # pixels: regions of less than twice this side are seen on the finest level
+
+
+class Objects(NamedTuple):
+    """What is in a picture: boxes (M, 4), labels int64 (M,), and masks (M, H, W), 0 or 1, or None."""
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+
+def level_of(boxes_R4: Tensor) -> Tensor:
+    """The level, 0..3, on which each region is seen: by the logarithm of its side (FPN, CVPR 2017, eq. 1)."""
+    sides_R = areas(boxes_R4).clamp(min=0).sqrt()
+    found: Tensor = (sides_R / _FINEST + 1e-6).log2().floor().clamp(0, len(_STRIDES) - 1).long()
+    return found
+
+
+def regions_of(levels: Sequence[Tensor], rois_R5: Tensor, side: int) -> Tensor:
+    """Features of regions, each from its level, (R, C, side, side).
+
+    Args:
+        levels: at least four, (B, C, H, W), of strides 4, 8, 16 and 32.
+        rois_R5: the picture's number, and the box in its pixels.
+        side: bins along an axis.
+    """
+    level_R = level_of(rois_R5[:, 1:])
+    order, parts = list[Tensor](), list[Tensor]()
+    for number, stride in enumerate(_STRIDES):
+        rows = (level_R == number).nonzero()[:, 0]
+        order.append(rows)
+        parts.append(roi_align(levels[number], rois_R5[rows], side, 1 / stride))
+    found: Tensor = torch.cat(parts)[torch.cat(order).argsort()]
+    # every level is part of the graph, also one without a region
+    return found + sum(one.flatten()[0] * 0 for one in levels[: len(_STRIDES)])
+
+
+def with_numbers(boxes: Sequence[Tensor]) -> Tensor:
+    """(R, 5): boxes of all pictures, each with its picture's number before it."""
+    return torch.cat([F.pad(one, (1, 0), value=float(number)) for number, one in enumerate(boxes)])
