@@ -8,7 +8,7 @@ from configs import compose_train
 
 from hornet_train.config.conf_files import options
 from hornet_train.dense import create
-from hornet_train.dense.dense_models import PUBLISHED
+from hornet_train.dense.dense_models import SEGMENTERS
 from hornet_train.models.structure import stage_ids
 from hornet_train.optim.groups import parameter_groups
 from hornet_train.tasks.segmentation.schema import SegmentationConfig
@@ -36,7 +36,7 @@ def test_these_are_all() -> None:
         *(f"{name}_ade20k" for name in RECIPES),
         *("upernet", "masks", "none"),
     }
-    assert {row["model"] for row in RECIPES.values()} == set(PUBLISHED)
+    assert {row["model"] for row in RECIPES.values()} == set(SEGMENTERS)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -49,7 +49,7 @@ def test_field_by_field(name: str) -> None:
     config = compose_train([f"recipe={name}_ade20k", "data.root=/data"]).config
     assert isinstance(config, SegmentationConfig)
     assert config.model.name == row["model"]
-    assert config.model.drop_path == number("drop") == PUBLISHED[str(row["model"])].drop_path
+    assert config.model.drop_path == number("drop") == SEGMENTERS[str(row["model"])].drop_path
     assert config.optim.clip_grad == number("clip")
     assert (config.optim.layer_decay, config.optim.layer_decay_depth) == (number("ld"), number("dep"))
     crop = int(str(row["crop"]))

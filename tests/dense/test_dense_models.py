@@ -16,7 +16,7 @@ import torch
 from hornet_train.dense import create
 from hornet_train.dense.backbone import build_backbone, features_of, widths_of
 from hornet_train.dense.batch_norm import SyncBatchNorm2d
-from hornet_train.dense.dense_models import PUBLISHED, upernet
+from hornet_train.dense.dense_models import SEGMENTERS, upernet
 
 FILES = Path(__file__).parents[1] / "reference/dense"
 
@@ -37,7 +37,7 @@ def test_names_are_the_official_ones() -> None:
             assert heads == json.loads((FILES / f"keys_{name}_heads_only.json").read_text())
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", SEGMENTERS)
 def test_every_published_model_is_there(name: str) -> None:
     with torch.device("meta"):
         model = create(name, num_classes=7)

@@ -73,8 +73,7 @@ def features_of(backbone: nn.Module, images: Tensor) -> list[Tensor]:
         found: list[Tensor] = hornet.forward_intermediates(images, norm=True, intermediates_only=True)
         return found
     levels: list[Tensor] = backbone(images)
-    of_timm: Any = backbone
-    if getattr(of_timm, "output_fmt", Format.NCHW) == Format.NHWC:  # a few have no such attribute
+    if getattr(backbone, "output_fmt", Format.NCHW) == Format.NHWC:  # a few have no such attribute
         return [one.permute(0, 3, 1, 2) for one in levels]
     return levels
 

@@ -41,7 +41,7 @@ class PublishedDetector:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedSegmenter:
     """A published segmentation model.
 
     Attributes:
@@ -55,17 +55,17 @@ class Published:
     drop_path: float
 
 
-def _upernets() -> dict[str, Published]:
+def _upernets() -> dict[str, PublishedSegmenter]:
     rates = {"tiny": (0.4, 0.4), "small": (0.3, 0.3), "base": (0.4, 0.5), "large": (0.4, 0.4)}
     rows = {
-        f"upernet_hornet_{size}_{mixer}": Published(f"hornet_{size}_{mixer}", "conv", rate)
+        f"upernet_hornet_{size}_{mixer}": PublishedSegmenter(f"hornet_{size}_{mixer}", "conv", rate)
         for size, both in rates.items()
         for mixer, rate in zip(("7x7", "gf"), both, strict=True)
     }
     fusions: tuple[Fusing, ...] = ("7x7", "gf")
     for fusion in fusions:
         name = f"upernet_horfpn_{fusion}_hornet_small_7x7"
-        rows[name] = Published("hornet_small_7x7", fusion, 0.3)
+        rows[name] = PublishedSegmenter("hornet_small_7x7", fusion, 0.3)
     return rows
 
 
@@ -84,7 +84,7 @@ def _detectors() -> dict[str, PublishedDetector]:
     return rows
 
 
-PUBLISHED = _upernets()
+SEGMENTERS = _upernets()
 DETECTORS = _detectors()
 
 
@@ -102,7 +102,7 @@ def identify_segmenter(state: Mapping[str, Tensor]) -> str | None:
     return next(
         (
             name
-            for name, row in PUBLISHED.items()
+            for name, row in SEGMENTERS.items()
             if row.fusion == fusion
             and row.backbone.endswith(f"_{mixer}")
             and VARIANTS[row.backbone].dim == stem.shape[0]
@@ -117,7 +117,7 @@ def create(
     """A published model, its weights at random.
 
     Args:
-        name: one of `PUBLISHED` or `DETECTORS`.
+        name: one of `SEGMENTERS` or `DETECTORS`.
         num_classes: K; those of ADE20K or COCO unless given.
         dropout: of the channels before the classifying layers of a segmentation model.
         arguments: of the backbone, as `timm.create_model` takes them; drop_path_rate is the published one.
@@ -127,8 +127,8 @@ def create(
     """
     if name in DETECTORS:
         return create_detector(name, num_classes or _COCO_CLASSES, **arguments)
-    if name not in PUBLISHED:
-        known = [*PUBLISHED, *DETECTORS]
+    if name not in SEGMENTERS:
+        known = [*SEGMENTERS, *DETECTORS]
         raise ValueError(f"{name}: no such dense model; {did_you_mean(name, known)}")
     return create_segmenter(name, num_classes or _ADE_CLASSES, dropout=dropout, **arguments)
 
@@ -144,8 +144,8 @@ def create_detector(name: str, num_classes: int, **arguments: Any) -> Detector:
 
 
 def create_segmenter(name: str, num_classes: int, *, dropout: float = 0.1, **arguments: Any) -> Segmenter:
-    """One of `PUBLISHED`; see `create`."""
-    row = PUBLISHED[name]
+    """One of `SEGMENTERS`; see `create`."""
+    row = SEGMENTERS[name]
     given: dict[str, Any] = {"drop_path_rate": row.drop_path, **arguments}
     if row.backbone.endswith("_gf"):
         given.setdefault("img_size", _FILTERS_FOR)

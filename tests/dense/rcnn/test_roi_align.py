@@ -93,4 +93,5 @@ def test_no_regions_and_other_types() -> None:
 @pytest.mark.parametrize("check", ["test_schema", "test_faketensor", "test_autograd_registration"])
 def test_torch_knows_the_operator(check: str) -> None:
     maps, boxes = torch.randn(2, 3, 9, 8, requires_grad=True), torch.rand(4, 4) * 5
-    torch.library.opcheck(align, (maps, boxes, torch.tensor([0, 1, 1, 0]), 3), test_utils=check)
+    found = torch.library.opcheck(align, (maps, boxes, torch.tensor([0, 1, 1, 0]), 3), test_utils=check)
+    assert found == {check: "SUCCESS"}

@@ -98,18 +98,16 @@ class Detector(nn.Module):
         levels = self.neck(features_of(self.backbone, images)[-_LEVELS:])
         outputs = self.rpn_head(levels)
         if objects is None:
-            return self._detect(levels, self._proposed(outputs, pictures, training=False), pictures, scales)
+            proposals = [boxes for boxes, _ in self.rules.rpn.propose(outputs, pictures, training=False)]
+            return self._detect(levels, proposals, pictures, scales)
         assert seeds is not None
         of_objects, of_changes = self.rules.rpn.losses(
             *(outputs, [one.boxes for one in objects], pictures),
             [mixed_seed(seed, _DRAWS) for seed in seeds],
         )
-        proposals = self._proposed(outputs, pictures, training=True)
+        proposals = [boxes for boxes, _ in self.rules.rpn.propose(outputs, pictures, training=True)]
         losses, _ = roi_losses(self.roi_head, levels, proposals, objects, pictures, seeds, self.rules.roi)
         return {"loss_rpn_cls": of_objects, "loss_rpn_bbox": of_changes, **losses}
-
-    def _proposed(self, outputs: object, pictures: Sequence[Picture], *, training: bool) -> list[Tensor]:
-        return [boxes for boxes, _ in self.rules.rpn.propose(outputs, pictures, training=training)]  # type: ignore[arg-type]
 
     def _detect(
         self,

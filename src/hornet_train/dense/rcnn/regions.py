@@ -49,9 +49,7 @@ def regions_of(levels: Sequence[Tensor], rois_R5: Tensor, side: int) -> Tensor:
         rows = (level_R == number).nonzero()[:, 0]
         order.append(rows)
         parts.append(roi_align(levels[number], rois_R5[rows], side, 1 / stride))
-    found: Tensor = torch.cat(parts)[torch.cat(order).argsort()]
-    # every level is part of the graph, also one without a region
-    return found + sum(one.flatten()[0] * 0 for one in levels[: len(_STRIDES)])
+    return torch.cat(parts)[torch.cat(order).argsort()]  # levels without a region are part of the graph, too
 
 
 def with_numbers(boxes: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -153,5 +154,5 @@ class RoiHead(nn.Module):
         return list(torch.stack(shares).mean(0).split([len(one.labels) for one in found]))
 
 
-def _listed(heads: nn.Module) -> list:  # type: ignore[type-arg]
+def _listed(heads: nn.Module) -> list[Any]:
     return list(heads) if isinstance(heads, nn.ModuleList) else [heads]

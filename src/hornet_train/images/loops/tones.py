@@ -5,6 +5,8 @@ Layout: `pixels` is a contiguous uint8 (H, W, 3) RGB array; results are new arra
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hornet_train.images.layout import Pixels
@@ -24,13 +26,15 @@ def saturate_and_turn(pixels: Pixels, factor: float, turn: float) -> Pixels:
     """
     result = np.empty_like(pixels)
     values, changed = pixels.reshape(-1), result.reshape(-1)
-    zero, one, two, four, six = (
-        np.float32(0),
-        np.float32(1),
-        np.float32(2),
-        np.float32(4),
-        np.float32(6),
-    )
+    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
+    four, six = np.float32(4), np.float32(6)
+
+    def distance(hue: Any, shift: Any) -> Any:
+        """Of a channel from the value, 0..1 of the spread."""
+        place = hue + shift
+        place = place - six if place >= six else place
+        return max(zero, min(min(place, four - place), one))
+
     times, forward = np.float32(factor), np.float32(turn + 6 if turn < 0 else turn)
     planes = np.empty((3, _BLOCK), dtype=np.float32)
     red, green, blue = planes[0], planes[1], planes[2]
@@ -53,15 +57,9 @@ def saturate_and_turn(pixels: Pixels, factor: float, turn: float) -> Pixels:
             hue = hue + six if hue < zero else hue
             hue = hue - six if hue >= six else hue
             spread = min(spread * times, high)
-            place = hue + np.float32(5)
-            place = place - six if place >= six else place
-            red[i] = high - spread * max(zero, min(min(place, four - place), one)) + np.float32(0.5)
-            place = hue + np.float32(3)
-            place = place - six if place >= six else place
-            green[i] = high - spread * max(zero, min(min(place, four - place), one)) + np.float32(0.5)
-            place = hue + one
-            place = place - six if place >= six else place
-            blue[i] = high - spread * max(zero, min(min(place, four - place), one)) + np.float32(0.5)
+            red[i] = high - spread * distance(hue, np.float32(5)) + np.float32(0.5)
+            green[i] = high - spread * distance(hue, np.float32(3)) + np.float32(0.5)
+            blue[i] = high - spread * distance(hue, one) + np.float32(0.5)
         for i in range(count):
             written[3 * i] = np.uint8(red[i])
             written[3 * i + 1] = np.uint8(green[i])

@@ -124,6 +124,11 @@ def in_order_of(
 ) -> tuple[MaskCoding, tuple[str, ...], list[str]]:
     """The coding with labels as places in a checkpoint's classes, their names, and what is to be said.
 
+    Args:
+        named, meaning: what `meaning_of` gave.
+        classes: see `open_pictures`.
+        training: whether a run goes on, which keeps its names; an evaluation has those of the data, if any.
+
     Raises:
         DataError: these are other classes.
     """

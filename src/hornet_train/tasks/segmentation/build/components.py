@@ -10,7 +10,7 @@ import timm
 import torch
 
 from hornet_train.dense.backbone import build_backbone
-from hornet_train.dense.dense_models import PUBLISHED, create_segmenter, upernet
+from hornet_train.dense.dense_models import SEGMENTERS, create_segmenter, upernet
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
@@ -98,7 +98,7 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
         raise ConfigError(reserved)
     backbone = backbone_name(model)
     try:
-        if model.name in PUBLISHED:
+        if model.name in SEGMENTERS:
             built = create_segmenter(
                 *(model.name, classes), dropout=model.dropout, **{"drop_path_rate": 0.0, **arguments}
             )
@@ -141,10 +141,10 @@ def backbone_name(model: Model) -> str:
     Raises:
         ConfigError: there is no such model.
     """
-    if model.name in PUBLISHED:
-        return PUBLISHED[model.name].backbone
+    if model.name in SEGMENTERS:
+        return SEGMENTERS[model.name].backbone
     if model.name != OWN:
-        hint = did_you_mean(model.name, [OWN, *PUBLISHED])
+        hint = did_you_mean(model.name, [OWN, *SEGMENTERS])
         raise ConfigError([f"model.name={model.name}: no such segmentation model; {hint}"])
     assert model.backbone is not None
     if not timm.is_model(model.backbone):

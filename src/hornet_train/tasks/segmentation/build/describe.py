@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 
 from hornet_train.dense.counts import count_dense
-from hornet_train.dense.dense_models import PUBLISHED
+from hornet_train.dense.dense_models import SEGMENTERS
 from hornet_train.errors import ConfigError
 from hornet_train.images.size import as_value, height_width, size_of
 from hornet_train.models.spec import MODEL_ERRORS, error_text
@@ -23,7 +23,7 @@ def describe_model(config: SegmentationInfo, given: Collection[str]) -> ModelPar
     """See `Kit`. Without a size, that of the published FLOPs: 512 x 2048, or 640 x 2560 pixels."""
     model = config.model
     classes = model.num_classes or (config.num_classes if "num_classes" in given else len(ADE20K))
-    published = model.name in PUBLISHED
+    published = model.name in SEGMENTERS
     size = config.image_size or 512
     if config.image_size is None and published:
         size = size_of(*((640, 2560) if "_large_" in model.name else (512, 2048)))

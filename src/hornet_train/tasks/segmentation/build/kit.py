@@ -202,14 +202,18 @@ def class_weights(config: SegmentationConfig, datasets: Datasets) -> tuple[float
     return given
 
 
-def check_crop(config: SegmentationConfig, looked_at: MaskScan) -> None:
+def check_crop(config: SegmentationConfig, masks: MaskScan) -> None:
     """Refuse crops that are larger than any of the pictures that were looked at: most would be padding.
+
+    Args:
+        config: of the training.
+        masks: what `looked_at` gave.
 
     Raises:
         ConfigError: they are.
     """
     data = config.data
-    largest = [scaled_size(size, data.scale, config.augment.ratio[1]) for size in looked_at.sizes]
+    largest = [scaled_size(size, data.scale, config.augment.ratio[1]) for size in masks.sizes]
     wanted = height_width(data.image_size)
     if all(height < wanted[0] and width < wanted[1] for height, width in largest):
         height, width = max(largest)
