@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 FUSIONS = ("conv", "7x7", "gf")
 WIDTHS, DEPTHS, CHANNELS = [16, 32, 64, 128], [2, 3, 4, 2], 32  # of a ConvNeXt of HorNet pico's size
-CONVNEXT = f"{{dims:{WIDTHS},depths:{DEPTHS},patch_size:2,ls_init_value:1.0}}".replace(" ", "")
+STEM = 4  # stride of both backbones' stems, as published; HorNet pico's own is 2
+CONVNEXT = f"{{dims:{WIDTHS},depths:{DEPTHS},patch_size:{STEM},ls_init_value:1.0}}".replace(" ", "")
 PEER = "transformers"
 
 
@@ -38,6 +39,8 @@ def trainings(study: str) -> dict[str, list[str]]:
     hornet = {f"HorNet pico, {fusion}": [f"model.fusion={fusion}"] for fusion in FUSIONS}
     if study == "shapes":
         return hornet
+    for keys in hornet.values():
+        keys.append(f"model.args={{stem_stride:{STEM}}}")
     convnext = {
         f"ConvNeXt, {fusion}": [
             f"model.fusion={fusion}",
@@ -60,7 +63,7 @@ class Peer(nn.Module):
         backbone = ConvNextConfig(
             hidden_sizes=WIDTHS,
             depths=DEPTHS,
-            patch_size=2,
+            patch_size=STEM,
             layer_scale_init_value=1.0,
             out_features=["stage1", "stage2", "stage3", "stage4"],
         )
