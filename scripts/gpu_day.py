@@ -201,7 +201,9 @@ def summary(out: Path, work: Path) -> int:
     lines += ["", "## Trainings", ""]
     lines += [f"- {name}: {training_of(events)}" for name, events in runs.items()]
     if digits := found.get("digits"):
-        lines.append(f"- digits, evaluated: top-1 {digits['top1']:.2f} of {digits['count']} images")
+        lines.append(f"- digits, evaluated: top1 {digits['top1']:.2f} of {digits['count']} images")
+    if masks := found.get("segmentation"):
+        lines.append(f"- segmentation, evaluated: miou {masks['miou']:.2f} of {masks['count']} images")
     (out / "summary.md").write_text("\n".join(lines) + "\n")
     return 0
 
@@ -244,8 +246,10 @@ def training_of(events: list[dict[str, Any]]) -> str:
         return "no step"
     last = train[-1]
     content = f"{last['step']} steps, loss {last['loss']}, {last['images_per_second']:.0f} images/s"
-    tops = [f"{event['weights']} {event['top1']:.2f}" for event in events if event["event"] == "eval"]
-    return f"{content}, top-1 {', '.join(tops[-2:]) or 'not evaluated'}"
+    evaluated = [event for event in events if event["event"] == "eval"]
+    metric = "miou" if evaluated and "miou" in evaluated[-1] else "top1"
+    found = [f"{event['weights']} {event[metric]:.2f}" for event in evaluated]
+    return f"{content}, {metric} {', '.join(found[-2:]) or 'not evaluated'}"
 
 
 def tests_of(log: str) -> list[str]:

@@ -5,8 +5,8 @@
 #   scripts/gpu_day.sh --list-wheels [FILE]
 #
 # In this order: facts, the tests marked gpu, hornet-bench step in eager mode, with compiled blocks and compiled as a whole,
-# hornet-bench limit with the costliest kernels, hornet-bench step with CUDA graphs, the digits with their accuracy, a
-# deterministic and a compiled training. Each part has its own time limit and none ends the others. The results are in
+# hornet-bench limit with the costliest kernels, hornet-bench step with CUDA graphs, the digits with their accuracy,
+# drawn shapes with masks, a deterministic and a compiled training. Each part has its own time limit and none ends the others. The results are in
 # the folder $OUT (by default gpu_day), written again after each part:
 #   summary.md    what was found, with a line for each part: done, failed or time over
 #   results.json  the figures of the benches and trainings
@@ -106,6 +106,8 @@ if [[ $device == cuda ]]; then
     step=(image_size=224)
     limit=(batch_size=128)
     digits=(data.workers=2)
+    drawn=(--train 400 --val 50 --size 128)
+    masks=(recipe=masks model.fusion=gf precision=bf16 batch_size=32 epochs=4 eval.every=4ep checkpoint.every=4ep)
     some=(data.workers=2 precision=bf16 epochs=30it schedule.warmup=5it eval.every=30it checkpoint.every=30it)
 else
     export TORCH_COMPILE_DISABLE=1 # that would take minutes there, and shows nothing about this script
@@ -115,6 +117,9 @@ else
     small=(data=synthetic data.train_count=40 data.val_count=21 data.num_classes=4 data.source_size=24
         data.image_size=32 data.workers=0 batch_size=8 schedule.warmup=1it optim.lr=1e-3)
     digits=("${small[@]}" epochs=5it eval.every=5it)
+    drawn=(--train 8 --val 3 --size 48)
+    masks=(recipe=masks model.fusion=gf model.channels=16 data.image_size=32 data.workers=0 epochs=2it eval.every=2it
+        schedule.warmup=1it)
     some=("${small[@]}" epochs=3it eval.every=3it)
 fi
 step+=(batch_size="$batch" rounds="$rounds" precision=bf16 layouts=channels_last dist.device="$device")
@@ -166,6 +171,11 @@ done
 part "train digits" 85 "$out/log.txt" "$bin/hornet-train" "${digits[@]}" dist.device="$device" run_dir="$work/digits"
 part "evaluate digits" 15 "$out/log.txt" "$bin/hornet-eval" checkpoint="$work/digits" dist.device="$device" \
     out="$work/results/digits.json"
+part "draw shapes" 30 "$out/log.txt" "$bin/python" "$root/scripts/make_shapes.py" "$work/shapes" "${drawn[@]}"
+part "train segmentation" 60 "$out/log.txt" "$bin/hornet-train" "${masks[@]}" data.root="$work/shapes" \
+    dist.device="$device" run_dir="$work/segmentation"
+part "evaluate segmentation" 20 "$out/log.txt" "$bin/hornet-eval" checkpoint="$work/segmentation" worst=0 \
+    dist.device="$device" out="$work/results/segmentation.json"
 for model in hornet_pico_7x7 hornet_pico_gf; do
     part "deterministic $model" 20 "$out/log.txt" "$bin/hornet-train" "${some[@]}" model="$model" deterministic=true \
         dist.device="$device" run_dir="$work/deterministic_$model"
