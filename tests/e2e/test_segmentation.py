@@ -282,3 +282,49 @@ def test_a_batch_is_drawn_with_its_masks(shapes: Path, tmp_path: Path) -> None:
     with Image.open(picture) as image:
         pixels = np.array(image.convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 1000
+
+
+def laid_out_as(kind: str, shapes: Path, out: Path) -> list[str]:
+    """The drawn pictures as the folders of Cityscapes or as parquet files; the keys to train on them."""
+    if kind == "hub":
+        datasets = pytest.importorskip("datasets")
+        out.mkdir()
+        for split, name in (("training", "train"), ("validation", "validation")):
+            rows: dict[str, list[dict[str, object]]] = {"image": [], "mask": []}
+            for file in sorted((shapes / "images" / split).iterdir()):
+                mask = shapes / "annotations" / split / f"{file.stem}.png"
+                for column, path in (("image", file), ("mask", mask)):
+                    rows[column].append({"bytes": path.read_bytes(), "path": None})
+            features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+            table = datasets.Dataset.from_dict(rows, features=features)
+            table.to_parquet(out / f"{name}-00000-of-00001.parquet")
+        return ["data=hub", f"data.name={out}", "data.image_size=32", "data.workers=0"]
+    for split, name in (("training", "train"), ("validation", "val")):
+        for file in sorted((shapes / "images" / split).iterdir()):
+            for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
+                (out / folder / name / "town").mkdir(parents=True, exist_ok=True)
+                target = out / folder / name / "town" / f"{file.stem}_{ending}.png"
+                if folder == "gtFine":  # labels 7 to 14, of which some are no class
+                    labels = np.array(Image.open(shapes / "annotations" / split / f"{file.stem}.png"))
+                    Image.fromarray(labels + 7).save(target)
+                else:
+                    Image.open(file).save(target)
+    return ["data=cityscapes", f"data.root={out}", "data.image_size=32", "data.scale=null", "data.workers=0"]
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("hub", 8), ("cityscapes", 19)])
+def test_other_layouts_are_trained_and_evaluated(
+    shapes: Path, tmp_path: Path, kind: str, classes: int
+) -> None:
+    keys = laid_out_as(kind, shapes, tmp_path / "data")
+    given = [one for one in SEGMENT if not one.startswith("data.")]
+    done = run("hornet-train", *given, *keys, "epochs=2it", f"run_dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    evaluated = run(
+        "hornet-eval", f"checkpoint={tmp_path}/run", "save=masks", "worst=2", f"out={tmp_path}/e.json"
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["count"] == 9
+    assert len(result["per_class"]) == classes
+    assert len(list((tmp_path / "e_pictures/masks").rglob("*.png"))) == 9
