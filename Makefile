@@ -12,11 +12,12 @@ INSTALLED := $(VENV)/.installed
 # timm's RandAugment raises under Pillow 13; to be measured it gets an older one, beside the installed
 PILLOW_12 := $(VENV)/pillow-12
 FORM := $(if $(SHORT),--short)
-# a file of tests stays on one worker, which then shares its runs; the files in the order of tests/support/order.py
-TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# a file of tests stays on one worker, which then shares its runs; the files in the order of tests/support/order.py;
+# a test that hangs fails by its name
+TWO := -n 2 --dist loadfile --no-loadscope-reorder --time-limit 900
 
 .DEFAULT_GOAL := help
-.PHONY: help train quick test test-all test-dense test-accuracy test-faults test-timm bench-data check format install constraints clean
+.PHONY: help train quick test test-all test-long test-dense test-accuracy test-faults test-timm bench-data check format install constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -28,20 +29,24 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
 	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
-	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults and not dense" $(ARGS)
+	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults and not dense and not long" $(ARGS)
 
 quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
 	@echo "== import-linter and pytest -m quick, about a minute on two CPU cores"
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest $(TWO) -m quick $(ARGS)
 
-test-all: test test-dense test-accuracy test-faults test-timm  ## all tests in full
+test-all: test test-long test-dense test-accuracy test-faults test-timm  ## all tests in full
+
+test-long: $(INSTALLED)  ## the tests that take long, each for itself (SHORT=1: a quarter of them)
+	@echo "== pytest: tests that take long, some minutes on two CPU cores"
+	@$(BIN)/pytest $(TWO) -m "long and not accuracy and not faults and not dense" $(FORM) $(ARGS)
 
 test-dense: $(INSTALLED)  ## train and evaluate segmentation models (SHORT=1: with fewer of the loop's options)
 	@echo "== pytest: runs of segmentation, some minutes on two CPU cores"
 	@$(BIN)/pytest $(TWO) -m dense $(FORM) $(ARGS)
 
-test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: two) and check what they reach
+test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: one) and check what they reach
 	@echo "== pytest: trainings of the default model, more than a minute each on two CPU cores"
 	@$(BIN)/pytest -m accuracy $(FORM) $(ARGS)
 

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from hornet_train.data.address import SampleDraws, batch_rng, device_seed, epoch_order, sample_rng
 from hornet_train.data.collate import OnBad
 from hornet_train.data.loader import EvalLoader, LoaderSettings, TrainLoader
-from hornet_train.data.order import SPARES, Address, EpochPlan, evaluation_shard, micro_batches, spares_of
+from hornet_train.data.order import (
+    BLOCK,
+    SPARES,
+    Address,
+    EpochPlan,
+    Shapes,
+    evaluation_shard,
+    micro_batches,
+    spares_of,
+)
 from hornet_train.data.sources.source import Fields
 from hornet_train.errors import SampleError
 
@@ -346,3 +355,35 @@ def test_making_a_loader_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     next(train_loader(Drawn(), PLAN).batches(0, 1))
     assert torch.equal(torch.rand(3), expected)
+
+
+@given(samples=st.integers(1, 400), batch=st.integers(1, 16), epoch=st.integers(0, 3), seed=st.integers(0, 9))
+@settings(deadline=None, max_examples=80)
+def test_steps_of_like_shapes_visit_each_sample_once(samples: int, batch: int, epoch: int, seed: int) -> None:
+    shapes = Shapes(np.random.default_rng(seed).uniform(0.3, 3, samples))
+    plan = EpochPlan(samples, batch, batch, 0, 1, seed, drop_last=False, shapes=shapes)
+    steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+    order = [address.index for step in steps for address in addresses_of(plan, step)]
+    assert sorted(order) == list(range(samples))
+    other = replace(plan, batch_size=samples, micro_batch_size=samples)
+    assert order == [address.index for address in addresses_of(other, epoch)], "hangs on the batch size"
+
+
+def test_steps_have_like_shapes_and_the_epochs_others() -> None:
+    ratios = np.random.default_rng(0).uniform(0.3, 3, 1280)
+    plan = EpochPlan(1280, BLOCK, 2, 0, 1, 5, drop_last=False, shapes=Shapes(ratios))
+    plain = replace(plan, shapes=None)
+
+    def spread(plan: EpochPlan, epoch: int) -> float:
+        """Of the ratios in a step, on average."""
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        return float(np.mean([np.ptp(ratios[[a.index for a in addresses_of(plan, s)]]) for s in steps]))
+
+    assert spread(plan, 0) < 0.2 * spread(plain, 0)
+    first = [{a.index for a in addresses_of(plan, step)} for step in (0, plan.steps_per_epoch)]
+    assert len(first[0] & first[1]) < BLOCK // 2
+    means = [ratios[[a.index for a in addresses_of(plan, step)]].mean() for step in range(8)]
+    assert means not in (sorted(means), sorted(means, reverse=True)), "the shapes of steps come in order"
+    ranks = [replace(plan, rank=rank, world_size=2) for rank in (0, 1)]
+    both = [a for one in ranks for a in addresses_of(one, 3)]
+    assert both == addresses_of(plan, 3)

@@ -205,6 +205,7 @@ def test_a_run_is_one_of_the_same_images(tmp_path: Path, command: Command) -> No
     assert "1 of the 2 classes of the data are not among the 2 of the checkpoint (cat, dog): 'fox'" in err
 
 
+@pytest.mark.long
 def test_initial_weights_are_read_once(tmp_path: Path, command: Command) -> None:
     assert command("hornet-train", *TINY, "epochs=1it", f"run_dir={tmp_path}/first")[0] == 0
     lone = tmp_path / "init.safetensors"
@@ -273,6 +274,7 @@ def test_a_port_in_use_is_named() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path, command: Command) -> None:
     first = subprocess.Popen(
         resolve(("hornet-train", *TINY, "epochs=5000", f"run_dir={tmp_path}/run")), stdout=subprocess.DEVNULL

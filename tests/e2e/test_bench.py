@@ -86,6 +86,7 @@ def test_loop_shows_what_the_loop_adds(tmp_path: Path, command: Command) -> None
     assert content["step_seconds"] > 0
 
 
+@pytest.mark.long
 def test_scaling_shows_how_a_step_grows(tmp_path: Path, command: Command) -> None:
     file, plot = tmp_path / "scaling.json", tmp_path / "scaling.png"
     sizes = ("batches=1,2,4", "sides=[32,64]", "orders=1,3", "width=16", "map_side=4", "rounds=1")

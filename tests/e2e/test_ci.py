@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import BIN, ROOT
 
-LONG = [f"test-{name} SHORT=1" for name in ("dense", "accuracy", "faults", "timm")]
+LONG = [f"test-{name} SHORT=1" for name in ("long", "dense", "accuracy", "faults", "timm")]
 PARTS = ["install", "check", "test", *LONG]
 
 

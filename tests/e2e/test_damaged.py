@@ -85,6 +85,7 @@ def test_others_of_the_step_stand_in_on_any_number_of_processes(photos: Path, tm
     assert f"{photos}/val/dog/02.jpg: cannot be decoded" in stopped.stderr
 
 
+@pytest.mark.long
 def test_two_damaged_images_and_a_held_out_one_end_no_training(
     photos: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -119,6 +120,7 @@ def test_too_many_damaged_images_stop_the_run(photos: Path, tmp_path: Path, comm
     assert code == 0, err
 
 
+@pytest.mark.long
 def test_damaged_files_may_go_while_a_run_is_stopped(
     photos: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_workers_are_counted_in_powers_of_two_up_to_all_cores() -> None:
     ]
 
 
+@pytest.mark.long
 def test_bench_shows_ratios(pictures: Path, tmp_path: Path, command: Command) -> None:
     """Without timm here: its RandAugment does not run under every Pillow."""
     file = tmp_path / "bench.json"

@@ -103,6 +103,7 @@ def test_show_and_two_folders_of_one_name(photos: Path, tmp_path: Path, command:
         FolderSource(tmp_path, "train")
 
 
+@pytest.mark.long
 def test_a_locale_that_is_not_utf8(photos: Path, trained: Path, tmp_path: Path) -> None:
     """Names mean the same there: the classes of a run here are those of one there."""
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

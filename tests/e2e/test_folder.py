@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from helpers import events, run
 from PIL import Image
 from skimage import data
@@ -26,6 +27,7 @@ def photographs(root: Path) -> None:
             image.crop((left, top, left + 200, top + 180)).save(folder / f"{i:02d}.{suffix}")
 
 
+@pytest.mark.long
 def test_a_model_learns_photographs_from_folders(tmp_path: Path, command: Command) -> None:
     photographs(tmp_path / "photos")
     done = run(

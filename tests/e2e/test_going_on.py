@@ -25,6 +25,7 @@ Command = Callable[..., tuple[int, str, str]]
 STOP = "checkpoint.max_minutes=0.0001"  # after the first step
 
 
+@pytest.mark.long
 def test_its_own_config_is_taken(tmp_path: Path) -> None:
     """Keys beside it change it, and what differs is said; a group of settings is another training."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
@@ -113,6 +114,7 @@ def test_a_length_in_steps_stays_that_of_the_run(tmp_path: Path) -> None:
     assert events(tmp_path, "eval")[-1]["step"] == 6
 
 
+@pytest.mark.long
 def test_a_longer_run_says_that_the_rate_jumps_and_how_to_avoid_it(tmp_path: Path) -> None:
     assert run("hornet-train", *TINY, f"run_dir={tmp_path}").returncode == 0
     lowest = events(tmp_path, "train")[-1]["lr"]

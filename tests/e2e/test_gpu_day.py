@@ -156,6 +156,7 @@ def wheel(folder: Path, name: str, version: str, needs: str = "") -> None:
         file.writestr(f"{info}/RECORD", "")
 
 
+@pytest.mark.long
 def test_wheels_are_installed_beside_the_torch_that_is_there(tmp_path: Path) -> None:
     copy, wheels = tmp_path / "copy", tmp_path / "wheels"
     (copy / "scripts").mkdir(parents=True)

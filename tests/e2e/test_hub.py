@@ -48,6 +48,7 @@ def test_a_run_on_parquet_and_its_evaluation_on_tars(
     assert json.loads((tmp_path / "run/eval.json").read_text())["count"] == 2
 
 
+@pytest.mark.long
 def test_a_streamed_run_goes_on_where_it_was_and_keeps_its_streams(tmp_path: Path, command: Command) -> None:
     """4 shards to 2 workers, gone on with in mid-epoch, when it is the second worker's turn."""
     samples = pictures(24)

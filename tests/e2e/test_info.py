@@ -56,6 +56,7 @@ def test_filters_of_another_size_are_reported(command: Command) -> None:
     assert "resized" not in out
 
 
+@pytest.mark.long
 def test_the_family_beside_the_published_figures(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = command("hornet-info", "--family")
     assert (code, err) == (0, "")

@@ -45,6 +45,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "one"
 
 
+@pytest.mark.long
 def test_it_goes_on_bit_for_bit_after_a_kill(one: Path, tmp_path: Path) -> None:
     command = ("hornet-train", "task=examples.own_task", *SMALL, f"run_dir={tmp_path / 'run'}")
     process = started(*command)
@@ -56,6 +57,7 @@ def test_it_goes_on_bit_for_bit_after_a_kill(one: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(final(tmp_path / "run"), final(one), rtol=0, atol=0)
 
 
+@pytest.mark.long
 def test_two_processes_equal_one(one: Path, tmp_path: Path) -> None:
     """Training, where the loss has a weight of its own, and evaluation, whose metric is no sum."""
     model = ["model.drop_path=0"]

@@ -19,6 +19,10 @@ import pytest
 @pytest.mark.parametrize("number", range(40))
 def test_drawn(number): pass
 
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(40))
+def test_long(number): pass
+
 def test_not_drawn(amount, test_seed):
     print("cases", amount(100, 30), "seed", test_seed)
 
@@ -32,7 +36,7 @@ def suite(
 ) -> subprocess.CompletedProcess[str]:
     """The small suite, in a folder that is no repository."""
     (folder / "test_suite.py").write_text(SUITE.replace("SLOW", str(slow)))
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = draw(count): some\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  draw(count): some\n  long: long\n")
     names = ("order", "short_form", "time_limit", "xdist.plugin")
     plugins = [part for name in names for part in ("-p", name)]
     support = os.pathsep.join([str(ROOT / "tests/support"), os.environ.get("PYTHONPATH", "")])
@@ -45,14 +49,14 @@ def suite(
     )  # fmt: skip
 
 
-def drawn(done: subprocess.CompletedProcess[str]) -> set[str]:
+def drawn(done: subprocess.CompletedProcess[str], name: str = "drawn") -> set[str]:
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(re.findall(r"test_drawn\[(\d+)\]", done.stdout))
+    return set(re.findall(rf"test_{name}\[(\d+)\]", done.stdout))
 
 
 def test_in_full_everything_runs(tmp_path: Path) -> None:
     done = suite(tmp_path)
-    assert len(drawn(done)) == 40
+    assert len(drawn(done)) == len(drawn(done, "long")) == 40
     assert "cases 100 seed 0" in done.stdout
     assert "short form" not in done.stdout
 
@@ -66,6 +70,9 @@ def test_a_seed_draws_the_same_part_again_and_another_one_another(tmp_path: Path
     ]
     assert [len(part) for part in parts] == [2, 2, 2, 2]
     assert parts[0] == parts[1] == parts[2] != parts[3]
+    long = [drawn(suite(tmp_path, "--short", f"--test-seed={seed}"), "long") for seed in (5, 5, 6)]
+    assert [len(part) for part in long] == [10, 10, 10]
+    assert long[0] == long[1] != long[2]
     assert "HORNET_TEST_SEED=x is not a whole number" in suite(tmp_path, HORNET_TEST_SEED="x").stderr
 
 
@@ -87,4 +94,4 @@ def test_a_test_beyond_its_limit_fails_alone(tmp_path: Path) -> None:
     done = suite(tmp_path, "--time-limit=0.2", slow=9)
     assert done.returncode == 1
     assert "took longer than --time-limit=0.2 seconds" in done.stdout
-    assert "1 failed, 42 passed" in done.stdout
+    assert "1 failed, 82 passed" in done.stdout

@@ -105,6 +105,7 @@ def test_it_opens_with_what_it_is_the_two_commands_and_a_picture() -> None:
 
 
 @pytest.mark.parametrize("line", TRAINED)
+@pytest.mark.long
 def test_training_commands(home: Path, line: str) -> None:
     command = adapted(line, home)
     done = typed(command, home)
@@ -112,6 +113,7 @@ def test_training_commands(home: Path, line: str) -> None:
     assert re.search(r"best (top1|map)", done.stdout) or ("--help" in line) or ("--cfg" in line)
 
 
+@pytest.mark.long
 def test_evaluation_commands(home: Path) -> None:
     """After the trainings that they evaluate, whatever the order of the tests."""
     lines = [line for line in COMMANDS if "hornet-eval" in line]
@@ -223,6 +225,7 @@ def test_bench_commands(home: Path) -> None:
         assert "test_vit" in done.stdout
 
 
+@pytest.mark.long
 def test_make(tmp_path: Path) -> None:
     """`make train` as it is, in this environment, for a step; the targets that the README names are there."""
     stamp = tmp_path / "venv"

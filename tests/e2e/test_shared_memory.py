@@ -27,6 +27,7 @@ def _may_mount() -> None:
         pytest.skip("needs the right to mount")
 
 
+@pytest.mark.long
 def test_a_training_with_workers_needs_no_shared_memory(tmp_path: Path) -> None:
     given = [*TINY, "epochs=1", "data.workers=1", "data.image_size=96", "data.train_count=32"]
     results = []

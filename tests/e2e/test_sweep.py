@@ -18,6 +18,7 @@ from processes import has_logged, started, wait_until
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.long
 def test_each_combination_is_a_run_in_a_folder_of_its_name(tmp_path: Path) -> None:
     arguments = [
         *TINY,
@@ -54,6 +55,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
     assert events(first, "resumed")[0]["step"] == event["step"]
 
 
+@pytest.mark.long
 def test_what_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     arguments = [*TINY, "epochs=1it", "data.train_count=8,40", f"hydra.sweep.dir={tmp_path}"]
     done = run("hornet-train", "-m", *arguments)
@@ -123,6 +125,7 @@ def test_several_values_without_the_flag_name_it(command: Command) -> None:
     assert "--multirun" in err
 
 
+@pytest.mark.long
 def test_paths_need_no_quotes(tmp_path: Path) -> None:
     """With `=`, `[`, `]` or a comma in them; a comma divides paths only where there is none of that name."""
     first = run("hornet-train", *TINY, "epochs=1it", f"run_dir={tmp_path}/first")

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import TINY, events, resolve, run
 
 
+@pytest.mark.long
 def test_on_a_terminal_there_is_a_panel_and_a_bar(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = resolve(("hornet-train", *TINY, f"run_dir={tmp_path}/run"))
@@ -62,6 +64,7 @@ def test_help_and_config_need_no_torch(tmp_path: Path) -> None:
     assert "lr: 0.004" in run("hornet-train", "--cfg", "job").stdout
 
 
+@pytest.mark.long
 def test_wandb_offline_is_one_run_across_a_resume(tmp_path: Path) -> None:
     environment = {**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path)}
     folder = tmp_path / "run"
@@ -88,6 +91,7 @@ def test_wandb_offline_is_one_run_across_a_resume(tmp_path: Path) -> None:
     assert [event["step"] for event in events(folder, "train")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.long
 def test_wandb_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

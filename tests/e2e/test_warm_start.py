@@ -17,6 +17,7 @@ def untimed(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in event.items() if key not in timed} for event in events(folder)]
 
 
+@pytest.mark.long
 def test_a_run_is_the_same(tmp_path: Path) -> None:
     """In bits, in what is said, and in the folder that it runs in."""
     done = {}

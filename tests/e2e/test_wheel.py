@@ -7,9 +7,11 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+import pytest
 from helpers import ROOT, TINY, run
 
 
+@pytest.mark.long
 def test_an_installed_wheel_finds_its_conf(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(

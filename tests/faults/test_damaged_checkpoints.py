@@ -61,6 +61,11 @@ def put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+def content(path: Path) -> bytes:
+    """What is in a file; nothing of what another damage has made no file, such as an endless pipe."""
+    return path.read_bytes() if path.is_file() else b""
+
+
 def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -99,12 +104,12 @@ class Damage:
 
     def truncate(self) -> None:
         path = self.file()
-        data = path.read_bytes()
+        data = content(path)
         put(path, data[: self.chance.randrange(max(1, len(data)))])
 
     def flip(self) -> None:
         path = self.file()
-        data = bytearray(path.read_bytes())
+        data = bytearray(content(path))
         if data:
             data[self.chance.randrange(len(data))] ^= 1 << self.chance.randrange(8)
         put(path, bytes(data))
@@ -117,11 +122,11 @@ class Damage:
 
     def append(self) -> None:
         path = self.file()
-        put(path, path.read_bytes() + self.chance.randbytes(self.chance.randrange(1, 99)))
+        put(path, content(path) + self.chance.randbytes(self.chance.randrange(1, 99)))
 
     def swap_files(self) -> None:
         one, other = self.file(), self.file()
-        first, second = one.read_bytes(), other.read_bytes()
+        first, second = content(one), content(other)
         put(one, second)
         put(other, first)
 

@@ -139,6 +139,7 @@ def test_two_ranks_have_the_gradients_of_one(strategy, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_blocks_that_are_not_compiled(tmp_path):
     """With averaged weights and evaluations, and after a restart."""
     few = ["model.args.depths=[1,1,2,1]", "model.drop_path=0.2", "eval.every=2it", "checkpoint.every=2it"]

@@ -383,6 +383,7 @@ def test_other_ways_to_take_features(x):
             timm.create_model("hornet_pico_7x7", features_only=True, feature_cls=kind, output_norms=True)
 
 
+@pytest.mark.long
 def test_one_import_registers_in_an_empty_folder(tmp_path):
     code = (
         "import hornet_train, timm; print(type(timm.create_model('hornet_small_gf', device='meta')).__name__)"

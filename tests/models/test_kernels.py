@@ -226,6 +226,7 @@ def test_what_is_not_served_runs_as_torchs_convolution():
     assert empty.shape == (0, 32, 5, 5)
 
 
+@pytest.mark.long
 def test_compiled_loops_are_found_again_by_the_next_process(tmp_path):
     code = (
         "import torch; from hornet_train.models.kernels import depthwise as k; x = torch.ones(1, 16, 3, 3);"

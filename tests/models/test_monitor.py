@@ -37,6 +37,7 @@ def taken(monitor):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.long
 def test_the_largest_product_of_each_stage(filled, compiled):
     few = {"depths": (1, 1, 1, 1), "orders": (2, 1, 3, 2)} if compiled else {}
     model = filled("hornet_pico_gf", num_classes=10, **few)

@@ -467,6 +467,7 @@ torch.save(results_of_all_operators([(torch.float32, False)]), sys.argv[1])
 """
 
 
+@pytest.mark.long
 def test_tiles_for_wider_registers_give_the_same(tmp_path):
     """Those of AVX-512, split by the compiler where the processor has none."""
     script, out = tmp_path / "wide.py", tmp_path / "results.pt"

@@ -23,6 +23,22 @@ SEGMENT = [
     "checkpoint.every=1ep",
 ]
 
+# the smallest useful training of detection
+DETECT = [
+    "recipe=objects",
+    "model.channels=8",
+    "model.width=16",
+    "model.args={dim: 8, depths: [1, 1, 1, 1]}",
+    "data.scale=[48,64]",
+    "augment.short_sides=[40,48]",
+    "data.workers=0",
+    "batch_size=4",
+    "log.every=1it",
+    "schedule.warmup=1it",
+    "eval.every=1ep",
+    "checkpoint.every=1ep",
+]
+
 
 def make_shapes() -> ModuleType:
     """The script as a module."""

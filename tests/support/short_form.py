@@ -2,7 +2,8 @@
 
 A pytest plugin (tests/conftest.py registers it). Without `--short` everything runs, with the seed 0. With it
 a test asks the fixture `amount` how many cases to try, draws them from the fixture `test_seed`, and a
-parametrised test marked `draw(count)` runs `count` of its parameters.
+parametrised test marked `draw(count)` runs `count` of its parameters. Of the tests with a mark in `SHARES`
+only so many run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 SEED_VARIABLE = "HORNET_TEST_SEED"
+SHARES = {"faults": 1 / 3, "long": 1 / 4}  # of all that have the mark, after `draw`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,6 +80,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         count = min(mark.args[0], len(of_test))
         chosen = random.Random(f"{config.option.test_seed} {name}").sample(of_test, count)
         left_out += [item for item in of_test if item not in chosen]
+    for mark_name, share in SHARES.items():
+        of_mark = [item for item in items if item.get_closest_marker(mark_name) and item not in left_out]
+        count = -(-round(len(of_mark) * share * 100) // 100)
+        chosen = random.Random(f"{config.option.test_seed} {mark_name}").sample(of_mark, count)
+        left_out += [item for item in of_mark if item not in chosen]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)

@@ -23,7 +23,9 @@ training replaces them. Held-out files may be damaged too, but not all of them: 
 of its evaluations. The check warns of them, as hornet-eval stops at the first unless data.on_bad=skip.
 
 With --task segmentation, or keys of such data, pictures and masks: whether each has its partner of the same
-size, which values the masks have, how many pixels each class has, and which never come."""
+size, which values the masks have, how many pixels each class has, and which never come. With --task
+detection, pictures with COCO's JSON: boxes and masks that cannot be, or do not fit each other or their
+picture, by the ids of the annotations."""
 
 EXAMPLES = """\
   # ImageNet, with every core
@@ -33,6 +35,8 @@ EXAMPLES = """\
   # pictures with masks; with the keys of a training where the masks need them
   hornet-data check photos --task segmentation
   hornet-data check data=masks data.root=photos data.values=[0,255]
+  # pictures with boxes and masks
+  hornet-data check photos --task detection
   # names only, without opening files: seconds instead of hours
   hornet-data check /data/imagenet22k --splits train --no-decode"""
 
@@ -44,8 +48,8 @@ def parser() -> Parser:
         "what",
         metavar="ROOT | key=value",
         nargs="+",
-        help="the folder that holds train/ and val/, or images/ and masks/; or keys as for hornet-train, "
-        "data=masks data.root=photos ...",
+        help="the folder that holds train/ and val/, or images/ and masks/, or a JSON and images/; or keys "
+        "as for hornet-train, data=masks data.root=photos ...",
     )
     made.add_argument(
         "--splits",

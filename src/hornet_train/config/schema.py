@@ -87,7 +87,7 @@ class Optim:
     clip_grad: Positive | None  # largest norm of the gradient; null: no clipping
     layer_decay: Share | None  # learning-rate multiplier per layer, towards the input
     layer_decay_by: Annotated[Literal["layers", "stages"], Key(absent=("layers",))]
-    layer_decay_depth: Annotated[Count | None, Key(absent=(None,))]  # of stages; see `structure.stage_ids`
+    layer_decay_depth: Annotated[Count | None, Key(absent=(None,))]  # see `structure.stage_ids`, `layer_ids`
     implementation: Literal["auto", "fused", "foreach", "loop"]
 
 

@@ -68,6 +68,11 @@ def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
     return _generator(seed, _Purpose.ORDER, epoch).permutation(samples)
 
 
+def shape_rng(seed: int, epoch: int) -> np.random.Generator:
+    """For the order of an epoch's blocks of pictures of like shapes."""
+    return _generator(seed, _Purpose.ORDER, epoch, 1)
+
+
 def block_order(seed: int, epoch: int, stream: int, block: int, samples: int) -> np.ndarray:
     """The order of one block of a stream: a permutation of range(samples), int64 of shape (samples,)."""
     return _generator(seed, _Purpose.BLOCK, epoch, block, stream).permutation(samples)

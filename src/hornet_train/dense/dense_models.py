@@ -18,7 +18,7 @@ from hornet_train.models.convert import STEM
 from hornet_train.models.variants import VARIANTS
 
 _ADE_CLASSES, _COCO_CLASSES = 150, 80
-_FUSION, _FILTER = "decode_head.fpn_bottleneck.", ".complex_weight"
+_FUSION, _PYRAMID, _FILTER = "decode_head.fpn_bottleneck.", "neck.fpn_convs.0.", ".complex_weight"
 _FILTERS_FOR = 384  # pixels: the published global filters have grids of 24 x 13 and 12 x 7
 _DETECTORS_FILTERS_FOR = 224  # 14 x 8 and 7 x 4, of all detectors but the large ones
 
@@ -90,25 +90,45 @@ DETECTORS = _detectors()
 
 def identify_segmenter(state: Mapping[str, Tensor]) -> str | None:
     """The published model whose weights these look like, by a few names and shapes; None for none."""
-    stem = state.get(f"backbone.{STEM}")
-    if stem is None or not any(name.startswith(_FUSION) for name in state):
-        return None
-    mixer = "gf" if any(name.startswith("backbone.") and name.endswith(_FILTER) for name in state) else "7x7"
-    fusion = "7x7"
-    if f"{_FUSION}conv.weight" in state:
-        fusion = "conv"
-    elif any(name.startswith(_FUSION) and name.endswith(_FILTER) for name in state):
-        fusion = "gf"
+    fusion = _mixer(state, _FUSION)
     return next(
         (
             name
             for name, row in SEGMENTERS.items()
-            if row.fusion == fusion
-            and row.backbone.endswith(f"_{mixer}")
-            and VARIANTS[row.backbone].dim == stem.shape[0]
+            if row.fusion == fusion and _is_backbone(state, row.backbone)
         ),
         None,
     )
+
+
+def identify_detector(state: Mapping[str, Tensor]) -> str | None:
+    """The published detector whose weights these look like; None for none."""
+    mixer, cascade = _mixer(state, _PYRAMID), "roi_head.bbox_head.0.fc_cls.weight" in state
+    return next(
+        (
+            name
+            for name, row in DETECTORS.items()
+            if row.mixer == mixer and row.cascade == cascade and _is_backbone(state, row.backbone)
+        ),
+        None,
+    )
+
+
+def _mixer(state: Mapping[str, Tensor], prefix: str) -> Fusing | None:
+    """What fuses the levels, by the names of its weights; None where there is nothing of that name."""
+    names = [name for name in state if name.startswith(prefix)]
+    if not names:
+        return None
+    if f"{prefix}conv.weight" in state:
+        return "conv"
+    return "gf" if any(name.endswith(_FILTER) for name in names) else "7x7"
+
+
+def _is_backbone(state: Mapping[str, Tensor], name: str) -> bool:
+    """Whether a state dict's backbone is that HorNet, by the width of its stem and its mixer."""
+    stem = state.get(f"backbone.{STEM}")
+    filters = any(one.startswith("backbone.") and one.endswith(_FILTER) for one in state)
+    return stem is not None and VARIANTS[name].dim == stem.shape[0] and name.endswith("_gf") == filters
 
 
 def create(
@@ -133,14 +153,14 @@ def create(
     return create_segmenter(name, num_classes or _ADE_CLASSES, dropout=dropout, **arguments)
 
 
-def create_detector(name: str, num_classes: int, **arguments: Any) -> Detector:
-    """One of `DETECTORS`; see `create`."""
+def create_detector(name: str, num_classes: int, *, masks: bool = True, **arguments: Any) -> Detector:
+    """One of `DETECTORS`; see `create`. Without masks it finds boxes alone."""
     row = DETECTORS[name]
     given: dict[str, Any] = {"drop_path_rate": row.drop_path, **arguments}
     if row.backbone.endswith("_gf"):
         given.setdefault("img_size", _FILTERS_FOR if "large" in row.backbone else _DETECTORS_FILTERS_FOR)
     backbone = build_backbone(row.backbone, **given)
-    return Detector(backbone, num_classes, mixer=row.mixer, cascade=row.cascade)
+    return Detector(backbone, num_classes, mixer=row.mixer, cascade=row.cascade, masks=masks)
 
 
 def create_segmenter(name: str, num_classes: int, *, dropout: float = 0.1, **arguments: Any) -> Segmenter:

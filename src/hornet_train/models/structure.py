@@ -89,22 +89,30 @@ def _with_own_weights(model: nn.Module, parts: list[nn.Module]) -> list[nn.Modul
     ]
 
 
-def layer_ids(model: nn.Module) -> dict[str, int]:
+def layer_ids(model: nn.Module, depth: int | None = None) -> dict[str, int]:
     """The depth of each parameter, 0 at the input, for layer-wise learning rate decay.
 
     A HorNet's are the published ids, also within a larger model, where everything outside it has the last id,
     as the head has. Another model's are the groups that timm gives it.
 
+    Args:
+        model: any.
+        depth: everything outside of the HorNet has `depth` + 1 in place of the last id. The published
+            Mask R-CNNs have 6, so that later blocks' rates are above the heads'.
+
     Raises:
-        ValueError: a model without a HorNet that has no groups, or one with several HorNets.
+        ValueError: a model without a HorNet that has no groups or is given a depth, or one with several
+            HorNets.
     """
     prefix, backbone = located(model)
     if backbone is not None:
-        last = backbone.num_layer_ids - 1
+        last = backbone.num_layer_ids - 1 if depth is None else depth + 1
         return {
             name: backbone.layer_id(name.removeprefix(prefix)) if name.startswith(prefix) else last
             for name, _ in model.named_parameters()
         }
+    if depth is not None:
+        raise ValueError(f"{type(model).__name__} holds no HorNet, of whose layers a depth is")
     of_timm: Any = model
     try:
         matcher = of_timm.group_matcher(coarse=False)

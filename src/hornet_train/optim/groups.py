@@ -24,6 +24,7 @@ def parameter_groups(
     exempt: Iterable[str] = (),
     layer_decay: float | None = None,
     layer_ids: Mapping[str, int] | None = None,
+    full: int | None = None,
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer, one for each combination of layer and weight decay (yes or no) that occurs.
 
@@ -31,14 +32,16 @@ def parameter_groups(
         named_parameters: as of `nn.Module.named_parameters`; those that require no gradient are left out.
         weight_decay: for the parameters that have it (see `decays`).
         exempt: names of parameters without weight decay, as a model's `no_weight_decay()` gives.
-        layer_decay: the learning rate of layer i is scaled by layer_decay ** (last layer - i); None for 1.
+        layer_decay: the learning rate of layer i is scaled by layer_decay ** (full - i); None for 1.
         layer_ids: the layer of each parameter, 0 at the input; required with `layer_decay`.
+        full: the layer that has the whole rate; None for the last one.
 
     Returns:
         Dicts with `params`, `weight_decay`, `lr_scale` and `names`, in a fixed order.
     """
     exempt = frozenset(exempt)
-    top = max(layer_ids.values(), default=0) if layer_ids else 0
+    last = max(layer_ids.values(), default=0) if layer_ids else 0
+    top = last if full is None else full
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in named_parameters:
         if not parameter.requires_grad:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hornet_train.track.events import BestResult, Event, eval_metrics, number
+from hornet_train.track.events import BestResult, Event, number, shown_metrics
 from hornet_train.track.metric_table import MetricInfo, MetricTable
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def draw_losses(ax: Axes, events: Sequence[Event], steps_per_epoch: float | None
     )
     for weights, group in _by_weights(events).items():
         x, y = series(group, "eval", "loss", steps_per_epoch)
+        if not len(y):  # a task whose evaluations have no loss
+            continue
         style = _LINES.get(weights, _LINES["model"])
         ax.plot(
             x, y, color=_LOSS, label=f"evaluation, {weights_name(weights)}", **_marker_if_single(y), **style
@@ -61,7 +63,7 @@ def draw_metrics(
     """The metrics of the evaluations, of any task, with the best result marked."""
     groups = _by_weights(events)
     metrics = list(
-        dict.fromkeys(n for group in groups.values() for event in group for n in eval_metrics(event, table))
+        dict.fromkeys(n for group in groups.values() for event in group for n in shown_metrics(event, table))
     )
     if best is not None:
         metrics.sort(key=lambda metric: metric != best.metric)  # the one that decides the best first

@@ -55,11 +55,12 @@ def initial_state(model: nn.Module, config: Config, plan: Plan, world: World) ->
 def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     given = config.optim
     try:
-        ids = None
+        ids, full = None, None
         if given.layer_decay is not None and given.layer_decay_by == "stages":
             ids = stage_ids(model, given.layer_decay_depth or _DEPTH)
         elif given.layer_decay is not None:
-            ids = layer_ids(model)
+            ids = layer_ids(model, given.layer_decay_depth)
+            full = given.layer_decay_depth and given.layer_decay_depth + 1
     except ValueError as error:
         raise ConfigError([f"optim.layer_decay: {error}; set it to null"]) from error
     groups = parameter_groups(
@@ -68,5 +69,6 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
         exempt=no_weight_decay(model),
         layer_decay=given.layer_decay,
         layer_ids=ids,
+        full=full,
     )
     return adamw(groups, betas=given.betas, eps=given.eps, implementation=given.implementation)

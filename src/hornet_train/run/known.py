@@ -9,7 +9,7 @@ from typing import Any
 import timm
 
 from hornet_train.config.stored import config_in_folder, config_in_weights
-from hornet_train.dense.dense_models import identify_segmenter
+from hornet_train.dense.dense_models import identify_detector, identify_segmenter
 from hornet_train.engine.find_checkpoint import find_checkpoint, followed
 from hornet_train.errors import CheckpointError
 from hornet_train.models.convert import STEM, convert_names
@@ -40,6 +40,10 @@ def known_of(checkpoint: str) -> dict[str, Any] | None:
             "model": {"name": name, "backbone": None, "fusion": None, "channels": None, "dropout": 0.1},
             "data": {"image_size": 640, "scale": [640, 2560]} if "_large_" in name else {},
         }
+    if name := identify_detector(state):
+        masks = any(".mask_head." in one for one in state)
+        parts = {"backbone": None, "neck": None, "masks": masks, "channels": None, "width": None}
+        return {"task": {"name": "detection"}, "model": {"name": name, **parts}, "data": {}}
     state, _ = convert_names(state)
     if name := identify(state):
         channels = state[STEM].shape[1]

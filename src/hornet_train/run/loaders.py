@@ -59,6 +59,7 @@ def train_plan(
         seed=config.seed,
         drop_last=config.data.drop_last,
         repeats=kit.repeats(config),
+        shapes=datasets.shapes,
     )
 
 

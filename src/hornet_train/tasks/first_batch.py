@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from hornet_train.data.loader import Loaded, LoaderSettings, TrainLoader
-from hornet_train.data.order import EpochPlan
+from hornet_train.data.order import EpochPlan, Shapes
 from hornet_train.data.sources.source import Source
 from hornet_train.data.worker import Samples
 from hornet_train.images.normalize import Normalize
 
 
-def plan_to_look_at(samples: int, images: int, *, seed: int, repeats: int = 1) -> EpochPlan:
+def plan_to_look_at(
+    samples: int, images: int, *, seed: int, repeats: int = 1, shapes: Shapes | None = None
+) -> EpochPlan:
     """One process, whose steps have so many images in one micro-batch, or all that there are."""
     size = min(images, samples)
     return EpochPlan(
@@ -24,6 +26,7 @@ def plan_to_look_at(samples: int, images: int, *, seed: int, repeats: int = 1) -
         seed=seed,
         drop_last=False,
         repeats=repeats,
+        shapes=shapes,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch
+from hornet_train.data.order import Shapes
 from hornet_train.data.sources.files import FileTree
 from hornet_train.data.sources.source import Shards, Source
 from hornet_train.data.worker import BadSample, Samples
@@ -29,6 +30,7 @@ class Datasets:
         notes: one sentence for each thing that a user should know of.
         absent: how many classes have no held-out sample, as far as is known without reading these.
         files: `train`, `val` -> the tree of files that it is stored in, where it is.
+        shapes: of the training samples, where those of a step are to have like ones.
     """
 
     train: Source | Shards | None
@@ -40,6 +42,7 @@ class Datasets:
     notes: tuple[str, ...] = ()
     absent: int = 0
     files: Mapping[str, FileTree] = field(default_factory=dict)
+    shapes: Shapes | None = None
 
     def identity(self) -> dict[str, Any]:
         """What makes these samples these samples, as JSON: a run is one of the same samples throughout."""

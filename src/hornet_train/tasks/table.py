@@ -48,6 +48,11 @@ _ROWS = {
         files="hornet_train.tasks.segmentation.layout.data_files:FILES",
         kit="hornet_train.tasks.segmentation.build.kit:KIT",
     ),
+    "detection": _Row(
+        schema="hornet_train.tasks.detection.rules:SCHEMA",
+        files="hornet_train.tasks.detection.layout.data_files:FILES",
+        kit="hornet_train.tasks.detection.build.kit:KIT",
+    ),
 }
 NAMES = tuple(_ROWS)
 

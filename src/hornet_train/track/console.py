@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol
 
 from hornet_train.redaction import for_display
 from hornet_train.track import text
-from hornet_train.track.events import eval_metrics
+from hornet_train.track.events import shown_metrics
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
 # Events shown as warnings, on stderr, at a limited rate.
@@ -114,7 +114,7 @@ class ConsoleSink:
                 self.say(text.train_line(event, self._total, self._eta()))
         elif kind == "eval":
             if self._bar is not None:
-                self._bar.evaluated(int(event.get("step", 0)), eval_metrics(event, self._metrics))
+                self._bar.evaluated(int(event.get("step", 0)), shown_metrics(event, self._metrics))
             self.say(text.eval_line(event, self._metrics))
         elif kind in _WARNINGS:
             if self._due(kind):

@@ -45,6 +45,11 @@ def eval_metrics(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> d
     return table.headline_first({name: value for name, value in pairs if value is not None})
 
 
+def shown_metrics(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> dict[str, float]:
+    """`eval_metrics` without the details, which stand in files alone."""
+    return {name: value for name, value in eval_metrics(event, table).items() if not table.info(name).detail}
+
+
 def without_undone(events: Iterable[Event]) -> list[Event]:
     """The events without the `train` and `eval` events of steps that a rollback has undone."""
     valid: list[Event] = []

@@ -16,12 +16,14 @@ class MetricInfo:
         label: its name in figures and tables: `top-1`.
         percent: whether its values are percentages.
         direction: "max" if more is better, "min" if less is.
+        detail: whether it stands in files alone, not in the lines of a training and its curves.
     """
 
     key: str
     label: str
     percent: bool = False
     direction: Literal["max", "min"] = "max"
+    detail: bool = False
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether `value` beats `than`; any number beats None, and NaN beats nothing."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from hornet_train.track.events import eval_metrics, number
+from hornet_train.track.events import number, shown_metrics
 from hornet_train.track.metric_table import NO_METRICS, MetricTable
 
 _MAX_ITEMS = 8  # of a list in a line
@@ -58,7 +58,7 @@ def train_line(event: Mapping[str, Any], total_steps: int, eta: float | None) ->
 def eval_line(event: Mapping[str, Any], table: MetricTable = NO_METRICS) -> str:
     """One line for an eval event: `eval   step 1,234  epoch 10  ema  top1 98.33%  (360 images)`."""
     parts = ["eval ", f"step {short(event.get('step', 0))}", _epoch(event), str(event.get("weights", ""))]
-    parts += [metric_text(key, value, table) for key, value in eval_metrics(event, table).items()]
+    parts += [metric_text(key, value, table) for key, value in shown_metrics(event, table).items()]
     if (loss := number(event.get("loss"))) is not None:
         parts.append(f"loss {short(loss)}")
     elif "loss" in event:

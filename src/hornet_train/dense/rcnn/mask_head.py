@@ -63,8 +63,8 @@ class MaskHead(nn.Module):
         return logits
 
 
-def mask_loss(logits_RKHW: Tensor, labels_R: Tensor, targets_RHW: Tensor) -> Tensor:
-    """The sum over regions of the mean cross-entropy of each one's pixels, in the map of its class; 0-d."""
+def mask_losses(logits_RKHW: Tensor, labels_R: Tensor, targets_RHW: Tensor) -> Tensor:
+    """Of each region the mean cross-entropy of its pixels, in the map of its class, (R,)."""
     own_RHW = logits_RKHW[torch.arange(len(labels_R), device=labels_R.device), labels_R].float()
     losses_RHW = F.binary_cross_entropy_with_logits(own_RHW, targets_RHW.float(), reduction="none")
-    return losses_RHW.mean((1, 2)).sum() if len(labels_R) else logits_RKHW.sum() * 0
+    return losses_RHW.mean((1, 2))

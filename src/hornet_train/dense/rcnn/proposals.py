@@ -32,7 +32,10 @@ class RpnOutputs(NamedTuple):
 
 
 class LossSum(NamedTuple):
-    """A loss as a sum, attached to the graph, and what it is to be divided by, both 0-d."""
+    """A loss of each picture as a sum, attached to the graph, and of how many items, both (B,).
+
+    The published code divides the sum over a process's pictures by that of their items.
+    """
 
     total: Tensor
     items: Tensor
@@ -105,7 +108,7 @@ class RpnRules:
         pictures: Sequence[tuple[int, int]],
         seeds: Sequence[int],
     ) -> tuple[LossSum, LossSum]:
-        """Of objectness and of changes, over the sampled anchors of all pictures.
+        """Of objectness and of changes, over the sampled anchors of each picture.
 
         Args:
             objects: boxes of each picture, (M, 4).
@@ -116,24 +119,23 @@ class RpnRules:
         levels = self.anchors.of_levels(sizes, outputs.objectness[0].device)
         anchors_N4 = torch.cat(levels)
         logits_BN, changes_BN4 = _flat(outputs)
-        of_objects, of_changes = logits_BN.sum() * 0, changes_BN4.sum() * 0
-        count = 0
+        of_objects, of_changes, counts = list[Tensor](), list[Tensor](), list[int]()
         for place, (boxes_M4, picture, seed) in enumerate(zip(objects, pictures, seeds, strict=True)):
             inside = trainable(levels, sizes, self.anchors.strides, picture, self.border).nonzero()[:, 0]
             matched = self.matcher(anchors_N4[inside], boxes_M4)
             chosen = self.sampler(matched, seed)
             positive, negative = inside[chosen.positive], inside[chosen.negative]
-            count += max(len(positive), 1) + max(len(negative), 1)  # as published
+            counts.append(max(len(positive), 1) + max(len(negative), 1))  # as published
             logits = logits_BN[place, torch.cat([positive, negative])]
             truth = torch.zeros_like(logits)
             truth[: len(positive)] = 1
-            of_objects = of_objects + F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
+            of_objects.append(F.binary_cross_entropy_with_logits(logits, truth, reduction="sum"))
             targets_P4 = boxes_M4[matched[chosen.positive]]
             wanted_P4 = self.coder.encode(anchors_N4[positive], targets_P4)
             found_P4 = changes_BN4[place, positive]
-            of_changes = of_changes + F.smooth_l1_loss(found_P4, wanted_P4, reduction="sum", beta=self.beta)
-        total = torch.tensor(float(count), device=logits_BN.device)
-        return LossSum(of_objects, total), LossSum(of_changes, total)
+            of_changes.append(F.smooth_l1_loss(found_P4, wanted_P4, reduction="sum", beta=self.beta))
+        items = torch.tensor(counts, dtype=torch.float32, device=logits_BN.device)
+        return LossSum(torch.stack(of_objects), items), LossSum(torch.stack(of_changes), items)
 
     @torch.no_grad()
     def propose(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hornet_train.dense.rcnn import box_head, mask_head
 from hornet_train.dense.rcnn.boxes import giou_loss
-from hornet_train.dense.rcnn.mask_head import mask_loss
+from hornet_train.dense.rcnn.mask_head import mask_losses
 from hornet_train.dense.rcnn.matching import Matcher, Sampler, mixed_seed
 from hornet_train.dense.rcnn.proposals import LossSum
 from hornet_train.dense.rcnn.region_masks import mask_targets
@@ -74,19 +74,17 @@ def _stage(
     labels_R = torch.cat([one.labels(of, head.num_classes) for one, of in zip(chosen, objects, strict=True)])
     positive = (labels_R < head.num_classes).nonzero()[:, 0]
     targets_P4 = torch.cat([of.boxes[one.objects] for one, of in zip(chosen, objects, strict=True)])
-    count = torch.tensor(float(max(len(labels_R), 1)), device=labels_R.device)
-    of_class = F.cross_entropy(outputs.logits, labels_R, reduction="sum")
+    of_class_R = F.cross_entropy(outputs.logits, labels_R, reduction="none")
     changes_P4 = outputs.changes.unflatten(1, (-1, 4))[positive, labels_R[positive]]
     boxes_P4 = rois_R5[positive, 1:]
-    if not len(positive):
-        of_boxes = outputs.changes.sum() * 0
-    elif stage.giou:
-        of_boxes = 10 * giou_loss(stage.coder.decode(boxes_P4, changes_P4), targets_P4).sum()
+    if stage.giou:
+        of_boxes_P = 10 * giou_loss(stage.coder.decode(boxes_P4, changes_P4), targets_P4)
     else:
-        of_boxes = (changes_P4 - stage.coder.encode(boxes_P4, targets_P4)).abs().sum()
+        of_boxes_P = (changes_P4 - stage.coder.encode(boxes_P4, targets_P4)).abs().sum(1)
+    rois, found = [len(one.boxes) for one in chosen], [len(one.objects) for one in chosen]
     losses = {
-        "loss_cls": LossSum(stage.weight * of_class, count),
-        "loss_bbox": LossSum(stage.weight * of_boxes, count),
+        "loss_cls": _by_picture(stage.weight * of_class_R, rois, rois),
+        "loss_bbox": _by_picture(stage.weight * of_boxes_P, found, rois),
     }
     if heads.mask_heads:
         losses["loss_mask"] = _mask_loss(
@@ -119,9 +117,16 @@ def _mask_loss(
     for one, of in zip(chosen, objects, strict=True):
         assert of.masks is not None
         targets.append(mask_targets(of.masks, one.boxes[: len(one.objects)], one.objects))
-    total = mask_loss(logits, labels_P, torch.cat(targets))
-    count = torch.tensor(float(max(len(labels_P), 1)), device=logits.device)
-    return LossSum(weight * total, count)
+    losses_P = weight * mask_losses(logits, labels_P, torch.cat(targets))
+    counts = [len(one.objects) for one in chosen]
+    return _by_picture(losses_P, counts, counts)
+
+
+def _by_picture(losses_R: Tensor, counts: Sequence[int], items: Sequence[int]) -> LossSum:
+    """The losses of regions, so many of each picture, summed by picture; nothing is divided by 0."""
+    totals = torch.stack([one.sum() for one in losses_R.split(list(counts))])  # 0 without any: attached
+    numbers = torch.tensor([max(one, 1) for one in items], dtype=torch.float32, device=losses_R.device)
+    return LossSum(totals, numbers)
 
 
 class _Chosen(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,21 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from hornet_train.engine.distributed import World
-from hornet_train.errors import ConfigError
-from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.layout import Pixels
+from hornet_train.images.palette import colours
 from hornet_train.images.resize import resize
+from hornet_train.tasks.saved_pictures import check_pictures, write_picture
 from hornet_train.tasks.segmentation.metrics import class_scores, mean_over_classes
-from hornet_train.tasks.segmentation.palette import colours, overlay, with_legend
+from hornet_train.tasks.segmentation.palette import overlay, with_legend
 from hornet_train.tasks.segmentation.samples import decode_pair
 from hornet_train.tasks.segmentation.sources.pairs import Pictures
-from hornet_train.track.durable_files import write_bytes
 
-_MARK = ("Software", "hornet-train")
 _SIDE = 320  # pixels of the longer side of a picture in the gallery
 
 
@@ -94,53 +90,18 @@ class Gallery:
         self.counts, self.boundaries = counts.cpu(), boundaries.cpu()
 
     def check_folder(self) -> None:
-        """Refuse to write among the data, or over what others wrote.
-
-        Raises:
-            ConfigError: a file would be overwritten that is none of an earlier evaluation.
-        """
-        for kind in self.save:
-            target = (self.folder / kind).resolve()
-            for folder in (one.resolve() for one in self.source.folders):
-                if target == folder or target in folder.parents or folder in target.parents:
-                    raise ConfigError(
-                        [f"save_dir={self.folder} writes to {target}, where the data are: choose another"]
-                    )
-            present = (
-                (self._path(kind, index) for index in range(len(self.source))) if target.is_dir() else ()
-            )
-            if foreign := next((path for path in present if path.is_file() and not _is_of_ours(path)), None):
-                raise ConfigError(
-                    [f"save_dir={self.folder}: {foreign} is no file of an earlier evaluation: choose another"]
-                )
+        """Refuse to write among the data, or over what others wrote; see `check_pictures`."""
+        paths = {kind: [self._path(kind, index) for index in range(len(self.source))] for kind in self.save}
+        check_pictures(self.folder, paths, self.source.folders)
 
     def _path(self, kind: str, index: int) -> Path:
         return self.folder / kind / f"{self.source.name(index)}.png"
 
     def _write(self, kind: str, index: int, image: Image.Image) -> None:
         """A PNG with the name of the picture."""
-        path = self._path(kind, index)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if image.mode == "L":
             image.putpalette([value for colour in colours(len(self.classes)) for value in colour])
-        file = io.BytesIO()
-        image.save(file, format="PNG", pnginfo=_of_ours())
-        write_bytes(path, file.getvalue())
-
-
-def _of_ours() -> PngInfo:
-    """What tells files of evaluations from others."""
-    text = PngInfo()
-    text.add_text(*_MARK)
-    return text
-
-
-def _is_of_ours(path: Path) -> bool:
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return image.info.get(_MARK[0]) == _MARK[1]
-    except DAMAGED_FILE_ERRORS:
-        return False
+        write_picture(self._path(kind, index), image)
 
 
 def _small(

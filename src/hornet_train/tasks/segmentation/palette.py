@@ -1,53 +1,22 @@
-"""Colours for classes, told apart as well as so many can be, and label maps drawn in them.
+"""Label maps drawn in the colours of their classes.
 
 Layout suffixes: `x_HW` is height, width; `x_HWC` has the channels last.
 """
 
 from __future__ import annotations
 
-import colorsys
 import math
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from hornet_train.images.layout import RGB, Pixels
+from hornet_train.images.layout import Pixels
+from hornet_train.images.palette import UNLABELLED, colours
+from hornet_train.tasks.figure_style import font_of
 from hornet_train.tasks.segmentation.metrics import IGNORED
 
 _IN_A_LEGEND = 12
-_GOLDEN = (math.sqrt(5) - 1) / 2
-_FIRST: tuple[RGB, ...] = (
-    (70, 84, 103),
-    (230, 110, 60),
-    (60, 160, 220),
-    (95, 175, 80),
-    (240, 195, 60),
-    (165, 95, 190),
-    (215, 75, 110),
-    (80, 195, 185),
-    (165, 125, 85),
-    (245, 160, 190),
-)
-UNLABELLED: RGB = (255, 255, 255)
-
-
-@cache
-def colours(classes: int) -> tuple[RGB, ...]:
-    """A colour for each class; the first ten are chosen by hand, the others go round the colour wheel."""
-    found = list(_FIRST[:classes])
-    for label in range(len(found), classes):
-        share = (
-            label * _GOLDEN % 1.0,
-            (0.55, 0.8, 0.65)[label % 3],
-            (0.95, 0.7, 0.82, 0.55)[label % 4],
-        )
-        red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(*share))
-        found.append((red, green, blue))
-    return tuple(found)
 
 
 def painted(labels_HW: np.ndarray, classes: int) -> Pixels:
@@ -76,7 +45,7 @@ def with_legend(pixels_HWC: Pixels, label_maps: Sequence[np.ndarray], names: Seq
     entries = [(colours(len(names))[label], names[label]) for label in labels]
     if any((one == IGNORED).any() for one in label_maps):
         entries.append((UNLABELLED, "no label"))
-    font = ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 10)
+    font = font_of(10)
     width, places, x, y = pixels_HWC.shape[1], list[tuple[int, int]](), 4, 3
     for _, name in entries:
         wide = 20 + math.ceil(font.getlength(name))

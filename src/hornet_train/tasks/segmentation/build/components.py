@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import timm
-import torch
-
 from hornet_train.dense.backbone import build_backbone
 from hornet_train.dense.dense_models import SEGMENTERS, create_segmenter, upernet
 from hornet_train.dense.segmenter import Segmenter
@@ -18,12 +15,15 @@ from hornet_train.images.policies import Policy
 from hornet_train.images.policies.photometric import PhotometricDistortion
 from hornet_train.images.resize import load_loops
 from hornet_train.images.size import Size
-from hornet_train.models import structure
 from hornet_train.models.constructor_options import unknown_option
-from hornet_train.models.kernels.dispatch import use_kernels
-from hornet_train.models.layers import lay_out
 from hornet_train.models.spec import MODEL_ERRORS, RESERVED, error_text
-from hornet_train.models.variants import VARIANTS
+from hornet_train.tasks.dense_backbone import (
+    backbone_arguments,
+    for_size,
+    known_backbone,
+    preprocessing_of,
+    set_up,
+)
 from hornet_train.tasks.segmentation.inference import Inference
 from hornet_train.tasks.segmentation.losses import PixelLoss
 from hornet_train.tasks.segmentation.mask_coding import MOST_CLASSES
@@ -93,9 +93,7 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
     Raises:
         ConfigError: there is no such model, or it does not take what it is given.
     """
-    arguments = {**model.args, **({"drop_path_rate": model.drop_path} if model.drop_path else {})}
-    if reserved := [f"model.args.{key}: {RESERVED[key]}" for key in model.args if key in RESERVED]:
-        raise ConfigError(reserved)
+    arguments = backbone_arguments(model)
     backbone = backbone_name(model)
     try:
         if model.name in SEGMENTERS:
@@ -103,10 +101,8 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
                 *(model.name, classes), dropout=model.dropout, **{"drop_path_rate": 0.0, **arguments}
             )
         else:
-            if backbone in VARIANTS or made_for_a_size(backbone):  # for the images that it will see
-                arguments.setdefault("img_size", image_size)
             built = upernet(
-                build_backbone(backbone, **arguments),
+                build_backbone(backbone, **for_size(backbone, arguments, image_size)),
                 classes,
                 channels=model.channels or 512,
                 fusion=model.fusion or "conv",
@@ -118,21 +114,8 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
         raise ConfigError([f"model.name={model.name}, {backbone}: {error_text(error)}"]) from error
     if not auxiliary:
         del built.auxiliary_head
-    use_kernels(built, model.kernels)
-    if model.grad_checkpointing is not False:
-        try:
-            structure.set_grad_checkpointing(built, model.grad_checkpointing, backbone)
-        except ValueError as error:
-            raise ConfigError([f"model.grad_checkpointing={model.grad_checkpointing}: {error}"]) from error
-    if model.channels_last:
-        lay_out(built, torch.channels_last)
+    set_up(built, model, backbone)
     return built
-
-
-def made_for_a_size(backbone: str) -> bool:
-    """Whether timm builds a model for images of one size, such as one with windows of attention."""
-    known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    return known is not None and bool(known.fixed_input_size)
 
 
 def backbone_name(model: Model) -> str:
@@ -147,10 +130,7 @@ def backbone_name(model: Model) -> str:
         hint = did_you_mean(model.name, [OWN, *SEGMENTERS])
         raise ConfigError([f"model.name={model.name}: no such segmentation model; {hint}"])
     assert model.backbone is not None
-    if not timm.is_model(model.backbone):
-        hint = did_you_mean(model.backbone, timm.list_models())
-        raise ConfigError([f"model.backbone={model.backbone}: timm has no such model; {hint}"])
-    return model.backbone
+    return known_backbone(model.backbone)
 
 
 def train_transform(data: Data, augment: Augment) -> TrainTransform:
@@ -178,15 +158,4 @@ def eval_transform(data: Data) -> EvalTransform:
 
 def preprocessing_of_backbone(config: SegmentationConfig | SegmentationEval) -> dict[str, Any]:
     """Key -> value of the preprocessing that timm's other models want."""
-    name = config.model.backbone
-    known = (
-        None if name is None or name in VARIANTS else timm.get_pretrained_cfg(name, allow_unregistered=True)
-    )
-    if known is None:
-        return {}
-    found = {}
-    for key in ("mean", "std"):
-        theirs, ours = getattr(known, key), getattr(config.data, key)
-        if len(theirs) == 3 and tuple(theirs) != tuple(ours):
-            found[f"data.{key}"] = [float(one) for one in theirs]
-    return found
+    return preprocessing_of(config.model.backbone, config.data.mean, config.data.std)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from hornet_train.dense.segmenter import Segmenter
-from hornet_train.errors import ConfigError
 from hornet_train.tasks.kit_types import Evaluation, EvaluationSet, Weights
+from hornet_train.tasks.saved_pictures import folder_of
 from hornet_train.tasks.segmentation.build.components import build_task, eval_transform
 from hornet_train.tasks.segmentation.build.open_data import open_pictures
 from hornet_train.tasks.segmentation.gallery import Gallery
@@ -30,7 +29,9 @@ def open_evaluation(config: SegmentationEval, weights: Weights) -> Evaluation:
     assert isinstance(model, Segmenter)
     notes = [*opened.notes, *load_segmenter(model, weights)]
     samples = EvalSamples(eval_transform(config.data))
-    gallery = Gallery(source, names, config.save, config.worst, folder_of(config))
+    gallery = Gallery(
+        source, names, config.save, config.worst, folder_of(config.save_dir, config.out, config.checkpoint)
+    )
     gallery.check_folder()
     one = EvaluationSet(config.data.source, replace(task, keeper=gallery), {"": source}, samples)
     slides = config.data.inference == "slide"
@@ -41,22 +42,3 @@ def open_evaluation(config: SegmentationEval, weights: Weights) -> Evaluation:
         image_size=config.data.image_size if slides else None,
         facts={"classes": list(names)},
     )
-
-
-def folder_of(config: SegmentationEval) -> Path:
-    """Where the pictures of an evaluation go: beside its results, unless the config says where.
-
-    Raises:
-        ConfigError: there is a file of that name.
-    """
-    if config.save_dir is not None:
-        folder = Path(config.save_dir)
-    elif config.out is not None:
-        out = Path(config.out)
-        folder = out.with_name(f"{out.stem}_pictures")
-    else:
-        place = Path(config.checkpoint or "")
-        folder = (place if place.is_dir() else place.parent) / "eval_pictures"
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError([f"save_dir={folder} is a file: choose another"])
-    return folder

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from hornet_train.data.sources.listing import preview, with_count
+from hornet_train.data.sources.split_by_hash import split_by_hash
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.kit_types import Datasets
 from hornet_train.tasks.segmentation.build.classes_of_masks import Pairs, in_order_of, meaning_of
 from hornet_train.tasks.segmentation.schema import Ade20kData, Data, HubData, MasksData
-from hornet_train.tasks.segmentation.sources.mask_folders import find_pairs, held_out
+from hornet_train.tasks.segmentation.sources.mask_folders import find_pairs
 from hornet_train.tasks.segmentation.sources.mask_tables import open_rows
 from hornet_train.tasks.segmentation.sources.pairs import PairedFiles, PairFolders, open_pairs
 from hornet_train.tasks.segmentation.sources.scan import MaskScan, evenly, scan
@@ -148,7 +149,7 @@ def _own_pairs(data: MasksData, root: Path, training: bool) -> tuple[PairedFiles
         if folders is not None and find("val") is not None:
             note = f"data.val_share={data.val_share} holds out training pictures: those of val are not read"
             whole = whole.noted(note)
-        kept, out = held_out([whole.key(place) for place in range(len(whole))], data.val_share)
+        kept, out = split_by_hash([whole.key(place) for place in range(len(whole))], data.val_share)
         return (whole.part(kept) if training else None), whole.part(out)
     val = find("val") if folders is not None else None
     return (whole if training else None), open_pairs(val or _nothing_held_out(root))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from hornet_train.data.sources.listing import check_folder, names_in, preview
-from hornet_train.data.sources.split_names import spellings
+from hornet_train.data.sources.split_names import find_split
 from hornet_train.errors import DataError
 from hornet_train.tasks.segmentation.sources.pairs import PairFolders
 
@@ -39,33 +38,19 @@ def find_pairs(
         if not split:
             return PairFolders(root / images, root / masks)
         inside = [names_in(root / one, folders=True) for one in (images, masks)]
-        found = [_split_of(names, split) for names in inside]
+        found = [find_split(split, names) for names in inside]
         if None not in found:
             return PairFolders(root / images / str(found[0]), root / masks / str(found[1]))
         return None
-    if split and (folder := _split_of(top, split)) is not None:
+    if split and (folder := find_split(split, top)) is not None:
         below = names_in(root / folder, folders=True)
         images, masks = _named(below, images_dir, _IMAGES), _named(below, masks_dir, _MASKS)
         if images is not None and masks is not None:
             return PairFolders(root / folder / images, root / folder / masks)
         raise DataError(_not_found(root / folder, below, images_dir, masks_dir))
-    if any(_split_of(top, name) for name in ("train", "val")):
+    if any(find_split(name, top) for name in ("train", "val")):
         return None
     raise DataError(_not_found(root, top, images_dir, masks_dir))
-
-
-def held_out(keys: Sequence[bytes], share: float) -> tuple[list[int], list[int]]:
-    """(places of the training samples, places of those that are held out), always the same ones.
-
-    By a hash of their names, so that a new picture moves hardly any other one.
-
-    Args:
-        keys: of the samples.
-        share: of them, above 0 and below 1; at least one is held out and one kept.
-    """
-    by_hash = sorted(range(len(keys)), key=lambda place: hashlib.sha256(keys[place]).digest())
-    number = min(len(keys) - 1, max(1, round(share * len(keys))))
-    return sorted(by_hash[number:]), sorted(by_hash[:number])
 
 
 def _named(present: Sequence[str], given: str | None, usual: Sequence[str]) -> str | None:
@@ -73,11 +58,6 @@ def _named(present: Sequence[str], given: str | None, usual: Sequence[str]) -> s
         return given if given in present else None
     folded = {name.casefold(): name for name in present}
     return next((folded[name] for name in usual if name in folded), None)
-
-
-def _split_of(present: Sequence[str], split: str) -> str | None:
-    folded = {name.casefold(): name for name in present}
-    return next((folded[name] for name in spellings(split) if name in folded), None)
 
 
 def _not_found(root: Path, present: Sequence[str], images_dir: str | None, masks_dir: str | None) -> str:

@@ -1,0 +1,1 @@
+"""The config of detection joined to its components."""

@@ -1,0 +1,1 @@
+"""What `hornet-data` asks of detection."""

@@ -1,0 +1,157 @@
+"""Check every annotation of a data set, and whether it fits its picture."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import TypeAdapter
+
+from hornet_train.config.conf_files import all_settings
+from hornet_train.data.sources.listing import preview, with_count
+from hornet_train.data.sources.packed import PackedPaths
+from hornet_train.data.sources.source import Encoded
+from hornet_train.errors import SampleError
+from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
+from hornet_train.images.formats import FORMATS
+from hornet_train.images.orientation import orientation_of
+from hornet_train.tasks.detection.boxes import usable
+from hornet_train.tasks.detection.build.open_data import Read, check_same, read_splits
+from hornet_train.tasks.detection.objects import PictureObjects
+from hornet_train.tasks.detection.rle import mask_code, window_of
+from hornet_train.tasks.detection.samples import IMAGE, sizes_disagree
+from hornet_train.tasks.detection.schema import Data
+from hornet_train.tasks.detection.sources import coco_folders
+from hornet_train.tasks.detection.sources.pictures import AnnotatedFiles, Pictures
+from hornet_train.tasks.stored_files import FilesFound, ImageFiles
+
+_TOLD = 10  # faults of a split that are named
+_THREADS = min(16, os.cpu_count() or 1)  # Pillow reads headers without Python's lock
+_APART = 2.0  # pixels by which a box may differ from that of its mask
+
+
+def recognised(root: Path) -> Data:
+    """The data group that a folder looks like: COCO 2017, or anyone's JSON and pictures."""
+    is_coco = (root / "annotations" / "instances_train2017.json").is_file()
+    source = "coco" if is_coco else "coco_folder"
+    settings: dict[str, Any] = {**all_settings("data", source), "root": str(root)}
+    if source == "coco_folder" and coco_folders.find(root, "val") is None:
+        settings["val"] = False
+    found: Data = TypeAdapter(Data).validate_python(settings)
+    return found
+
+
+def check_pictures(data: Data) -> FilesFound:
+    """Read every annotation, and the header of every picture. All faults are collected.
+
+    Raises:
+        DataError: there is nothing to check, or it cannot be read at all.
+    """
+    train, val = read_splits(data)
+    found = FilesFound(training="train")
+    if train is not None and val is not None:
+        check_same(train, val)
+    for name, read in (("train", train), ("val", val)):
+        if read is None:
+            continue
+        if isinstance(read.pictures, AnnotatedFiles):
+            files = read.pictures
+            found.splits.append(ImageFiles(name, files.folders[0], PackedPaths(files.paths())))
+        _describe(found, name, read)
+        _check_boxes(found, name, read.pictures)
+        _check_sizes(found, name, read.pictures)
+    return found
+
+
+def _describe(found: FilesFound, name: str, read: Read) -> None:
+    pictures, objects = read.pictures, read.pictures.objects
+    names = [one.name for one in read.categories]
+    counts = Counter(objects.labels.tolist())
+    shown = ", ".join(f"{names[label]} {count:,}" for label, count in counts.most_common())
+    outlined = int(objects.outlined.sum())
+    found.lines.append(
+        f"{name}: {with_count(len(pictures), 'picture')}, {with_count(objects.objects, 'object')} "
+        f"({outlined:,} with an outline, {int(objects.crowd.sum()):,} crowds), {len(names)} classes: {shown}"
+    )
+    if without := int((np.diff(objects.starts) == 0).sum()):
+        found.lines.append(f"{name}: {with_count(without, 'picture')} without objects")
+    found.warnings += [f"{name}: {note}" for note in pictures.notes]
+    if never := [name_ for label, name_ in enumerate(names) if not counts[label]]:
+        found.warnings.append(
+            f"{name}: {len(never)} of the {len(names)} classes never come: {preview(never)}"
+        )
+
+
+def _check_boxes(found: FilesFound, name: str, pictures: Pictures) -> None:
+    """Boxes that reach out of their picture, and masks that disagree with their boxes."""
+    out, large, apart = list[str](), list[str](), list[str]()
+    for place in range(len(pictures)):
+        objects, size = pictures.objects.of(place), pictures.sizes[place]
+        left, top, wide, tall = objects.boxes.T
+        height, width = (int(side) for side in size)
+        if height and width:
+            fits = usable(objects.boxes, size)  # others are told where the annotations are read
+            over = (left < -1) | (top < -1) | (left + wide > width + 1) | (top + tall > height + 1)
+            out += [f"id {number}" for number in objects.ids[over & fits]]
+            large += [f"id {number}" for number in objects.ids[(wide > width + 1) | (tall > height + 1)]]
+        apart += [f"id {number}" for number in _masks_apart(objects, (height, width))]
+    for what, names in (
+        ("reach out of their picture, and are cut to it", out),
+        ("are larger than their picture", large),
+        (f"are {_APART:g} pixels or more from those of their masks", apart),
+    ):
+        if names:
+            found.warnings.append(f"{name}: {with_count(len(names), 'bbox')} {what}: {preview(names)}")
+
+
+def _masks_apart(objects: PictureObjects, size: tuple[int, int]) -> list[int]:
+    """The numbers of the objects whose masks' boxes are others than theirs."""
+    found = []
+    for box, outline, number in zip(objects.boxes, objects.outlines, objects.ids.tolist(), strict=True):
+        if (rle := mask_code(outline, size)) is None:
+            continue
+        window = window_of(rle)
+        tall, wide = window.pixels.shape
+        of_mask = np.array([window.left, window.top, window.left + wide, window.top + tall])
+        corners = np.concatenate([box[:2], box[:2] + box[2:]])
+        if not tall or np.abs(of_mask - corners).max() >= _APART:
+            found.append(number)
+    return found
+
+
+def _check_sizes(found: FilesFound, name: str, pictures: Pictures) -> None:
+    """Pictures of another size than they are annotated for."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        looked = list(pool.map(lambda index: _size_fault(pictures, index), range(len(pictures))))
+    faults = [one for one in looked if one is not None]
+    found.lines += [f"{name}: {fault}" for fault in faults[:_TOLD]]
+    if len(faults) > _TOLD:
+        found.lines.append(f"{name}: ... and {len(faults) - _TOLD} more")
+    if faults:
+        found.faults.append(
+            f"{len(faults):,} of {with_count(len(pictures), 'picture')} of {name} cannot be used "
+            f"(the first: {faults[0].where}: {faults[0].reason})"
+        )
+
+
+def _size_fault(pictures: Pictures, index: int) -> SampleError | None:
+    height, width = pictures.sizes[index].tolist()
+    try:
+        stored = pictures.read(index)[IMAGE]
+        if not height or not width or not isinstance(stored, Encoded):
+            return None
+        with Image.open(io.BytesIO(stored.data), formats=tuple(FORMATS)) as image:
+            size, orientation = (image.height, image.width), orientation_of(image)
+    except SampleError as error:
+        return error
+    except DAMAGED_FILE_ERRORS as error:
+        return SampleError(pictures.locate(index), f"cannot be decoded as an image ({error})")
+    if size == (height, width) or (orientation >= 5 and size[::-1] == (height, width)):
+        return None
+    return sizes_disagree(pictures.locate(index), size, (height, width))

@@ -1,0 +1,183 @@
+"""From the stored fields of a picture with its objects to a sample for training or evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hornet_train.data.address import SampleDraws
+from hornet_train.data.order import Address
+from hornet_train.data.sources.source import Encoded, Fields
+from hornet_train.data.worker import decoded_image
+from hornet_train.errors import SampleError
+from hornet_train.images.decode import decode_with_orientation
+from hornet_train.images.orientation import turned
+from hornet_train.tasks.detection.boxes import corners_of, trained
+from hornet_train.tasks.detection.objects import PictureObjects
+from hornet_train.tasks.detection.rle import NOTHING, Window, mask_code, window_of
+from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransform
+
+IMAGE, OBJECTS, SIZE = "image", "objects", "size"  # the last: (height, width) as annotated, 0 if not known
+BOXES, LABELS, WINDOWS, PIXELS, DRAW = "boxes", "labels", "windows", "pixels", "draw"
+
+
+class Decoded(NamedTuple):
+    """A picture, uint8 (3, H, W) RGB, its objects, and what it is called."""
+
+    image: Tensor
+    objects: PictureObjects
+    where: str
+
+
+def decode_picture(fields: Fields) -> Decoded:
+    """The pixels of a picture, and its objects.
+
+    The picture is turned as its EXIF orientation says where, and only where, it then has the size for which
+    its objects are annotated.
+
+    Raises:
+        SampleError: it is damaged, or of another size.
+    """
+    stored, objects = fields[IMAGE], fields[OBJECTS]
+    if not isinstance(stored, Encoded):
+        return Decoded(stored, objects, "a picture in memory")
+    image_CHW, orientation = decode_with_orientation(stored.data, stored.where)
+    annotated = tuple(fields[SIZE])
+    if 0 not in annotated and tuple(image_CHW.shape[1:]) != annotated:
+        upright_CHW = turned(image_CHW.permute(1, 2, 0), orientation).permute(2, 0, 1)
+        if tuple(upright_CHW.shape[1:]) != annotated:
+            raise sizes_disagree(stored.where, tuple(image_CHW.shape[1:]), annotated)
+        image_CHW = upright_CHW
+    return Decoded(image_CHW, objects, stored.where)
+
+
+def sizes_disagree(where: str, size: tuple[int, ...], annotated: tuple[int, ...]) -> SampleError:
+    """The error of a picture of another (height, width) than it is annotated for."""
+    return SampleError(
+        where,
+        f"it has {size[0]}x{size[1]} pixels (height x width), its annotation {annotated[0]}x{annotated[1]}",
+        "boxes and masks would not fit: use the picture that was annotated, or mend its height and width",
+    )
+
+
+class _Pictures:
+    """Stored pictures with objects, decoded; see `Samples`."""
+
+    def decode(self, fields: Fields) -> Decoded:
+        """See `Samples`."""
+        return decode_picture(fields)
+
+    def nbytes(self, decoded: Decoded) -> int:
+        """See `Samples`."""
+        return decoded.image.nbytes
+
+
+@dataclass(frozen=True)
+class TrainSamples(_Pictures):
+    """Augmented by draws from (seed, epoch, index).
+
+    A sample: `image` uint8 (3, h, w); of its M objects `boxes` float32 (M, 4), corners in pixels, and
+    `labels` int64 (M,); `draw` int, the seed of what is drawn for it in a step; and with masks `windows`
+    int64 (M, 4), top, left, height and width of a part of the picture, and `pixels` uint8, the masks in these
+    parts, one after the other.
+
+    Attributes:
+        transform: of the picture.
+        seed: of the run.
+        masks: whether there are masks; objects without one are left out then.
+    """
+
+    transform: TrainTransform
+    seed: int
+    masks: bool
+    _draws: SampleDraws = field(default_factory=SampleDraws, init=False, repr=False, compare=False)
+
+    @property
+    def ragged(self) -> Collection[str]:
+        """See `Samples`."""
+        return frozenset({IMAGE, BOXES, LABELS, *([WINDOWS, PIXELS] if self.masks else [])})
+
+    def make(self, address: Address, decoded: Decoded) -> dict[str, Any]:
+        """See `Samples`."""
+        rng = self._draws.at(self.seed, address.epoch, address.index, address.repeat)
+        draw = int(rng.integers(2**63 - 1))
+        objects = decoded.objects
+        size = (int(decoded.image.shape[1]), int(decoded.image.shape[2]))
+        chosen = np.flatnonzero(trained(objects, size, masks=self.masks))
+        view = self.transform(decoded.image, corners_of(objects.boxes[chosen]), rng)
+        corners = view.boxes_N4
+        seen = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+        found = {
+            IMAGE: view.image_CHW,
+            BOXES: torch.from_numpy(corners[seen].astype(np.float32)),
+            LABELS: torch.from_numpy(objects.labels[chosen[seen]]),
+            DRAW: draw,
+        }
+        if not self.masks:
+            return found
+        stored = [_stored_mask(objects, number, size) for number in chosen[seen]]
+        return {**found, **packed([view.mask(one) for one in stored])}
+
+
+def _stored_mask(objects: PictureObjects, number: int, size: tuple[int, int]) -> Window:
+    rle = mask_code(objects.outlines[number], size)
+    return NOTHING if rle is None else window_of(rle)
+
+
+def packed(windows: Sequence[Window]) -> dict[str, Tensor]:
+    """Masks of a picture's objects as they are sent: see `TrainSamples`."""
+    places = np.array([(one.top, one.left, *one.pixels.shape) for one in windows], dtype=np.int64)
+    pixels = np.concatenate([one.pixels.reshape(-1) for one in (NOTHING, *windows)])
+    return {
+        WINDOWS: torch.from_numpy(places.reshape(-1, 4)),
+        PIXELS: torch.from_numpy(pixels.astype(np.uint8)),
+    }
+
+
+def unpacked(windows: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The masks of a picture of (height, width), uint8 (M, H, W), from what `packed` sent."""
+    masks = pixels.new_zeros((len(windows), *size))
+    begin = 0
+    for mask, (top, left, tall, wide) in zip(masks, windows.tolist(), strict=True):
+        end = begin + tall * wide
+        mask[top : top + tall, left : left + wide] = pixels[begin:end].view(tall, wide)
+        begin = end
+    return masks
+
+
+@dataclass(frozen=True)
+class EvalSamples(_Pictures):
+    """A sample: `image` uint8 (3, h, w), and `size` int64 (2,): (height, width) of the stored picture."""
+
+    transform: EvalTransform
+    ragged: ClassVar[Collection[str]] = frozenset({IMAGE})
+
+    def make(self, address: Address, decoded: Decoded) -> dict[str, Any]:  # noqa: ARG002 - nothing is drawn
+        """See `Samples`."""
+        size = torch.tensor(decoded.image.shape[1:])
+        return {IMAGE: self.transform(decoded.image), SIZE: size}
+
+
+@dataclass(frozen=True)
+class PictureSamples:
+    """Pictures without annotations; see `EvalSamples`."""
+
+    transform: EvalTransform
+    ragged: ClassVar[Collection[str]] = frozenset({IMAGE})
+
+    def decode(self, fields: Fields) -> Tensor:
+        """See `Samples`."""
+        return decoded_image(fields[IMAGE])
+
+    def nbytes(self, decoded: Tensor) -> int:
+        """See `Samples`."""
+        return decoded.nbytes
+
+    def make(self, address: Address, decoded: Tensor) -> dict[str, Any]:  # noqa: ARG002 - nothing is drawn
+        """See `Samples`."""
+        return {IMAGE: self.transform(decoded), SIZE: torch.tensor(decoded.shape[1:])}

@@ -1,0 +1,1 @@
+"""Where pictures and the boxes and masks of their objects lie."""

@@ -1,0 +1,128 @@
+"""Detection: boxes of objects, and their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hornet_train.data.batch import Batch, ragged, size, stacked
+from hornet_train.dense.rcnn.detector import Detector
+from hornet_train.dense.rcnn.region_masks import pasted
+from hornet_train.dense.rcnn.regions import Objects, Picture
+from hornet_train.engine.task import Loss
+from hornet_train.images.normalize import Normalize
+from hornet_train.tasks.detection.average_precision import Found
+from hornet_train.tasks.detection.objects import Rle
+from hornet_train.tasks.detection.rle import Window, rle_of
+from hornet_train.tasks.detection.samples import BOXES, DRAW, IMAGE, LABELS, PIXELS, SIZE, WINDOWS, unpacked
+from hornet_train.tasks.detection.sources.pictures import Pictures
+from hornet_train.tasks.detection.tally import DetectionTally, Keeper
+
+MULTIPLE = 32  # sides of batches
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The losses of the proposals and of the heads; in evaluations the metrics of `METRICS`.
+
+    The losses of each picture are divided by the numbers of its own anchors and regions, as the published
+    code has it with one picture a process. So the loss of a step depends neither on how its pictures are
+    grouped nor on what other ranks have.
+
+    A training batch has lists of one tensor a sample, see `TrainSamples`; an evaluation batch those of
+    `EvalSamples`.
+
+    Attributes:
+        build: makes the model, with its initial weights.
+        classes: K.
+        normalize: of the images.
+        masks: whether the model finds masks.
+        channels_last: memory format of the images.
+        truth: what an evaluation measures on; None where there is none.
+        present: the classes that the evaluation's data set knows.
+        keeper: sees every picture of an evaluation.
+    """
+
+    build: Callable[[], Detector]
+    classes: int
+    normalize: Normalize
+    masks: bool
+    channels_last: bool = True
+    truth: Pictures | None = None
+    present: tuple[int, ...] = ()
+    keeper: Keeper | None = None
+
+    def build_model(self) -> nn.Module:
+        return self.build()
+
+    def loss(self, model: nn.Module, batch: Batch, rng: np.random.Generator) -> Loss:
+        """Parts: the published ones, `loss_rpn_cls`, `loss_bbox`, ..., and `objects`, a picture's."""
+        del rng  # what is drawn for a picture follows from its own address
+        images = ragged(batch, IMAGE)
+        pixels, pictures = self.padded(images)
+        objects = [self._objects(batch, place, picture) for place, picture in enumerate(pictures)]
+        seeds = stacked(batch, DRAW).tolist()
+        found = model(pixels, pictures, objects, seeds)
+        parts = {name: (one.total / one.items).mean() for name, one in found.items()}
+        total = torch.stack(list(parts.values())).sum()
+        count = torch.tensor(float(np.mean([len(one.labels) for one in objects])), device=pixels.device)
+        return Loss(total, parts={**parts, "objects": count})
+
+    def _objects(self, batch: Batch, place: int, picture: Picture) -> Objects:
+        boxes, labels = ragged(batch, BOXES)[place], ragged(batch, LABELS)[place]
+        if not self.masks:
+            return Objects(boxes, labels)
+        masks = unpacked(ragged(batch, WINDOWS)[place], ragged(batch, PIXELS)[place], picture)
+        return Objects(boxes, labels, masks)
+
+    def padded(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Picture]]:
+        """What the model sees of pictures: normalised, and with the mean colour below and to the right, up to
+        the largest of them and a multiple of 32 pixels.
+
+        Returns:
+            Float (B, 3, H, W), and the (height, width) of each.
+        """
+        pictures = [(int(one.shape[1]), int(one.shape[2])) for one in images]
+        height, width = (-(-max(sides) // MULTIPLE) * MULTIPLE for sides in zip(*pictures, strict=True))
+        memory = torch.channels_last if self.channels_last else torch.contiguous_format
+        shape = (len(images), 3, height, width)
+        pixels = torch.zeros(shape, device=images[0].device).contiguous(memory_format=memory)
+        for place, (image, (tall, wide)) in enumerate(zip(images, pictures, strict=True)):
+            pixels[place, :, :tall, :wide] = self.normalize(image[None])[0]
+        return pixels, pictures
+
+    def tally(self, device: torch.device) -> DetectionTally:
+        """Of `METRICS`; those of masks where the model finds masks."""
+        del device  # lists on the CPU
+        if self.truth is None:
+            raise ValueError("a task without held-out pictures evaluates nothing")
+        return DetectionTally(self.answer, self.truth, self.classes, self.masks, self.present, self.keeper)
+
+    def answer(self, model: nn.Module, batch: Batch) -> list[Found]:
+        """What the model finds in each picture of an evaluation batch.
+
+        Each goes through the model on its own, so that it has one answer whatever it is batched with.
+        """
+        found = []
+        for place in range(size(batch)):
+            pixels, ((height, width),) = self.padded([ragged(batch, IMAGE)[place]])
+            tall, wide = stacked(batch, SIZE)[place].tolist()
+            scales = [(width / wide, height / tall)]
+            ((kept, shares),) = model(pixels, [(height, width)], scales=scales)
+            boxes = kept.boxes.float().clamp(min=0)
+            boxes = boxes.minimum(boxes.new_tensor([wide, tall, wide, tall])).cpu()
+            masks = () if shares is None else codes(shares.cpu(), boxes, (tall, wide))
+            found.append(
+                Found(boxes.numpy(), kept.scores.float().cpu().numpy(), kept.labels.cpu().numpy(), masks)
+            )
+        return found
+
+
+def codes(shares_DSS: Tensor, boxes_D4: Tensor, picture: tuple[int, int]) -> tuple[Rle, ...]:
+    """The masks of detections, pasted into a picture of (height, width) pixels."""
+    windows = (pasted(one, box, picture) for one, box in zip(shares_DSS, boxes_D4, strict=True))
+    return tuple(rle_of(Window(one.top, one.left, one.pixels.numpy()), picture) for one in windows)
