@@ -195,7 +195,9 @@ def test_help_lists_options_by_task() -> None:
     assert "  counting        how many dots there are" in text
     assert "imagenet_a" not in text
     one = group_lines(GROUPS, find=find, names=("classification",), training=True)
-    assert "  augment   augmix digits none [paper] plain_scenes scenes shake three" in one
+    assert (
+        "  augment   augmix digits none objects [paper] plain_objects plain_scenes scenes shake three" in one
+    )
     assert "imagenet_a" in "\n".join(group_lines(EVAL_GROUPS, find=find, names=NAMES, training=False))
 
 

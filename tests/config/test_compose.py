@@ -29,7 +29,16 @@ SEGMENTATION = (
     "plain_scenes",
     "segmentation",
 )
+DETECTION = (
+    *(o for o in options("model") if "mask_rcnn" in o),
+    "coco",
+    "coco_folder",
+    "objects",
+    "plain_objects",
+    "detection",
+)
 WITH_ROOT = (
+    *DETECTION,
     "ade20k",
     "cityscapes",
     "masks",
@@ -63,9 +72,18 @@ def test_every_option_composes(group: str, option: str) -> None:
     more = NEEDED.get(option, [])
     if option == "timm":
         more = ["model.name=resnet18"]
-    if group == "recipe" and option.startswith(("hornet", "upernet")):
+    if group == "recipe" and option.startswith(("hornet", "upernet", "mask_rcnn", "cascade")):
         more = ["data.root=/x"]
-    if (group, option) == ("model", "upernet"):
+    if group == "model" and option in ("upernet", "mask_rcnn", "cascade_mask_rcnn"):
+        more = [*more, "model.backbone=resnet18"]
+    if (group, option) in (
+        ("augment", "objects"),
+        ("augment", "plain_objects"),
+        ("data", "coco"),
+        ("task", "detection"),
+        ("data", "coco_folder"),
+        ("recipe", "detection"),
+    ):
         more = [*more, "model.backbone=resnet18"]
     composed = compose_train([f"{group}={option}", *more], world_size=2 if option == "fsdp" else 1)
     assert composed.choices[group] == option

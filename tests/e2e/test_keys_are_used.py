@@ -12,7 +12,7 @@ import yaml
 from configs import compose_train
 from helpers import TINY
 from pydantic.dataclasses import is_pydantic_dataclass
-from shapes import SEGMENT, write_shapes
+from shapes import DETECT, SEGMENT, write_shapes
 from shards import pictures, write_parquet
 
 from hornet_train.config import bench_schema
@@ -22,6 +22,8 @@ from hornet_train.config.schema import InfoConfig
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.classification.build.open_data import open_data
 from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval
+from hornet_train.tasks.detection.build.open_data import open_objects
+from hornet_train.tasks.detection.schema import DetectionConfig, DetectionEval, DetectionInfo
 from hornet_train.tasks.segmentation.build.open_data import open_pictures
 from hornet_train.tasks.segmentation.schema import SegmentationConfig, SegmentationEval, SegmentationInfo
 
@@ -29,12 +31,14 @@ Command = Callable[..., tuple[int, str, str]]
 Field = tuple[str, str]  # the class that declares it, its name
 BENCHES = get_args(bench_schema.Bench)
 SEGMENTATION = (SegmentationConfig, SegmentationEval, SegmentationInfo)
-SCHEMAS = (ClassificationConfig, ClassificationEval, InfoConfig, *SEGMENTATION, *BENCHES)
+DETECTION = (DetectionConfig, DetectionEval, DetectionInfo)
+SCHEMAS = (ClassificationConfig, ClassificationEval, InfoConfig, *SEGMENTATION, *DETECTION, *BENCHES)
 STORED = {("Recipe", "command"), ("Task", "name")}  # for people; config reads the task's name from the file
 CHECKING = (  # what only looks for faults
     "hornet_train.config.",
     "hornet_train.tasks.classification.rules",
     "hornet_train.tasks.segmentation.rules",
+    "hornet_train.tasks.detection.rules",
 )
 
 
@@ -121,6 +125,7 @@ def test_every_field_is_read(
     assert command("hornet-info", "model=hornet_pico_7x7")[0] == 0
     read_data(tmp_path, command, first)
     read_segmentation(tmp_path, command)
+    read_detection(tmp_path, command)
     read_benches(command, monkeypatch)
     unread = fields_to_read() - read - STORED
     assert not unread, "never read: remove these keys, or use them"
@@ -154,6 +159,22 @@ def read_data(tmp_path: Path, command: Command, checkpoint: Path) -> None:
     for place in ("data=imagenet_a", "data=imagenet_real", "suite=all"):
         code, _, err = command("hornet-eval", f"checkpoint={checkpoint}", place, f"data.root={tmp_path}/no")
         assert code == 2, err
+
+
+def read_detection(tmp_path: Path, command: Command) -> None:
+    """A training, an evaluation, and each data group up to where its files are missed."""
+    shapes, run = tmp_path / "shapes", tmp_path / "objects"
+    made = command("hornet-train", *DETECT, f"data.root={shapes}", "epochs=1it", f"run_dir={run}")
+    assert made[0] == 0, made[2]
+    made = command("hornet-eval", f"checkpoint={run}", "save=json", f"save_dir={tmp_path}/found", "worst=1")
+    assert made[0] == 0, made[2]
+    assert command("hornet-info", "model=mask_rcnn_fpn_hornet_s_7x7")[0] == 0
+    for overrides in (
+        ["data=coco", f"data.root={tmp_path}", "model.backbone=resnet18"],
+        ["recipe=objects", f"data.root={tmp_path}/no"],
+    ):
+        with pytest.raises(DataError):
+            open_objects(compose_train(overrides).config.data)
 
 
 def read_segmentation(tmp_path: Path, command: Command) -> None:
