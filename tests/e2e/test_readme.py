@@ -33,8 +33,9 @@ def commands_of(text: str) -> list[str]:
 
 README = (ROOT / "README.md").read_text()
 BEFORE, _, SEGMENTATION = README.partition("\n## Segmentation\n")
-SEGMENTATION, _, AFTER = SEGMENTATION.partition("\n## ")
-COMMANDS = commands_of(BEFORE + AFTER)  # those of segmentation have a test of their own
+SEGMENTATION, _, DETECTION = SEGMENTATION.partition("\n## Detection\n")
+DETECTION, _, AFTER = DETECTION.partition("\n## ")
+COMMANDS = commands_of(BEFORE + AFTER)  # those of segmentation and detection have tests of their own
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 TRAINED = [line for line in COMMANDS if "hornet-train " in line or "-m hornet_train" in line]
 
@@ -162,11 +163,15 @@ def test_the_commands_of_other_pages_are_understood(line: str) -> None:
         assert program == "hornet-eval"
         absent = dict.fromkeys(("backbone", "fusion", "channels"))
         model = {"name": "upernet_hornet_tiny_gf", **absent, "dropout": 0.1}
-        dense = {"task": {"name": "segmentation"}, "model": model}
-        data = {"source": "masks", "root": "/x"}
+        dense = {"task": {"name": "segmentation"}, "model": model, "data": {"source": "masks", "root": "/x"}}
+        if "objects" in line or "coco" in line:
+            absent = dict.fromkeys(("backbone", "neck", "channels", "width"))
+            model = {"name": "mask_rcnn_fpn_hornet_small_7x7", **absent, "masks": True}
+            data = {"source": "coco_folder", "root": "/x"}
+            dense = {"task": {"name": "detection"}, "model": model, "data": data}
         compose_eval(
             arguments,
-            lambda path: {**dense, "data": data} if path.startswith("runs") and "dense" in PAGES[line]
+            lambda path: dense if path.startswith("runs") and "dense" in PAGES[line]
             else {} if path.startswith("upernet") else {"model": {"name": "hornet_tiny_gf"}, "data": {}},
         )  # fmt: skip
 
@@ -199,6 +204,47 @@ def test_segmentation_in_eight_lines(home: Path) -> None:
         assert done.returncode == 0, (line, done.stdout, done.stderr)
     assert list((home / "runs/shapes").rglob("overlays/*.png"))
     assert json.loads(next((home / "runs/ade").rglob("eval.json")).read_text())["count"] == 2
+
+
+@pytest.mark.dense
+def test_detection_in_eight_lines(home: Path) -> None:
+    lines = commands_of(DETECTION)
+    assert len(lines) == 8
+    drawn = write_shapes(home / "drawn", train=6, val=2)
+    (home / "data/coco/annotations").mkdir(parents=True)
+    for split, folder in (("train", "training"), ("val", "validation")):
+        (home / f"data/coco/{split}2017").symlink_to(drawn / "images" / folder)
+        (drawn / f"{split}.json").rename(home / f"data/coco/annotations/instances_{split}2017.json")
+    if not (home / "scripts").exists():
+        (home / "scripts").symlink_to(ROOT / "scripts")
+    small = ["model.args={dim: 8, depths: [1, 1, 1, 1]}", "model.channels=8", "model.width=16"]
+    sizes = ["data.scale=[48,64]", "augment.short_sides=[48]", "data.workers=0"]
+    short = ["epochs=1it", "schedule.warmup=0it", "dist=cpu", "batch_size=4"]
+    for line in lines:
+        command = shlex.split(line.replace("=/data", f"={home}/data"))
+        if "make_shapes" in line:
+            command = [*command[:3], "--train", "16", "--val", "4", "--size", "48"]
+        if "recipe=objects" in line:
+            command[2:2] = [*small, *sizes] if "show" in line else []
+            command += [] if "show" in line else [*small, *sizes, *short]
+        if "recipe=cascade" in line:
+            command = [part.replace("nproc_per_node=8", "nproc_per_node=2") for part in command]
+            command += [
+                "model=cascade_mask_rcnn",
+                "model.backbone=hornet_pico_gf",
+                *small[1:],
+                *sizes,
+                *short,
+            ]
+            command += ["augment.crop_share=0", "micro_batch_size=null", "model.drop_path=0.0"]
+        done = subprocess.run(
+            [str(BIN / Path(command[0]).name), *command[1:]],
+            cwd=home, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert list((home / "runs/objects").rglob("overlays/*.png"))
+    assert list((home / "runs/objects").rglob("mask_results.json"))
+    assert json.loads(next((home / "runs/coco").rglob("eval.json")).read_text())["count"] == 2
 
 
 def test_info_commands(command: Callable[..., tuple[int, str, str]]) -> None:
