@@ -33,6 +33,7 @@ DETECTION = (
     *(o for o in options("model") if "mask_rcnn" in o),
     "coco",
     "coco_folder",
+    "voc",
     "objects",
     "plain_objects",
     "detection",
@@ -82,6 +83,7 @@ def test_every_option_composes(group: str, option: str) -> None:
         ("data", "coco"),
         ("task", "detection"),
         ("data", "coco_folder"),
+        ("data", "voc"),
         ("recipe", "detection"),
     ):
         more = [*more, "model.backbone=resnet18"]

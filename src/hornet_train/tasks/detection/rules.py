@@ -12,6 +12,7 @@ from hornet_train.tasks.detection.schema import (
     DetectionEval,
     DetectionInfo,
     Model,
+    VocData,
 )
 
 OWN = ("mask_rcnn", "cascade_mask_rcnn")  # the names of models whose parts are chosen one by one
@@ -47,10 +48,13 @@ def eval_rules(config: DetectionEval, given: Given) -> Iterator[str]:
 def _data_rules(data: Data) -> Iterator[str]:
     """Those of a data group, in training and evaluation alike."""
     if data.root is None:
-        what = {"coco": "COCO's folder, with annotations/, train2017/ and val2017/"}.get(
-            data.source, "the folder that holds the JSON and the pictures"
-        )
+        what = {
+            "coco": "COCO's folder, with annotations/, train2017/ and val2017/",
+            "voc": "VOC2012, with Annotations/ and JPEGImages/",
+        }.get(data.source, "the folder that holds the JSON and the pictures")
         yield NoData(f"data.root is missing: data.root=<{what}>")
+    if isinstance(data, VocData) and data.val_split == data.train_split and data.val_share is None:
+        yield f"data.val_split={data.val_split}: the training pictures; data.val_share=0.2 holds some out"
     if data.scale is not None and data.scale[0] > data.scale[1]:
         yield f"data.scale={list(data.scale)}: the shorter side comes first"
     for name, values in (("mean", data.mean), ("std", data.std)):

@@ -73,7 +73,20 @@ class CocoFolderData(Pictures):
     ]
 
 
-Data = Annotated[CocoData | CocoFolderData, Field(discriminator="source")]
+@group
+class VocData(Pictures):
+    """Pascal VOC: an XML file with boxes for each picture."""
+
+    source: Literal["voc"]
+    root: NeutralPath
+    train_split: Annotated[str, Key(training_only=True)]  # ImageSets/Main/<this>.txt, or a folder
+    val_split: str | None  # null: nothing is held out
+    val_share: Annotated[  # of the training pictures, to hold out in place of val_split
+        Annotated[float, Field(gt=0, lt=1, strict=True)] | None, Key(neutral=True)
+    ]
+
+
+Data = Annotated[CocoData | CocoFolderData | VocData, Field(discriminator="source")]
 
 
 @group

@@ -92,6 +92,8 @@ DROPPED: list[tuple[dict[str, Any], str]] = [
     ({"bbox": [2.0, 2.0, 4.0]}, "bbox is not four numbers"),
     ({"bbox": [2.0, float("nan"), 4.0, 4.0]}, "bbox is not four numbers"),
     ({"bbox": "2 2 4 4"}, "bbox is not four numbers"),
+    ({"bbox": [2.0, 2.0, 1e300, 4.0]}, "bbox is not four numbers"),
+    ({"segmentation": [[1.0, 2.0, 3e8, 4.0, 5.0, 6.0]]}, "reaches far out of its picture"),
     ({"category_id": 1}, "category_id is no category"),
     ({"image_id": 8}, "image_id is no picture"),
     ({"segmentation": SQUARE[0]}, "polygons are lists in a list"),

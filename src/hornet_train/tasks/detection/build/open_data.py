@@ -14,12 +14,13 @@ from hornet_train.data.sources.listing import preview, with_count
 from hornet_train.data.sources.split_by_hash import split_by_hash
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.detection.boxes import usable
-from hornet_train.tasks.detection.schema import CocoFolderData, Data, Model
-from hornet_train.tasks.detection.sources import coco_folders
-from hornet_train.tasks.detection.sources.annotated import Category
+from hornet_train.tasks.detection.schema import CocoFolderData, Data, Model, VocData
+from hornet_train.tasks.detection.sources import coco_folders, voc_xml
+from hornet_train.tasks.detection.sources.annotated import Annotated, Category
 from hornet_train.tasks.detection.sources.coco_folders import JsonAndPictures
 from hornet_train.tasks.detection.sources.coco_json import read_coco
 from hornet_train.tasks.detection.sources.pictures import Pictures, opened
+from hornet_train.tasks.detection.sources.voc_xml import read_voc, same_classes
 from hornet_train.tasks.kit_types import Datasets
 
 SMALLEST = 32  # pixels: training pictures with a shorter side are left out, as published
@@ -107,6 +108,8 @@ def read_splits(data: Data, training: bool = True) -> tuple[Read | None, Read | 
     root = Path(data.root)
     if isinstance(data, CocoFolderData):
         return _own_splits(data, root, training)
+    if isinstance(data, VocData):
+        return _voc_splits(data, root, training)
     return (_read(coco_folders.coco(root, "train")) if training else None), _read(
         coco_folders.coco(root, "val")
     )
@@ -135,14 +138,47 @@ def _own_splits(data: CocoFolderData, root: Path, training: bool) -> tuple[Read 
     if not data.val:
         return whole, None
     if data.val_share is not None:
-        pictures = whole.pictures
-        if len(pictures) < 2:
-            raise DataError(f"{found.json} lists a single picture: nothing can be held out of it")
-        keys = [pictures.name(place).encode() for place in range(len(pictures))]
-        kept, out = split_by_hash(keys, data.val_share)
-        train = Read(pictures.part(kept), whole.categories) if training else None
-        return train, Read(pictures.part(out), whole.categories)
+        return _share(whole, data.val_share, training)
     return whole, find_val()
+
+
+def _share(whole: Read, share: float, training: bool) -> tuple[Read | None, Read]:
+    """The training pictures but for a share, and these."""
+    pictures = whole.pictures
+    if len(pictures) < 2:
+        raise DataError(f"{pictures.folders[0]}: a single picture, of which nothing can be held out")
+    keys = [pictures.name(place).encode() for place in range(len(pictures))]
+    kept, out = split_by_hash(keys, share)
+    train = Read(pictures.part(kept), whole.categories) if training else None
+    return train, Read(pictures.part(out), whole.categories)
+
+
+def _voc_splits(data: VocData, root: Path, training: bool) -> tuple[Read | None, Read | None]:
+    if not training and data.val_split is None and data.val_share is None:
+        raise ConfigError(["data.val_split=null holds nothing out to evaluate: data.val_split=val"])
+
+    def find(split: str, key: str) -> Annotated:
+        files = voc_xml.find(root, split)
+        if files is None:
+            raise DataError(
+                f"{root} has neither ImageSets/Main/{split}.txt nor a folder {split}: {key}= names it"
+            )
+        read, paths = read_voc(files)
+        places[read.where] = (files.pictures, paths)
+        return read
+
+    places: dict[str, tuple[Path, list[bytes]]] = {}
+    wanted = training or data.val_share is not None
+    train = find(data.train_split, "data.train_split") if wanted else None
+    held_out = data.val_split if data.val_share is None else None
+    val = find(held_out, "data.val_split") if held_out is not None else None
+    splits = [one for one in (train, val) if one is not None]
+    read = {one.where: Read(opened(one, *places[one.where]), one.categories) for one in same_classes(*splits)}
+    whole = read[train.where] if train is not None else None
+    if data.val_share is not None:
+        assert whole is not None
+        return _share(whole, data.val_share, training)
+    return whole, read[val.where] if val is not None else None
 
 
 def _read(found: JsonAndPictures) -> Read:

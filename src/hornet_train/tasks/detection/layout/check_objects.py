@@ -27,7 +27,7 @@ from hornet_train.tasks.detection.objects import PictureObjects
 from hornet_train.tasks.detection.rle import mask_code, window_of
 from hornet_train.tasks.detection.samples import IMAGE, sizes_disagree
 from hornet_train.tasks.detection.schema import Data
-from hornet_train.tasks.detection.sources import coco_folders
+from hornet_train.tasks.detection.sources import coco_folders, voc_xml
 from hornet_train.tasks.detection.sources.pictures import AnnotatedFiles, Pictures
 from hornet_train.tasks.stored_files import FilesFound, ImageFiles
 
@@ -37,12 +37,17 @@ _APART = 2.0  # pixels by which a box may differ from that of its mask
 
 
 def recognised(root: Path) -> Data:
-    """The data group that a folder looks like: COCO 2017, or anyone's JSON and pictures."""
-    is_coco = (root / "annotations" / "instances_train2017.json").is_file()
-    source = "coco" if is_coco else "coco_folder"
+    """The data group that a folder looks like: COCO 2017, Pascal VOC, or anyone's JSON and pictures."""
+    source = "coco_folder"
+    if (root / "annotations" / "instances_train2017.json").is_file():
+        source = "coco"
+    elif (root / "Annotations").is_dir() or any(root.glob("VOC20*/Annotations")):
+        source = "voc"
     settings: dict[str, Any] = {**all_settings("data", source), "root": str(root)}
     if source == "coco_folder" and coco_folders.find(root, "val") is None:
         settings["val"] = False
+    if source == "voc" and voc_xml.find(root, "val") is None:
+        settings["val_split"] = None
     found: Data = TypeAdapter(Data).validate_python(settings)
     return found
 

@@ -23,6 +23,8 @@ from hornet_train.untrusted import parse_json, read_within
 
 MAX_ANNOTATIONS = 2 * 10**9  # bytes; COCO's have 450 MB
 _LEAST_POINTS = 3  # of a polygon
+_FARTHEST = 10  # sides of a picture that a polygon may reach: to draw one takes memory by its length
+_LARGEST = 1e7  # pixels
 _OTHER_KINDS = {  # keys of JSON files of other programs
     "shapes": "labelme's, one file a picture",
     "_via_img_metadata": "VIA's",
@@ -203,6 +205,8 @@ def _box(
         return float(window.left), float(window.top), float(wide), float(tall)
     if not isinstance(raw, list) or len(raw) != 4 or not all(map(_is_number, raw)):
         raise _Fault("bbox is not four numbers")
+    if max(map(abs, raw)) > _LARGEST:
+        raise _Fault("bbox is not four numbers of pixels")
     left, top, width, height = map(float, raw)
     return left, top, width, height
 
@@ -220,7 +224,7 @@ def _outline(raw: Any, size: tuple[int, int], name: str, findings: Findings) -> 
     if raw is None or raw == [] or raw == {}:
         return None
     if isinstance(raw, list):
-        return _polygons(raw, name, findings)
+        return _polygons(raw, size, name, findings)
     if not isinstance(raw, dict) or "counts" not in raw:
         raise _Fault("segmentation is neither polygons nor a run-length code")
     counts, given = raw["counts"], raw.get("size")
@@ -240,7 +244,7 @@ def _outline(raw: Any, size: tuple[int, int], name: str, findings: Findings) -> 
     return rle
 
 
-def _polygons(raw: list[Any], name: str, findings: Findings) -> Outline:
+def _polygons(raw: list[Any], size: tuple[int, int], name: str, findings: Findings) -> Outline:
     if all(map(_is_number, raw)):
         raise _Fault("segmentation is one list of numbers: polygons are lists in a list")
     rings = []
@@ -249,6 +253,8 @@ def _polygons(raw: list[Any], name: str, findings: Findings) -> Outline:
             raise _Fault("a polygon is no list of pairs of numbers")
         if len(ring) >= 2 * _LEAST_POINTS:
             rings.append(np.array(ring, dtype=np.float64).reshape(-1, 2))
+            if np.abs(rings[-1]).max() > _FARTHEST * max(size):
+                raise _Fault("a polygon reaches far out of its picture")
     if len(rings) < len(raw):
         findings.mend("polygons of fewer than three points are left out", name)
     return tuple(rings) or None
