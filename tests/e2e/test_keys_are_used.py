@@ -172,6 +172,9 @@ def read_detection(tmp_path: Path, command: Command) -> None:
     for overrides in (
         ["data=coco", f"data.root={tmp_path}", "model.backbone=resnet18"],
         ["recipe=objects", f"data.root={tmp_path}/no"],
+        ["data=voc", f"data.root={tmp_path}/no", "model.backbone=resnet18"],
+        ["data=voc", f"data.root={shapes}", "model.backbone=resnet18"],
+        ["task=detection", "data=hub", f"data.name={tmp_path}/nothing", "model.backbone=resnet18"],
     ):
         with pytest.raises(DataError):
             open_objects(compose_train(overrides).config.data)

@@ -11,6 +11,7 @@ from hornet_train.tasks.detection.schema import (
     DetectionConfig,
     DetectionEval,
     DetectionInfo,
+    HubData,
     Model,
     VocData,
 )
@@ -47,7 +48,12 @@ def eval_rules(config: DetectionEval, given: Given) -> Iterator[str]:
 
 def _data_rules(data: Data) -> Iterator[str]:
     """Those of a data group, in training and evaluation alike."""
-    if data.root is None:
+    if isinstance(data, HubData):
+        if data.name is None:
+            yield NoData("data.name is missing: data.name=<id of a hub data set, or a local folder>")
+        if data.val_split == data.train_split:
+            yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
+    elif data.root is None:
         what = {
             "coco": "COCO's folder, with annotations/, train2017/ and val2017/",
             "voc": "VOC2012, with Annotations/ and JPEGImages/",

@@ -86,7 +86,22 @@ class VocData(Pictures):
     ]
 
 
-Data = Annotated[CocoData | CocoFolderData | VocData, Field(discriminator="source")]
+@group
+class HubData(Pictures):
+    """What Hugging Face's `datasets` reads, with a column of pictures and one of objects."""
+
+    source: Literal["hub"]
+    name: FilePath  # id of a hub data set, or a local folder, file or pattern
+    config: str | None
+    revision: str | None
+    train_split: Annotated[str, Key(training_only=True)]
+    val_split: str | None  # null: nothing is held out
+    image_column: str | None
+    objects_column: str | None
+    box_format: Literal["xywh", "xyxy"]  # left, top, width, height; or left, top, right, bottom
+
+
+Data = Annotated[CocoData | CocoFolderData | VocData | HubData, Field(discriminator="source")]
 
 
 @group

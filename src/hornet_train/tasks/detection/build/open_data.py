@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from hornet_train.data.order import Shapes
 from hornet_train.data.sources.listing import preview, with_count
-from hornet_train.data.sources.split_by_hash import split_by_hash
 from hornet_train.errors import ConfigError, DataError
 from hornet_train.tasks.detection.boxes import usable
-from hornet_train.tasks.detection.schema import CocoFolderData, Data, Model, VocData
-from hornet_train.tasks.detection.sources import coco_folders, voc_xml
-from hornet_train.tasks.detection.sources.annotated import Annotated, Category
-from hornet_train.tasks.detection.sources.coco_folders import JsonAndPictures
-from hornet_train.tasks.detection.sources.coco_json import read_coco
-from hornet_train.tasks.detection.sources.pictures import Pictures, opened
-from hornet_train.tasks.detection.sources.voc_xml import read_voc, same_classes
+from hornet_train.tasks.detection.build.read_splits import Read, place_of, read_splits
+from hornet_train.tasks.detection.schema import Data, Model
+from hornet_train.tasks.detection.sources.annotated import Category
+from hornet_train.tasks.detection.sources.pictures import Pictures
 from hornet_train.tasks.kit_types import Datasets
 
 SMALLEST = 32  # pixels: training pictures with a shorter side are left out, as published
@@ -40,14 +35,6 @@ class ObjectDatasets(Datasets):
     val: Pictures | None
     categories: tuple[Category, ...] = field(kw_only=True)
     present: tuple[int, ...] = field(kw_only=True)
-
-
-@dataclass(frozen=True)
-class Read:
-    """A split as it was read."""
-
-    pictures: Pictures
-    categories: tuple[Category, ...]
 
 
 def open_objects(
@@ -102,91 +89,6 @@ def open_objects(
     )
 
 
-def read_splits(data: Data, training: bool = True) -> tuple[Read | None, Read | None]:
-    """The training and the held-out pictures as they are annotated; see `open_objects`."""
-    assert data.root is not None
-    root = Path(data.root)
-    if isinstance(data, CocoFolderData):
-        return _own_splits(data, root, training)
-    if isinstance(data, VocData):
-        return _voc_splits(data, root, training)
-    return (_read(coco_folders.coco(root, "train")) if training else None), _read(
-        coco_folders.coco(root, "val")
-    )
-
-
-def _own_splits(data: CocoFolderData, root: Path, training: bool) -> tuple[Read | None, Read | None]:
-    if not training and not data.val:
-        raise ConfigError(["data.val=false holds nothing out to evaluate: data.val=true"])
-
-    def find_val() -> Read:
-        found = coco_folders.find(root, "val", data.val_json, data.val_images)
-        if found is None:
-            raise DataError(
-                f"{root} has no JSON of held-out pictures (val.json): data.val_json= names it, "
-                "data.val_share=0.2 holds out a fifth of the others, data.val=false evaluates nothing"
-            )
-        return _read(found)
-
-    if not training and data.val_share is None:  # it may hold nothing else
-        return None, find_val()
-    found = coco_folders.find(root, "train", data.train_json, data.train_images)
-    found = found or coco_folders.find(root, "", data.train_json, data.train_images)
-    if found is None:
-        raise DataError(f"{root} has no JSON of training pictures (train.json): data.train_json= names it")
-    whole = _read(found)
-    if not data.val:
-        return whole, None
-    if data.val_share is not None:
-        return _share(whole, data.val_share, training)
-    return whole, find_val()
-
-
-def _share(whole: Read, share: float, training: bool) -> tuple[Read | None, Read]:
-    """The training pictures but for a share, and these."""
-    pictures = whole.pictures
-    if len(pictures) < 2:
-        raise DataError(f"{pictures.folders[0]}: a single picture, of which nothing can be held out")
-    keys = [pictures.name(place).encode() for place in range(len(pictures))]
-    kept, out = split_by_hash(keys, share)
-    train = Read(pictures.part(kept), whole.categories) if training else None
-    return train, Read(pictures.part(out), whole.categories)
-
-
-def _voc_splits(data: VocData, root: Path, training: bool) -> tuple[Read | None, Read | None]:
-    if not training and data.val_split is None and data.val_share is None:
-        raise ConfigError(["data.val_split=null holds nothing out to evaluate: data.val_split=val"])
-
-    def find(split: str, key: str) -> Annotated:
-        files = voc_xml.find(root, split)
-        if files is None:
-            raise DataError(
-                f"{root} has neither ImageSets/Main/{split}.txt nor a folder {split}: {key}= names it"
-            )
-        read, paths = read_voc(files)
-        places[read.where] = (files.pictures, paths)
-        return read
-
-    places: dict[str, tuple[Path, list[bytes]]] = {}
-    wanted = training or data.val_share is not None
-    train = find(data.train_split, "data.train_split") if wanted else None
-    held_out = data.val_split if data.val_share is None else None
-    val = find(held_out, "data.val_split") if held_out is not None else None
-    splits = [one for one in (train, val) if one is not None]
-    read = {one.where: Read(opened(one, *places[one.where]), one.categories) for one in same_classes(*splits)}
-    whole = read[train.where] if train is not None else None
-    if data.val_share is not None:
-        assert whole is not None
-        return _share(whole, data.val_share, training)
-    return whole, read[val.where] if val is not None else None
-
-
-def _read(found: JsonAndPictures) -> Read:
-    annotated = read_coco(found.json)
-    paths = coco_folders.locate(found.pictures, annotated.names)
-    return Read(opened(annotated, found.pictures, paths), annotated.categories)
-
-
 def check_same(train: Read, val: Read) -> None:
     """Raises DataError where held-out pictures have classes that training does not know."""
     known = {one.name for one in train.categories}
@@ -202,7 +104,7 @@ def check_known(names: Sequence[str], classes: Sequence[str], read: Read) -> Non
     if foreign := [name for name in names if name not in classes]:
         raise DataError(
             f"the checkpoint knows no {preview(foreign)}, which the pictures' categories have; it knows "
-            f"{preview(list(classes))}: name the categories of {read.pictures.folders[0].parent} as it does"
+            f"{preview(list(classes))}: name the categories of {place_of(read.pictures)} as it does"
         )
 
 
@@ -214,7 +116,7 @@ def _to_train_on(pictures: Pictures, empty: bool) -> tuple[Pictures, list[str]]:
     kept = ~small & (empty | (counts > 0))
     notes = []
     if not counts.sum():
-        raise DataError(f"{pictures.folders[0]}: no picture has an object that can be trained on")
+        raise DataError(f"{place_of(pictures)}: no picture has an object that can be trained on")
     if small.any():
         notes.append(f"{with_count(int(small.sum()), 'training picture')} below {SMALLEST} pixels left out")
     if without := int((~small & (counts == 0)).sum()):
@@ -223,7 +125,10 @@ def _to_train_on(pictures: Pictures, empty: bool) -> tuple[Pictures, list[str]]:
     if crowds := int(pictures.objects.crowd.sum()):
         notes.append(f"{with_count(crowds, 'crowd region')} of the training pictures not trained on")
     if not kept.any():
-        raise DataError(f"{pictures.folders[0]}: no picture is left to train on")
+        raise DataError(
+            f"{place_of(pictures)}: no picture is left to train on: they have less than {SMALLEST} pixels a "
+            "side, or no objects"
+        )
     return (pictures if kept.all() else pictures.part(np.flatnonzero(kept).tolist())), notes
 
 
@@ -271,6 +176,6 @@ def check_outlines(model: Model, pictures: Pictures) -> list[str]:
     missing = int((~pictures.objects.outlined).sum())
     if missing == pictures.objects.objects:
         raise ConfigError(
-            [f"model.masks=true, and no object in {pictures.folders[0]} has an outline: model.masks=false"]
+            [f"model.masks=true, and no object in {place_of(pictures)} has an outline: model.masks=false"]
         )
     return [f"{with_count(missing, 'object')} without an outline not trained on"] if missing else []

@@ -22,7 +22,8 @@ from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
 from hornet_train.images.orientation import orientation_of
 from hornet_train.tasks.detection.boxes import usable
-from hornet_train.tasks.detection.build.open_data import Read, check_same, read_splits
+from hornet_train.tasks.detection.build.open_data import check_same
+from hornet_train.tasks.detection.build.read_splits import Read, read_splits
 from hornet_train.tasks.detection.objects import PictureObjects
 from hornet_train.tasks.detection.rle import mask_code, window_of
 from hornet_train.tasks.detection.samples import IMAGE, sizes_disagree

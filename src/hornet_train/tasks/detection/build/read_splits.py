@@ -1,0 +1,134 @@
+"""The training and the held-out pictures of a data group, as they are annotated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hornet_train.data.sources.split_by_hash import split_by_hash
+from hornet_train.errors import ConfigError, DataError
+from hornet_train.tasks.detection.schema import CocoFolderData, Data, HubData, VocData
+from hornet_train.tasks.detection.sources import coco_folders, voc_xml
+from hornet_train.tasks.detection.sources.annotated import Annotated, Category
+from hornet_train.tasks.detection.sources.coco_folders import JsonAndPictures
+from hornet_train.tasks.detection.sources.coco_json import read_coco
+from hornet_train.tasks.detection.sources.object_tables import open_table
+from hornet_train.tasks.detection.sources.pictures import Pictures, opened
+from hornet_train.tasks.detection.sources.voc_xml import read_voc, same_classes
+
+
+@dataclass(frozen=True)
+class Read:
+    """A split as it was read."""
+
+    pictures: Pictures
+    categories: tuple[Category, ...]
+
+
+def read_splits(data: Data, training: bool = True) -> tuple[Read | None, Read | None]:
+    """The training and the held-out pictures as they are annotated; see `open_objects`."""
+    if isinstance(data, HubData):
+        return _hub_splits(data, training)
+    assert data.root is not None
+    root = Path(data.root)
+    if isinstance(data, CocoFolderData):
+        return _own_splits(data, root, training)
+    if isinstance(data, VocData):
+        return _voc_splits(data, root, training)
+    return (_read(coco_folders.coco(root, "train")) if training else None), _read(
+        coco_folders.coco(root, "val")
+    )
+
+
+def _own_splits(data: CocoFolderData, root: Path, training: bool) -> tuple[Read | None, Read | None]:
+    if not training and not data.val:
+        raise ConfigError(["data.val=false holds nothing out to evaluate: data.val=true"])
+
+    def find_val() -> Read:
+        found = coco_folders.find(root, "val", data.val_json, data.val_images)
+        if found is None:
+            raise DataError(
+                f"{root} has no JSON of held-out pictures (val.json): data.val_json= names it, "
+                "data.val_share=0.2 holds out a fifth of the others, data.val=false evaluates nothing"
+            )
+        return _read(found)
+
+    if not training and data.val_share is None:  # it may hold nothing else
+        return None, find_val()
+    found = coco_folders.find(root, "train", data.train_json, data.train_images)
+    found = found or coco_folders.find(root, "", data.train_json, data.train_images)
+    if found is None:
+        raise DataError(f"{root} has no JSON of training pictures (train.json): data.train_json= names it")
+    whole = _read(found)
+    if not data.val:
+        return whole, None
+    if data.val_share is not None:
+        return _share(whole, data.val_share, training)
+    return whole, find_val()
+
+
+def _share(whole: Read, share: float, training: bool) -> tuple[Read | None, Read]:
+    """The training pictures but for a share, and these."""
+    pictures = whole.pictures
+    if len(pictures) < 2:
+        raise DataError(f"{place_of(pictures)}: a single picture, of which nothing can be held out")
+    keys = [pictures.name(place).encode() for place in range(len(pictures))]
+    kept, out = split_by_hash(keys, share)
+    train = Read(pictures.part(kept), whole.categories) if training else None
+    return train, Read(pictures.part(out), whole.categories)
+
+
+def _voc_splits(data: VocData, root: Path, training: bool) -> tuple[Read | None, Read | None]:
+    if not training and data.val_split is None and data.val_share is None:
+        raise ConfigError(["data.val_split=null holds nothing out to evaluate: data.val_split=val"])
+
+    def find(split: str, key: str) -> Annotated:
+        files = voc_xml.find(root, split)
+        if files is None:
+            raise DataError(
+                f"{root} has neither ImageSets/Main/{split}.txt nor a folder {split}: {key}= names it"
+            )
+        read, paths = read_voc(files)
+        places[read.where] = (files.pictures, paths)
+        return read
+
+    places: dict[str, tuple[Path, list[bytes]]] = {}
+    wanted = training or data.val_share is not None
+    train = find(data.train_split, "data.train_split") if wanted else None
+    held_out = data.val_split if data.val_share is None else None
+    val = find(held_out, "data.val_split") if held_out is not None else None
+    splits = [one for one in (train, val) if one is not None]
+    read = {one.where: Read(opened(one, *places[one.where]), one.categories) for one in same_classes(*splits)}
+    whole = read[train.where] if train is not None else None
+    if data.val_share is not None:
+        assert whole is not None
+        return _share(whole, data.val_share, training)
+    return whole, read[val.where] if val is not None else None
+
+
+def _hub_splits(data: HubData, training: bool) -> tuple[Read | None, Read | None]:
+    assert data.name is not None
+    if not training and data.val_split is None:
+        raise ConfigError("data.val_split=null holds nothing out to evaluate: data.val_split=validation")
+    found = list[Read | None]()
+    for split in (data.train_split if training else None, data.val_split):
+        if split is None:
+            found.append(None)
+            continue
+        rows, read = open_table(
+            *(data.name, split, data.config, data.revision),
+            *(data.image_column, data.objects_column, data.box_format),
+        )
+        found.append(Read(rows, read.categories))
+    return found[0], found[1]
+
+
+def _read(found: JsonAndPictures) -> Read:
+    annotated = read_coco(found.json)
+    paths = coco_folders.locate(found.pictures, annotated.names)
+    return Read(opened(annotated, found.pictures, paths), annotated.categories)
+
+
+def place_of(pictures: Pictures) -> str:
+    """Where pictures lie, for messages."""
+    return str(pictures.folders[0]) if pictures.folders else pictures.locate(0)
