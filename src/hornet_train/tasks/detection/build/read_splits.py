@@ -93,9 +93,9 @@ def _voc_splits(data: VocData, root: Path, training: bool) -> tuple[Read | None,
         return read
 
     places: dict[str, tuple[Path, list[bytes]]] = {}
+    held_out = data.val_split if data.val_share is None else None
     wanted = training or data.val_share is not None
     train = find(data.train_split, "data.train_split") if wanted else None
-    held_out = data.val_split if data.val_share is None else None
     val = find(held_out, "data.val_split") if held_out is not None else None
     splits = [one for one in (train, val) if one is not None]
     read = {one.where: Read(opened(one, *places[one.where]), one.categories) for one in same_classes(*splits)}
