@@ -74,8 +74,6 @@ def test_an_evaluation_measures_saves_and_draws(trained: Path, shapes: Path, tmp
     rows = json.loads((pictures / "mask_results.json").read_text())
     assert rows
     assert all(row["image_id"] in known and 1 <= row["category_id"] <= 7 for row in rows)
-    again = run("hornet-eval", f"checkpoint={trained}", "save=overlays", f"save_dir={shapes}", f"out={out}")
-    assert again.returncode in (0, 2)  # beside the data is allowed, among them is not
     inside = run(
         "hornet-eval",
         f"checkpoint={trained}",
@@ -91,7 +89,8 @@ def test_batches_of_an_evaluation_make_no_difference(trained: Path, tmp_path: Pa
     found = [evaluated(tmp_path / f"{n}.json", f"checkpoint={trained}", f"batch_size={n}") for n in (1, 3)]
     for result in found:
         del result["images_per_second"]
-    assert found[0] == found[1] | {"batch_size": found[0].get("batch_size")} or found[0] == found[1]
+        result.pop("batch_size", None)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -13,9 +14,10 @@ from hornet_train.config.schema import Model
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.size import Size
 from hornet_train.models import structure
+from hornet_train.models.constructor_options import unknown_option
 from hornet_train.models.kernels.dispatch import use_kernels
 from hornet_train.models.layers import lay_out
-from hornet_train.models.spec import RESERVED
+from hornet_train.models.spec import MODEL_ERRORS, RESERVED, error_text
 from hornet_train.models.variants import VARIANTS
 
 
@@ -36,6 +38,17 @@ def backbone_arguments(model: Model) -> dict[str, Any]:
     if reserved := [f"model.args.{key}: {RESERVED[key]}" for key in model.args if key in RESERVED]:
         raise ConfigError(reserved)
     return {**model.args, **({"drop_path_rate": model.drop_path} if model.drop_path else {})}
+
+
+@contextmanager
+def refusals(name: str, backbone: str) -> Iterator[None]:
+    """What the constructors of a model and its backbone raise becomes a ConfigError."""
+    try:
+        yield
+    except MODEL_ERRORS as error:
+        if unknown := unknown_option(backbone, error, RESERVED):
+            raise ConfigError([unknown]) from error
+        raise ConfigError([f"model.name={name}, {backbone}: {error_text(error)}"]) from error
 
 
 def for_size(backbone: str, arguments: dict[str, Any], image_size: Size) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hornet_train.tasks.detection.schema import (
     Model,
     VocData,
 )
+from hornet_train.tasks.picture_rules import preprocessing_rules, table_rules
 
 OWN = ("mask_rcnn", "cascade_mask_rcnn")  # the names of models whose parts are chosen one by one
 _NO_MAP = "init_map= is of classifiers: classes of detection are matched by their names"
@@ -49,10 +50,7 @@ def eval_rules(config: DetectionEval, given: Given) -> Iterator[str]:
 def _data_rules(data: Data) -> Iterator[str]:
     """Those of a data group, in training and evaluation alike."""
     if isinstance(data, HubData):
-        if data.name is None:
-            yield NoData("data.name is missing: data.name=<id of a hub data set, or a local folder>")
-        if data.val_split == data.train_split:
-            yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
+        yield from table_rules(data.name, data.train_split, data.val_split)
     elif data.root is None:
         what = {
             "coco": "COCO's folder, with annotations/, train2017/ and val2017/",
@@ -61,13 +59,7 @@ def _data_rules(data: Data) -> Iterator[str]:
         yield NoData(f"data.root is missing: data.root=<{what}>")
     if isinstance(data, VocData) and data.val_split == data.train_split and data.val_share is None:
         yield f"data.val_split={data.val_split}: the training pictures; data.val_share=0.2 holds some out"
-    if data.scale is not None and data.scale[0] > data.scale[1]:
-        yield f"data.scale={list(data.scale)}: the shorter side comes first"
-    for name, values in (("mean", data.mean), ("std", data.std)):
-        if len(values) != 3:
-            yield f"data.{name}={list(values)}: three values, of red, green and blue"
-    if min(data.std) <= 0:
-        yield f"data.std={list(data.std)}: a standard deviation is above 0"
+    yield from preprocessing_rules(data.scale, data.mean, data.std)
 
 
 def _model_rules(model: Model) -> Iterator[str]:

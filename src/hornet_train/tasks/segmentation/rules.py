@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hornet_train.config.task_schema import Given, NoData, TaskSchema
 from hornet_train.images.size import as_value, height_width
+from hornet_train.tasks.picture_rules import preprocessing_rules, table_rules
 from hornet_train.tasks.segmentation.schema import (
     Data,
     HubData,
@@ -49,10 +50,7 @@ def eval_rules(config: SegmentationEval, given: Given) -> Iterator[str]:
 def _data_rules(data: Data) -> Iterator[str]:
     """Those of a data group, in training and evaluation alike."""
     if isinstance(data, HubData):
-        if data.name is None:
-            yield NoData("data.name is missing: data.name=<id of a hub data set, or a local folder>")
-        if data.val_split == data.train_split:
-            yield f"data.val_split={data.val_split}: the training images; data.val_split=null holds none out"
+        yield from table_rules(data.name, data.train_split, data.val_split)
     elif data.root is None:
         what = {
             "ade20k": "ADEChallengeData2016",
@@ -64,13 +62,7 @@ def _data_rules(data: Data) -> Iterator[str]:
             yield "data.values= and data.reduce_zero_label=true say it twice: leave one out"
         if len(set(data.values)) < len(data.values):
             yield f"data.values={list(data.values)}: each class has a value of its own"
-    if data.scale is not None and data.scale[0] > data.scale[1]:
-        yield f"data.scale={list(data.scale)}: the shorter side comes first"
-    for name, values in (("mean", data.mean), ("std", data.std)):
-        if len(values) != 3:
-            yield f"data.{name}={list(values)}: three values, of red, green and blue"
-    if min(data.std) <= 0:
-        yield f"data.std={list(data.std)}: a standard deviation is above 0"
+    yield from preprocessing_rules(data.scale, data.mean, data.std)
     if data.stride is not None and data.stride > min(height_width(data.image_size)):
         size = f"data.image_size={as_value(data.image_size)}"
         yield f"data.stride={data.stride} is larger than the windows, {size}: some pixels would be in none"

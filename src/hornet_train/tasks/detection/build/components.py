@@ -16,13 +16,12 @@ from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import Policy
 from hornet_train.images.policies.photometric import PhotometricDistortion
 from hornet_train.images.resize import load_loops
-from hornet_train.models.constructor_options import unknown_option
-from hornet_train.models.spec import MODEL_ERRORS, RESERVED, error_text
 from hornet_train.tasks.dense_backbone import (
     backbone_arguments,
     for_size,
     known_backbone,
     preprocessing_of,
+    refusals,
     set_up,
 )
 from hornet_train.tasks.detection.rules import OWN
@@ -84,7 +83,7 @@ def build_model(model: Model, classes: int, side: int, *, border: int | None = N
     """
     arguments = backbone_arguments(model)
     backbone = backbone_name(model)
-    try:
+    with refusals(model.name, backbone):
         if model.name in DETECTORS:
             built = create_detector(
                 *(model.name, classes), masks=model.masks, **{"drop_path_rate": 0.0, **arguments}
@@ -99,10 +98,6 @@ def build_model(model: Model, classes: int, side: int, *, border: int | None = N
                 channels=model.channels or 256,
                 width=model.width or 1024,
             )
-    except MODEL_ERRORS as error:
-        if unknown := unknown_option(backbone, error, RESERVED):
-            raise ConfigError([unknown]) from error
-        raise ConfigError([f"model.name={model.name}, {backbone}: {error_text(error)}"]) from error
     if border is not None:
         built.rules = replace(built.rules, rpn=replace(built.rules.rpn, border=border))
     set_up(built, model, backbone)

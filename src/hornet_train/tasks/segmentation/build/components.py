@@ -15,13 +15,12 @@ from hornet_train.images.policies import Policy
 from hornet_train.images.policies.photometric import PhotometricDistortion
 from hornet_train.images.resize import load_loops
 from hornet_train.images.size import Size
-from hornet_train.models.constructor_options import unknown_option
-from hornet_train.models.spec import MODEL_ERRORS, RESERVED, error_text
 from hornet_train.tasks.dense_backbone import (
     backbone_arguments,
     for_size,
     known_backbone,
     preprocessing_of,
+    refusals,
     set_up,
 )
 from hornet_train.tasks.segmentation.inference import Inference
@@ -95,7 +94,7 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
     """
     arguments = backbone_arguments(model)
     backbone = backbone_name(model)
-    try:
+    with refusals(model.name, backbone):
         if model.name in SEGMENTERS:
             built = create_segmenter(
                 *(model.name, classes), dropout=model.dropout, **{"drop_path_rate": 0.0, **arguments}
@@ -108,10 +107,6 @@ def build_model(model: Model, classes: int, image_size: Size, *, auxiliary: bool
                 fusion=model.fusion or "conv",
                 dropout=model.dropout,
             )
-    except MODEL_ERRORS as error:
-        if unknown := unknown_option(backbone, error, RESERVED):
-            raise ConfigError([unknown]) from error
-        raise ConfigError([f"model.name={model.name}, {backbone}: {error_text(error)}"]) from error
     if not auxiliary:
         del built.auxiliary_head
     set_up(built, model, backbone)
