@@ -89,6 +89,11 @@ def ellipse() -> list[Point]:
     return [(0.5 * math.cos(t), math.sin(t)) for t in np.linspace(0, 2 * math.pi, 32, endpoint=False)]
 
 
+def arrow() -> list[Point]:
+    """An arrow with a broad shaft."""
+    return [(-0.3, 0.95), (-0.3, 0.0), (-0.8, 0.0), (0.0, -1.0), (0.8, 0.0), (0.3, 0.0), (0.3, 0.95)]
+
+
 SHAPES: dict[str, Callable[[], list[Point]]] = {
     "circle": lambda: regular(36),
     "square": lambda: [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
@@ -97,8 +102,10 @@ SHAPES: dict[str, Callable[[], list[Point]]] = {
     "cross": cross,
     "moon": moon,
     "ellipse": ellipse,
+    "arrow": arrow,
 }
 CLASSES = (BACKGROUND, *SHAPES)
+USUAL = 7  # shapes: with the background as many classes as eight
 
 
 @cache
@@ -120,7 +127,7 @@ def backgrounds() -> tuple[np.ndarray, ...]:
 
 
 def draw_scene(
-    rng: np.random.Generator, size: int, most: int, labels: list[int] | None = None
+    rng: np.random.Generator, size: int, most: int, labels: list[int] | None = None, shapes: int = USUAL
 ) -> tuple[Image.Image, Image.Image, list[Drawn]]:
     """A picture, its mask (0 background, 1.. the shapes) and its objects, the last drawn in front.
 
@@ -128,11 +135,12 @@ def draw_scene(
         size: pixels of a side.
         most: objects, from one on.
         labels: which shapes, if not drawn.
+        shapes: how many different ones there are.
     """
     picture = background(rng, size)
     mask, objects = Image.new("L", (size, size), 0), []
     if labels is None:
-        labels = [int(one) for one in rng.integers(1, len(CLASSES), size=int(rng.integers(1, most + 1)))]
+        labels = [int(one) for one in rng.integers(1, shapes + 1, size=int(rng.integers(1, most + 1)))]
     for label in labels:
         radius = size * rng.uniform(0.12, 0.26)
         x, y = rng.uniform(0.6 * radius, size - 0.6 * radius, size=2)
@@ -144,7 +152,7 @@ def draw_scene(
             )
             for px, py in SHAPES[CLASSES[label]]()
         ]
-        picture.paste(*painted(rng, size, outline, label))
+        picture.paste(*painted(rng, size, outline, (label - 1) / shapes))
         ImageDraw.Draw(mask).polygon(outline, fill=label)
         xs, ys = ([min(max(one[axis], 0.0), float(size)) for one in outline] for axis in (0, 1))
         objects.append(Drawn(label, outline, (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))))
@@ -163,13 +171,13 @@ def background(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def painted(
-    rng: np.random.Generator, size: int, outline: list[Point], label: int
+    rng: np.random.Generator, size: int, outline: list[Point], hue: float
 ) -> tuple[Image.Image, tuple[int, int], Image.Image]:
     """What `Image.paste` needs to put an object on a picture: its colours, the place, and where it covers."""
     large = Image.new("L", (SCALE * size, SCALE * size), 0)
     ImageDraw.Draw(large).polygon([(SCALE * x, SCALE * y) for x, y in outline], fill=255)
     cover = large.resize((size, size), Image.Resampling.BOX)
-    hue = ((label - 1) / len(SHAPES) + rng.normal(0, 0.02)) % 1
+    hue = (hue + rng.normal(0, 0.02)) % 1
     first = 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.5, 1.0), rng.uniform(0.45, 1.0)))
     second = first + rng.normal(0, 30, size=3)  # light from one side
     along = np.linspace(0, 1, size)[:, None, None] * np.ones((1, size, 1))
@@ -180,7 +188,7 @@ def painted(
 
 
 def coco(
-    splits: dict[str, list[tuple[str, list[Drawn], np.ndarray]]], size: int
+    splits: dict[str, list[tuple[str, list[Drawn], np.ndarray]]], size: int, names: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """COCO JSON of each split. Polygons and areas are of whole objects, also where others cover them."""
     found = {}
@@ -201,7 +209,7 @@ def coco(
                         "segmentation": [ring],
                     }
                 )
-        categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES) if label]
+        categories = [{"id": label, "name": name} for label, name in enumerate(names) if label]
         found[split] = {"images": images, "annotations": annotations, "categories": categories}
     return found
 
@@ -212,7 +220,9 @@ def polygon_area(outline: list[Point]) -> float:
     return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
 
 
-def write_scenes(out: Path, numbers: dict[str, int], size: int, most: int, seed: int) -> None:
+def write_scenes(
+    out: Path, numbers: dict[str, int], size: int, most: int, seed: int, shapes: int = USUAL
+) -> None:
     """ADE20K folders and COCO JSON."""
     names = {"train": "training", "val": "validation"}
     splits: dict[str, list[tuple[str, list[Drawn], np.ndarray]]] = {split: [] for split in numbers}
@@ -221,24 +231,24 @@ def write_scenes(out: Path, numbers: dict[str, int], size: int, most: int, seed:
             (out / kind / names[split]).mkdir(parents=True, exist_ok=True)
         for index in range(number):
             rng = np.random.default_rng((seed, list(numbers).index(split), index))
-            picture, mask, objects = draw_scene(rng, size, most)
+            picture, mask, objects = draw_scene(rng, size, most, shapes=shapes)
             name = f"shapes_{split}_{index:06d}"
             picture.save(out / "images" / names[split] / f"{name}.jpg", quality=92)
             mask.save(out / "annotations" / names[split] / f"{name}.png")
             splits[split].append((f"{name}.jpg", objects, np.asarray(mask)))
-    for split, content in coco(splits, size).items():
+    classes = CLASSES[: shapes + 1]
+    for split, content in coco(splits, size, classes).items():
         (out / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
+    (out / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
 
 
-def write_classes(out: Path, numbers: dict[str, int], size: int, seed: int) -> None:
+def write_classes(out: Path, numbers: dict[str, int], size: int, seed: int, shapes: int = USUAL) -> None:
     """ImageNet folders: one object a picture, its shape the class."""
-    shapes = list(SHAPES)
     for split, number in numbers.items():
         for index in range(number):
             rng = np.random.default_rng((seed, 2 + list(numbers).index(split), index))
-            label = index % len(shapes) + 1
-            picture, _, _ = draw_scene(rng, size, 1, [label])
+            label = index % shapes + 1
+            picture, _, _ = draw_scene(rng, size, 1, [label], shapes)
             folder = out / split / CLASSES[label]
             folder.mkdir(parents=True, exist_ok=True)
             picture.save(folder / f"{index:06d}.jpg", quality=92)
@@ -254,6 +264,9 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=200, metavar="N", help="held-out pictures (default: 200)")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="of a side (default: 128)")
     parser.add_argument("--objects", type=int, default=5, metavar="N", help="most in a picture (default: 5)")
+    parser.add_argument(
+        "--shapes", type=int, default=USUAL, metavar="N", help=f"different ones (default: {USUAL})"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: 0)")
     parser.add_argument(
         "--as", dest="form", choices=("scenes", "imagenet"), default="scenes",
@@ -264,11 +277,13 @@ def main() -> None:
         parser.error(f"{given.out} is not empty: give a new folder")
     if min(given.train, given.val) < 0 or given.size < 16 or given.objects < 1:
         parser.error("--train and --val are 0 or more, --size 16 or more, --objects 1 or more")
+    if not 1 <= given.shapes <= len(SHAPES):
+        parser.error(f"--shapes is 1 to {len(SHAPES)}")
     numbers = {"train": given.train, "val": given.val}
     if given.form == "imagenet":
-        write_classes(given.out, numbers, given.size, given.seed)
+        write_classes(given.out, numbers, given.size, given.seed, given.shapes)
     else:
-        write_scenes(given.out, numbers, given.size, given.objects, given.seed)
+        write_scenes(given.out, numbers, given.size, given.objects, given.seed, given.shapes)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,14 @@ def widths_of(backbone: nn.Module) -> tuple[int, ...]:
     return tuple(info.channels())
 
 
+def strides_of(backbone: nn.Module) -> tuple[int, ...]:
+    """The pixels of an image from cell to cell of each of a backbone's levels, the finest first."""
+    info: Any = backbone.feature_info
+    if _has_output_norms(backbone):
+        return tuple(one["reduction"] for one in info)
+    return tuple(info.reduction())
+
+
 def features_of(backbone: nn.Module, images: Tensor) -> list[Tensor]:
     """The levels (B, c, h, w) of images (B, in_chans, H, W), the finest first, channels in the second place.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from hornet_train.dense.backbone import features_of, widths_of
+from hornet_train.dense.backbone import features_of, strides_of, widths_of
 from hornet_train.dense.horfpn import Fusing, HorFPN
 from hornet_train.dense.rcnn import box_head, mask_head
+from hornet_train.dense.rcnn.anchors import STRIDES, Anchors
 from hornet_train.dense.rcnn.box_head import BoxHead
 from hornet_train.dense.rcnn.mask_head import MaskHead
 from hornet_train.dense.rcnn.matching import mixed_seed
@@ -19,7 +20,7 @@ from hornet_train.dense.rcnn.roi_head import CASCADE, RoiHead, RoiRules
 from hornet_train.dense.rcnn.roi_training import roi_losses
 from hornet_train.dense.rcnn.suppression import Kept
 
-_LEVELS = 4  # of the backbone that are used, of strides 4 to 32
+_LEVELS = 4  # of the backbone that are used, as published of strides 4 to 32
 _DRAWS = 8  # of a picture in a step, at most: one of anchors, one a stage
 
 
@@ -41,13 +42,17 @@ class Detector(nn.Module):
     """Boxes of objects, and their masks. Names are those of the published checkpoints.
 
     Args:
-        backbone: see `build_backbone`; its levels of strides 4 to 32 are used.
+        backbone: see `build_backbone`; its last four levels are used, of strides 4 to 32, as published,
+            or 2 to 16: then anchors and regions of half the size go to each level.
         num_classes: K.
         mixer: of the pyramid, see `HorFPN`.
         cascade: three stages, with convolutions in the box heads, as published; else the one of Mask R-CNN.
         masks: whether masks are found, too.
         channels: of the pyramid.
         width: of the box heads' fully connected layers.
+
+    Raises:
+        ValueError: the backbone's levels have other strides.
     """
 
     def __init__(
@@ -63,16 +68,20 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        strides = _used_strides(backbone)
         self.neck = HorFPN(widths_of(backbone)[-_LEVELS:], channels, 5, mixer)
         self.rpn_head = RpnHead(channels)
         if cascade:
             boxes = [BoxHead(num_classes, "4conv1fc", channels=channels, width=width) for _ in CASCADE]
             of_masks = nn.ModuleList(MaskHead(num_classes, channels=channels) for _ in CASCADE)
-            self.roi_head = RoiHead(nn.ModuleList(boxes), of_masks if masks else None)
+            self.roi_head = RoiHead(nn.ModuleList(boxes), of_masks if masks else None, strides)
         else:
             box = BoxHead(num_classes, "2fc", channels=channels, width=width)
-            self.roi_head = RoiHead(box, MaskHead(num_classes, channels=channels) if masks else None)
+            of_mask = MaskHead(num_classes, channels=channels) if masks else None
+            self.roi_head = RoiHead(box, of_mask, strides)
         self.rules = cascade_rules() if cascade else DetectorRules()
+        anchors = Anchors((*strides, 2 * strides[-1]))
+        self.rules = replace(self.rules, rpn=replace(self.rules.rpn, anchors=anchors))
 
     def forward(
         self,
@@ -133,3 +142,18 @@ class Detector(nn.Module):
         ):
             for head in heads:
                 head(levels[0].new_zeros(number, channels, side, side))
+
+
+def _used_strides(backbone: nn.Module) -> tuple[int, ...]:
+    """Those of the levels that a detector uses.
+
+    Raises:
+        ValueError: they are not as `Detector` takes them.
+    """
+    found = strides_of(backbone)[-_LEVELS:]
+    if found not in (STRIDES[:_LEVELS], tuple(stride // 2 for stride in STRIDES[:_LEVELS])):
+        raise ValueError(
+            f"its maps have strides {', '.join(map(str, strides_of(backbone)))}; "
+            "a detector needs 4, 8, 16 and 32, or 2, 4, 8 and 16"
+        )
+    return found

@@ -16,8 +16,8 @@ from hornet_train.dense.rcnn.boxes import areas
 from hornet_train.dense.rcnn.roi_align import roi_align
 
 Picture = tuple[int, int]  # (height, width) without padding, in pixels
-_STRIDES = (4, 8, 16, 32)
-_FINEST = 56  # pixels: regions of less than twice this side are seen on the finest level
+STRIDES = (4, 8, 16, 32)
+_FINEST = 14  # strides: regions of less than twice this side are seen on the finest level
 
 
 class Objects(NamedTuple):
@@ -28,24 +28,27 @@ class Objects(NamedTuple):
     masks: Tensor | None = None
 
 
-def level_of(boxes_R4: Tensor) -> Tensor:
+def level_of(boxes_R4: Tensor, strides: Sequence[int] = STRIDES) -> Tensor:
     """The level, 0..3, on which each region is seen: by the logarithm of its side (FPN, CVPR 2017, eq. 1)."""
     sides_R = areas(boxes_R4).clamp(min=0).sqrt()
-    found: Tensor = (sides_R / _FINEST + 1e-6).log2().floor().clamp(0, len(_STRIDES) - 1).long()
+    found: Tensor = (sides_R / (_FINEST * strides[0]) + 1e-6).log2().floor().clamp(0, len(strides) - 1).long()
     return found
 
 
-def regions_of(levels: Sequence[Tensor], rois_R5: Tensor, side: int) -> Tensor:
+def regions_of(
+    levels: Sequence[Tensor], rois_R5: Tensor, side: int, strides: Sequence[int] = STRIDES
+) -> Tensor:
     """Features of regions, each from its level, (R, C, side, side).
 
     Args:
-        levels: at least four, (B, C, H, W), of strides 4, 8, 16 and 32.
+        levels: (B, C, H, W), of these strides; there may be more.
         rois_R5: the picture's number, and the box in its pixels.
         side: bins along an axis.
+        strides: of the levels that regions are seen on.
     """
-    level_R = level_of(rois_R5[:, 1:])
+    level_R = level_of(rois_R5[:, 1:], strides)
     order, parts = list[Tensor](), list[Tensor]()
-    for number, stride in enumerate(_STRIDES):
+    for number, stride in enumerate(strides):
         rows = (level_R == number).nonzero()[:, 0]
         order.append(rows)
         parts.append(roi_align(levels[number], rois_R5[rows], side, 1 / stride))

@@ -17,7 +17,7 @@ from hornet_train.dense.rcnn.box_head import BoxHead
 from hornet_train.dense.rcnn.boxes import BoxCoder
 from hornet_train.dense.rcnn.mask_head import MaskHead
 from hornet_train.dense.rcnn.matching import Matcher, Sampler
-from hornet_train.dense.rcnn.regions import Picture, regions_of, with_numbers
+from hornet_train.dense.rcnn.regions import STRIDES, Picture, regions_of, with_numbers
 from hornet_train.dense.rcnn.suppression import Kept, detections
 
 
@@ -69,12 +69,17 @@ class RoiHead(nn.Module):
     Args:
         bbox_head: `nn.ModuleList` of a cascade's, or the only one.
         mask_head: likewise; None finds boxes alone.
+        strides: of the levels that regions are seen on.
     """
 
     def __init__(
-        self, bbox_head: nn.ModuleList | BoxHead, mask_head: nn.ModuleList | MaskHead | None
+        self,
+        bbox_head: nn.ModuleList | BoxHead,
+        mask_head: nn.ModuleList | MaskHead | None,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
+        self.strides = tuple(strides)
         self.bbox_head = bbox_head
         if mask_head is not None:
             self.mask_head = mask_head
@@ -109,7 +114,7 @@ class RoiHead(nn.Module):
         boxes, logits = list(proposals), list[Tensor]()
         counts = [len(one) for one in boxes]
         for head, stage in zip(self.box_heads, rules.stages, strict=True):
-            outputs = head(regions_of(levels, with_numbers(boxes), box_head.SIDE))
+            outputs = head(regions_of(levels, with_numbers(boxes), box_head.SIDE, self.strides))
             logits.append(outputs.logits)
             if len(logits) == len(rules.stages):
                 break
@@ -148,7 +153,7 @@ class RoiHead(nn.Module):
             for one, (across, down) in zip(found, scales, strict=True)
         ]
         labels_D = torch.cat([one.labels for one in found])
-        features = regions_of(levels, with_numbers(boxes), mask_head.SIDE)
+        features = regions_of(levels, with_numbers(boxes), mask_head.SIDE, self.strides)
         rows = torch.arange(len(labels_D), device=labels_D.device)
         shares = [head(features)[rows, labels_D].float().sigmoid() for head in self.mask_heads]
         return list(torch.stack(shares).mean(0).split([len(one.labels) for one in found]))

@@ -70,7 +70,7 @@ def _stage(
     """The losses of a stage, and the boxes as it changes them, but for those that are objects."""
     head = heads.box_heads[number]
     rois_R5 = with_numbers([one.boxes for one in chosen])
-    outputs = head(regions_of(levels, rois_R5, box_head.SIDE))
+    outputs = head(regions_of(levels, rois_R5, box_head.SIDE, heads.strides))
     labels_R = torch.cat([one.labels(of, head.num_classes) for one, of in zip(chosen, objects, strict=True)])
     positive = (labels_R < head.num_classes).nonzero()[:, 0]
     targets_P4 = torch.cat([of.boxes[one.objects] for one, of in zip(chosen, objects, strict=True)])
@@ -112,7 +112,7 @@ def _mask_loss(
     objects: Sequence[Objects],
     weight: float,
 ) -> LossSum:
-    logits = heads.mask_heads[number](regions_of(levels, rois_P5, mask_head.SIDE))
+    logits = heads.mask_heads[number](regions_of(levels, rois_P5, mask_head.SIDE, heads.strides))
     targets = list[Tensor]()
     for one, of in zip(chosen, objects, strict=True):
         assert of.masks is not None

@@ -123,6 +123,7 @@ class Task(schema.Task):
 
     name: Literal["detection"]
     border: Annotated[int, Field(ge=-1, strict=True)] | None  # pixels that anchors may reach out; -1: any
+    regions: Annotated[int, Field(ge=4, strict=True)] | None  # of a picture that the heads are trained on
 
 
 @group

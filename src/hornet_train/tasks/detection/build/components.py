@@ -10,12 +10,14 @@ from typing import Any
 from hornet_train.dense.backbone import build_backbone
 from hornet_train.dense.dense_models import DETECTORS, create_detector
 from hornet_train.dense.horfpn import Fusing
-from hornet_train.dense.rcnn.detector import Detector
+from hornet_train.dense.rcnn.detector import Detector, DetectorRules
+from hornet_train.dense.rcnn.regions import STRIDES
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import Policy
 from hornet_train.images.policies.photometric import PhotometricDistortion
 from hornet_train.images.resize import load_loops
+from hornet_train.models.variants import VARIANTS
 from hornet_train.tasks.dense_backbone import (
     backbone_arguments,
     for_size,
@@ -25,7 +27,7 @@ from hornet_train.tasks.dense_backbone import (
     set_up,
 )
 from hornet_train.tasks.detection.rules import OWN
-from hornet_train.tasks.detection.schema import Augment, Data, DetectionConfig, DetectionEval, Model
+from hornet_train.tasks.detection.schema import Augment, Data, DetectionConfig, DetectionEval, Model, Task
 from hornet_train.tasks.detection.sources.pictures import Pictures
 from hornet_train.tasks.detection.task import Detection
 from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransform
@@ -56,10 +58,10 @@ def build_task(
         raise ConfigError(
             [f"model.num_classes={model.num_classes}, but the data have {classes} classes: leave it null"]
         )
-    border = config.task.border if isinstance(config, DetectionConfig) else None
+    training = config.task if isinstance(config, DetectionConfig) else None
     side = data.scale[0] if data.scale is not None else _USUAL_SIDE
     return Detection(
-        build=partial(build_model, model, classes, side, border=border),
+        build=partial(build_model, model, classes, side, training),
         classes=classes,
         normalize=Normalize(tuple(data.mean), tuple(data.std)),
         masks=model.masks,
@@ -69,14 +71,14 @@ def build_task(
     )
 
 
-def build_model(model: Model, classes: int, side: int, *, border: int | None = None) -> Detector:
+def build_model(model: Model, classes: int, side: int, training: Task | None = None) -> Detector:
     """The model of a config with its initial weights.
 
     Args:
         model: of the config.
         classes: K.
         side: of the pictures, in pixels, for backbones that are made for a size.
-        border: see `RpnRules`; None for the model's own.
+        training: what is changed of the model's own rules of training; None changes nothing.
 
     Raises:
         ConfigError: there is no such model, or it does not take what it is given.
@@ -90,7 +92,7 @@ def build_model(model: Model, classes: int, side: int, *, border: int | None = N
             )
         else:
             built = Detector(
-                build_backbone(backbone, **for_size(backbone, arguments, side)),
+                build_backbone(backbone, **for_size(backbone, _strided(backbone, arguments), side)),
                 classes,
                 mixer=_MIXERS[model.neck or "fpn"],
                 cascade=model.name.startswith("cascade"),
@@ -98,10 +100,24 @@ def build_model(model: Model, classes: int, side: int, *, border: int | None = N
                 channels=model.channels or 256,
                 width=model.width or 1024,
             )
-    if border is not None:
-        built.rules = replace(built.rules, rpn=replace(built.rules.rpn, border=border))
+    if training is not None:
+        built.rules = _changed(built.rules, training)
     set_up(built, model, backbone)
     return built
+
+
+def _strided(backbone: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments, with a stem of the published stride: HorNet pico's own is 2."""
+    return {"stem_stride": STRIDES[0], **arguments} if backbone in VARIANTS else arguments
+
+
+def _changed(rules: DetectorRules, training: Task) -> DetectorRules:
+    rpn, roi = rules.rpn, rules.roi
+    if training.border is not None:
+        rpn = replace(rpn, border=training.border)
+    if training.regions is not None:
+        roi = replace(roi, sampler=replace(roi.sampler, number=training.regions))
+    return DetectorRules(rpn, roi)
 
 
 def backbone_name(model: Model) -> str:
