@@ -140,7 +140,7 @@ class OwnKit(Kit[Any, Any]):
         args = {"img_size": (32, 64), **model.args}
         return PairTask(ModelSpec(model.name, classes, model.drop_path, args=args, in_chans=model.in_chans))
 
-    def train_samples(self, config: Any, **_length: int) -> PairSamples:
+    def train_samples(self, config: Any, **_: Any) -> PairSamples:
         return PairSamples(config.seed)
 
     def eval_samples(self, data: Any) -> PairSamples:  # noqa: ARG002

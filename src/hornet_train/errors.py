@@ -78,6 +78,12 @@ class CheckpointError(UserError):
     """A checkpoint is damaged, missing, or made for something else."""
 
 
+class OutOfMemory(UserError):  # noqa: N818 - as torch and operating systems call it
+    """The memory of a GPU or of the machine is not enough; the other processes may have enough of it."""
+
+    of_one_rank = True
+
+
 class DivergenceError(UserError):
     """The loss or gradient of a training is not finite, or the loss jumps, again and again."""
 

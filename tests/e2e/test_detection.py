@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -331,3 +332,19 @@ def test_a_check_names_what_cannot_be(shapes: Path, tmp_path: Path) -> None:
         "1 of 12 pictures of train cannot be used",
     ):
         assert words in said
+
+
+def test_running_out_of_memory_names_the_pictures_and_their_objects(shapes: Path, tmp_path: Path) -> None:
+    """The process may have 14 GB of addresses, and pictures of 4,096 pixels want more."""
+    size = ["data.scale=[4096,4096]", "augment.short_sides=[4096]", f"run_dir={tmp_path}/run"]
+    command = [str(BIN / "hornet-train"), *DETECT, f"data.root={shapes}", *size]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -v 14000000 && exec "$0" "$@"', *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "out of memory in step 1, a micro-batch of 4 images:" in done.stderr
+    assert re.search(r"shapes_train_\d+\.jpg \(4096 x 4096 pixels, \d objects?\)", done.stderr)
+    assert "micro_batch_size" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -77,6 +78,14 @@ class LogWindow:
             self.bad_samples += loaded.bad
             self.retained.append(self._retain(loaded.batch))
             yield loaded.batch
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Leave the time spent inside out of the throughput. Steps that a GPU still computes count."""
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize(self.world.device)
+        with self.speed.paused():
+            yield
 
     def add(self, result: StepResult, images: int) -> None:
         """Add a step of `images` images over all ranks. The loss of a skipped step does not count."""

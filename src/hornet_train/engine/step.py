@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
+from hornet_train.engine.memory import fits
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import is_sharded, set_gradient_sync
 from hornet_train.engine.state import TrainState
@@ -75,6 +76,9 @@ def train_step(
         step_size: images of the step over all ranks. The gradient is that of the mean loss over the step, by
             the losses' weights. It does not depend on the split into micro-batches.
         clip_grad: the greatest norm of the whole gradient; None does not clip.
+
+    Raises:
+        DoesNotFit: there is not enough memory.
     """
     set_learning_rate(state.optimizer, learning_rate)
     buffers_before = [buffer.clone() for buffer in state.model.buffers()]
@@ -107,6 +111,25 @@ def train_step(
     return StepResult(totals.pop("loss"), weight, totals, micro_losses, grad_norm, norms, names, skipped)
 
 
+def try_batch(
+    state: TrainState, network: nn.Module, task: Task, batch: Batch, precision: PrecisionName, world: World
+) -> None:
+    """Forward and backward of a batch, of which nothing remains but the memory that they take.
+
+    Every rank together: a sharded model is gathered.
+
+    Raises:
+        DoesNotFit: there is not enough memory.
+    """
+    sharded = is_sharded(state.model)
+    set_gradient_sync(state.model, now=True)
+    with fits(batch), _reduce_gradients(network, now=sharded), _keep_buffers(state.model, stand_in=True):
+        with autocast(precision, world.device):
+            loss = task.loss(network, batch, batch_rng(0, 0, 0, 0))
+        state.scaler.scale(loss.mean).backward()
+    state.optimizer.zero_grad(set_to_none=True)
+
+
 def _accumulate(
     state: TrainState,
     network: nn.Module,
@@ -131,7 +154,11 @@ def _accumulate(
         rng = batch_rng(seed, state.step, world.rank, micro)
         last = micro == len(sizes) - 1
         set_gradient_sync(state.model, now=last)
-        with _reduce_gradients(network, now=last), _keep_buffers(state.model, stand_in=size == 0):
+        with (
+            fits(batch),
+            _reduce_gradients(network, now=last),
+            _keep_buffers(state.model, stand_in=size == 0),
+        ):
             with autocast(precision, world.device):
                 loss = task.loss(network, batch, rng)
             weight = size if loss.weight is None else loss.weight.detach().float() * (size > 0)

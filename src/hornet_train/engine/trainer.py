@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from hornet_train.data.loader import EvalData, Loaded, TrainData
@@ -21,6 +19,7 @@ from hornet_train.engine.evaluation_loop import EvaluationResults, check_finite,
 from hornet_train.engine.guard import Guard
 from hornet_train.engine.log_window import LogWindow
 from hornet_train.engine.loop_settings import Settings
+from hornet_train.engine.memory_watch import MemoryWatch
 from hornet_train.engine.preemption import Stop
 from hornet_train.engine.recovery import InitialWeights, Recovery
 from hornet_train.engine.saving import RunSaver
@@ -50,6 +49,7 @@ class Trainer:
         sinks: where events are written; empty on all ranks but rank 0.
         advance: called after each step with the number of steps done.
         stop: decides after each step, and during evaluations, whether to save and end.
+        memory: says which batch did not fit.
     """
 
     task: Task
@@ -69,6 +69,7 @@ class Trainer:
     sinks: list[Sink] = field(default_factory=list)
     advance: Callable[[int], None] = lambda _step: None
     stop: Stop = field(default_factory=Stop)
+    memory: MemoryWatch = field(default_factory=MemoryWatch)
     newest_results: EvaluationResults = field(default_factory=dict, init=False)
     window: LogWindow = field(init=False)
     saver: RunSaver = field(init=False)
@@ -87,6 +88,7 @@ class Trainer:
         """Train from the state's step to the last one; returns the best evaluation.
 
         Raises:
+            OutOfMemory: a batch does not fit.
             Preempted: the run was asked to stop, and has saved.
             DataError: an evaluation sample cannot be read, or too many training samples.
             DivergenceError: loss or gradient are not finite, and going back did not help.
@@ -110,25 +112,25 @@ class Trainer:
         while (step := self._next_step()) < self.total_steps:
             place, seen = state.calendar.at(step)
             sizes, step_size = self.plan.micro_sizes(place, seen), self.plan.step_size(place, seen)
-            result = train_step(
-                state,
-                self.network,
-                self.task,
-                self.window.timed_batches(islice(batches, len(sizes)), step),
-                sizes,
-                step_size=step_size,
-                learning_rate=self._learning_rate(step),
-                seed=settings.seed,
-                precision=settings.precision,
-                clip_grad=settings.clip_grad,
-                world=self.world,
-            )
+            with self.memory.watched(self.task, f"in step {step + 1}"):
+                fed = self.window.timed_batches(islice(batches, len(sizes)), step)
+                result = train_step(
+                    *(state, self.network, self.task, fed, sizes),
+                    step_size=step_size,
+                    learning_rate=self._learning_rate(step),
+                    seed=settings.seed,
+                    precision=settings.precision,
+                    clip_grad=settings.clip_grad,
+                    world=self.world,
+                )
             self.window.add(result, step_size)
             self.guard.add(step, step_size, sizes, result, self.window.retained)
             self.advance(state.step)
             self.saver.emit_outcomes()
             if step == first:
                 self.saver.preallocate()  # the optimizer has its moments now
+                with self.window.clock_stopped():
+                    self.memory.try_largest(state, self.network, self.task, settings.precision, self.world)
             due = any(map(self._due, (settings.log_every, settings.checkpoint_every, settings.eval_every)))
             if self._rolled_back(wait=due or state.fault_history.leaves_out(state.step)):
                 batches = self._batches()
@@ -185,7 +187,7 @@ class Trainer:
                 self._emit_at(bad.finished.step + 1, "skipped_step", values)
             if bad is self.guard.rollback_cause:
                 self._check_bad_samples()  # those of the window that is given up here
-                with self._clock_stopped():
+                with self.window.clock_stopped():
                     self.saver.discard()
                     values = self.recovery.go_back(bad, values)
                 self.window, self.saver.saved_step = self._new_window(self.state.unlogged), self.state.step
@@ -204,8 +206,7 @@ class Trainer:
             Preempted: the checkpoint is on the disk.
             CheckpointError: it cannot be written.
         """
-        reason = self.stop.due()
-        if reason is not None:
+        if (reason := self.stop.due()) is not None:
             self._save_and_stop(reason)
 
     def _save_and_stop(self, reason: str) -> NoReturn:
@@ -251,7 +252,7 @@ class Trainer:
                 raise Preempted(reason, saved=False)
 
         try:
-            with self._clock_stopped():
+            with self.window.clock_stopped():
                 results = evaluate_state(
                     self.state,
                     self.task,
@@ -278,16 +279,8 @@ class Trainer:
             scheduled: False if the run was only asked to stop; see `TrainState.scheduled`.
         """
         self.world.watchdog.report(self.state.step, "saving")
-        with self._clock_stopped():  # it synchronises, so reading the window needs no second wait
+        with self.window.clock_stopped():  # it synchronises, so reading the window needs no second wait
             self.saver.save(self.window, scheduled=scheduled)
-
-    @contextmanager
-    def _clock_stopped(self) -> Iterator[None]:
-        """Leave the time spent inside out of the throughput. Steps that a GPU still computes count."""
-        if self.world.device.type == "cuda":
-            torch.cuda.synchronize(self.world.device)
-        with self.window.speed.paused():
-            yield
 
     def emit(self, event: str, **values: Any) -> None:
         """Write an event of the present step to every sink."""

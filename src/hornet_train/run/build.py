@@ -16,10 +16,13 @@ from hornet_train.config.schema import Config
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
 from hornet_train.data.loader import EvalData
+from hornet_train.data.order import Plan
+from hornet_train.data.sources.source import Shards
 from hornet_train.data.stream_plan import StreamPlan
 from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from hornet_train.engine.damage_reports import DamageReports
 from hornet_train.engine.distributed import World
+from hornet_train.engine.memory_watch import MemoryWatch
 from hornet_train.engine.recovery import fall_back_to_saved_best
 from hornet_train.engine.sharding import is_sharded
 from hornet_train.engine.task import Monitor
@@ -114,7 +117,10 @@ def _build_alone(
         datasets = replace(datasets, dealt=plan.dealt)
     settings, schedule = resolve_settings(config, plan, micro), resolve_schedule(config, plan)
     samples = kit.train_samples(
-        config, steps_per_epoch=plan.steps_per_epoch, total_steps=settings.total_steps
+        config,
+        datasets=datasets,
+        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=settings.total_steps,
     )
 
     def initial_model() -> tuple[nn.Module, list[str]]:
@@ -159,9 +165,16 @@ def _build_alone(
         metrics=kit.metrics,
         monitor=monitor,
         damage=DamageReports(gone.places, gone.indices),
+        memory=_memory_watch(kit, config, datasets, plan),
     )
     facts = start_facts(kit.metrics, config, datasets, trainer, check.description)
     return Run(trainer, facts, notes, None if newest is None else state.step, datasets)
+
+
+def _memory_watch(kit: Kit[Any, Any], config: Config, datasets: Datasets, plan: Plan) -> MemoryWatch:
+    train = datasets.train
+    name = str if train is None or isinstance(train, Shards) else train.locate
+    return MemoryWatch(name, lambda: kit.largest_batch(config, datasets, plan))
 
 
 def _open_data(

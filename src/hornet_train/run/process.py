@@ -13,7 +13,8 @@ from hornet_train.config.schema import Dist
 from hornet_train.data.memory import keep_freed_memory
 from hornet_train.data.sources.cache import cache_folder
 from hornet_train.engine.distributed import World, choose_device, distributed
-from hornet_train.errors import ConfigError
+from hornet_train.engine.memory import is_out_of_memory
+from hornet_train.errors import ConfigError, OutOfMemory
 from hornet_train.run.single_images import SINGLE_VALUE
 from hornet_train.untrusted import only_user_can_write
 
@@ -69,10 +70,16 @@ def torch_errors_in_words() -> Iterator[None]:
     Raises:
         ConfigError: an operator has no deterministic algorithm, DDP waits for gradients that do not come, or
             batch norm gets a single value for each channel.
+        OutOfMemory: the memory of the device, or of this process, is not enough.
     """
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            reason = str(error).partition(". ")[0]
+            raise OutOfMemory(
+                f"{reason}: smaller batches or images take less, precision=bf16, too"
+            ) from error
         words = _in_words(str(error))
         if words is None:
             raise

@@ -17,6 +17,7 @@ from torch import nn
 
 from hornet_train.config.schema import Config, EvalConfig
 from hornet_train.config.task_schema import TaskSchema
+from hornet_train.data.batch import Batch
 from hornet_train.data.order import Plan
 from hornet_train.data.worker import Samples
 from hornet_train.engine.task import Task
@@ -96,8 +97,12 @@ class Kit(ABC, Generic[C, E]):
         """
 
     @abstractmethod
-    def train_samples(self, config: C, *, steps_per_epoch: int, total_steps: int) -> Samples:
+    def train_samples(
+        self, config: C, *, datasets: Datasets, steps_per_epoch: int, total_steps: int
+    ) -> Samples:
         """What makes training samples of what is stored.
+
+        `datasets`: what `open_data` gave, for a sample that is made of several.
 
         Raises:
             ConfigError: an augmentation that does not exist.
@@ -130,6 +135,12 @@ class Kit(ABC, Generic[C, E]):
         del datasets, plan, total_steps, processes
         count = sum(parameter.numel() for parameter in model.parameters())
         return ModelCheck(f"{config.model.name}: {count:,} parameters")
+
+    def largest_batch(self, config: C, datasets: Datasets, plan: Plan) -> Batch | None:
+        """A micro-batch as large as any of the training, to find out whether it fits; by default none: they
+        are all of one size."""
+        del config, datasets, plan
+        return None
 
     def start_from(self, model: nn.Module, weights: Weights, config: C, classes: Sequence[str]) -> list[str]:
         """Take over weights to train on from (`init_from`): by default all of them, strictly.

@@ -29,6 +29,8 @@ def rules(config: DetectionConfig, _given: Given, _world_size: int) -> Iterator[
     for key, pair in (("crop", augment.crop), ("jitter", augment.jitter)):
         if pair is not None and pair[0] > pair[1]:
             yield f"augment.{key}={list(pair)}: the smaller value comes first"
+    if augment.copy_paste and not config.model.masks:
+        yield f"augment.copy_paste={augment.copy_paste} pastes objects by their masks: model.masks=true"
     if data.scale is None and augment.jitter is not None:
         yield "augment.jitter= is of data.scale's longer side, and data.scale is null"
     if isinstance(data, CocoFolderData) and data.val_share is not None and not data.val:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from hornet_train.data.address import SampleDraws
 from hornet_train.data.order import Address
-from hornet_train.data.sources.source import Encoded, Fields
+from hornet_train.data.sources.source import Encoded, Fields, Source
 from hornet_train.data.worker import decoded_image
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode_with_orientation
 from hornet_train.images.orientation import turned
 from hornet_train.tasks.detection.boxes import corners_of, trained
+from hornet_train.tasks.detection.copy_paste import Scene, copy_paste
 from hornet_train.tasks.detection.objects import PictureObjects
 from hornet_train.tasks.detection.rle import NOTHING, Window, mask_code, window_of
 from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransform
@@ -90,11 +91,15 @@ class TrainSamples(_Pictures):
         transform: of the picture.
         seed: of the run.
         masks: whether there are masks; objects without one are left out then.
+        paste: how often objects of another picture are pasted, with masks alone; see `copy_paste`.
+        others: the pictures that these come from.
     """
 
     transform: TrainTransform
     seed: int
     masks: bool
+    paste: float = 0.0
+    others: Source | None = None
     _draws: SampleDraws = field(default_factory=SampleDraws, init=False, repr=False, compare=False)
 
     @property
@@ -106,22 +111,40 @@ class TrainSamples(_Pictures):
         """See `Samples`."""
         rng = self._draws.at(self.seed, address.epoch, address.index, address.repeat)
         draw = int(rng.integers(2**63 - 1))
+        other = self._other(rng)
+        scene = self._scene(decoded, rng)
+        if other is not None:
+            scene = copy_paste(scene, self._scene(other, rng), rng)
+        found = {
+            IMAGE: scene.image_CHW,
+            BOXES: torch.from_numpy(scene.boxes_N4.astype(np.float32)),
+            LABELS: torch.from_numpy(scene.labels),
+            DRAW: draw,
+        }
+        return {**found, **packed(scene.masks)} if self.masks else found
+
+    def _other(self, rng: np.random.Generator) -> Decoded | None:
+        """A picture whose objects are pasted, if any are; none of one that is damaged, which is reported
+        where it is trained on itself."""
+        if self.others is None or not self.paste or rng.random() >= self.paste:
+            return None
+        number = int(rng.integers(len(self.others)))
+        try:
+            return self.decode(self.others.read(number))
+        except SampleError:
+            return None
+
+    def _scene(self, decoded: Decoded, rng: np.random.Generator) -> Scene:
+        """The picture, transformed, with the objects that are seen."""
         objects = decoded.objects
         size = (int(decoded.image.shape[1]), int(decoded.image.shape[2]))
         chosen = np.flatnonzero(trained(objects, size, masks=self.masks))
         view = self.transform(decoded.image, corners_of(objects.boxes[chosen]), rng)
         corners = view.boxes_N4
         seen = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
-        found = {
-            IMAGE: view.image_CHW,
-            BOXES: torch.from_numpy(corners[seen].astype(np.float32)),
-            LABELS: torch.from_numpy(objects.labels[chosen[seen]]),
-            DRAW: draw,
-        }
-        if not self.masks:
-            return found
-        stored = [_stored_mask(objects, number, size) for number in chosen[seen]]
-        return {**found, **packed([view.mask(one) for one in stored])}
+        numbers = chosen[seen] if self.masks else ()
+        masks = [view.mask(_stored_mask(objects, number, size)) for number in numbers]
+        return Scene(view.image_CHW, corners[seen], objects.labels[chosen[seen]], masks)
 
 
 def _stored_mask(objects: PictureObjects, number: int, size: tuple[int, int]) -> Window:

@@ -113,6 +113,7 @@ class Augment(schema.Augment):
     crop_short_sides: Annotated[tuple[Side, ...], Field(min_length=1)]  # before the crop, one at random
     crop: tuple[Side, Side]  # smallest and largest side of the crop
     jitter: tuple[Positive, Positive] | None  # large-scale jitter in place of all these
+    copy_paste: Fraction  # how often objects of another picture are pasted
     hflip: Fraction  # probability
     photometric: bool  # brightness, contrast, saturation and hue by random amounts
 
@@ -124,6 +125,7 @@ class Task(schema.Task):
     name: Literal["detection"]
     border: Annotated[int, Field(ge=-1, strict=True)] | None  # pixels that anchors may reach out; -1: any
     regions: Annotated[int, Field(ge=4, strict=True)] | None  # of a picture that the heads are trained on
+    try_largest: bool  # a batch of the largest pictures with most objects behind the first step
 
 
 @group

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch, ragged, size, stacked
+from hornet_train.data.sources.listing import with_count
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.dense.rcnn.region_masks import pasted
 from hornet_train.dense.rcnn.regions import Objects, Picture
@@ -71,6 +72,14 @@ class Detection:
         total = torch.stack(list(parts.values())).sum()
         count = torch.tensor(float(np.mean([len(one.labels) for one in objects])), device=pixels.device)
         return Loss(total, parts={**parts, "objects": count})
+
+    def contents(self, batch: Batch) -> list[str]:
+        """See `Describing`."""
+        pairs = zip(ragged(batch, IMAGE), ragged(batch, LABELS), strict=True)
+        return [
+            f"{image.shape[1]} x {image.shape[2]} pixels, {with_count(len(labels), 'object')}"
+            for image, labels in pairs
+        ]
 
     def _objects(self, batch: Batch, place: int, picture: Picture) -> Objects:
         boxes, labels = ragged(batch, BOXES)[place], ragged(batch, LABELS)[place]

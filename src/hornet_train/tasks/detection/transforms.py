@@ -128,6 +128,24 @@ class TrainTransform:
         boxes_N4 = _cut(view.boxes_N4, len(view.rows), len(view.columns))
         return View(image_of(pixels_of(image_CHW)), boxes_N4, view.rows, view.columns)
 
+    def extremes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The largest (height, width) that a picture of this size may come to; each view is within one."""
+        scale = max(self.short_sides), self.long_side
+        if self.jitter is not None:
+            fitted = scaled_size(size, (self.long_side, self.long_side))
+            tall, wide = (min(int(side * self.jitter[1] + 0.5), self.long_side) for side in fitted)
+            return [(tall, wide)]
+        whole = [scaled_size(size, scale)] if self.crop_share < 1 else []
+        if not self.crop_share:
+            return whole
+        before = [scaled_size(size, (side, self.long_side)) for side in self.crop_short_sides]
+        most = [(min(h, self.crop[1]), min(w, self.crop[1])) for h, w in before]
+        least = [(min(h, self.crop[0]), min(w, self.crop[0])) for h, w in before]
+        pairs = zip(most + least + most, least + most + most, strict=True)
+        crops = [scaled_size((tall, wide), scale) for (tall, _), (_, wide) in pairs]
+        tallest, widest = max(h for h, _ in crops), max(w for _, w in crops)
+        return [*whole, (tallest, min(scale)), (min(scale), widest)]  # of every shape in between, too
+
     def _scale(self, sides: tuple[int, ...], rng: np.random.Generator) -> Scale:
         return sides[int(rng.integers(len(sides)))], self.long_side
 

@@ -75,8 +75,9 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
         return build_task(config, len(datasets.classes))
 
     def train_samples(
-        self, config: ClassificationConfig, *, steps_per_epoch: int, total_steps: int
+        self, config: ClassificationConfig, *, datasets: Datasets, steps_per_epoch: int, total_steps: int
     ) -> TrainSamples:
+        del datasets
         growth = growth_of(config, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
         transform = train_transform(config, growth)
         if config.data.workers:

@@ -27,6 +27,7 @@ from hornet_train.tasks.dense_backbone import (
     set_up,
 )
 from hornet_train.tasks.detection.rules import OWN
+from hornet_train.tasks.detection.samples import TrainSamples
 from hornet_train.tasks.detection.schema import Augment, Data, DetectionConfig, DetectionEval, Model, Task
 from hornet_train.tasks.detection.sources.pictures import Pictures
 from hornet_train.tasks.detection.task import Detection
@@ -151,6 +152,13 @@ def train_transform(data: Data, augment: Augment) -> TrainTransform:
         policies=policies,
         antialias=data.antialias,
     )
+
+
+def train_samples(config: DetectionConfig, pictures: Pictures) -> TrainSamples:
+    """What makes training samples of stored pictures with their objects."""
+    transform = train_transform(config.data, config.augment)
+    paste = config.augment.copy_paste
+    return TrainSamples(transform, config.seed, config.model.masks, paste, pictures if paste else None)
 
 
 def eval_transform(data: Data) -> EvalTransform:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from hornet_train.data.batch import ragged
-from hornet_train.tasks.detection.build.components import build_task, train_transform
+from hornet_train.tasks.detection.build.components import build_task, train_samples
 from hornet_train.tasks.detection.build.open_data import check_outlines, open_objects
 from hornet_train.tasks.detection.drawing import Marks, marked
 from hornet_train.tasks.detection.rle import Window
-from hornet_train.tasks.detection.samples import BOXES, IMAGE, LABELS, PIXELS, WINDOWS, TrainSamples, unpacked
+from hornet_train.tasks.detection.samples import BOXES, IMAGE, LABELS, PIXELS, WINDOWS, unpacked
 from hornet_train.tasks.detection.schema import DetectionConfig
 from hornet_train.tasks.first_batch import as_pixels, first_batch, plan_to_look_at
 from hornet_train.tasks.kit_types import Drawn
@@ -31,7 +31,7 @@ def draw_batch(config: DetectionConfig, *, images: int, epoch: int) -> Drawn:
     assert opened.train is not None
     check_outlines(config.model, opened.train)
     plan = plan_to_look_at(len(opened.train), images, seed=config.seed, shapes=opened.shapes)
-    samples = TrainSamples(train_transform(data, config.augment), config.seed, masks)
+    samples = train_samples(config, opened.train)
     loaded = first_batch(
         *(opened.train, samples, plan), epoch=epoch, workers=data.workers, prefetch=data.prefetch
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hornet_train.data.batch import Batch
 from hornet_train.data.order import Plan
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.errors import ConfigError
@@ -17,11 +18,12 @@ from hornet_train.tasks.detection.build.components import (
     build_task,
     eval_transform,
     preprocessing_of_backbone,
-    train_transform,
+    train_samples,
 )
 from hornet_train.tasks.detection.build.describe import describe_model
 from hornet_train.tasks.detection.build.draw import draw_batch
 from hornet_train.tasks.detection.build.evaluation import open_evaluation
+from hornet_train.tasks.detection.build.largest import largest_batch
 from hornet_train.tasks.detection.build.open_data import ObjectDatasets, check_outlines, open_objects
 from hornet_train.tasks.detection.build.predict import open_prediction
 from hornet_train.tasks.detection.figures import draw_precision, draw_worst
@@ -77,10 +79,12 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
         return build_task(config, len(datasets.classes), truth=truth, present=present)
 
     def train_samples(
-        self, config: DetectionConfig, *, steps_per_epoch: int, total_steps: int
+        self, config: DetectionConfig, *, datasets: Datasets, steps_per_epoch: int, total_steps: int
     ) -> TrainSamples:
         del steps_per_epoch, total_steps  # nothing depends on how long the run is
-        return TrainSamples(train_transform(config.data, config.augment), config.seed, config.model.masks)
+        assert isinstance(datasets, ObjectDatasets)
+        assert datasets.train is not None
+        return train_samples(config, datasets.train)
 
     def eval_samples(self, data: Data) -> EvalSamples:
         return EvalSamples(eval_transform(data))
@@ -101,6 +105,12 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
         notes = check_outlines(config.model, datasets.train)
         count = sum(parameter.numel() for parameter in model.parameters())
         return ModelCheck(f"{config.model.name}: {count:,} parameters", notes)
+
+    def largest_batch(self, config: DetectionConfig, datasets: Datasets, plan: Plan) -> Batch | None:
+        assert isinstance(datasets, ObjectDatasets)
+        if not config.task.try_largest:
+            return None
+        return largest_batch(config, datasets, plan.micro_batch_size)
 
     def start_from(
         self, model: nn.Module, weights: Weights, config: DetectionConfig, classes: Sequence[str]

@@ -110,7 +110,7 @@ def check_known(names: Sequence[str], classes: Sequence[str], read: Read) -> Non
 
 def _to_train_on(pictures: Pictures, empty: bool) -> tuple[Pictures, list[str]]:
     """The pictures that are trained on, and what is to be said of those that are not."""
-    counts = _usable_objects(pictures)
+    counts = usable_objects(pictures)
     sizes = pictures.sizes.min(1)
     small = (sizes > 0) & (sizes < SMALLEST)
     kept = ~small & (empty | (counts > 0))
@@ -139,7 +139,7 @@ def _shapes(pictures: Pictures) -> Shapes | None:
     return Shapes(ratios) if np.ptp(ratios) > 0 else None
 
 
-def _usable_objects(pictures: Pictures) -> np.ndarray:
+def usable_objects(pictures: Pictures) -> np.ndarray:
     """How many objects of each picture are trained on."""
     objects = pictures.objects
     sizes = np.where(pictures.sizes > 0, pictures.sizes, 2**31 - 1)

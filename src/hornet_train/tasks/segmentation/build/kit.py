@@ -86,9 +86,9 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
         return build_task(config, len(datasets.classes), auxiliary=auxiliary, class_weights=weights)
 
     def train_samples(
-        self, config: SegmentationConfig, *, steps_per_epoch: int, total_steps: int
+        self, config: SegmentationConfig, *, datasets: Datasets, steps_per_epoch: int, total_steps: int
     ) -> TrainSamples:
-        del steps_per_epoch, total_steps  # nothing depends on how long the run is
+        del datasets, steps_per_epoch, total_steps  # nothing depends on how long the run is
         return TrainSamples(train_transform(config.data, config.augment), config.seed)
 
     def eval_samples(self, data: Data) -> EvalSamples:

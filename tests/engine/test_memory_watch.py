@@ -1,0 +1,95 @@
+"""Running out of memory: the message says what did not fit, and the trial of a batch changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from dense_task import CPU
+from torch import Tensor, nn
+
+from hornet_train.engine.calendar import Calendar
+from hornet_train.engine.memory_watch import MemoryWatch
+from hornet_train.engine.precision import loss_scaler
+from hornet_train.engine.state import TrainState
+from hornet_train.engine.step import train_step
+from hornet_train.engine.task import Loss
+from hornet_train.errors import OutOfMemory
+from hornet_train.optim.groups import parameter_groups
+from hornet_train.optim.optimizers import adamw
+
+
+class AtMostEight:
+    """A task on a device that holds eight images."""
+
+    def loss(self, model: nn.Module, batch: Any, rng: Any) -> Loss:  # noqa: ARG002
+        if len(batch["image"]) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+        return Loss(F.cross_entropy(model(batch["image"]), batch["label"]))
+
+    def contents(self, batch: Any) -> list[str]:
+        return [f"label {label}" for label in batch["label"].tolist()]
+
+
+def images(count: int) -> dict[str, Tensor]:
+    torch.manual_seed(count)
+    label = torch.arange(count) % 2
+    return {"image": torch.randn(count, 3, 4, 4), "label": label, "index": 100 + torch.arange(count)}
+
+
+def begun() -> TrainState:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+    groups = parameter_groups(model.named_parameters(), weight_decay=0.05)
+    state = TrainState(
+        model=model,
+        optimizer=adamw(groups, betas=(0.9, 0.999), eps=1e-8),
+        scaler=loss_scaler("fp32", CPU.device),
+        average=None,
+        calendar=Calendar(1, 1, 1),
+    )
+    step(state, images(4))
+    return state
+
+
+def step(state: TrainState, batch: Any) -> None:
+    task: Any = AtMostEight()
+    rest: dict[str, Any] = {"seed": 0, "precision": "fp32", "clip_grad": None, "world": CPU}
+    train_step(
+        *(state, state.model, task, [batch], [len(batch["image"])]), step_size=4, learning_rate=0.1, **rest
+    )
+
+
+def test_the_trial_changes_nothing() -> None:
+    tried, plain = begun(), begun()
+    task: Any = AtMostEight()
+    MemoryWatch(largest=lambda: images(8)).try_largest(tried, tried.model, task, "fp32", CPU)
+    assert all(parameter.grad is None for parameter in tried.model.parameters())
+    for state in (tried, plain):
+        step(state, images(4))
+    torch.testing.assert_close(tried.tensors(), plain.tensors(), rtol=0, atol=0)
+
+
+def test_the_largest_batch_does_not_fit() -> None:
+    state, task = begun(), AtMostEight()
+    watch = MemoryWatch(largest=lambda: {k: v for k, v in images(9).items() if k != "index"})
+    whole: Any = task
+    with pytest.raises(
+        OutOfMemory, match=r"with the largest batch that may come.*9 images: label 0; label 1"
+    ):
+        watch.try_largest(state, state.model, whole, "fp32", CPU)
+
+
+def test_a_step_does_not_fit() -> None:
+    """Its samples are named; an error of another kind stays what it is."""
+    state, task = begun(), AtMostEight()
+    whole: Any = task
+    watch = MemoryWatch(name=lambda index: f"/data/{index}.jpg")
+    words = r"in step 7.*9 images: /data/100.jpg \(label 0\); /data/101"
+    with pytest.raises(OutOfMemory, match=words) as got, watch.watched(whole, "in step 7"):
+        step(state, images(9))
+    assert "micro_batch_size" in str(got.value)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), watch.watched(whole, "in step 7"):
+        step(state, {**images(4), "image": torch.randn(4, 3, 9, 9)})
