@@ -164,6 +164,7 @@ def test_each_bench_explains_its_keys(command: Command) -> None:
         (("step", "layouts=[contigous]"), "layouts.0=contigous: did you mean 'contiguous'"),
         (("step", "out=/nowhere/x.json"), "out=/nowhere/x.json cannot be written"),
         (("step", "models=hornet_iso_small_7x7", "plain=true"), "isotropic"),
+        (("detectors", "image_size=[64,100]"), "multiples of 32"),
         (("step", *SMALL, "models=hornet_pico_gf", "peers=test_vit", "image_size=8"), "of 8 pixels"),
     ],
 )
@@ -171,6 +172,20 @@ def test_mistakes_are_reported(arguments: tuple[str, ...], content: str, command
     code, _, err = command("hornet-bench", *arguments)
     assert code == 2
     assert content in err
+
+
+def test_detectors_stand_beside_torchvisions(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "detectors.json"
+    small = ("image_size=64", "objects=2", "regions=8", "rounds=1", "dist=cpu")
+    code, out, err = command("hornet-bench", "detectors", *small, f"out={file}")
+    assert (code, err) == (0, "")
+    measured = json.loads(file.read_text())["measured"]
+    peers = {"detector": ("torchvision", "ours"), "roi_align": ("torchvision", "ours")}
+    peers["pyramid"] = ("conv", "7x7", "gf")
+    kinds = [(one["part"], one["mode"], one["name"]) for one in measured]
+    assert kinds == [(p, m, n) for p, names in peers.items() for m in ("train", "inference") for n in names]
+    assert all(one["ratio"] == [1, 1, 1] for one in measured if one["name"] in ("conv", "torchvision"))
+    assert "roi_align" in out
 
 
 def test_heads_compares_the_fusions_of_upernets_levels(tmp_path: Path, command: Command) -> None:

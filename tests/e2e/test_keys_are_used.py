@@ -206,6 +206,7 @@ def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "scaling.process_ratios",
         "step_times.build_step",
         "head_times.measure_heads",
+        "detector_times.measure_detectors",
     ):
         monkeypatch.setattr(f"hornet_train.bench.{measures}", stop)
     for measures in ("batch_growth", "pixel_growth", "order_growth"):
@@ -217,6 +218,7 @@ def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         ["scaling", one],
         ["limit", one],
         ["heads"],
+        ["detectors"],
     ):
         code, _, err = command("hornet-bench", *bench)
         assert (code, "far enough" in err) == (2, True), err

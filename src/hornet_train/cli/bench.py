@@ -16,9 +16,10 @@ from hornet_train.cli.bench_common import (
     precision_of,
     write_figures,
 )
+from hornet_train.cli.bench_dense import detectors, heads
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_bench_questions
-from hornet_train.config.bench_schema import HeadsBench, LimitBench, LoopBench, ScalingBench, StepBench
+from hornet_train.config.bench_schema import LimitBench, LoopBench, ScalingBench, StepBench
 from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.size import brief
@@ -228,38 +229,13 @@ def _limit(overrides: list[str]) -> None:
     write_figures(console, config, precision, world.device, {**found.as_json(), "kept_bytes": activations})
 
 
-def _heads(overrides: list[str]) -> None:
-    config = compose_bench(HeadsBench, "heads", overrides).config
-    if config.batch_size == 1 and "train" in config.modes:
-        raise ConfigError(["batch_size=1: in training batch norm needs two crops: 2, or modes=inference"])
-    before_torch(config.out)
-    from hornet_train.bench.head_times import HeadCase, measure_heads
-
-    console = console_sink()
-    from hornet_train.run.process import joined
-
-    with joined(config.dist) as world:
-        sizes = (tuple(config.widths), config.channels, config.num_classes, config.side, config.batch_size)
-        found = list(
-            measure_heads(
-                *(HeadCase(*sizes, world.device), config.parts, config.modes, config.rounds), peer=config.peer
-            )
-        )
-    rows = [
-        (one.part, one.mode, one.name, f"{one.seconds:.3f}", *(f"{value:.2f}" for value in one.ratio))
-        for one in found
-    ]
-    title = f"{config.batch_size} crops of {config.side} pixels, fp32; ratio: times as fast as conv"
-    console.table(title, ("part", "", "fusion", "seconds", "ratio", "from", "to"), rows)
-    write_figures(console, config, "fp32", world.device, {"measured": [vars(one) for one in found]})
-
-
 BENCHES: dict[str, Callable[[list[str]], None]] = {
     "step": _step,
     "loop": _loop,
     "scaling": _scaling,
     "limit": _limit,
-    "heads": _heads,
+    "heads": heads,
+    "detectors": detectors,
 }
 
 

@@ -144,7 +144,7 @@ Examples:
 
 
 BENCH = """\
-hornet-bench step|loop|scaling|limit|heads [key=value ...]
+hornet-bench step|loop|scaling|limit|heads|detectors [key=value ...]
 
   step      speed of models compared with other models of timm, in turns in one process: a training step
             (forward, backward, AdamW) and inference (HorNets fused), each model in its fastest setting
@@ -156,6 +156,8 @@ hornet-bench step|loop|scaling|limit|heads [key=value ...]
   limit     this machine's peak rates of matrix products and copies, how close a step comes to them, and
             its ten most expensive operators
   heads     the decode head of UperNet and its fusion of the levels, by a 3x3 convolution or gnConv (HorFPN)
+  detectors Mask R-CNN on ResNet-50 beside torchvision's, RoIAlign alone, and the layers of HorFPN beside the
+            3x3 convolutions
 
 Keys of a benchmark: hornet-bench <name> --help. Run nothing else meanwhile.
 
@@ -170,6 +172,8 @@ Examples:
   hornet-bench limit model=hornet_small_gf out=limit.json
   # HorFPN's fusion, and our head beside that of Hugging Face's transformers, if it is installed
   hornet-bench heads peer=true
+  # two pictures as large as COCO's, RoIAlign left out
+  hornet-bench detectors image_size=[800,1216] batch_size=2 parts=detector,pyramid
 
   --help       print this text, or the keys of a benchmark
   --version    print the version

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from hornet_train._timm import import_timm
-from hornet_train.config.bench_schema import HeadsBench, LimitBench, LoopBench, ScalingBench, StepBench
+from hornet_train.config.bench_schema import (
+    DetectorsBench,
+    HeadsBench,
+    LimitBench,
+    LoopBench,
+    ScalingBench,
+    StepBench,
+)
 from hornet_train.config.compose import Composed, to_yaml
 from hornet_train.config.compose_info import compose_bench, compose_info
 from hornet_train.config.compose_train import compose_train
@@ -56,6 +63,7 @@ _BENCHES: dict[str, Callable[[list[str]], Composed[Any]]] = {
     "scaling": lambda overrides: compose_bench(ScalingBench, "scaling", overrides),
     "limit": lambda overrides: compose_bench(LimitBench, "limit", overrides),
     "heads": lambda overrides: compose_bench(HeadsBench, "heads", overrides),
+    "detectors": lambda overrides: compose_bench(DetectorsBench, "detectors", overrides),
 }
 
 

@@ -96,4 +96,19 @@ class HeadsBench:
     dist: Dist
 
 
-Bench = StepBench | LoopBench | ScalingBench | LimitBench | HeadsBench
+@group
+class DetectorsBench:
+    """Mask R-CNN, its RoIAlign and its pyramid."""
+
+    image_size: ImageSize  # pixels, multiples of 32
+    batch_size: Count  # pictures
+    objects: Count  # in each
+    regions: Count  # of the RoIAlign that is measured alone
+    parts: Annotated[tuple[Literal["detector", "roi_align", "pyramid"], ...], Field(min_length=1), SEVERAL]
+    modes: Modes
+    rounds: Count  # timed calls of each
+    out: FilePath  # a JSON file
+    dist: Dist
+
+
+Bench = StepBench | LoopBench | ScalingBench | LimitBench | HeadsBench | DetectorsBench
