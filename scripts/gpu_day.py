@@ -202,6 +202,16 @@ def summary(out: Path, work: Path) -> int:
     lines += [f"- {name}: {training_of(events)}" for name, events in runs.items()]
     if digits := found.get("digits"):
         lines.append(f"- digits, evaluated: top1 {digits['top1']:.2f} of {digits['count']} images")
+    if objects := found.get("detection"):
+        lines.append(
+            f"- detection, evaluated: box AP {objects['box_ap']:.2f}, mask AP {objects['mask_ap']:.2f} of "
+            f"{objects['count']} images"
+        )
+    for one in found.get("detectors", {}).get("measured", ()):
+        lines.append(
+            f"- {one['part']}, {one['mode']}, {one['name']}: {1000 * one['seconds']:.1f} ms, "
+            f"{one['ratio'][0]:.2f} times as fast as its peer"
+        )
     if masks := found.get("segmentation"):
         lines.append(f"- segmentation, evaluated: miou {masks['miou']:.2f} of {masks['count']} images")
     (out / "summary.md").write_text("\n".join(lines) + "\n")
@@ -247,7 +257,7 @@ def training_of(events: list[dict[str, Any]]) -> str:
     last = train[-1]
     content = f"{last['step']} steps, loss {last['loss']}, {last['images_per_second']:.0f} images/s"
     evaluated = [event for event in events if event["event"] == "eval"]
-    metric = "miou" if evaluated and "miou" in evaluated[-1] else "top1"
+    metric = next((key for key in ("miou", "box_ap") if evaluated and key in evaluated[-1]), "top1")
     found = [f"{event['weights']} {event[metric]:.2f}" for event in evaluated]
     return f"{content}, {metric} {', '.join(found[-2:]) or 'not evaluated'}"
 

@@ -6,7 +6,7 @@
 #
 # In this order: facts, the tests marked gpu, hornet-bench step in eager mode, with compiled blocks and compiled as a whole,
 # hornet-bench limit with the costliest kernels, hornet-bench step with CUDA graphs, the digits with their accuracy,
-# drawn shapes with masks, a deterministic and a compiled training. Each part has its own time limit and none ends the others. The results are in
+# drawn shapes with masks and with objects, hornet-bench detectors, a deterministic and a compiled training. Each part has its own time limit and none ends the others. The results are in
 # the folder $OUT (by default gpu_day), written again after each part:
 #   summary.md    what was found, with a line for each part: done, failed or time over
 #   results.json  the figures of the benches and trainings
@@ -108,6 +108,9 @@ if [[ $device == cuda ]]; then
     digits=(data.workers=2)
     drawn=(--train 400 --val 50 --size 128)
     masks=(recipe=masks model.fusion=gf precision=bf16 batch_size=32 epochs=4 eval.every=4ep checkpoint.every=4ep)
+    objects=(recipe=objects model.neck=horfpn_gf precision=bf16 batch_size=16 epochs=4 eval.every=4ep checkpoint.every=4ep
+        data.scale=[128,128] augment.short_sides=[128] augment.copy_paste=0.5)
+    detectors=(image_size=[800,1216] batch_size=2 objects=16)
     some=(data.workers=2 precision=bf16 epochs=30it schedule.warmup=5it eval.every=30it checkpoint.every=30it)
 else
     export TORCH_COMPILE_DISABLE=1 # that would take minutes there, and shows nothing about this script
@@ -120,6 +123,9 @@ else
     drawn=(--train 8 --val 3 --size 48)
     masks=(recipe=masks model.fusion=gf model.channels=16 data.image_size=32 data.workers=0 epochs=2it eval.every=2it
         schedule.warmup=1it)
+    objects=(recipe=objects model.neck=horfpn_gf model.channels=16 model.width=16 data.scale=[48,48] data.workers=0
+        augment.short_sides=[48] augment.copy_paste=0.5 epochs=1it eval.every=1it schedule.warmup=1it batch_size=4)
+    detectors=(image_size=64 objects=2 regions=8)
     some=("${small[@]}" epochs=3it eval.every=3it)
 fi
 step+=(batch_size="$batch" rounds="$rounds" precision=bf16 layouts=channels_last dist.device="$device")
@@ -176,6 +182,12 @@ part "train segmentation" 60 "$out/log.txt" "$bin/hornet-train" "${masks[@]}" da
     dist.device="$device" run_dir="$work/segmentation"
 part "evaluate segmentation" 20 "$out/log.txt" "$bin/hornet-eval" checkpoint="$work/segmentation" worst=0 \
     dist.device="$device" out="$work/results/segmentation.json"
+part "train detection" 60 "$out/log.txt" "$bin/hornet-train" "${objects[@]}" data.root="$work/shapes" \
+    dist.device="$device" run_dir="$work/detection"
+part "evaluate detection" 20 "$out/log.txt" "$bin/hornet-eval" checkpoint="$work/detection" worst=0 \
+    dist.device="$device" out="$work/results/detection.json"
+part "detectors" 45 "$out/log.txt" "$bin/hornet-bench" detectors "${detectors[@]}" rounds="$rounds" \
+    dist.device="$device" out="$work/results/detectors.json"
 for model in hornet_pico_7x7 hornet_pico_gf; do
     part "deterministic $model" 20 "$out/log.txt" "$bin/hornet-train" "${some[@]}" model="$model" deterministic=true \
         dist.device="$device" run_dir="$work/deterministic_$model"

@@ -335,16 +335,50 @@ def test_a_check_names_what_cannot_be(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_running_out_of_memory_names_the_pictures_and_their_objects(shapes: Path, tmp_path: Path) -> None:
-    """The process may have 14 GB of addresses, and pictures of 4,096 pixels want more."""
-    size = ["data.scale=[4096,4096]", "augment.short_sides=[4096]", f"run_dir={tmp_path}/run"]
-    command = [str(BIN / "hornet-train"), *DETECT, f"data.root={shapes}", *size]
+    """The process may have 12 GB of addresses, and maps of pictures of 2,048 pixels want more."""
+    size = [
+        "data.scale=[2048,2048]",
+        "augment.short_sides=[2048]",
+        "model.args={dim: 160, depths: [1, 1, 1, 1]}",
+    ]
+    command = [str(BIN / "hornet-train"), *DETECT, f"data.root={shapes}", *size, f"run_dir={tmp_path}/run"]
     done = subprocess.run(
-        ["bash", "-c", 'ulimit -v 14000000 && exec "$0" "$@"', *command],
+        ["bash", "-c", 'ulimit -v 12000000 && exec "$0" "$@"', *command],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2, done.stderr
     assert "out of memory in step 1, a micro-batch of 4 images:" in done.stderr
-    assert re.search(r"shapes_train_\d+\.jpg \(4096 x 4096 pixels, \d objects?\)", done.stderr)
+    assert re.search(r"shapes_train_\d+\.jpg \(2048 x 2048 pixels, \d objects?\)", done.stderr)
     assert "micro_batch_size" in done.stderr
+
+
+def test_it_learns_eight_pictures(tmp_path: Path) -> None:
+    """Evaluated on what it was trained on: boxes and masks are where the objects are."""
+    data = write_shapes(tmp_path / "data", train=8, val=1, size=64)
+    shutil.copy(data / "train.json", data / "val.json")
+    given = {
+        **dict(one.split("=", 1) for one in DETECT),
+        "model.channels": "16",
+        "model.width": "64",
+        "model.args": "{dim: 8, depths: [1, 1, 2, 1]}",
+        "task.regions": "32",
+        "data.scale": "[64,64]",
+        "data.val_images": "images/training",
+        "augment.short_sides": "[64]",
+        "augment.hflip": "0.0",
+        "optim.lr": "4e-3",
+        "batch_size": "8",
+        "epochs": "100",
+        "eval.every": "100ep",
+        "checkpoint.every": "100ep",
+        "log.every": "20it",
+    }
+    arguments = [f"{key}={value}" for key, value in given.items()]
+    done = run("hornet-train", *arguments, f"data.root={data}", f"run_dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    found = events(tmp_path / "run", "eval")[0]
+    assert found["weights"] == "model"
+    assert found["box_ap50"] > 60
+    assert found["mask_ap50"] > 45

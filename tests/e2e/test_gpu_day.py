@@ -21,7 +21,8 @@ PARTS = [
     "environment", "facts", "tests", "step eager inference", "step eager train", "step blocks inference",
     "step blocks train", "step compiled inference", "step compiled train", "limit hornet_pico_7x7",
     "limit hornet_pico_gf", "train digits", "evaluate digits", "draw shapes", "train segmentation",
-    "evaluate segmentation", "deterministic hornet_pico_7x7",
+    "evaluate segmentation", "train detection", "evaluate detection", "detectors",
+    "deterministic hornet_pico_7x7",
     "deterministic hornet_pico_gf", "compile=blocks hornet_pico_7x7", "compile=true hornet_pico_7x7",
     "compile=blocks hornet_pico_gf", "compile=true hornet_pico_gf",
 ]  # fmt: skip
@@ -205,6 +206,8 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
         "matrix products, the peak",
         "digits, evaluated: top1",
         "segmentation, evaluated: miou",
+        "detection, evaluated: box AP",
+        "roi_align, train, ours",
         "compile_blocks_hornet_pico_gf: 3 steps",
         "compile_true_hornet_pico_gf: 3 steps",
     ):
