@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hornet_train.errors import CheckpointError
 from hornet_train.models import structure
-from hornet_train.models.convert import convert_names
+from hornet_train.models.convert import STEM, convert_names
 from hornet_train.models.weights import load_into
 from hornet_train.models.wrappers import unwrapped
 from hornet_train.tasks.kit_types import Weights
@@ -28,10 +28,23 @@ def load_backbone(model: nn.Module, backbone: nn.Module, weights: Weights) -> li
     try:
         if structure.backbone_of(model) is not None:
             state, taken = convert_names(weights.tensors)
-            return [*taken, *load_into(backbone, state, allow_new_head=True)]
+            return [*taken, *_into_hornet(backbone, state)]
         return _into_features(backbone, weights.tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{weights.place}: {error}") from error
+
+
+def _into_hornet(backbone: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """See `load_into`; where the stems have other strides, the error says what to do."""
+    try:
+        return load_into(backbone, state, allow_new_head=True)
+    except CheckpointError as error:
+        theirs, ours = state.get(STEM), backbone.state_dict()[STEM]
+        if theirs is None or theirs.ndim != ours.ndim or theirs.shape[2:] == ours.shape[2:]:
+            raise
+        stride = theirs.shape[2]
+        hint = f"its stem has stride {stride}: model.args={{stem_stride: {stride}}}"
+        raise CheckpointError(f"{error}; {hint}") from error
 
 
 def by_rows(theirs: Tensor, ours: Tensor, rows: Sequence[int | None]) -> Tensor:

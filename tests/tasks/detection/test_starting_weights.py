@@ -39,6 +39,14 @@ def test_a_classifiers_weights_go_into_the_backbone() -> None:
     assert "left out the file's head of 5 classes" in " ".join(notes)
 
 
+def test_a_classifier_with_another_stem_says_so() -> None:
+    """HorNet pico's own stem has stride 2; in detectors it has 4."""
+    classifier = timm.create_model("hornet_pico_7x7", num_classes=5, **SMALL)
+    begun = Detector(build_backbone("hornet_pico_7x7", stem_stride=4, **SMALL), 3, channels=8, width=16)
+    with pytest.raises(CheckpointError, match=r"its stem has stride 2: model.args=\{stem_stride: 2\}"):
+        start_detector(begun, weights(classifier.state_dict()), ("a", "b", "c"))
+
+
 @pytest.mark.parametrize("cascade", [False, True])
 def test_rows_go_along_with_the_names_of_their_classes(cascade: bool) -> None:
     """Of the classes, of their boxes (four rows each) and of their masks; the background keeps its own."""
