@@ -35,8 +35,14 @@ NECKS = {"FPN": "fpn", "HorFPN 7x7": "horfpn_7x7", "HorFPN GF": "horfpn_gf"}
 SMALL = ["data.scale=[128,128]", "augment.short_sides=[128]", "model.channels=32", "task.regions=64"]
 BUDGET = {
     "shapes": [*SMALL, "optim.lr=2e-3", "epochs=8", "eval.every=8ep"],
-    "cells": ["model.masks=false", "data.scale=[240,320]", "augment.short_sides=[192,216,240]"],
-    "nuclei": ["data.scale=[256,384]", "augment.short_sides=[192,224,256]"],
+    "cells": [
+        *("model.masks=false", "data.scale=[240,320]", "augment.short_sides=[192,216,240]"),
+        *("batch_size=4", "epochs=8", "eval.every=8ep", "checkpoint.every=1ep"),
+    ],
+    "nuclei": [
+        *("data.scale=[256,384]", "augment.short_sides=[192,224,256]"),
+        *("batch_size=4", "epochs=6", "eval.every=6ep", "checkpoint.every=1ep"),
+    ],
 }
 PEER = "torchvision, ResNet-50"
 PEER_RATE = "optim.lr=2e-4"
