@@ -109,8 +109,8 @@ if [[ $device == cuda ]]; then
     drawn=(--train 400 --val 50 --size 128)
     masks=(recipe=masks model.fusion=gf precision=bf16 batch_size=32 epochs=4 eval.every=4ep checkpoint.every=4ep)
     objects=(recipe=objects model.neck=horfpn_gf precision=bf16 batch_size=16 epochs=4 eval.every=4ep checkpoint.every=4ep
-        data.scale=[128,128] augment.short_sides=[128] augment.copy_paste=0.5)
-    detectors=(image_size=[800,1216] batch_size=2 objects=16)
+        "data.scale=[128,128]" "augment.short_sides=[128]" augment.copy_paste=0.5)
+    detectors=("image_size=[800,1216]" batch_size=2 objects=16)
     some=(data.workers=2 precision=bf16 epochs=30it schedule.warmup=5it eval.every=30it checkpoint.every=30it)
 else
     export TORCH_COMPILE_DISABLE=1 # that would take minutes there, and shows nothing about this script
@@ -123,8 +123,8 @@ else
     drawn=(--train 8 --val 3 --size 48)
     masks=(recipe=masks model.fusion=gf model.channels=16 data.image_size=32 data.workers=0 epochs=2it eval.every=2it
         schedule.warmup=1it)
-    objects=(recipe=objects model.neck=horfpn_gf model.channels=16 model.width=16 data.scale=[48,48] data.workers=0
-        augment.short_sides=[48] augment.copy_paste=0.5 epochs=1it eval.every=1it schedule.warmup=1it batch_size=4)
+    objects=(recipe=objects model.neck=horfpn_gf model.channels=16 model.width=16 "data.scale=[48,48]" data.workers=0
+        "augment.short_sides=[48]" augment.copy_paste=0.5 epochs=1it eval.every=1it schedule.warmup=1it batch_size=4)
     detectors=(image_size=64 objects=2 regions=8)
     some=("${small[@]}" epochs=3it eval.every=3it)
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -62,10 +63,26 @@ def step(state: TrainState, batch: Any) -> None:
     )
 
 
+class Peaks:
+    """A monitor whose value a forward pass has changed by the time that it is set again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names, self.peak = ("peak",), 0.5
+        model.register_forward_hook(lambda *_: setattr(self, "peak", 99.0))
+
+    def read(self) -> Tensor:
+        return torch.tensor([self.peak])
+
+    def restart(self, greatest: Mapping[str, float]) -> None:
+        self.peak = greatest["peak"]
+
+
 def test_the_trial_changes_nothing() -> None:
     tried, plain = begun(), begun()
     task: Any = AtMostEight()
-    MemoryWatch(largest=lambda: images(8)).try_largest(tried, tried.model, task, "fp32", CPU)
+    monitor = Peaks(tried.model)
+    MemoryWatch(largest=lambda: images(8)).try_largest(tried, tried.model, task, "fp32", CPU, monitor)
+    assert monitor.peak == 0.5
     assert all(parameter.grad is None for parameter in tried.model.parameters())
     for state in (tried, plain):
         step(state, images(4))

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from hornet_train.data.address import batch_rng, device_seed
 from hornet_train.data.batch import Batch
 from hornet_train.engine.distributed import World
-from hornet_train.engine.memory import fits
+from hornet_train.engine.out_of_memory import fits
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import is_sharded, set_gradient_sync
 from hornet_train.engine.state import TrainState
@@ -76,9 +76,6 @@ def train_step(
         step_size: images of the step over all ranks. The gradient is that of the mean loss over the step, by
             the losses' weights. It does not depend on the split into micro-batches.
         clip_grad: the greatest norm of the whole gradient; None does not clip.
-
-    Raises:
-        DoesNotFit: there is not enough memory.
     """
     set_learning_rate(state.optimizer, learning_rate)
     buffers_before = [buffer.clone() for buffer in state.model.buffers()]

@@ -130,7 +130,8 @@ class Trainer:
             if step == first:
                 self.saver.preallocate()  # the optimizer has its moments now
                 with self.window.clock_stopped():
-                    self.memory.try_largest(state, self.network, self.task, settings.precision, self.world)
+                    tried = state, self.network, self.task, settings.precision, self.world, self.monitor
+                    self.memory.try_largest(*tried)
             due = any(map(self._due, (settings.log_every, settings.checkpoint_every, settings.eval_every)))
             if self._rolled_back(wait=due or state.fault_history.leaves_out(state.step)):
                 batches = self._batches()

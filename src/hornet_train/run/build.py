@@ -15,6 +15,7 @@ from hornet_train.config.compose import to_yaml
 from hornet_train.config.schema import Config
 from hornet_train.config.stored import HEADER, header_text
 from hornet_train.config.validate import accumulation
+from hornet_train.data.batch import Batch
 from hornet_train.data.loader import EvalData
 from hornet_train.data.order import Plan
 from hornet_train.data.sources.source import Shards
@@ -172,9 +173,12 @@ def _build_alone(
 
 
 def _memory_watch(kit: Kit[Any, Any], config: Config, datasets: Datasets, plan: Plan) -> MemoryWatch:
-    train = datasets.train
-    name = str if train is None or isinstance(train, Shards) else train.locate
-    return MemoryWatch(name, lambda: kit.largest_batch(config, datasets, plan))
+    def largest() -> Batch | None:
+        return kit.largest_batch(config, datasets, plan)
+
+    if datasets.train is None or isinstance(datasets.train, Shards):
+        return MemoryWatch(largest=largest)
+    return MemoryWatch(datasets.train.locate, largest)
 
 
 def _open_data(

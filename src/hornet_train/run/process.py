@@ -13,7 +13,7 @@ from hornet_train.config.schema import Dist
 from hornet_train.data.memory import keep_freed_memory
 from hornet_train.data.sources.cache import cache_folder
 from hornet_train.engine.distributed import World, choose_device, distributed
-from hornet_train.engine.memory import is_out_of_memory
+from hornet_train.engine.out_of_memory import is_out_of_memory
 from hornet_train.errors import ConfigError, OutOfMemory
 from hornet_train.run.single_images import SINGLE_VALUE
 from hornet_train.untrusted import only_user_can_write
