@@ -232,6 +232,7 @@ def test_detection_in_eight_lines(home: Path) -> None:
             command += [
                 "model=cascade_mask_rcnn",
                 "model.backbone=hornet_pico_gf",
+                "model.args={stem_stride: 2}",  # as the classifier's
                 *small[1:],
                 *sizes,
                 *short,

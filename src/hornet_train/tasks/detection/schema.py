@@ -43,6 +43,7 @@ class Pictures(schema.Data):
         tuple[Side, Side] | None, _SEEN
     ]
     antialias: Annotated[bool, _SEEN]  # when a picture shrinks; the published trainings do without
+    fill: Annotated[Literal["mean", "black"], _SEEN]  # of the padding: mean is 0 to the model, as published
     empty: Annotated[bool, Key(training_only=True)]  # train on pictures without objects, too
     group_shapes: Annotated[bool, Key(training_only=True)]  # pictures of like shapes make a step
 

@@ -42,6 +42,7 @@ class Detection:
         classes: K.
         normalize: of the images.
         masks: whether the model finds masks.
+        black: whether pictures are padded with black, else with what is 0 to the model.
         channels_last: memory format of the images.
         truth: what an evaluation measures on; None where there is none.
         present: the classes that the evaluation's data set knows.
@@ -52,6 +53,7 @@ class Detection:
     classes: int
     normalize: Normalize
     masks: bool
+    black: bool = False
     channels_last: bool = True
     truth: Pictures | None = None
     present: tuple[int, ...] = ()
@@ -89,8 +91,8 @@ class Detection:
         return Objects(boxes, labels, masks)
 
     def padded(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Picture]]:
-        """What the model sees of pictures: normalised, and with the mean colour below and to the right, up to
-        the largest of them and a multiple of 32 pixels.
+        """What the model sees of pictures: normalised, and padded below and to the right, up to the largest of
+        them and a multiple of 32 pixels.
 
         Returns:
             Float (B, 3, H, W), and the (height, width) of each.
@@ -100,6 +102,8 @@ class Detection:
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
         shape = (len(images), 3, height, width)
         pixels = torch.zeros(shape, device=images[0].device).contiguous(memory_format=memory)
+        if self.black:
+            pixels += self.normalize(torch.zeros_like(images[0][None, :, :1, :1]))
         for place, (image, (tall, wide)) in enumerate(zip(images, pictures, strict=True)):
             pixels[place, :, :tall, :wide] = self.normalize(image[None])[0]
         return pixels, pictures

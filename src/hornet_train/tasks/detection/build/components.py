@@ -66,6 +66,7 @@ def build_task(
         classes=classes,
         normalize=Normalize(tuple(data.mean), tuple(data.std)),
         masks=model.masks,
+        black=data.fill == "black",
         channels_last=model.channels_last,
         truth=truth,
         present=tuple(present),

@@ -103,6 +103,11 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
         assert isinstance(datasets, ObjectDatasets)
         assert datasets.train is not None
         notes = check_outlines(config.model, datasets.train)
+        if config.init_from is None and config.data.fill == "mean":
+            notes.append(
+                "weights start at random, and the padding of pictures is 0 to the model: norms divide by the "
+                "spread of such pixels, 0 then; data.fill=black avoids gradients that are not finite"
+            )
         count = sum(parameter.numel() for parameter in model.parameters())
         return ModelCheck(f"{config.model.name}: {count:,} parameters", notes)
 
