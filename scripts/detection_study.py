@@ -99,9 +99,9 @@ class Theirs(Detection):
         for image in ragged(batch, IMAGE):
             (one,) = model([image.float() / 255])
             picture = (int(image.shape[1]), int(image.shape[2]))
-            masks = [Window(0, 0, (mask[0] > 0.5).numpy()) for mask in one.get("masks", ())]
+            masks = [Window(0, 0, (mask[0] > 0.5).cpu().numpy()) for mask in one.get("masks", ())]
             codes = tuple(rle_of(mask, picture) for mask in masks)
-            boxes, scores, labels = (one[key].numpy() for key in ("boxes", "scores", "labels"))
+            boxes, scores, labels = (one[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
             found.append(Found(boxes, scores, labels - 1, codes))
         return found
 

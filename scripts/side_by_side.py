@@ -67,7 +67,7 @@ def compare(
     }
     with ThreadPoolExecutor(given.at_once) as pool:
         waiting = [
-            pool.submit(_train, chosen[name], [*common, *given.keys, f"seed={seed}"], folder)
+            pool.submit(_train, chosen[name], common, [*given.keys, f"seed={seed}"], folder)
             for (name, seed), folder in folders.items()
         ]
         for one in waiting:
@@ -78,13 +78,13 @@ def compare(
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _train(one: Contender, keys: Sequence[str], folder: Path) -> None:
+def _train(one: Contender, common: Sequence[str], more: Sequence[str], folder: Path) -> None:
     program = ["-m", "hornet_train"] if one.script is None else [one.script, "peer"]
     log = folder.with_suffix(".log")
     began = time.monotonic()
     with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(
-            [sys.executable, *program, *keys, *one.keys, f"run_dir={folder}"],
+            [sys.executable, *program, *common, *one.keys, *more, f"run_dir={folder}"],
             stdout=file,
             stderr=subprocess.STDOUT,
             check=False,

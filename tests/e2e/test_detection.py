@@ -29,7 +29,21 @@ PARTS = ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask", 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shapes(tmp_path_factory.mktemp("shapes") / "data", train=12, val=7)
+    return uneven(write_shapes(tmp_path_factory.mktemp("shapes") / "data", train=12, val=7))
+
+
+def uneven(folder: Path) -> Path:
+    """Every third picture is cut to 36 columns, and the next to as many rows: batches need padding."""
+    for split, name in (("train", "training"), ("val", "validation")):
+        content = json.loads((folder / f"{split}.json").read_text())
+        for place, one in enumerate(content["images"]):
+            if key := {0: "width", 1: "height"}.get(place % 3):
+                one[key] = 36
+                path = folder / "images" / name / one["file_name"]
+                with Image.open(path) as image:
+                    image.crop((0, 0, one["width"], one["height"])).save(path)
+        (folder / f"{split}.json").write_text(json.dumps(content))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +162,7 @@ def test_what_the_loop_can_do_it_does_here(shapes: Path, tmp_path: Path, given: 
 def test_killed_and_started_again_it_is_the_same_run(shapes: Path, tmp_path: Path) -> None:
     folder, last = tmp_path / "run", "checkpoints/step_00000006/model.safetensors"
     given = [*DETECT, f"data.root={shapes}", "epochs=2", "checkpoint.every=2it", "checkpoint.keep=9"]
-    given += ["data.workers=1", "augment.photometric=true"]
+    given += ["data.workers=1", "augment.photometric=true", "augment.copy_paste=0.5"]
     done = run("hornet-train", *given, f"run_dir={tmp_path}/whole")
     assert done.returncode == 0, done.stderr
     process = subprocess.Popen(

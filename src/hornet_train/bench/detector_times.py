@@ -26,6 +26,7 @@ Mode = Literal["train", "inference"]
 Part = Literal["detector", "roi_align", "pyramid"]
 OURS, THEIRS = "ours", "torchvision"
 _CLASSES, _PROPOSALS, _CHANNELS = 80, 1000, 256
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's model normalises, too
 _LIKELY = 3.0  # bias of one class, so that as many regions as a picture has detections have something in them
 
 
@@ -93,11 +94,12 @@ def detectors(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]]
     lay_out(theirs, torch.channels_last)
     targets = [{"boxes": one.boxes, "labels": one.labels + 1, "masks": one.masks} for one in found]
     pictures, seeds = [case.size] * case.batch_size, list(range(case.batch_size))
+    mean, std = (torch.tensor(of, device=case.device).view(3, 1, 1) for of in (_MEAN, _STD))
     for model in (ours, theirs):
         model.train(mode == "train")
 
     def our_step() -> object:
-        losses = ours(images, pictures, found, seeds)
+        losses = ours((images - mean) / std, pictures, found, seeds)
         torch.stack([(one.total / one.items).mean() for one in losses.values()]).sum().backward()
         ours.zero_grad(set_to_none=True)
         return losses
@@ -110,7 +112,7 @@ def detectors(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]]
 
     @torch.inference_mode()
     def our_answer() -> object:
-        answers = ours(images, pictures)
+        answers = ours((images - mean) / std, pictures)
         return [
             [pasted(share, box, case.size) for share, box in zip(shares.cpu(), kept.boxes.cpu(), strict=True)]
             for kept, shares in answers

@@ -63,4 +63,5 @@ def test_a_gpu_has_the_losses_of_a_cpu(mixer: str, cascade: bool) -> None:
     with torch.inference_mode():
         ((kept, shares), _) = detector.eval()(images.cuda(), [(64, 96)] * 2)
     assert kept.boxes.device.type == "cuda"
+    assert len(kept.boxes) > 0
     assert shares.shape[1:] == (28, 28)

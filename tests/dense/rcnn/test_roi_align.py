@@ -90,6 +90,15 @@ def test_no_regions_and_other_types() -> None:
     assert half.dtype == torch.bfloat16
 
 
+def test_regions_of_half_precision_are_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: boxes of a large picture are not rounded to what bfloat16 can hold."""
+    monkeypatch.setattr("hornet_train.dense.rcnn.roi_align._AVAILABLE", False)
+    maps = torch.randn(1, 4, 300, 300).bfloat16()
+    rois = torch.tensor([[0, 1001.3, 601.7, 1051.3, 651.7]])
+    known = of_torchvision(maps.float(), rois, 7, 0.25, 0, aligned=True)
+    torch.testing.assert_close(roi_align(maps, rois, 7, 0.25).float(), known, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("check", ["test_schema", "test_faketensor", "test_autograd_registration"])
 def test_torch_knows_the_operator(check: str) -> None:
     maps, boxes = torch.randn(2, 3, 9, 8, requires_grad=True), torch.rand(4, 4) * 5

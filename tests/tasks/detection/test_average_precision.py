@@ -61,6 +61,31 @@ def test_neither_detections_nor_objects_are_needed(
     assert np.isnan(average_precision(bare, found, 6, "box", range(6)).summary["ap"])
 
 
+def test_objects_without_an_outline_are_neither_right_nor_wrong(
+    measured: tuple[list[Truth], list[Found], dict[int, int]],
+) -> None:
+    """The same AP of masks as where they are crowds; that of boxes is as before."""
+    truths, found, _ = measured
+    bare, crowded = list[Truth](), list[Truth]()
+    for one in truths:
+        few = np.arange(len(one.objects.labels)) % 3 == 0
+        outlines = [None if bad else kept for bad, kept in zip(few, one.objects.outlines, strict=True)]
+        bare.append(Truth(one.number, one.size, one.objects._replace(outlines=outlines)))
+        boxes = [
+            (np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]),)
+            for x, y, w, h in one.objects.boxes.tolist()
+        ]
+        whole = [
+            box if bad else kept for bad, kept, box in zip(few, one.objects.outlines, boxes, strict=True)
+        ]
+        crowds = one.objects._replace(outlines=whole, crowd=one.objects.crowd | few)
+        crowded.append(Truth(one.number, one.size, crowds))
+    masks = [average_precision(truth, found, 6, "mask", range(6)).summary for truth in (bare, crowded)]
+    assert masks[0] == pytest.approx(masks[1], rel=0, abs=0, nan_ok=True)
+    boxes_of = [average_precision(truth, found, 6, "box", range(6)).summary for truth in (bare, truths)]
+    assert boxes_of[0] == pytest.approx(boxes_of[1], rel=0, abs=0, nan_ok=True)
+
+
 def without(truth: Truth) -> dict[str, Any]:
     """No object."""
     fields = truth.objects._asdict()
@@ -75,3 +100,6 @@ def test_results_have_the_numbers_of_the_data_set(
     assert {row["category_id"] for row in rows} <= set(places)
     assert {row["image_id"] for row in rows} <= {one.number for one in truths}
     assert all("bbox" not in row for row in rows)  # else small and large would go by the boxes
+    known = {label: number for label, number in enumerate(sorted(places)) if label != 2}
+    fewer = result_rows(truths, found, masks=True, numbers=known)
+    assert len(fewer) == len(rows) - sum(int((one.labels == 2).sum()) for one in found) < len(rows)

@@ -35,26 +35,24 @@ def test_no_view_is_larger(transform: TrainTransform, sizes: list[tuple[int, int
         height, width = sizes[int(rng.integers(len(sizes)))]
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         views.append(tuple(transform(image, np.zeros((0, 4)), rng).image_CHW.shape[1:]))
-    height, width = largest_frame(transform, sizes, 2, alike=False)
+    height, width = largest_frame(transform, sizes, 2)
     assert all(tall <= height and wide <= width for tall, wide in views)
-    alone = largest_frame(transform, sizes, 1, alike=False)
+    alone = largest_frame(transform, sizes, 1)
     assert max(tall * wide for tall, wide in views) <= alone[0] * alone[1]
-    alike = largest_frame(transform, sizes, 2, alike=True)
-    assert alone[0] * alone[1] <= alike[0] * alike[1] <= height * width
+    assert alone[0] * alone[1] <= height * width
 
 
 def test_the_frame_is_reached() -> None:
     """Not only a bound: two pictures of other shapes are padded to it."""
-    assert largest_frame(TRANSFORMS[0], [(60, 45), (45, 60)], 1, alike=True) == (40, 30)
-    assert largest_frame(TRANSFORMS[0], [(60, 45), (45, 60)], 2, alike=True) == (40, 30)
-    assert largest_frame(TRANSFORMS[0], [(60, 45), (45, 60)], 2, alike=False) == (40, 40)
+    assert largest_frame(TRANSFORMS[0], [(60, 45), (45, 60)], 1) == (40, 30)
+    assert largest_frame(TRANSFORMS[0], [(60, 45), (45, 60)], 2) == (40, 40)
 
 
 def test_its_objects(tmp_path: Path) -> None:
     """As many as the fullest pictures have, or as train the heads if that is more; with masks."""
     root = write_shapes(tmp_path / "shapes")
-    for regions, expected in ((4, [4, 4]), (80, [20, 20])):
-        given = [*DETECT, f"data.root={root}", f"task.regions={regions}"]
+    for regions, paste, expected in ((4, 0.0, [4, 4]), (80, 0.0, [20, 20]), (4, 0.5, [8, 8])):
+        given = [*DETECT, f"data.root={root}", f"task.regions={regions}", f"augment.copy_paste={paste}"]
         config: Any = compose_train(given).config
         opened = open_objects(config.data)
         batch: Any = largest_batch(config, opened, 2)

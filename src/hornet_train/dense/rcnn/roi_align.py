@@ -36,8 +36,9 @@ def roi_align(maps_BCHW: Tensor, rois_R5: Tensor, side: int, scale: float) -> Te
     """
     rois_R5 = rois_R5.detach().float()
     if maps_BCHW.device.type != "cpu" or not _AVAILABLE or not len(rois_R5):
-        found: Tensor = of_torchvision(maps_BCHW, rois_R5.to(maps_BCHW.dtype), side, scale, 0, aligned=True)
-        return found
+        # in float32: bfloat16 has whole pixels up to 256 alone
+        found: Tensor = of_torchvision(maps_BCHW.float(), rois_R5, side, scale, 0, aligned=True)
+        return found.to(maps_BCHW.dtype)
     corners_R4 = (rois_R5[:, 1:] * scale - 0.5).contiguous()
     bins: Tensor = align(maps_BCHW.float(), corners_R4, rois_R5[:, 0].long().contiguous(), side)
     return bins.to(maps_BCHW.dtype)

@@ -95,7 +95,10 @@ def average_precision(
 
 
 def annotation_rows(truths: Sequence[Truth], *, masks: bool) -> list[dict[str, Any]]:
-    """What is annotated, as the COCO tools take it."""
+    """What is annotated, as the COCO tools take it.
+
+    Of masks: where an object has no outline, detections within its box are neither right nor wrong.
+    """
     rows = []
     for one in truths:
         objects = one.objects
@@ -110,6 +113,10 @@ def annotation_rows(truths: Sequence[Truth], *, masks: bool) -> list[dict[str, A
             }
             if masks and outline is not None:
                 row["segmentation"] = _segmentation(outline)
+            elif masks:
+                left, top, width, height = objects.boxes[place].tolist()
+                right, bottom = left + width, top + height
+                row |= {"segmentation": [[left, top, right, top, right, bottom, left, bottom]], "iscrowd": 1}
             rows.append(row)
     return rows
 
@@ -134,7 +141,7 @@ def result_rows(
         found: in the same order.
         masks: whether of masks. Then there are no boxes: the areas by which objects are small or large are
             those of the masks only where no box is given.
-        numbers: label -> the data set's number of the class; None for label + 1.
+        numbers: label -> the data set's number of the class, others are left out; None for label + 1.
     """
     rows = []
     for one, detections in zip(truths, found, strict=True):
@@ -144,7 +151,9 @@ def result_rows(
             )
         ):
             left, top, right, bottom = box
-            category = label + 1 if numbers is None else numbers[label]
+            category = label + 1 if numbers is None else numbers.get(label)
+            if category is None:
+                continue
             row = {"image_id": one.number, "category_id": category, "score": score}
             if masks:
                 row["segmentation"] = _segmentation(detections.masks[place])

@@ -62,7 +62,10 @@ def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
     limits = np.array([width, height] * 2)
     boxes_N4 = (chosen.boxes_N4 + np.array([left, top] * 2)).clip(0, limits)
     pasted = Scene(scene.image_CHW, boxes_N4, chosen.labels, moved)
-    pasted = pasted.part(np.flatnonzero([one.pixels.any() for one in moved]))
+    areas = (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(1)
+    pasted = pasted.part(
+        np.flatnonzero([one.pixels.any() and area > 0 for one, area in zip(moved, areas, strict=True)])
+    )
     if not len(pasted.labels):
         return scene
     covered = np.zeros((height, width), dtype=bool)

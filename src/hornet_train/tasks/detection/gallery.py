@@ -105,8 +105,9 @@ class Gallery:
             self._write_results()
 
     def _write_results(self) -> None:
-        """COCO's results, with the data set's own numbers of pictures and classes."""
-        numbers = {label: one.number for label, one in enumerate(self.categories)}
+        """COCO's results, with the data set's own numbers of pictures and classes; without those of classes
+        that it does not know."""
+        numbers = {label: one.number for label, one in enumerate(self.categories) if one.number >= 0}
         truths = [truth_of(self.source, index) for index in self.found]
         every = list(self.found.values())
         self.folder.mkdir(parents=True, exist_ok=True)

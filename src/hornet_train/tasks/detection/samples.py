@@ -140,7 +140,8 @@ class TrainSamples(_Pictures):
         size = (int(decoded.image.shape[1]), int(decoded.image.shape[2]))
         chosen = np.flatnonzero(trained(objects, size, masks=self.masks))
         view = self.transform(decoded.image, corners_of(objects.boxes[chosen]), rng)
-        corners = view.boxes_N4
+        # in the precision in which they are trained, where a sliver may be nothing
+        corners = view.boxes_N4.astype(np.float32).astype(np.float64)
         seen = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
         numbers = chosen[seen] if self.masks else ()
         masks = [view.mask(_stored_mask(objects, number, size)) for number in numbers]

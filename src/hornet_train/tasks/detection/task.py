@@ -31,8 +31,8 @@ class Detection:
     """The losses of the proposals and of the heads; in evaluations the metrics of `METRICS`.
 
     The losses of each picture are divided by the numbers of its own anchors and regions, as the published
-    code has it with one picture a process. So the loss of a step depends neither on how its pictures are
-    grouped nor on what other ranks have.
+    code has it with one picture a process. So what a picture weighs depends neither on how a step's pictures
+    are grouped nor on what other ranks have.
 
     A training batch has lists of one tensor a sample, see `TrainSamples`; an evaluation batch those of
     `EvalSamples`.
@@ -91,8 +91,8 @@ class Detection:
         return Objects(boxes, labels, masks)
 
     def padded(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Picture]]:
-        """What the model sees of pictures: normalised, and padded below and to the right, up to the largest of
-        them and a multiple of 32 pixels.
+        """What the model sees of pictures: normalised, and padded below and to the right, up to the largest
+        of them and a multiple of 32 pixels.
 
         Returns:
             Float (B, 3, H, W), and the (height, width) of each.

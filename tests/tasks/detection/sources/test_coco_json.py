@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hornet_train.errors import DataError
+from hornet_train.tasks.detection.boxes import trained
 from hornet_train.tasks.detection.objects import Rle
 from hornet_train.tasks.detection.rle import area_of
 from hornet_train.tasks.detection.sources.annotated import Annotated
@@ -67,7 +68,9 @@ def test_masks_of_all_kinds(tmp_path: Path) -> None:
 MENDED: list[tuple[dict[str, Any], str]] = [
     ({"area": None}, "area is missing"),
     ({"iscrowd": None}, "iscrowd is missing"),
+    ({"iscrowd": "1"}, "iscrowd is neither 0 nor 1"),
     ({"bbox": None}, "bbox is missing"),
+    ({"id": 2**63}, "id is no whole number"),
     ({"id": 0}, "id is not above 0"),
     ({"id": None}, "id is no whole number"),
     ({"segmentation": [*SQUARE, [1.0, 1.0, 2.0, 2.0]]}, "fewer than three points"),
@@ -94,7 +97,9 @@ DROPPED: list[tuple[dict[str, Any], str]] = [
     ({"bbox": "2 2 4 4"}, "bbox is not four numbers"),
     ({"bbox": [2.0, 2.0, 1e300, 4.0]}, "bbox is not four numbers"),
     ({"segmentation": [[1.0, 2.0, 3e8, 4.0, 5.0, 6.0]]}, "reaches far out of its picture"),
+    ({"bbox": [10**400, 2.0, 4.0, 4.0]}, "bbox is not four numbers"),
     ({"category_id": 1}, "category_id is no category"),
+    ({"category_id": [90]}, "category_id is no category"),
     ({"image_id": 8}, "image_id is no picture"),
     ({"segmentation": SQUARE[0]}, "polygons are lists in a list"),
     ({"segmentation": [[1.0, 2.0, 3.0, 4.0, 5.0, "6"]]}, "no list of pairs of numbers"),
@@ -116,6 +121,12 @@ def test_what_cannot_be_used_is_left_out_and_told(tmp_path: Path, changed: dict[
     assert found.objects.of(0).ids.tolist() == [6]
 
 
+def test_an_object_without_area_is_not_trained_on(tmp_path: Path) -> None:
+    found = read(tmp_path, annotation(area=0))
+    assert found.notes() == [note for note in found.notes() if "area is 0, not trained on" in note] != []
+    assert not trained(found.objects.of(0), (10, 12), masks=True).any()
+
+
 def test_numbers_that_come_twice_get_others(tmp_path: Path) -> None:
     found = read(tmp_path, annotation(), annotation(id=9), annotation())
     assert sorted(found.objects.of(0).ids.tolist()) == [5, 9, 10]
@@ -131,6 +142,8 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda _: "", "no complete JSON"),
     (lambda _: [{"image_id": 1, "score": 0.5}], "results of a detector"),
     (lambda _: {"shapes": [], "imagePath": "a.jpg"}, "labelme"),
+    (lambda _: None, "no COCO JSON"),
+    (lambda _: 7, "no COCO JSON"),
     (without_key("images"), "no COCO JSON"),
     (without_key("categories"), "lists no categories"),
     (lambda whole: {**whole, "images": []}, "lists no pictures"),

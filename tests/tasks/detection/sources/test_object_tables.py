@@ -105,6 +105,16 @@ def test_corners_and_numbers_of_pictures(tmp_path: Path) -> None:
     assert decode_picture(part.read(0)).image.shape == (3, 42, 50)
 
 
+def test_unknown_sizes_and_boxes(tmp_path: Path) -> None:
+    """Missing numbers are no traceback; an object of a picture of unknown size is kept."""
+    written(tmp_path, "lists", "train", height=[40, None, 42], width=[50, None, None])
+    opened = open_objects(data_of(tmp_path, "data.val_split=null"))
+    assert opened.train is not None
+    assert opened.train.sizes.tolist() == [[40, 50], [0, 0], [42, 0]]
+    assert len(opened.train.objects.of(2).labels) == len(ROWS[2])
+    assert not any("outside" in note for note in opened.notes)
+
+
 def test_a_table_without_objects_is_refused(tmp_path: Path) -> None:
     import datasets
 

@@ -27,11 +27,11 @@ def open_evaluation(config: DetectionEval, weights: Weights) -> Evaluation:
     opened = open_objects(config.data, training=False, classes=weights.classes or None)
     assert opened.val is not None
     names, source = opened.classes, opened.val
-    check_outlines(config.model, source)
+    outlines = check_outlines(config.model, source)
     task = build_task(config, len(names), truth=source, present=opened.present)
     model = task.build_model()
     assert isinstance(model, Detector)
-    notes = [*opened.notes, *load_detector(model, weights)]
+    notes = [*opened.notes, *outlines, *load_detector(model, weights)]
     gallery = Gallery(
         source,
         opened.categories,

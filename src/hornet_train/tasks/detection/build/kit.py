@@ -103,6 +103,8 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
         assert isinstance(datasets, ObjectDatasets)
         assert datasets.train is not None
         notes = check_outlines(config.model, datasets.train)
+        if datasets.val is not None:
+            notes += check_outlines(config.model, datasets.val)
         if config.init_from is None and config.data.fill == "mean":
             notes.append(
                 "weights start at random, and the padding of pictures is 0 to the model: norms divide by the "

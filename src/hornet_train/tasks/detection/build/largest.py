@@ -32,15 +32,16 @@ def largest_batch(config: DetectionConfig, datasets: ObjectDatasets, samples: in
     if not len(known):
         return None
     transform = train_transform(config.data, config.augment)
-    alike = datasets.shapes is not None or len(known) == 1
-    height, width = largest_frame(transform, [(int(h), int(w)) for h, w in known], samples, alike=alike)
+    height, width = largest_frame(transform, [(int(h), int(w)) for h, w in known], samples)
     sampler = RoiRules().sampler
     fewest = int((config.task.regions or sampler.number) * sampler.positive)
-    counts = np.sort(usable_objects(pictures))[::-1][:samples].tolist()
+    counts = np.sort(usable_objects(pictures))[::-1][:samples]
+    if config.augment.copy_paste:
+        counts = counts + counts[0]
     rng = np.random.default_rng(0)
     batch: dict[str, list[torch.Tensor]] = {BOXES: [], LABELS: [], IMAGE: [], WINDOWS: [], PIXELS: []}
     for place in range(samples):
-        number = max(fewest, counts[place] if place < len(counts) else 0)
+        number = max(fewest, int(counts[place]) if place < len(counts) else 0)
         tall, wide = max(1, height // 4), max(1, width // 4)
         tops = rng.integers(height - tall + 1, size=number)
         lefts = rng.integers(width - wide + 1, size=number)
@@ -58,21 +59,15 @@ def largest_batch(config: DetectionConfig, datasets: ObjectDatasets, samples: in
     return {IMAGE: batch[IMAGE], BOXES: batch[BOXES], LABELS: batch[LABELS], **drawn}
 
 
-def largest_frame(transform: TrainTransform, sizes: list[Frame], samples: int, *, alike: bool) -> Frame:
+def largest_frame(transform: TrainTransform, sizes: list[Frame], samples: int) -> Frame:
     """The greatest (height, width) that a batch may be padded to.
 
     Args:
         transform: of the pictures.
         sizes: of the stored pictures, (height, width), each once.
-        samples: of the batch.
-        alike: whether the pictures of a batch have like shapes before they are cropped.
+        samples: of the batch. Several may have any two shapes: groups of like ones have neighbours, too.
     """
-    extremes = [transform.extremes(size) for size in sizes]
+    views = [view for size in sizes for view in transform.extremes(size)]
     if samples == 1:
-        return max((one for views in extremes for one in views), key=_area)
-    frames = [(max(h for h, _ in views), max(w for _, w in views)) for views in extremes]
-    return max(frames, key=_area) if alike else (max(h for h, _ in frames), max(w for _, w in frames))
-
-
-def _area(frame: Frame) -> int:
-    return frame[0] * frame[1]
+        return max(views, key=lambda view: view[0] * view[1])
+    return max(height for height, _ in views), max(width for _, width in views)

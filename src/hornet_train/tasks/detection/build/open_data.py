@@ -20,6 +20,7 @@ from hornet_train.tasks.kit_types import Datasets
 
 SMALLEST = 32  # pixels: training pictures with a shorter side are left out, as published
 _SHOWN = 6  # classes in the start panel
+_OUTLINES = "background to a training, neither right nor wrong to the mask AP of an evaluation"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def _to_train_on(pictures: Pictures, empty: bool) -> tuple[Pictures, list[str]]:
     kept = ~small & (empty | (counts > 0))
     notes = []
     if not counts.sum():
-        raise DataError(f"{place_of(pictures)}: no picture has an object that can be trained on")
+        why = "".join(f"\n  - {note}" for note in pictures.notes)
+        raise DataError(f"{place_of(pictures)}: no picture has an object that can be trained on{why}")
     if small.any():
         notes.append(f"{with_count(int(small.sum()), 'training picture')} below {SMALLEST} pixels left out")
     if without := int((~small & (counts == 0)).sum()):
@@ -144,7 +146,7 @@ def usable_objects(pictures: Pictures) -> np.ndarray:
     objects = pictures.objects
     sizes = np.where(pictures.sizes > 0, pictures.sizes, 2**31 - 1)
     of_picture = np.repeat(np.arange(len(pictures)), np.diff(objects.starts))
-    found = usable(objects.boxes, sizes[of_picture].astype(np.float64)) & ~objects.crowd
+    found = usable(objects.boxes, sizes[of_picture].astype(np.float64)) & ~objects.crowd & (objects.areas > 0)
     counts: np.ndarray = np.bincount(of_picture[found], minlength=len(pictures))
     return counts
 
@@ -171,11 +173,17 @@ def check_outlines(model: Model, pictures: Pictures) -> list[str]:
     Raises:
         ConfigError: no object has one.
     """
-    if not model.masks:
-        return []
     missing = int((~pictures.objects.outlined).sum())
+    if not model.masks or not missing:
+        return []
     if missing == pictures.objects.objects:
         raise ConfigError(
             [f"model.masks=true, and no object in {place_of(pictures)} has an outline: model.masks=false"]
         )
-    return [f"{with_count(missing, 'object')} without an outline not trained on"] if missing else []
+    of_picture = np.repeat(np.arange(len(pictures)), np.diff(pictures.objects.starts))
+    some = np.unique(of_picture[pictures.objects.outlined])
+    alone = len(np.setdiff1d(of_picture, some))
+    note = f"{with_count(missing, 'object')} without an outline"
+    return [
+        f"{note} in {place_of(pictures)}, in {with_count(alone, 'picture')} there is no other: {_OUTLINES}"
+    ]

@@ -113,19 +113,21 @@ def _annotation(
         picture = int(picture)
     if not is_whole(picture) or picture not in sizes:
         raise _Fault("image_id is no picture of the file")
-    if raw.get("category_id") not in places:
+    if not is_whole(raw.get("category_id")) or raw["category_id"] not in places:
         raise _Fault("category_id is no category of the file")
     outline = _outline(raw.get("segmentation"), sizes[picture], name, findings)
     box = _box(raw.get("bbox"), outline, sizes[picture], name, findings)
     crowd = raw.get("iscrowd")
     if crowd not in (0, 1, False, True):
-        findings.mend("iscrowd is missing, 0 is taken", name)
+        findings.mend(f"iscrowd is {'missing' if crowd is None else 'neither 0 nor 1'}, 0 is taken", name)
         crowd = 0
     area = raw.get("area")
     if not _is_number(area) or area < 0:
         findings.mend("area is missing, that of its mask or box is taken", name)
         rle = mask_code(outline, sizes[picture])
         area = box[2] * box[3] if rle is None else area_of(rle)
+    elif area == 0:
+        findings.mend("area is 0, not trained on", name)
     _look(box, sizes[picture], name, findings)
     return picture, Annotation(box, places[raw["category_id"]], bool(crowd), float(area), 0, outline)
 
@@ -152,7 +154,7 @@ def _look(
     box: tuple[float, float, float, float], size: tuple[int, int], name: str, findings: Findings
 ) -> None:
     """Note what a training leaves out, and what an evaluation counts all the same."""
-    if why := unusable(box, size):
+    if 0 not in size and (why := unusable(box, size)):
         findings.mend(f"{why}, not trained on", name)
 
 
@@ -167,11 +169,11 @@ def _outline(raw: Any, size: tuple[int, int], name: str, findings: Findings) -> 
     counts, given = raw["counts"], raw.get("size")
     if not isinstance(given, list) or len(given) != 2 or not all(map(is_whole, given)):
         raise _Fault("its run-length code has no size")
-    if tuple(given) != size:
+    if 0 not in size and tuple(given) != size:
         raise _Fault("its run-length code is of another size than its picture")
     try:
         if isinstance(counts, list):
-            if not all(map(is_whole, counts)):
+            if any(type(one) is not int for one in counts):
                 raise _Fault("its run-length code is no list of whole numbers")
             return coded(checked(np.array(counts, dtype=np.int64), size), size)
         rle = Rle(size, str(counts).encode())
@@ -190,7 +192,7 @@ def _polygons(raw: list[Any], size: tuple[int, int], name: str, findings: Findin
             raise _Fault("a polygon is no list of pairs of numbers")
         if len(ring) >= 2 * _LEAST_POINTS:
             rings.append(np.array(ring, dtype=np.float64).reshape(-1, 2))
-            if np.abs(rings[-1]).max() > _FARTHEST * max(size):
+            if 0 not in size and np.abs(rings[-1]).max() > _FARTHEST * max(size):
                 raise _Fault("a polygon reaches far out of its picture")
     if len(rings) < len(raw):
         findings.mend("polygons of fewer than three points are left out", name)
@@ -198,8 +200,9 @@ def _polygons(raw: list[Any], size: tuple[int, int], name: str, findings: Findin
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is a whole number, of fewer than 63 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

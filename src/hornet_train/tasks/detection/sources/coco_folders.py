@@ -72,6 +72,18 @@ def find(
     return JsonAndPictures(path, _pictures(root, split, path, images))
 
 
+def other_kind(root: Path) -> str:
+    """A hint where a folder without COCO's JSON is of another usual kind; empty where it is not."""
+    inside = names_in(root, folders=True) if root.is_dir() else []
+    places = [root, *(root / name for name in inside)]
+    files = [name.lower() for place in places for name in names_in(place, folders=False)]
+    if "Annotations" in inside or any(name.endswith(".xml") for name in files):
+        return "; it looks like Pascal VOC, which data=voc reads"
+    if "labels" in inside or any(name.endswith((".yaml", ".yml")) for name in files):
+        return "; it looks like YOLO, whose labels have to be converted to COCO's JSON first"
+    return ""
+
+
 def _json(root: Path, split: str, given: str | None) -> Path | None:
     if given is not None:
         path = root / given

@@ -47,7 +47,8 @@ def _content(path: Path) -> Mapping[str, Any]:
     if isinstance(content, list) and content and isinstance(content[0], dict) and "score" in content[0]:
         raise DataError(f"{path} holds results of a detector; annotations are needed")
     if not isinstance(content, dict) or "images" not in content or "annotations" not in content:
-        kind = next((what for key, what in _OTHER_KINDS.items() if key in content), "of some other kind")
+        known = content if isinstance(content, dict | list) else ()
+        kind = next((what for key, what in _OTHER_KINDS.items() if key in known), "of some other kind")
         raise DataError(
             f"{path} is no COCO JSON, with images, annotations and categories, but {kind}: convert it first"
         )

@@ -175,11 +175,13 @@ def _annotations(
             counter += 1
             raw = {key: one[name] for key, name in fields.items() if one.get(name) is not None}
             box = raw.get("bbox")
-            if box_format == "xyxy" and isinstance(box, list) and len(box) == 4:
-                raw["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            if isinstance(box, list) and len(box) == 4 and None not in box:
+                left, top, width, height = box
+                if box_format == "xyxy":
+                    width, height = width - left, height - top
+                raw["bbox"] = [left, top, width, height]
+                raw.setdefault("area", abs(width * height))
             raw["category_id"] = places.get(raw.get("category_id"), -1)
-            if isinstance(raw.get("bbox"), list) and len(raw["bbox"]) == 4:
-                raw.setdefault("area", abs(raw["bbox"][2] * raw["bbox"][3]))
             yield {"id": counter, "iscrowd": 0, **raw, "image_id": number}
 
 
@@ -193,7 +195,8 @@ def _sizes(table: OpenedTable, rows: TableRows) -> list[tuple[int, int]]:
             )
             for side in ("height", "width")
         ]
-        return [(int(height), int(width)) for height, width in zip(*sides, strict=True)]
+        known = (np.nan_to_num(np.asarray(side, dtype=np.float64)).astype(np.int64) for side in sides)
+        return [(int(height), int(width)) for height, width in zip(*known, strict=True)]
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda row: _size(rows, row), range(len(rows))))
 

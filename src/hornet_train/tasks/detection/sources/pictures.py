@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,8 +80,15 @@ class AnnotatedFiles:
         return sha256_of(b"\0".join(self._files), b"\1", self.objects.digest(), self.sizes, self.numbers)
 
     def name(self, index: int) -> str:
-        """See `Pictures`: the picture's path within the data set."""
-        return os.path.splitext(os.fsdecode(self._files.paths[index]))[0]
+        """See `Pictures`: the picture's path within the data set, with the extension where several differ by
+        it alone."""
+        path = os.fsdecode(self._files.paths[index])
+        stem = os.path.splitext(path)[0]
+        return stem if self._stems[stem] == 1 else path
+
+    @cached_property
+    def _stems(self) -> Counter[str]:
+        return Counter(os.path.splitext(os.fsdecode(path))[0] for path in self._files)
 
     @property
     def folders(self) -> Sequence[Path]:

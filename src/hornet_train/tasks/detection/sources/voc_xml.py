@@ -111,7 +111,7 @@ def read_voc(files: VocFiles) -> tuple[Annotated, list[bytes]]:
         DataError: a file is missing or damaged, or lists no object at all.
     """
     findings = Findings()
-    read = [_read(files.annotations / f"{stem}{_XML}", findings) for stem in files.stems]
+    read = [_read(_path(files.annotations / stem), findings) for stem in files.stems]
     names = sorted({name for _, objects in read for name, _, _ in objects})
     if not names:
         raise DataError(f"{files.where}: no file lists an object")
@@ -139,6 +139,13 @@ def read_voc(files: VocFiles) -> tuple[Annotated, list[bytes]]:
 
 
 _Object = tuple[str, tuple[float, float, float, float], bool]  # class, box, whether it is difficult
+
+
+def _path(stem: Path) -> Path:
+    """The XML file of a picture, whose extension may be in capitals."""
+    usual = stem.with_name(stem.name + _XML)
+    capitals = stem.with_name(stem.name + _XML.upper())
+    return capitals if capitals.exists() and not usual.exists() else usual
 
 
 def _read(path: Path, findings: Findings) -> tuple[tuple[int, int], list[_Object]]:
