@@ -111,8 +111,14 @@ def test_batches_of_an_evaluation_make_no_difference(trained: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "model", [["model.neck=horfpn_7x7"], ["model=cascade_mask_rcnn", "model.backbone=hornet_pico_7x7"]]
 )
-def test_two_processes_train_as_one(shapes: Path, tmp_path: Path, model: list[str]) -> None:
-    """Losses are of each picture, norms of all processes together. What is drawn by rank is off."""
+def test_two_processes_train_as_one(tmp_path: Path, model: list[str]) -> None:
+    """Losses are of each picture, norms of all processes together. What is drawn by rank is off.
+
+    Pictures of one size, since padding is seen by those beside it. Rounding changes now and then which
+    regions are chosen, and Adam turns tiny gradients into whole steps: so steps are small, and gradients are
+    compared before the first.
+    """
+    shapes = write_shapes(tmp_path / "data", train=12, val=7)
     given = [
         *DETECT,
         *model,
@@ -121,6 +127,8 @@ def test_two_processes_train_as_one(shapes: Path, tmp_path: Path, model: list[st
         "model.drop_path=0.0",
         "model.channels=8",
         "model.width=16",
+        "optim.lr=1e-4",
+        "optim.eps=1e-5",
     ]
     one = run("hornet-train", *given, f"run_dir={tmp_path}/one")
     two = torchrun(2, str(BIN / "hornet-train"), *given, f"run_dir={tmp_path}/two")
@@ -129,6 +137,8 @@ def test_two_processes_train_as_one(shapes: Path, tmp_path: Path, model: list[st
     first, second = ([event["loss"] for event in events(tmp_path / n, "train")] for n in ("one", "two"))
     assert len(first) == 6
     assert second == pytest.approx(first, rel=1e-4)
+    norms = [events(tmp_path / n, "train")[0]["grad_norm"] for n in ("one", "two")]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
     found = []
     for processes in (1, 2):  # the same weights: the same to the last digit
         result = evaluated(tmp_path / f"{processes}.json", f"checkpoint={tmp_path}/one", processes=processes)
@@ -193,8 +203,8 @@ def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
     assert [one["score"] for one in objects] == sorted((one["score"] for one in objects), reverse=True)
     for one in objects:
         assert one["class"] in names
-        assert 0 <= one["box"][0] <= one["box"][2] <= 48
-        assert one["mask"]["size"] == [48, 48]
+        assert 0 <= one["box"][0] <= one["box"][2] <= 36
+        assert one["mask"]["size"] == [48, 36]
 
 
 def without(shapes: Path, out: Path, change: Any) -> Path:
@@ -342,7 +352,7 @@ def test_a_check_names_what_cannot_be(shapes: Path, tmp_path: Path) -> None:
     for words in (
         "category_id is no category of the file (1 object: id 2)",
         "larger than their picture: id 1",
-        "it has 48x48 pixels (height x width), its annotation 48x47",
+        "it has 48x36 pixels (height x width), its annotation 48x47",
         "1 of 12 pictures of train cannot be used",
     ):
         assert words in said
@@ -364,7 +374,7 @@ def test_running_out_of_memory_names_the_pictures_and_their_objects(shapes: Path
     )
     assert done.returncode == 2, done.stderr
     assert "out of memory in step 1, a micro-batch of 4 images:" in done.stderr
-    assert re.search(r"shapes_train_\d+\.jpg \(2048 x 2048 pixels, \d objects?\)", done.stderr)
+    assert re.search(r"shapes_train_\d+\.jpg \((2048 x \d+|\d+ x 2048) pixels, \d objects?\)", done.stderr)
     assert "micro_batch_size" in done.stderr
 
 
