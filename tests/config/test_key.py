@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from hornet_train.config.bench_schema import LimitBench, LoopBench, ScalingBench, StepBench
+from hornet_train.config.bench_schema import BENCHES
 from hornet_train.config.key import Key, keys_where, walk
 from hornet_train.config.schema import InfoConfig
 from hornet_train.tasks.classification.schema import ClassificationConfig, ClassificationEval
 
 SCHEMAS = (
     *(ClassificationConfig, ClassificationEval, InfoConfig),
-    *(StepBench, LoopBench, ScalingBench, LimitBench),
+    *BENCHES.values(),
 )
 PATHS = {
     *("data.root", "data.name", "data.val_labels", "data.labels", "run_dir", "init_from", "init_map"),
     *("checkpoint", "out", "plot", "data.class_map", "data.file"),
 }
-LISTS = {"models", "peers", "modes", "layouts", "batches", "sides", "orders"}
+LISTS = {"models", "peers", "modes", "layouts", "batches", "parts", "widths", "sides", "orders"}
 TRAINING_ONLY = {
     *("model.drop_path", "model.grad_checkpointing", "data.drop_last", "data.max_bad", "data.val"),
     *("data.train_count", "data.train_split", "data.shuffle_buffer"),

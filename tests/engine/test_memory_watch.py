@@ -8,18 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from dense_task import CPU
+from dense_task import CPU, begun
 from torch import Tensor, nn
 
-from hornet_train.engine.calendar import Calendar
 from hornet_train.engine.memory_watch import MemoryWatch
-from hornet_train.engine.precision import loss_scaler
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import train_step
 from hornet_train.engine.task import Loss
 from hornet_train.errors import OutOfMemory
-from hornet_train.optim.groups import parameter_groups
-from hornet_train.optim.optimizers import adamw
 
 
 class AtMostEight:
@@ -40,17 +36,10 @@ def images(count: int) -> dict[str, Tensor]:
     return {"image": torch.randn(count, 3, 4, 4), "label": label, "index": 100 + torch.arange(count)}
 
 
-def begun() -> TrainState:
+def after_a_step() -> TrainState:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
-    groups = parameter_groups(model.named_parameters(), weight_decay=0.05)
-    state = TrainState(
-        model=model,
-        optimizer=adamw(groups, betas=(0.9, 0.999), eps=1e-8),
-        scaler=loss_scaler("fp32", CPU.device),
-        average=None,
-        calendar=Calendar(1, 1, 1),
-    )
+    state = begun(model)
     step(state, images(4))
     return state
 
@@ -78,7 +67,7 @@ class Peaks:
 
 
 def test_the_trial_changes_nothing() -> None:
-    tried, plain = begun(), begun()
+    tried, plain = after_a_step(), after_a_step()
     task: Any = AtMostEight()
     monitor = Peaks(tried.model)
     MemoryWatch(largest=lambda: images(8)).try_largest(tried, tried.model, task, "fp32", CPU, monitor)
@@ -90,7 +79,7 @@ def test_the_trial_changes_nothing() -> None:
 
 
 def test_the_largest_batch_does_not_fit() -> None:
-    state, task = begun(), AtMostEight()
+    state, task = after_a_step(), AtMostEight()
     watch = MemoryWatch(largest=lambda: {k: v for k, v in images(9).items() if k != "index"})
     whole: Any = task
     with pytest.raises(
@@ -101,7 +90,7 @@ def test_the_largest_batch_does_not_fit() -> None:
 
 def test_a_step_does_not_fit() -> None:
     """Its samples are named; an error of another kind stays what it is."""
-    state, task = begun(), AtMostEight()
+    state, task = after_a_step(), AtMostEight()
     whole: Any = task
     watch = MemoryWatch(name=lambda index: f"/data/{index}.jpg")
     words = r"in step 7.*9 images: /data/100.jpg \(label 0\); /data/101"

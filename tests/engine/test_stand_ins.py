@@ -8,17 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from dense_task import CPU
+from dense_task import CPU, begun
 from torch import Tensor, nn
 
-from hornet_train.engine.calendar import Calendar
-from hornet_train.engine.precision import loss_scaler
-from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import train_step
 from hornet_train.engine.task import Loss
 from hornet_train.optim.ema import AveragedModel
-from hornet_train.optim.groups import parameter_groups
-from hornet_train.optim.optimizers import adamw
 
 
 class Classes:
@@ -36,15 +31,7 @@ def batch(size: int, seed: int) -> dict[str, Tensor]:
 def after_a_step(sizes: list[int]) -> dict[str, dict[str, Tensor]]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
-    state = TrainState(
-        model=model,
-        optimizer=adamw(
-            parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
-        ),
-        scaler=loss_scaler("fp32", CPU.device),
-        average=AveragedModel(model, decay=0.9),
-        calendar=Calendar(1, 1, 1),
-    )
+    state = begun(model, AveragedModel(model, decay=0.9))
     batches = [batch(size, seed=size) if size else batch(2, seed=99) for size in sizes]
     train_step(
         *(state, model, Classes(), batches, sizes),  # type: ignore[arg-type]

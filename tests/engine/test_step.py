@@ -8,17 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from dense_task import CPU
+from dense_task import CPU, begun
 from torch import nn
 
-from hornet_train.engine.calendar import Calendar
-from hornet_train.engine.precision import loss_scaler
-from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import StepResult, train_step
 from hornet_train.engine.tally import SumTally
 from hornet_train.engine.task import Loss
-from hornet_train.optim.groups import parameter_groups
-from hornet_train.optim.optimizers import adamw
 
 IGNORED = -100
 
@@ -59,14 +54,7 @@ def step(
 ) -> tuple[StepResult, list[torch.Tensor]]:
     """What an update of `task` comes to whose micro-batches have `sizes` images; 0: a stand-in."""
     model = task.build_model()
-    groups = parameter_groups(model.named_parameters(), weight_decay=0.05)
-    state = TrainState(
-        model=model,
-        optimizer=adamw(groups, betas=(0.9, 0.999), eps=1e-8),
-        scaler=loss_scaler("fp32", CPU.device),
-        average=None,
-        calendar=Calendar(1, 1, 1),
-    )
+    state = begun(model)
     ends = torch.tensor(sizes).cumsum(0).tolist()
     micro_batches = [
         {name: value[end - size : end] if size else value[:2] for name, value in batch.items()}

@@ -39,6 +39,19 @@ from hornet_train.track.sinks import JsonlSink
 CPU = World(rank=0, size=1, device=torch.device("cpu"))
 
 
+def begun(model: nn.Module, average: AveragedModel | None = None) -> TrainState:
+    """The state of a run of one step that has not begun, in fp32."""
+    return TrainState(
+        model=model,
+        optimizer=adamw(
+            parameter_groups(model.named_parameters(), weight_decay=0.05), betas=(0.9, 0.999), eps=1e-8
+        ),
+        scaler=loss_scaler("fp32", CPU.device),
+        average=average,
+        calendar=Calendar(1, 1, 1),
+    )
+
+
 @dataclass(frozen=True)
 class Squares:
     """A bright square on noise; the label of a pixel is whether it lies inside. Both source and samples."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 from torchvision.ops import roi_align as their_roi_align
 
-from hornet_train.bench.timing import ratio, take_turns
+from hornet_train.bench.timing import Mode, PartTime, part_times
 from hornet_train.dense.backbone import build_backbone
 from hornet_train.dense.horfpn import DecoderGnConv, Fusing
 from hornet_train.dense.rcnn.box_head import SIDE
@@ -22,7 +22,6 @@ from hornet_train.dense.rcnn.regions import STRIDES, Objects
 from hornet_train.dense.rcnn.roi_align import roi_align
 from hornet_train.models.layers import lay_out
 
-Mode = Literal["train", "inference"]
 Part = Literal["detector", "roi_align", "pyramid"]
 OURS, THEIRS = "ours", "torchvision"
 _CLASSES, _PROPOSALS, _CHANNELS = 80, 1000, 256
@@ -49,20 +48,9 @@ class DetectorCase:
     device: torch.device
 
 
-@dataclass(frozen=True)
-class DetectorTime:
-    """Median seconds of a contender, and how many times as fast the peer's it is: median, from, to."""
-
-    part: Part
-    mode: Mode
-    name: str
-    seconds: float
-    ratio: tuple[float, float, float]
-
-
 def measure_detectors(
     case: DetectorCase, parts: tuple[Part, ...], modes: tuple[Mode, ...], rounds: int
-) -> Iterator[DetectorTime]:
+) -> Iterator[PartTime]:
     """Each part of a detector in turns with its peer; ratios are to torchvision's, and in the pyramid to the
     3x3 convolution's.
 
@@ -75,12 +63,8 @@ def measure_detectors(
     of_part = {"detector": detectors, "roi_align": alignments, "pyramid": pyramids}
     for part in parts:
         for mode in modes:
-            calls = of_part[part](case, mode)
-            taken = take_turns(calls, rounds, device=case.device)
             peer = "conv" if part == "pyramid" else THEIRS
-            for name, seconds in taken.items():
-                median = sorted(seconds)[len(seconds) // 2]
-                yield DetectorTime(part, mode, name, median, ratio(seconds, taken[peer]))
+            yield from part_times(part, mode, of_part[part](case, mode), peer, rounds, case.device)
 
 
 def detectors(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]]:

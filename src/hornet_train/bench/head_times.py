@@ -9,13 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hornet_train.bench.timing import ratio, take_turns
+from hornet_train.bench.timing import Mode, PartTime, part_times
 from hornet_train.dense.horfpn import Fusing
 from hornet_train.dense.upernet import UperNetHead
 from hornet_train.errors import ConfigError
 from hornet_train.models.layers import lay_out
 
-Mode = Literal["train", "inference"]
 Part = Literal["fusion", "head"]
 FUSIONS: tuple[Fusing, ...] = ("conv", "7x7", "gf")
 PEER = "transformers"
@@ -42,20 +41,9 @@ class HeadCase:
     device: torch.device
 
 
-@dataclass(frozen=True)
-class HeadTime:
-    """Median seconds of a contender, and how many times as fast as the first it is: median, from, to."""
-
-    part: Part
-    mode: Mode
-    name: str
-    seconds: float
-    ratio: tuple[float, float, float]
-
-
 def measure_heads(
     case: HeadCase, parts: tuple[Part, ...], modes: tuple[Mode, ...], rounds: int, *, peer: bool
-) -> Iterator[HeadTime]:
+) -> Iterator[PartTime]:
     """Fusions of the levels alone, then whole heads, in turns; ratios are to the 3x3 convolution's.
 
     Args:
@@ -87,10 +75,7 @@ def measure_heads(
         for part in parts:
             modules, inputs = of_part[part]
             calls = {name: _call(module, inputs, mode, case.device) for name, module in modules.items()}
-            taken = take_turns(calls, rounds, device=case.device)
-            for name, seconds in taken.items():
-                median = sorted(seconds)[len(seconds) // 2]
-                yield HeadTime(part, mode, name, median, ratio(seconds, taken["conv"]))
+            yield from part_times(part, mode, calls, "conv", rounds, case.device)
 
 
 def _call(

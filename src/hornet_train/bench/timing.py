@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 import torch
+
+Mode = Literal["train", "inference"]
 
 
 def take_turns(
@@ -31,6 +35,31 @@ def take_turns(
             if round_ >= 0:
                 taken[name].append(time.perf_counter() - begin)
     return taken
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """Median seconds of a contender, and how many times as fast as its peer it is: median, from, to."""
+
+    part: str
+    mode: Mode
+    name: str
+    seconds: float
+    ratio: tuple[float, float, float]
+
+
+def part_times(
+    part: str,
+    mode: Mode,
+    calls: Mapping[str, Callable[[], object]],
+    peer: str,
+    rounds: int,
+    device: torch.device,
+) -> Iterator[PartTime]:
+    """Each contender for a part of a model, in turns; ratios are to the one that is called `peer`."""
+    taken = take_turns(calls, rounds, device=device)
+    for name, seconds in taken.items():
+        yield PartTime(part, mode, name, median(seconds), ratio(seconds, taken[peer]))
 
 
 def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:

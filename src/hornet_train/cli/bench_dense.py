@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from hornet_train.cli.bench_common import before_torch, console_sink, write_figures
 from hornet_train.config.bench_schema import DetectorsBench, HeadsBench
 from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError
 from hornet_train.images.size import brief, height_width
+
+if TYPE_CHECKING:
+    from hornet_train.bench.timing import PartTime
+    from hornet_train.track.console import ConsoleSink
 
 
 def heads(overrides: list[str]) -> None:
@@ -27,12 +34,8 @@ def heads(overrides: list[str]) -> None:
                 *(HeadCase(*sizes, world.device), config.parts, config.modes, config.rounds), peer=config.peer
             )
         )
-    rows = [
-        (one.part, one.mode, one.name, f"{one.seconds:.3f}", *(f"{value:.2f}" for value in one.ratio))
-        for one in found
-    ]
     title = f"{config.batch_size} crops of {config.side} pixels, fp32; ratio: times as fast as conv"
-    console.table(title, ("part", "", "fusion", "seconds", "ratio", "from", "to"), rows)
+    _report(console, title, found)
     write_figures(console, config, "fp32", world.device, {"measured": [vars(one) for one in found]})
 
 
@@ -51,13 +54,17 @@ def detectors(overrides: list[str]) -> None:
     with joined(config.dist) as world:
         case = DetectorCase((height, width), config.batch_size, config.objects, config.regions, world.device)
         found = list(measure_detectors(case, config.parts, config.modes, config.rounds))
-    rows = [
-        (one.part, one.mode, one.name, f"{one.seconds:.3f}", *(f"{value:.2f}" for value in one.ratio))
-        for one in found
-    ]
     title = (
         f"batch {config.batch_size}, {brief(config.image_size)} pixels, fp32; ratio: times as fast as "
         "torchvision's, in the pyramid as conv"
     )
-    console.table(title, ("part", "", "", "seconds", "ratio", "from", "to"), rows)
+    _report(console, title, found)
     write_figures(console, config, "fp32", world.device, {"measured": [vars(one) for one in found]})
+
+
+def _report(console: ConsoleSink, title: str, found: Sequence[PartTime]) -> None:
+    rows = [
+        (one.part, one.mode, one.name, f"{one.seconds:.3f}", *(f"{value:.2f}" for value in one.ratio))
+        for one in found
+    ]
+    console.table(title, ("part", "", "", "seconds", "ratio", "from", "to"), rows)

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from hornet_train._timm import import_timm
-from hornet_train.config.bench_schema import (
-    DetectorsBench,
-    HeadsBench,
-    LimitBench,
-    LoopBench,
-    ScalingBench,
-    StepBench,
-)
+from hornet_train.config.bench_schema import BENCHES
 from hornet_train.config.compose import Composed, to_yaml
 from hornet_train.config.compose_info import compose_bench, compose_info
 from hornet_train.config.compose_train import compose_train
@@ -54,17 +46,7 @@ def info_config(overrides: list[str]) -> str:
 
 def bench_config(name: str, overrides: list[str]) -> str:
     """Of `hornet-bench <name> <overrides>`, as YAML."""
-    return _text(_BENCHES[name](overrides))
-
-
-_BENCHES: dict[str, Callable[[list[str]], Composed[Any]]] = {
-    "step": lambda overrides: compose_bench(StepBench, "step", overrides),
-    "loop": lambda overrides: compose_bench(LoopBench, "loop", overrides),
-    "scaling": lambda overrides: compose_bench(ScalingBench, "scaling", overrides),
-    "limit": lambda overrides: compose_bench(LimitBench, "limit", overrides),
-    "heads": lambda overrides: compose_bench(HeadsBench, "heads", overrides),
-    "detectors": lambda overrides: compose_bench(DetectorsBench, "detectors", overrides),
-}
+    return _text(compose_bench(BENCHES[name], name, overrides))
 
 
 def _text(composed: Composed[Any]) -> str:

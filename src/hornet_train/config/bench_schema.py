@@ -112,3 +112,11 @@ class DetectorsBench:
 
 
 Bench = StepBench | LoopBench | ScalingBench | LimitBench | HeadsBench | DetectorsBench
+BENCHES: dict[str, type[Bench]] = {
+    "step": StepBench,
+    "loop": LoopBench,
+    "scaling": ScalingBench,
+    "limit": LimitBench,
+    "heads": HeadsBench,
+    "detectors": DetectorsBench,
+}

@@ -7,14 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import get_args
 
-from hornet_train.config.bench_schema import (
-    DetectorsBench,
-    HeadsBench,
-    LimitBench,
-    LoopBench,
-    ScalingBench,
-    StepBench,
-)
+from hornet_train.config.bench_schema import BENCHES
 from hornet_train.config.conf_files import (
     all_settings,
     conf_dir,
@@ -31,12 +24,7 @@ _COMMANDS: dict[str, tuple[type, str]] = {  # name -> schema, file in conf/
     "hornet-train": (Config, "train"),
     "hornet-eval": (EvalConfig, "eval"),
     "hornet-info": (InfoConfig, "info"),
-    "hornet-bench step": (StepBench, "bench_step"),
-    "hornet-bench loop": (LoopBench, "bench_loop"),
-    "hornet-bench scaling": (ScalingBench, "bench_scaling"),
-    "hornet-bench limit": (LimitBench, "bench_limit"),
-    "hornet-bench heads": (HeadsBench, "bench_heads"),
-    "hornet-bench detectors": (DetectorsBench, "bench_detectors"),
+    **{f"hornet-bench {name}": (schema, f"bench_{name}") for name, schema in BENCHES.items()},
 }
 _OF_WEIGHTS = "checkpoint=<run folder, step folder or weights> says what is evaluated"
 _INSTEAD = {  # (command, key): what its user is likely to want

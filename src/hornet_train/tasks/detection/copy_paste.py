@@ -89,10 +89,9 @@ def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
 
 def _moved(mask: Window, top: int, left: int, size: tuple[int, int]) -> Window:
     """A mask moved down and to the right, cut to a picture of (height, width)."""
-    tall, wide = mask.pixels.shape
     top, left = mask.top + top, mask.left + left
     pixels = mask.pixels[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
-    return Window(max(0, top), max(0, left), pixels) if pixels.size and tall and wide else NOTHING
+    return Window(max(0, top), max(0, left), pixels) if pixels.size else NOTHING
 
 
 def _below(scene: Scene, covered: np.ndarray) -> Scene:

@@ -110,6 +110,16 @@ def test_a_folder_is_recognised_and_checked(root: Path) -> None:
     assert any("cat 2" in line for line in found.lines)
 
 
+def test_extensions_may_be_in_capitals(root: Path) -> None:
+    before = open_objects(data_of(root)).train
+    (file,) = root.rglob("a.xml")
+    file.rename(file.with_suffix(".XML"))
+    after = open_objects(data_of(root)).train
+    assert before is not None
+    assert after is not None
+    assert after.fingerprint == before.fingerprint
+
+
 def spoilt(root: Path, change: str) -> None:
     (file,) = root.rglob("a.xml")
     text = file.read_text()

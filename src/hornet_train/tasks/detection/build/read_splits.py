@@ -44,14 +44,13 @@ def _own_splits(data: CocoFolderData, root: Path, training: bool) -> tuple[Read 
     if not training and not data.val:
         raise ConfigError(["data.val=false holds nothing out to evaluate: data.val=true"])
 
-    other = coco_folders.other_kind(root)
-
     def find_val() -> Read:
         found = coco_folders.find(root, "val", data.val_json, data.val_images)
         if found is None:
             raise DataError(
                 f"{root} has no JSON of held-out pictures (val.json): data.val_json= names it, "
-                f"data.val_share=0.2 holds out a fifth of the others, data.val=false evaluates nothing{other}"
+                "data.val_share=0.2 holds out a fifth of the others, data.val=false evaluates nothing"
+                f"{coco_folders.other_kind(root)}"
             )
         return _read(found)
 
@@ -61,7 +60,8 @@ def _own_splits(data: CocoFolderData, root: Path, training: bool) -> tuple[Read 
     found = found or coco_folders.find(root, "", data.train_json, data.train_images)
     if found is None:
         raise DataError(
-            f"{root} has no JSON of training pictures (train.json): data.train_json= names it{other}"
+            f"{root} has no JSON of training pictures (train.json): data.train_json= names it"
+            f"{coco_folders.other_kind(root)}"
         )
     whole = _read(found)
     if not data.val:

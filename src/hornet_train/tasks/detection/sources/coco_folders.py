@@ -74,7 +74,7 @@ def find(
 
 def other_kind(root: Path) -> str:
     """A hint where a folder without COCO's JSON is of another usual kind; empty where it is not."""
-    inside = names_in(root, folders=True) if root.is_dir() else []
+    inside = names_in(root, folders=True)
     places = [root, *(root / name for name in inside)]
     files = [name.lower() for place in places for name in names_in(place, folders=False)]
     if "Annotations" in inside or any(name.endswith(".xml") for name in files):
