@@ -6,9 +6,9 @@
     python scripts/detection_study.py nuclei nuclei --out runs/nuclei
 
 `shapes` trains Mask R-CNN with each pyramid, and the cascade. `cells` (BCCD: 364 pictures with boxes,
-COCO's JSON) and `nuclei` (2018 Data Science Bowl, stage 1, BBBC038: masks as COCO's JSON) also train
+COCO's JSON) and `nuclei` (2018 Data Science Bowl, stage 1, BBBC038: masks as COCO's JSON) have no cascade, but
 torchvision's `maskrcnn_resnet50_fpn` from random weights, called as it is documented, in the same loop on
-the same augmented pictures. Trainings run one a core, with one thread each; what is finished is not run
+the same augmented pictures and with as many regions a picture. Trainings run one a core, with one thread each; what is finished is not run
 again, and what was stopped goes on. More keys after the folder are for all trainings.
 """
 
@@ -36,12 +36,12 @@ SMALL = ["data.scale=[128,128]", "augment.short_sides=[128]", "model.channels=32
 BUDGET = {
     "shapes": [*SMALL, "optim.lr=2e-3", "epochs=8", "eval.every=8ep"],
     "cells": [
-        *("model.masks=false", "data.scale=[240,320]", "augment.short_sides=[192,216,240]"),
-        *("batch_size=4", "epochs=8", "eval.every=8ep", "checkpoint.every=1ep"),
+        *("model.masks=false", "data.scale=[192,256]", "augment.short_sides=[160,176,192]"),
+        *("batch_size=4", "epochs=5", "eval.every=5ep", "checkpoint.every=1ep"),
     ],
     "nuclei": [
-        *("data.scale=[256,384]", "augment.short_sides=[192,224,256]"),
-        *("batch_size=4", "epochs=6", "eval.every=6ep", "checkpoint.every=1ep"),
+        *("data.scale=[192,288]", "augment.short_sides=[160,176,192]"),
+        *("batch_size=4", "epochs=3", "eval.every=3ep", "checkpoint.every=1ep"),
     ],
 }
 PEER = "torchvision, ResNet-50"
@@ -51,12 +51,11 @@ PEER_RATE = "optim.lr=2e-4"
 def trainings(study: str) -> dict[str, Contender]:
     """Name of each contender -> its training."""
     found = {f"Mask R-CNN, {name}": Contender([f"model.neck={neck}"]) for name, neck in NECKS.items()}
-    width = ["model.backbone=hornet_pico_7x7", "model.width=256"]
-    cascade = ["model=cascade_mask_rcnn", *width]
-    if study == "shapes":  # a step of the cascade costs twice as much
-        return {**found, "cascade, FPN": Contender([*cascade, "epochs=5", "eval.every=5ep"])}
-    found["cascade, FPN"] = Contender([*cascade, "model.channels=64"])
-    return {**found, PEER: Contender([PEER_RATE], script=__file__)}
+    if study != "shapes":
+        return {PEER: Contender([PEER_RATE], script=__file__), **found}
+    cascade = ["model=cascade_mask_rcnn", "model.backbone=hornet_pico_7x7", "model.width=256"]
+    # a step of the cascade costs twice as much
+    return {**found, "cascade, FPN": Contender([*cascade, "epochs=5", "eval.every=5ep"])}
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ class Theirs(Detection):
     """torchvision's Mask R-CNN on the pictures that ours gets, in 0..1: it normalises and pads by itself."""
 
     sides: tuple[int, int] = (800, 1333)
+    regions: int = 512
 
     def build_model(self) -> nn.Module:
         from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
@@ -75,6 +75,7 @@ class Theirs(Detection):
             num_classes=self.classes + 1,
             min_size=self.sides[0],
             max_size=self.sides[1],
+            box_batch_size_per_image=self.regions,
             _skip_resize=True,  # in training the pictures come resized
         )
         return model
@@ -117,7 +118,7 @@ def train_peer(keys: Sequence[str]) -> None:
     def build_task(config: Any, *arguments: Any, **named: Any) -> Theirs:
         task = ours(config, *arguments, **named)
         given = {field.name: getattr(task, field.name) for field in fields(Detection)}
-        return Theirs(**given, sides=config.data.scale)
+        return Theirs(**given, sides=config.data.scale, regions=config.task.regions)
 
     setattr(kit, "build_task", build_task)  # noqa: B010 - mypy would have a Detection
     setattr(kit, "eval_transform", lambda _data: EvalTransform(None))  # noqa: B010 - theirs resizes

@@ -40,7 +40,7 @@ def parser(about: str, studies: Sequence[str]) -> argparse.ArgumentParser:
     found.add_argument("--out", type=Path, required=True, help="folder of the runs")
     found.add_argument("--seeds", type=int, default=3)
     found.add_argument("--at-once", type=int, default=os.cpu_count())
-    found.add_argument("--only", nargs="+", metavar="NAME", help="these contenders alone")
+    found.add_argument("--only", action="append", metavar="NAME", help="this contender alone, or more")
     return found
 
 
@@ -59,6 +59,8 @@ def compare(
         measures: heading -> key of an evaluation.
     """
     given.out.mkdir(parents=True, exist_ok=True)
+    if unknown := set(given.only or ()) - set(contenders):
+        raise SystemExit(f"--only={unknown.pop()!r}: is none of {', '.join(map(repr, contenders))}")
     chosen = {name: one for name, one in contenders.items() if not given.only or name in given.only}
     folders = {
         (name, seed): given.out / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"

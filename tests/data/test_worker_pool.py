@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from hornet_train.data import worker_pool
@@ -22,6 +23,7 @@ from hornet_train.data.order import Address, EpochPlan
 from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.stream_plan import StreamPlan
 from hornet_train.data.streaming import StreamEvalLoader, StreamTrainLoader
+from hornet_train.data.worker_pool import RestartingLoader
 from hornet_train.errors import DataError, SampleError
 from hornet_train.tasks.classification.samples import EvalSamples, TrainSamples
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
@@ -164,6 +166,27 @@ def test_who_always_dies_ends_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match="2 times in a row: fewer") as raised:
         list(loader.batches(0, 4))
     assert raised.value.of_one_rank
+
+
+class DeadAtOnce(DataLoader[int]):
+    """Its first worker has died before anyone can look for it."""
+
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]
+        batches = super().__iter__()
+        assert isinstance(batches, _MultiProcessingDataLoaderIter)
+        worker = batches._workers[0]
+        worker.kill()
+        worker.join()
+        return batches
+
+
+def test_who_died_at_once_is_found(caplog: pytest.LogCaptureFixture) -> None:
+    def begin(first: int) -> DataLoader[int]:
+        kind = DataLoader if caplog.records else DeadAtOnce
+        return kind(range(first, 4), batch_size=None, num_workers=1)  # type: ignore[arg-type]
+
+    assert list(RestartingLoader(begin, resumable=True)) == [0, 1, 2, 3]
+    assert "was killed by SIGKILL" in caplog.text
 
 
 def test_an_error_of_the_code_is_no_death() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -60,7 +59,6 @@ class RestartingLoader(Iterator[Any]):
 
     def _started(self) -> Iterator[Any]:
         """A DataLoader that begins with the next batch, its workers started."""
-        before = set(multiprocessing.active_children())
         main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGCHLD)
         with signals_held():
@@ -69,7 +67,8 @@ class RestartingLoader(Iterator[Any]):
             # torch's handler raises when a worker dies, in the middle of whatever runs: an update of the
             # weights, say. Without it the error comes with the next batch.
             signal.signal(signal.SIGCHLD, handler)
-        self._workers = [child for child in multiprocessing.active_children() if child not in before]
+        # asked of the loader: `multiprocessing.active_children()` leaves out who has died already
+        self._workers = getattr(batches, "_workers", [])
         return batches
 
     def _dead(self) -> list[BaseProcess]:
