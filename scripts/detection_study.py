@@ -6,10 +6,11 @@
     python scripts/detection_study.py nuclei nuclei --out runs/nuclei
 
 `shapes` trains Mask R-CNN with each pyramid, and the cascade. `cells` (BCCD: 364 pictures with boxes,
-COCO's JSON) and `nuclei` (2018 Data Science Bowl, stage 1, BBBC038: masks as COCO's JSON) have no cascade, but
-torchvision's `maskrcnn_resnet50_fpn` from random weights, called as it is documented, in the same loop on
-the same augmented pictures and with as many regions a picture. Trainings run one a core, with one thread each; what is finished is not run
-again, and what was stopped goes on. More keys after the folder are for all trainings.
+COCO's JSON) and `nuclei` (2018 Data Science Bowl, stage 1, BBBC038: masks as COCO's JSON) have no cascade,
+but torchvision's `maskrcnn_resnet50_fpn` from random weights, called as it is documented, in the same loop
+on the same augmented pictures and with as many regions a picture. Trainings run one a core, with one thread
+each; what is finished is not run again, and what was stopped goes on. More keys after the folder are for all
+trainings.
 """
 
 from __future__ import annotations

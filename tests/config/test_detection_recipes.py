@@ -11,6 +11,7 @@ from hornet_train.dense import create
 from hornet_train.dense.dense_models import DETECTORS
 from hornet_train.models.structure import layer_ids
 from hornet_train.optim.groups import parameter_groups
+from hornet_train.tasks.detection.build.components import preparation_notes
 from hornet_train.tasks.detection.schema import DetectionConfig
 
 # drop: drop path; ld, dep: layer decay and its depth; ep: epochs, st: where the rate falls
@@ -70,6 +71,37 @@ def test_field_by_field(name: str) -> None:
         None,
         None,
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ([], None),
+        (["data.scale=[480,800]"], "256 to 320 pixels (augment.short_sides) and evaluates those of 480"),
+        (
+            ["data.scale=null", "augment.short_sides=[300]"],
+            "300 pixels (augment.short_sides) and evaluates pict",
+        ),
+        (["data.scale=[480,800]", "augment.short_sides=null"], None),
+        (["data.scale=null", "augment.short_sides=null"], None),
+        (["data.scale=[480,800]", "augment.jitter=[0.5,2.0]"], None),
+        (["data.fill=mean"], "data.fill=black avoids gradients that are not finite"),
+        (["data.fill=mean", "init_from=weights.pth"], None),
+    ],
+)
+def test_a_size_that_nobody_trains_at_is_told(keys: list[str], told: str | None) -> None:
+    config = compose_train(["recipe=objects", "data.root=/data", *keys]).config
+    assert isinstance(config, DetectionConfig)
+    notes = preparation_notes(config)
+    assert len(notes) == (told is not None)
+    assert told is None or told in notes[0]
+
+
+def test_without_a_recipe_folders_are_trained_at_the_size_they_are_evaluated_at() -> None:
+    config = compose_train(["model=mask_rcnn", "model.backbone=resnet50", "data=coco_folder", "data.root=/d"])
+    assert isinstance(config.config, DetectionConfig)
+    assert config.config.data.scale == (800, 1333)
+    assert max(config.config.augment.short_sides or ()) == 800
 
 
 def test_learning_rates_of_layers() -> None:

@@ -85,7 +85,7 @@ def test_some_pictures_have_objects_of_others(tmp_path: Path) -> None:
         ["recipe=objects", f"data.root={write_shapes(tmp_path / 'shapes')}"]
     ).config.data
     pictures: Any = open_objects(data).train
-    plain = TrainSamples(TrainTransform((48,), 64, crop_share=0.0), 3, masks=True)
+    plain = TrainSamples(TrainTransform((48,), (48, 64), crop_share=0.0), 3, masks=True)
     pasting = replace(plain, paste=0.5, others=pictures)
 
     def made(samples: TrainSamples, index: int) -> dict[str, Any]:

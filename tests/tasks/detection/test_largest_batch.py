@@ -19,10 +19,12 @@ from hornet_train.tasks.detection.transforms import TrainTransform
 
 SIDES = st.integers(8, 90)
 TRANSFORMS = [
-    TrainTransform((20, 30), 40, crop_share=0.0),
-    TrainTransform((20, 30), 55, 0.7, (24, 36), (10, 28)),
-    TrainTransform((20, 30), 200, 1.0, (24,), (10, 20)),
-    TrainTransform((20,), 50, jitter=(0.3, 1.7)),
+    TrainTransform((20, 30), (30, 40), crop_share=0.0),
+    TrainTransform((20, 30), (30, 55), 0.7, (24, 36), (10, 28)),
+    TrainTransform((20, 30), (30, 200), 1.0, (24,), (10, 20)),
+    TrainTransform((20,), (20, 50), jitter=(0.3, 1.7)),
+    TrainTransform(None, (30, 40), 0.7, (24, 36), (10, 28)),
+    TrainTransform(None, None, 0.7, (24, 36), (10, 28)),
 ]
 
 

@@ -14,7 +14,7 @@ from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransfor
 
 SMALL = TrainTransform(
     short_sides=(24, 32, 40),
-    long_side=60,
+    scale=(40, 60),
     crop_share=0.5,
     crop_short_sides=(20, 30),
     crop=(16, 28),
@@ -78,7 +78,7 @@ def test_a_mirror_image_resized_is_that_of_all_tasks() -> None:
     generator = np.random.default_rng(3)
     pixels = torch.from_numpy(generator.integers(0, 256, (3, 37, 53), dtype=np.uint8))
     mask = generator.random((37, 53)) < 0.5
-    transform = TrainTransform(short_sides=(50,), long_side=200, crop_share=0.0, hflip=1.0)
+    transform = TrainTransform(short_sides=(50,), scale=(50, 200), crop_share=0.0, hflip=1.0)
     box = np.array([[3.0, 4.0, 30.0, 20.0]])
     view = transform(pixels, box, np.random.default_rng(0))
     scene = Scene(pixels, torch.from_numpy(mask), torch.from_numpy(box.astype(np.float32)))
@@ -106,6 +106,17 @@ def test_the_published_sizes() -> None:
         sizes.add(min(view.image_CHW.shape[1:]))
     assert sizes <= set(range(480, 801, 32))
     assert len(sizes) > 8
+
+
+@pytest.mark.parametrize(("scale", "size"), [((40, 60), (40, 53)), (None, (48, 64))])
+def test_without_short_sides_pictures_have_the_size_of_evaluations(
+    scale: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+    transform = TrainTransform(short_sides=None, scale=scale, crop_share=0.0)
+    view = transform(image, np.zeros((0, 4)), np.random.default_rng(0))
+    assert tuple(view.image_CHW.shape[1:]) == tuple(EvalTransform(scale)(image).shape[1:]) == size
+    assert transform.extremes((48, 64)) == [size]
 
 
 def test_nothing_is_seen_of_a_mask_that_was_cut_away() -> None:

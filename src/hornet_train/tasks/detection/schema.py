@@ -109,7 +109,8 @@ Data = Annotated[CocoData | CocoFolderData | VocData | HubData, Field(discrimina
 class Augment(schema.Augment):
     """Random changes of training pictures with their boxes and masks."""
 
-    short_sides: Annotated[tuple[Side, ...], Field(min_length=1)]  # of a training picture, one at random
+    # of a training picture, one at random; null: the size of evaluations, data.scale
+    short_sides: Annotated[tuple[Side, ...], Field(min_length=1)] | None
     crop_share: Fraction  # how often a picture is resized, cropped and resized again
     crop_short_sides: Annotated[tuple[Side, ...], Field(min_length=1)]  # before the crop, one at random
     crop: tuple[Side, Side]  # smallest and largest side of the crop

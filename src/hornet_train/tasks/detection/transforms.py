@@ -23,6 +23,7 @@ from hornet_train.tasks.detection.rle import NOTHING, Window
 Scale = tuple[int, int]  # the most pixels that the shorter and the longer side may have
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
+_ANY = 10**6  # pixels that no picture has
 
 
 def scaled_size(size: tuple[int, int], scale: Scale | None) -> tuple[int, int]:
@@ -72,21 +73,21 @@ class TrainTransform:
     short side out of several; or resize to another one, crop a random box, and resize that as in the first.
 
     Attributes:
-        short_sides: of the result, in pixels, to choose from.
-        long_side: the most pixels that it may have.
+        short_sides: of the result, in pixels, to choose from; None for the size of evaluations.
+        scale: see `EvalTransform`; its longer side is the most that the result may have.
         crop_share: how often the second way is taken.
         crop_short_sides: of the picture before it is cropped.
         crop: smallest and largest side of the box, as far as the picture allows.
         jitter: large-scale jitter (Ghiasi et al., CVPR 2021) in place of both ways: smallest and largest
-            factor by which a picture that fits a square of `long_side` is resized; then a random part of at
-            most that square is taken. None goes the two ways.
+            factor by which a picture that fits a square of the longer side is resized; then a random part
+            of at most that square is taken. None goes the two ways.
         hflip: probability of a mirror image.
         policies: change colours alone.
         antialias: of the picture when it shrinks; the published recipes do without.
     """
 
-    short_sides: tuple[int, ...] = tuple(range(480, 801, 32))
-    long_side: int = 1333
+    short_sides: tuple[int, ...] | None = tuple(range(480, 801, 32))
+    scale: Scale | None = (800, 1333)
     crop_share: float = 0.5
     crop_short_sides: tuple[int, ...] = (400, 500, 600)
     crop: tuple[int, int] = (384, 600)
@@ -114,14 +115,14 @@ class TrainTransform:
             size = max(1, int(size[0] * ratio + 0.5)), max(1, int(size[1] * ratio + 0.5))
             view = self._resized(view, size, (min(size[0], side), min(size[1], side)), rng)
         elif rng.random() < self.crop_share:
-            size = scaled_size((height, width), self._scale(self.crop_short_sides, rng))
+            size = scaled_size((height, width), (_one(self.crop_short_sides, rng), self.long_side))
             tall, wide = (
                 int(rng.integers(min(side, self.crop[0]), min(side, self.crop[1]) + 1)) for side in size
             )
             view = self._resized(view, size, (tall, wide), rng)
-            view = self._resized(view, scaled_size((tall, wide), self._scale(self.short_sides, rng)))
+            view = self._resized(view, scaled_size((tall, wide), self._scale(rng)))
         else:
-            view = self._resized(view, scaled_size((height, width), self._scale(self.short_sides, rng)))
+            view = self._resized(view, scaled_size((height, width), self._scale(rng)))
         image_CHW = view.image_CHW
         for policy in self.policies:
             image_CHW = policy(image_CHW, rng)
@@ -130,7 +131,7 @@ class TrainTransform:
 
     def extremes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """The largest (height, width) that a picture of this size may come to; each view is within one."""
-        scale = max(self.short_sides), self.long_side
+        scale = self.scale if self.short_sides is None else (max(self.short_sides), self.long_side)
         if self.jitter is not None:
             fitted = scaled_size(size, (self.long_side, self.long_side))
             tall, wide = (min(int(side * self.jitter[1] + 0.5), self.long_side) for side in fitted)
@@ -144,10 +145,19 @@ class TrainTransform:
         pairs = zip(most + least + most, least + most + most, strict=True)
         crops = [scaled_size((tall, wide), scale) for (tall, _), (_, wide) in pairs]
         tallest, widest = max(h for h, _ in crops), max(w for _, w in crops)
+        if scale is None:
+            return [*whole, (tallest, widest)]
         return [*whole, (tallest, min(scale)), (min(scale), widest)]  # of every shape in between, too
 
-    def _scale(self, sides: tuple[int, ...], rng: np.random.Generator) -> Scale:
-        return sides[int(rng.integers(len(sides)))], self.long_side
+    @property
+    def long_side(self) -> int:
+        """The most pixels that a side of the result may have."""
+        return _ANY if self.scale is None else self.scale[1]
+
+    def _scale(self, rng: np.random.Generator) -> Scale | None:
+        if self.short_sides is None:
+            return self.scale
+        return _one(self.short_sides, rng), self.long_side
 
     def _resized(
         self,
@@ -170,6 +180,10 @@ class TrainTransform:
         return View(image_CHW, _cut(boxes_N4, tall, wide), rows, columns)
 
 
+def _one(sides: tuple[int, ...], rng: np.random.Generator) -> int:
+    return sides[int(rng.integers(len(sides)))]
+
+
 def _flipped(view: View) -> View:
     boxes_N4 = view.boxes_N4.copy()
     boxes_N4[:, [0, 2]] = len(view.columns) - boxes_N4[:, [2, 0]]
@@ -185,7 +199,7 @@ class EvalTransform:
     """A picture resized to fit a scale.
 
     Attributes:
-        scale: None for its own size.
+        scale: most pixels of the shorter and the longer side; None for its own size.
         antialias: see `TrainTransform`.
     """
 

@@ -143,8 +143,8 @@ def train_transform(data: Data, augment: Augment) -> TrainTransform:
     if data.workers:
         load_loops()
     return TrainTransform(
-        short_sides=tuple(augment.short_sides),
-        long_side=data.scale[1] if data.scale is not None else 10**6,
+        short_sides=augment.short_sides,
+        scale=data.scale,
         crop_share=augment.crop_share,
         crop_short_sides=tuple(augment.crop_short_sides),
         crop=augment.crop,
@@ -160,6 +160,26 @@ def train_samples(config: DetectionConfig, pictures: Pictures) -> TrainSamples:
     transform = train_transform(config.data, config.augment)
     paste = config.augment.copy_paste
     return TrainSamples(transform, config.seed, config.model.masks, paste, pictures if paste else None)
+
+
+def preparation_notes(config: DetectionConfig) -> list[str]:
+    """What is to be said of how pictures become the model's input."""
+    data, augment, notes = config.data, config.augment, []
+    sides = augment.short_sides
+    measured = None if data.scale is None else data.scale[0]
+    if augment.jitter is None and sides and (measured is None or not min(sides) <= measured <= max(sides)):
+        trained = f"{min(sides)} to {max(sides)}" if len(sides) > 1 else str(sides[0])
+        evaluated = "pictures as they are stored" if measured is None else f"those of {measured}"
+        notes.append(
+            f"trains on pictures whose shorter side has {trained} pixels (augment.short_sides) and evaluates "
+            f"{evaluated} (data.scale): augment.short_sides=null trains at data.scale, too"
+        )
+    if config.init_from is None and data.fill == "mean":
+        notes.append(
+            "weights start at random, and the padding of pictures is 0 to the model: norms divide by the "
+            "spread of such pixels, 0 then; data.fill=black avoids gradients that are not finite"
+        )
+    return notes
 
 
 def eval_transform(data: Data) -> EvalTransform:

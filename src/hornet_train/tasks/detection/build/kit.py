@@ -17,6 +17,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.tasks.detection.build.components import (
     build_task,
     eval_transform,
+    preparation_notes,
     preprocessing_of_backbone,
     train_samples,
 )
@@ -105,11 +106,7 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
         notes = check_outlines(config.model, datasets.train)
         if datasets.val is not None:
             notes += check_outlines(config.model, datasets.val)
-        if config.init_from is None and config.data.fill == "mean":
-            notes.append(
-                "weights start at random, and the padding of pictures is 0 to the model: norms divide by the "
-                "spread of such pixels, 0 then; data.fill=black avoids gradients that are not finite"
-            )
+        notes += preparation_notes(config)
         count = sum(parameter.numel() for parameter in model.parameters())
         return ModelCheck(f"{config.model.name}: {count:,} parameters", notes)
 
