@@ -373,7 +373,7 @@ def test_running_out_of_memory_names_the_pictures_and_their_objects(shapes: Path
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "out of memory in step 1, a micro-batch of 4 images:" in done.stderr
+    assert "out of memory in step 1, a batch of 4 images:" in done.stderr
     assert re.search(r"shapes_train_\d+\.jpg \((2048 x \d+|\d+ x 2048) pixels, \d objects?\)", done.stderr)
     assert "micro_batch_size" in done.stderr
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from dense_task import CPU, begun
 from torch import Tensor, nn
 
+from hornet_train.data.loader import Loaded
+from hornet_train.engine.evaluation_loop import evaluate
 from hornet_train.engine.memory_watch import MemoryWatch
 from hornet_train.engine.state import TrainState
 from hornet_train.engine.step import train_step
@@ -86,6 +88,26 @@ def test_the_largest_batch_does_not_fit() -> None:
         OutOfMemory, match=r"with the largest batch that may come.*9 images: label 0; label 1"
     ):
         watch.try_largest(state, state.model, whole, "fp32", CPU)
+
+
+class Nothing:
+    """A tally of what does not fit."""
+
+    def __init__(self, task: AtMostEight) -> None:
+        self.task = task
+
+    def update(self, model: nn.Module, batch: Any) -> None:
+        self.task.loss(model, batch, None)
+
+
+def test_an_evaluation_does_not_fit() -> None:
+    model, task = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), AtMostEight()
+    whole: Any = task
+    whole.tally = lambda _device: Nothing(task)
+    batches = iter([Loaded(images(8), []), Loaded(images(9), [])])
+    with pytest.raises(OutOfMemory, match=r"in an evaluation, .* 9 images: 100\.jpg \(label 0\)") as got:
+        evaluate(whole, {"model": model}, batches, world=CPU, precision="fp32", name="{}.jpg".format)
+    assert "eval.batch_size" in str(got.value)
 
 
 def test_a_step_does_not_fit() -> None:

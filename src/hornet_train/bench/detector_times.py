@@ -18,7 +18,7 @@ from hornet_train.dense.horfpn import DecoderGnConv, Fusing
 from hornet_train.dense.rcnn.box_head import SIDE
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.dense.rcnn.region_masks import pasted
-from hornet_train.dense.rcnn.regions import STRIDES, Objects
+from hornet_train.dense.rcnn.regions import REGION_STRIDES, Objects
 from hornet_train.dense.rcnn.roi_align import roi_align
 from hornet_train.models.layers import lay_out
 
@@ -156,7 +156,7 @@ def _objects(case: DetectorCase, seed: int) -> Objects:
 def alignments(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]]:
     """RoIAlign of 7 x 7 bins on the finest level, of regions of 16 to 112 pixels a side."""
     generator = torch.Generator().manual_seed(0)
-    height, width = (side // STRIDES[0] for side in case.size)
+    height, width = (side // REGION_STRIDES[0] for side in case.size)
     maps = torch.randn(case.batch_size, _CHANNELS, height, width, generator=generator)
     maps = maps.to(case.device).contiguous(memory_format=torch.channels_last)
     size = torch.tensor(case.size[::-1], dtype=torch.float32)
@@ -165,8 +165,8 @@ def alignments(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]
     number = torch.arange(case.regions)[:, None] % case.batch_size
     rois = torch.cat([number, first, first + sides], 1).to(case.device)
     functions: Mapping[str, Callable[[Tensor], Tensor]] = {
-        THEIRS: lambda of: their_roi_align(of, rois, SIDE, 1 / STRIDES[0], 0, aligned=True),
-        OURS: lambda of: roi_align(of, rois, SIDE, 1 / STRIDES[0]),
+        THEIRS: lambda of: their_roi_align(of, rois, SIDE, 1 / REGION_STRIDES[0], 0, aligned=True),
+        OURS: lambda of: roi_align(of, rois, SIDE, 1 / REGION_STRIDES[0]),
     }
     gradient = torch.randn(case.regions, _CHANNELS, SIDE, SIDE, generator=generator).to(case.device)
     gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -175,7 +175,7 @@ def alignments(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]
 
 def pyramids(case: DetectorCase, mode: Mode) -> dict[str, Callable[[], object]]:
     """What comes behind the top-down path on the finest level: a 3x3 convolution, or gnConv."""
-    height, width = (side // STRIDES[0] for side in case.size)
+    height, width = (side // REGION_STRIDES[0] for side in case.size)
     maps = torch.randn(case.batch_size, _CHANNELS, height, width, device=case.device)
     maps = maps.contiguous(memory_format=torch.channels_last)
     layers: dict[Fusing, nn.Module] = {

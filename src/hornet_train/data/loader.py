@@ -123,6 +123,10 @@ class EvalData(Protocol):
         """How many batches `batches` gives; another number on each rank where their shares differ."""
         ...
 
+    def locate(self, index: int) -> str:
+        """What a sample is called, by the `index` that a batch has of it."""
+        ...
+
 
 class TrainLoader:
     """One rank's micro-batches of a plan. A damaged sample is replaced by a spare of its address."""
@@ -159,6 +163,10 @@ class EvalLoader:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def locate(self, index: int) -> str:
+        """See `EvalData`."""
+        return self.source.locate(index)
 
     def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
         """See `EvalData`."""

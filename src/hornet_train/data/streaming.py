@@ -196,6 +196,10 @@ class StreamEvalLoader:
     def __len__(self) -> int:
         return sum(self.shards.lengths)
 
+    def locate(self, index: int) -> str:
+        """See `EvalData`; shards know no names before they are read."""
+        return f"sample {index}"
+
     def batches(self, rank: int, world_size: int, batch_size: int) -> Iterator[Loaded]:
         """See `EvalData`; raises DataError where a shard is not what it was."""
         data = _EvalStream(self.shards, self.samples, (rank, world_size), batch_size, self.on_bad)

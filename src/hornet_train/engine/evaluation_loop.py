@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from hornet_train.data.loader import EvalData, Loaded
 from hornet_train.data.worker import BadSample
 from hornet_train.engine.distributed import World
+from hornet_train.engine.out_of_memory import EVAL_REMEDY, DoesNotFit, fits, out_of_memory
 from hornet_train.engine.precision import PrecisionName, autocast
 from hornet_train.engine.sharding import unsharded
 from hornet_train.engine.state import Best, TrainState
@@ -57,6 +58,7 @@ def evaluate(
     world: World,
     precision: PrecisionName,
     report: Report | None = None,
+    name: Callable[[int], str] = "sample {}".format,
 ) -> EvaluationResults:
     """The task's metrics of each model over all ranks' batches. The data are read once for all models.
 
@@ -68,8 +70,10 @@ def evaluate(
 
     Args:
         report: is given the unreadable samples, on rank 0; by default they are named in the log.
+        name: what a sample is called, by its index.
 
     Raises:
+        OutOfMemory: a batch does not fit.
         SampleError: a sample cannot be read, unless the loader skips such samples.
         DataError: none of the samples can be read.
     """
@@ -79,27 +83,37 @@ def evaluate(
         world.broadcast_buffers(model.eval())
     bad: list[BadSample] = []
     with ExitStack() as stack:
+        stack.enter_context(_named(task, name))
         for model in models.values():
             stack.enter_context(unsharded(model))  # outside of inference mode: the weights are trained again
         stack.enter_context(torch.inference_mode())
         for loaded in _with_remedy(batches):
             bad += loaded.bad
-            for name, model in models.items() if loaded.batch else ():
-                with autocast(precision, world.device):
-                    tallies[name].update(model, loaded.batch)
+            for key, model in models.items() if loaded.batch else ():
+                with autocast(precision, world.device), fits(loaded.batch):
+                    tallies[key].update(model, loaded.batch)
     bad = [one for of_rank in world.gather(bad) for one in of_rank]
     if world.is_main:
         (report or name_left_out)(bad)
     results = {}
-    for name, model in models.items():
-        model.train(training[name])
-        tallies[name].merge(world)
-        count = tallies[name].count
+    for key, model in models.items():
+        model.train(training[key])
+        tallies[key].merge(world)
+        count = tallies[key].count
         if not count:
             example = f" ({bad[0].where}: {bad[0].reason}, ...)" if bad else ""
             raise DataError(f"none of the {len(bad)} samples could be read{example}; fetch them again")
-        results[name] = {**tallies[name].result(), "count": count, **({"bad": len(bad)} if bad else {})}
+        results[key] = {**tallies[key].result(), "count": count, **({"bad": len(bad)} if bad else {})}
     return results
+
+
+@contextmanager
+def _named(task: Task, name: Callable[[int], str]) -> Iterator[None]:
+    """Says what a batch held that does not fit."""
+    try:
+        yield
+    except DoesNotFit as error:
+        raise out_of_memory(task, error.batch, "in an evaluation", name, EVAL_REMEDY) from error
 
 
 def _with_remedy(batches: Iterator[Loaded]) -> Iterator[Loaded]:
@@ -145,7 +159,9 @@ def evaluate_state(
     # ranks may have different numbers of batches: of streamed data each reads complete shards
     calls = max(world.gather(data.batch_count(world.rank, world.size, batch_size)))
     batches = with_collective(data.batches(world.rank, world.size, batch_size), calls, before_batch)
-    results = evaluate(task, models, batches, world=world, precision=precision, report=report)
+    results = evaluate(
+        task, models, batches, world=world, precision=precision, report=report, name=data.locate
+    )
     for metrics in results.values():
         counted = metrics["count"] + metrics.get("bad", 0)
         if counted != len(data):

@@ -19,6 +19,11 @@ REMEDY = (
     "precision=bf16 and smaller images do, too"
 )
 
+EVAL_REMEDY = (
+    "a smaller eval.batch_size (batch_size of hornet-eval) takes less; precision=bf16 and smaller images "
+    "do, too"
+)
+
 
 @runtime_checkable
 class Describing(Protocol):
@@ -54,14 +59,17 @@ def fits(batch: Batch) -> Iterator[None]:
         raise DoesNotFit(batch) from error
 
 
-def out_of_memory(task: Task, batch: Batch, when: str, name: Callable[[int], str]) -> OutOfMemory:
+def out_of_memory(
+    task: Task, batch: Batch, when: str, name: Callable[[int], str], remedy: str = REMEDY
+) -> OutOfMemory:
     """The error for the user.
 
     Args:
         task: of the batch.
         batch: that did not fit.
         when: that was, in a few words.
-        name: what a training sample is called, by its index.
+        name: what a sample is called, by its index.
+        remedy: what takes less.
     """
     number = size(batch)
     contents = task.contents(batch) if isinstance(task, Describing) else [""] * number
@@ -72,4 +80,4 @@ def out_of_memory(task: Task, batch: Batch, when: str, name: Callable[[int], str
     ]
     shown = "; ".join(words[:_SHOWN]) + ("; ..." if number > _SHOWN else "")
     samples = f"{number} image{'s' * (number != 1)}"
-    return OutOfMemory(f"out of memory {when}, a micro-batch of {samples}: {shown}. {REMEDY}")
+    return OutOfMemory(f"out of memory {when}, a batch of {samples}: {shown}. {remedy}")

@@ -114,7 +114,9 @@ def _measure(
         ):  # a rank that is done long before the others would wait for too long
             batches = with_collective(batches, max(counts), world.barrier)
         models = {"model": job.model}
-        found[name] = evaluate(one.task, models, batches, world=world, precision=config.precision)["model"]
+        found[name] = evaluate(
+            one.task, models, batches, world=world, precision=config.precision, name=data.locate
+        )["model"]
         if console is not None:
             headline, metrics = kit.metrics.rows[0], found[name]
             part = f"{one.name}/{name}" if name else one.name

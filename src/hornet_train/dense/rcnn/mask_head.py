@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hornet_train.dense.rcnn.regions import of_class
+
 SIDE = 14  # bins of a region; masks have twice as many
 
 
@@ -65,6 +67,6 @@ class MaskHead(nn.Module):
 
 def mask_losses(logits_RKHW: Tensor, labels_R: Tensor, targets_RHW: Tensor) -> Tensor:
     """Of each region the mean cross-entropy of its pixels, in the map of its class, (R,)."""
-    own_RHW = logits_RKHW[torch.arange(len(labels_R), device=labels_R.device), labels_R].float()
+    own_RHW = of_class(logits_RKHW, labels_R).float()
     losses_RHW = F.binary_cross_entropy_with_logits(own_RHW, targets_RHW.float(), reduction="none")
     return losses_RHW.mean((1, 2))

@@ -18,7 +18,7 @@ from hornet_train.dense.rcnn.roi_align import roi_align
 MASK_SIDE = 28
 
 
-class Window(NamedTuple):
+class Patch(NamedTuple):
     """A part of a picture: its first row and column, and the pixels in it, bool (height, width)."""
 
     top: int
@@ -41,7 +41,7 @@ def mask_targets(masks_MHW: Tensor, boxes_R4: Tensor, objects_R: Tensor, side: i
     return roi_align(masks_MHW[:, None].float(), rois_R5, side, 1.0)[:, 0] >= 0.5
 
 
-def pasted(shares_SS: Tensor, box: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Window:
+def pasted(shares_SS: Tensor, box: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Patch:
     """A square of probabilities laid over its box, as pixels of the picture, within a window around the box.
 
     Args:
@@ -54,12 +54,12 @@ def pasted(shares_SS: Tensor, box: Tensor, size: tuple[int, int], threshold: flo
     """
     left, top, right, bottom = box.tolist()
     if not (right > left and bottom > top):
-        return Window(0, 0, torch.zeros((0, 0), dtype=torch.bool))
+        return Patch(0, 0, torch.zeros((0, 0), dtype=torch.bool))
     columns, rows = _around(left, right, size[1]), _around(top, bottom, size[0])
     x, y = (_places(*one, box.device) for one in ((columns, left, right), (rows, top, bottom)))
     grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], 2)
     found = F.grid_sample(shares_SS[None, None].float(), grid[None], align_corners=False)[0, 0]
-    return Window(rows.start, columns.start, found >= threshold)
+    return Patch(rows.start, columns.start, found >= threshold)
 
 
 def _around(low: float, high: float, size: int) -> range:

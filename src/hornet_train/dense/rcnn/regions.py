@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hornet_train.dense.rcnn.anchors import STRIDES
 from hornet_train.dense.rcnn.boxes import areas
 from hornet_train.dense.rcnn.roi_align import roi_align
 
 Picture = tuple[int, int]  # (height, width) without padding, in pixels
-STRIDES = (4, 8, 16, 32)
+REGION_STRIDES = STRIDES[:4]  # of the levels that regions are seen on
 _FINEST = 14  # strides: regions of less than twice this side are seen on the finest level
 
 
@@ -28,7 +29,13 @@ class Objects(NamedTuple):
     masks: Tensor | None = None
 
 
-def level_of(boxes_R4: Tensor, strides: Sequence[int] = STRIDES) -> Tensor:
+def of_class(values: Tensor, labels_R: Tensor) -> Tensor:
+    """Of each region the values of its class, (R, ...), out of those of all classes, (R, K, ...)."""
+    own: Tensor = values[torch.arange(len(labels_R), device=labels_R.device), labels_R]
+    return own
+
+
+def level_of(boxes_R4: Tensor, strides: Sequence[int] = REGION_STRIDES) -> Tensor:
     """The level, 0..3, on which each region is seen: by the logarithm of its side (FPN, CVPR 2017, eq. 1)."""
     sides_R = areas(boxes_R4).clamp(min=0).sqrt()
     found: Tensor = (sides_R / (_FINEST * strides[0]) + 1e-6).log2().floor().clamp(0, len(strides) - 1).long()
@@ -36,7 +43,7 @@ def level_of(boxes_R4: Tensor, strides: Sequence[int] = STRIDES) -> Tensor:
 
 
 def regions_of(
-    levels: Sequence[Tensor], rois_R5: Tensor, side: int, strides: Sequence[int] = STRIDES
+    levels: Sequence[Tensor], rois_R5: Tensor, side: int, strides: Sequence[int] = REGION_STRIDES
 ) -> Tensor:
     """Features of regions, each from its level, (R, C, side, side).
 

@@ -17,7 +17,7 @@ from hornet_train.dense.rcnn.box_head import BoxHead
 from hornet_train.dense.rcnn.boxes import BoxCoder
 from hornet_train.dense.rcnn.mask_head import MaskHead
 from hornet_train.dense.rcnn.matching import Matcher, Sampler
-from hornet_train.dense.rcnn.regions import STRIDES, Picture, regions_of, with_numbers
+from hornet_train.dense.rcnn.regions import REGION_STRIDES, Picture, of_class, regions_of, with_numbers
 from hornet_train.dense.rcnn.suppression import Kept, detections
 
 
@@ -76,7 +76,7 @@ class RoiHead(nn.Module):
         self,
         bbox_head: nn.ModuleList | BoxHead,
         mask_head: nn.ModuleList | MaskHead | None,
-        strides: Sequence[int] = STRIDES,
+        strides: Sequence[int] = REGION_STRIDES,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
@@ -119,7 +119,7 @@ class RoiHead(nn.Module):
             if len(logits) == len(rules.stages):
                 break
             best_R = outputs.logits[:, :-1].argmax(1)
-            own_R4 = outputs.changes.unflatten(1, (-1, 4))[torch.arange(len(best_R)), best_R]
+            own_R4 = of_class(outputs.changes.unflatten(1, (-1, 4)), best_R)
             parts = zip(boxes, own_R4.split(counts), pictures, strict=True)
             boxes = [stage.coder.decode(one, changes, picture) for one, changes, picture in parts]
         shares = torch.stack(logits).mean(0).softmax(1).split(counts)
@@ -154,8 +154,7 @@ class RoiHead(nn.Module):
         ]
         labels_D = torch.cat([one.labels for one in found])
         features = regions_of(levels, with_numbers(boxes), mask_head.SIDE, self.strides)
-        rows = torch.arange(len(labels_D), device=labels_D.device)
-        shares = [head(features)[rows, labels_D].float().sigmoid() for head in self.mask_heads]
+        shares = [of_class(head(features), labels_D).float().sigmoid() for head in self.mask_heads]
         return list(torch.stack(shares).mean(0).split([len(one.labels) for one in found]))
 
 

@@ -18,7 +18,7 @@ from hornet_train.dense.rcnn.mask_head import mask_losses
 from hornet_train.dense.rcnn.matching import Matcher, Sampler, mixed_seed
 from hornet_train.dense.rcnn.proposals import LossSum
 from hornet_train.dense.rcnn.region_masks import mask_targets
-from hornet_train.dense.rcnn.regions import Objects, Picture, regions_of, with_numbers
+from hornet_train.dense.rcnn.regions import Objects, Picture, of_class, regions_of, with_numbers
 from hornet_train.dense.rcnn.roi_head import RoiHead, RoiRules, Stage
 
 
@@ -93,7 +93,7 @@ def _stage(
     with torch.no_grad():
         guessed_R = outputs.logits[:, :-1].argmax(1)
         known_R = torch.where(labels_R < head.num_classes, labels_R, guessed_R)
-        own_R4 = outputs.changes.unflatten(1, (-1, 4))[torch.arange(len(known_R)), known_R]
+        own_R4 = of_class(outputs.changes.unflatten(1, (-1, 4)), known_R)
         parts = own_R4.split([len(one.boxes) for one in chosen])
         refined = [
             stage.coder.decode(one.boxes, changes, picture)[~one.is_object]

@@ -77,11 +77,11 @@ class Detection:
 
     def contents(self, batch: Batch) -> list[str]:
         """See `Describing`."""
-        pairs = zip(ragged(batch, IMAGE), ragged(batch, LABELS), strict=True)
-        return [
-            f"{image.shape[1]} x {image.shape[2]} pixels, {with_count(len(labels), 'object')}"
-            for image, labels in pairs
-        ]
+        sizes = [f"{image.shape[1]} x {image.shape[2]} pixels" for image in ragged(batch, IMAGE)]
+        if LABELS not in batch:  # of an evaluation
+            return sizes
+        counts = [with_count(len(labels), "object") for labels in ragged(batch, LABELS)]
+        return [f"{size}, {count}" for size, count in zip(sizes, counts, strict=True)]
 
     def _objects(self, batch: Batch, place: int, picture: Picture) -> Objects:
         boxes, labels = ragged(batch, BOXES)[place], ragged(batch, LABELS)[place]

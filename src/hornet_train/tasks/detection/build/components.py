@@ -11,7 +11,7 @@ from hornet_train.dense.backbone import build_backbone
 from hornet_train.dense.dense_models import DETECTORS, create_detector
 from hornet_train.dense.horfpn import Fusing
 from hornet_train.dense.rcnn.detector import Detector, DetectorRules
-from hornet_train.dense.rcnn.regions import STRIDES
+from hornet_train.dense.rcnn.regions import REGION_STRIDES
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.normalize import Normalize
 from hornet_train.images.policies import Policy
@@ -110,7 +110,7 @@ def build_model(model: Model, classes: int, side: int, training: Task | None = N
 
 def _strided(backbone: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The same arguments, with a stem of the published stride: HorNet pico's own is 2."""
-    return {"stem_stride": STRIDES[0], **arguments} if backbone in VARIANTS else arguments
+    return {"stem_stride": REGION_STRIDES[0], **arguments} if backbone in VARIANTS else arguments
 
 
 def _changed(rules: DetectorRules, training: Task) -> DetectorRules:
