@@ -46,7 +46,7 @@ BUDGET = {
     ],
 }
 PEER = "torchvision, ResNet-50"
-PEER_RATE = "optim.lr=2e-4"
+PEER_RATE = "optim.lr=6e-4"
 
 
 def trainings(study: str) -> dict[str, Contender]:

@@ -95,15 +95,19 @@ def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
 def test_the_sink_draws_after_evaluations_at_most_every_min_seconds_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Path] = []
-    monkeypatch.setattr(curves, "draw_curves", lambda folder, _table: drawn.append(Path(folder)))
-    sink = CurvesSink(tmp_path, min_seconds=3600)
-    for event in events(3):
-        sink.write(event)
-    assert len(drawn) == 1
+    drawn: list[float] = []
+    clock = [0.0]
+    monkeypatch.setattr(curves, "draw_curves", lambda _folder, _table: drawn.append(clock[0]))
+    monkeypatch.setattr(curves.time, "monotonic", lambda: clock[0])
+    sink = CurvesSink(tmp_path, min_seconds=60)
+    for minute in range(5):
+        clock[0] = 25.0 * (minute + 1)
+        sink.write({"event": "train", "step": minute, "loss": 1.0})
+        sink.write({"event": "eval", "step": minute, "weights": "model", "top1": 1.0})
+    assert drawn == [75]  # a run that ends before is drawn once
     sink.close()
     sink.close()
-    assert len(drawn) == 2
+    assert drawn == [75, 125]
 
 
 def test_a_failed_drawing_is_only_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

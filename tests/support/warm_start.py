@@ -47,6 +47,8 @@ IMPORTED_LATER = (
     "hornet_train.run.training",
     "hornet_train.run.evaluate_checkpoint",
     "hornet_train.tasks.classification.build.kit",
+    "hornet_train.tasks.detection.build.kit",
+    "hornet_train.tasks.segmentation.build.kit",
     "hornet_train.report.curves",
 )
 # Prefixes of environment variables that libraries read at import. If one of these variables differs from the

@@ -45,6 +45,10 @@ _STYLE: dict[str, Any] = {
 }
 
 
+# of the panels, in shares of the figure: to find them by the sizes of all texts takes as long as to draw
+_PLACES = {"left": 0.07, "right": 0.955, "bottom": 0.125, "top": 0.885, "wspace": 0.19, "hspace": 0.22}
+
+
 def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric: str | None = None) -> Path:
     """Draw `<run folder>/curves.png`: losses, evaluation metrics with the best marked, learning rate, speed.
 
@@ -73,9 +77,9 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
         ) from fault
 
     with matplotlib.style.context(["default", _STYLE]):  # whatever a user's matplotlibrc says
-        figure = Figure(figsize=(10.5, 6.4), dpi=150, layout="constrained")
+        figure = Figure(figsize=(10.5, 6.4), dpi=150)
         canvas = FigureCanvasAgg(figure)
-        axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1))
+        axes = figure.subplots(2, 2, sharex=True, height_ratios=(2.2, 1), gridspec_kw=_PLACES)
         best = best_result(events, table, metric)
         steps_per_epoch = _steps_per_epoch(events)
         _limit_x(axes[0, 0], events, steps_per_epoch)  # before the best is labelled within it
@@ -97,7 +101,8 @@ def draw_curves(run_folder: str | Path, table: MetricTable = NO_METRICS, metric:
 
 
 class CurvesSink:
-    """Redraws curves.png after evaluations, at most every `min_seconds`, and at the end.
+    """Redraws curves.png after evaluations, at most every `min_seconds`, and at the end: once for a run that
+    takes less.
 
     It reads metrics.jsonl, so among the sinks of a run it must come after the JsonlSink.
     """
@@ -108,7 +113,7 @@ class CurvesSink:
         self._folder = Path(run_folder)
         self._table = table
         self._min_seconds = min_seconds
-        self._last_drawn = -float("inf")
+        self._last_drawn = time.monotonic()
         self._stale = True
 
     def write(self, event: Mapping[str, Any]) -> None:
