@@ -22,11 +22,19 @@ _FINEST = 14  # strides: regions of less than twice this side are seen on the fi
 
 
 class Objects(NamedTuple):
-    """What is in a picture: boxes (M, 4), labels int64 (M,), and masks (M, H, W), 0 or 1, or None."""
+    """What is in a picture.
+
+    Attributes:
+        boxes: (M, 4).
+        labels: int64 (M,).
+        masks: (M, H, W), 0 or 1; None where masks are not trained.
+        outlined: bool (M,), of which of them the mask is known; None for all.
+    """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    outlined: Tensor | None = None
 
 
 def of_class(values: Tensor, labels_R: Tensor) -> Tensor:

@@ -112,14 +112,19 @@ def _mask_loss(
     objects: Sequence[Objects],
     weight: float,
 ) -> LossSum:
-    logits = heads.mask_heads[number](regions_of(levels, rois_P5, mask_head.SIDE, heads.strides))
-    targets = list[Tensor]()
+    """Of the regions with an object whose mask is known."""
+    targets, rows, before = list[Tensor](), list[Tensor](), 0
     for one, of in zip(chosen, objects, strict=True):
         assert of.masks is not None
-        targets.append(mask_targets(of.masks, one.boxes[: len(one.objects)], one.objects))
-    losses_P = weight * mask_losses(logits, labels_P, torch.cat(targets))
-    counts = [len(one.objects) for one in chosen]
-    return _by_picture(losses_P, counts, counts)
+        places = one.with_mask(of)
+        targets.append(mask_targets(of.masks, one.boxes[places], one.objects[places]))
+        rows.append(before + places)
+        before += len(one.objects)
+    rows_M = torch.cat(rows)
+    logits = heads.mask_heads[number](regions_of(levels, rois_P5[rows_M], mask_head.SIDE, heads.strides))
+    losses_M = weight * mask_losses(logits, labels_P[rows_M], torch.cat(targets))
+    counts = [len(places) for places in rows]
+    return _by_picture(losses_M, counts, counts)
 
 
 def _by_picture(losses_R: Tensor, counts: Sequence[int], items: Sequence[int]) -> LossSum:
@@ -147,6 +152,11 @@ class _Chosen(NamedTuple):
         found = self.objects.new_full((len(self.boxes),), background)
         found[: len(self.objects)] = objects.labels[self.objects]
         return found
+
+    def with_mask(self, objects: Objects) -> Tensor:
+        """Places of those whose object has a known mask."""
+        places = torch.arange(len(self.objects), device=self.objects.device)
+        return places if objects.outlined is None else places[objects.outlined[self.objects]]
 
 
 def _choose(proposals_P4: Tensor, objects: Objects, matcher: Matcher, sampler: Sampler, seed: int) -> _Chosen:

@@ -48,15 +48,8 @@ def usable(boxes_N4: Floats, sizes_N2: np.ndarray) -> np.ndarray:
     return found
 
 
-def trained(objects: PictureObjects, size: tuple[int, int], *, masks: bool) -> np.ndarray:
-    """Which objects of a picture are trained on, bool (N,): no crowds, none without area or unusable.
-
-    Args:
-        objects: of the picture.
-        size: its (height, width).
-        masks: whether they need outlines.
-    """
-    found = usable(objects.boxes, np.array(size)) & ~objects.crowd & (objects.areas > 0)
-    if masks:
-        found &= np.array([outline is not None for outline in objects.outlines], dtype=bool)
+def trained(objects: PictureObjects, size: tuple[int, int]) -> np.ndarray:
+    """Which objects of a picture of (height, width) pixels are trained on, bool (N,): no crowds, none
+    without area or unusable."""
+    found: np.ndarray = usable(objects.boxes, np.array(size)) & ~objects.crowd & (objects.areas > 0)
     return found

@@ -99,6 +99,8 @@ def _below(scene: Scene, covered: np.ndarray) -> Scene:
     kept, masks = list[int](), list[Window]()
     boxes_N4 = scene.boxes_N4.copy()
     for place, mask in enumerate(scene.masks):
+        if mask.top < 0 and _within(covered, boxes_N4[place]).all():  # unknown, but covered
+            continue
         over = covered[_slices(mask)] & mask.pixels
         if over.any():
             left = mask.pixels & ~over
@@ -120,6 +122,13 @@ def _around(pixels: np.ndarray, mask: Window) -> list[int]:
         mask.left + int(columns[-1]) + 1,
         mask.top + int(rows[-1]) + 1,
     ]
+
+
+def _within(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The pixels that a box touches."""
+    left, top = (int(one) for one in np.floor(box[:2]))
+    right, bottom = (int(one) for one in np.ceil(box[2:]))
+    return pixels[top:bottom, left:right]
 
 
 def _slices(mask: Window) -> tuple[slice, slice]:

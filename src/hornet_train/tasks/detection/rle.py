@@ -30,6 +30,7 @@ class Window(NamedTuple):
 
 
 NOTHING = Window(0, 0, np.zeros((0, 0), dtype=bool))
+UNKNOWN = Window(-1, -1, NOTHING.pixels)  # of an object that has a mask, but nobody drew it
 
 
 def counts_of(rle: Rle) -> Counts:

@@ -20,7 +20,7 @@ from hornet_train.images.orientation import turned
 from hornet_train.tasks.detection.boxes import corners_of, trained
 from hornet_train.tasks.detection.copy_paste import Scene, copy_paste
 from hornet_train.tasks.detection.objects import PictureObjects
-from hornet_train.tasks.detection.rle import NOTHING, Window, mask_code, window_of
+from hornet_train.tasks.detection.rle import NOTHING, UNKNOWN, Window, mask_code, window_of
 from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransform
 
 IMAGE, OBJECTS, SIZE = "image", "objects", "size"  # the last: (height, width) as annotated, 0 if not known
@@ -90,7 +90,7 @@ class TrainSamples(_Pictures):
     Attributes:
         transform: of the picture.
         seed: of the run.
-        masks: whether there are masks; objects without one are left out then.
+        masks: whether there are masks; that of an object without an outline is a window at -1.
         paste: how often objects of another picture are pasted, with masks alone; see `copy_paste`.
         others: the pictures that these come from.
     """
@@ -138,7 +138,7 @@ class TrainSamples(_Pictures):
         """The picture, transformed, with the objects that are seen."""
         objects = decoded.objects
         size = (int(decoded.image.shape[1]), int(decoded.image.shape[2]))
-        chosen = np.flatnonzero(trained(objects, size, masks=self.masks))
+        chosen = np.flatnonzero(trained(objects, size))
         view = self.transform(decoded.image, corners_of(objects.boxes[chosen]), rng)
         # in the precision in which they are trained, where a sliver may be nothing
         corners = view.boxes_N4.astype(np.float32).astype(np.float64)
@@ -150,7 +150,7 @@ class TrainSamples(_Pictures):
 
 def _stored_mask(objects: PictureObjects, number: int, size: tuple[int, int]) -> Window:
     rle = mask_code(objects.outlines[number], size)
-    return NOTHING if rle is None else window_of(rle)
+    return UNKNOWN if rle is None else window_of(rle)
 
 
 def packed(windows: Sequence[Window]) -> dict[str, Tensor]:
@@ -164,7 +164,8 @@ def packed(windows: Sequence[Window]) -> dict[str, Tensor]:
 
 
 def unpacked(windows: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """The masks of a picture of (height, width), uint8 (M, H, W), from what `packed` sent."""
+    """The masks of a picture of (height, width), uint8 (M, H, W), from what `packed` sent; unknown ones are
+    empty."""
     masks = pixels.new_zeros((len(windows), *size))
     begin = 0
     for mask, (top, left, tall, wide) in zip(masks, windows.tolist(), strict=True):

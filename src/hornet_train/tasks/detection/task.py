@@ -88,7 +88,8 @@ class Detection:
         if not self.masks:
             return Objects(boxes, labels)
         masks = unpacked(ragged(batch, WINDOWS)[place], ragged(batch, PIXELS)[place], picture)
-        return Objects(boxes, labels, masks)
+        known = ragged(batch, WINDOWS)[place][:, 0] >= 0
+        return Objects(boxes, labels, masks, None if known.all() else known)
 
     def padded(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Picture]]:
         """What the model sees of pictures: normalised, and padded below and to the right, up to the largest

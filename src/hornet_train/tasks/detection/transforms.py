@@ -51,6 +51,8 @@ class View:
 
     def mask(self, window: Window) -> Window:
         """What is seen of a mask of the stored picture."""
+        if window.top < 0:  # unknown
+            return window
         tall, wide = window.pixels.shape
         rows, columns = _within(self.rows, window.top, tall), _within(self.columns, window.left, wide)
         if not len(rows) or not len(columns):
