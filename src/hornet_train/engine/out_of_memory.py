@@ -20,8 +20,8 @@ REMEDY = (
 )
 
 EVAL_REMEDY = (
-    "a smaller eval.batch_size (batch_size of hornet-eval) takes less; precision=bf16 and smaller images "
-    "do, too"
+    "smaller images and precision=bf16 take less; so does a smaller eval.batch_size (batch_size of "
+    "hornet-eval) where the images of a batch go through the model together"
 )
 
 

@@ -77,4 +77,18 @@ def turned(pixels_HWC: Tensor, orientation: int) -> Tensor:
     return pixels_HWC.flip(_FLIPPED[orientation]).contiguous()
 
 
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """The (height, width) of a picture of such a stored size, once it stands upright."""
+    return size[::-1] if orientation >= 5 else size
+
+
+def as_annotated(image_CHW: Tensor, orientation: int, size: tuple[int, int]) -> Tensor | None:
+    """A picture as it was annotated, for (height, width) pixels; None where it cannot have been.
+
+    Upright where it then has this size, as tools for annotation and OpenCV show it; else as it is stored.
+    """
+    upright_CHW = turned(image_CHW.permute(1, 2, 0), orientation).permute(2, 0, 1)
+    return next((one for one in (upright_CHW, image_CHW) if tuple(one.shape[1:]) == size), None)
+
+
 _FLIPPED = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}  # 0: rows, 1: columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,14 @@ def short(name: str) -> str:
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, with the folders above it. Raises OSError where it cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # a $ in a name is a $
     file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box is drawn in its place
+        FigureCanvasAgg(figure).print_png(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, file.getvalue())

@@ -128,19 +128,25 @@ def test_ade20k_is_reduced_once_and_cityscapes_has_its_train_ids(tmp_path: Path)
     assert found.classes[18] == "bicycle"
 
 
-def test_orientation_is_taken_when_and_only_when_it_makes_the_sizes_agree(tmp_path: Path) -> None:
+def test_pictures_stand_upright_where_they_then_have_the_size_of_their_mask(tmp_path: Path) -> None:
     labels = np.zeros((40, 60), dtype=np.uint8)
     labels[:20, :30] = 1
     lying = np.rot90(labels).copy()  # as a camera stores it that was held upright
     for kind in ("images", "masks"):
         (tmp_path / kind / "train").mkdir(parents=True)
-    for name, stored, orientation in (("turned", lying, 6), ("half", labels, 3), ("plain", labels, 1)):
+    around = np.rot90(labels, 2).copy()
+    for name, stored, orientation, mask in (
+        ("turned", lying, 6, labels),
+        ("half", around, 3, labels),
+        ("plain", labels, 1, labels),
+        ("stored", lying, 6, lying),
+    ):
         red = np.stack([stored * 200] * 3, axis=2).astype(np.uint8)
         Image.fromarray(red).save(tmp_path / f"images/train/{name}.png", exif=exif_of(orientation))
-        Image.fromarray(labels).save(tmp_path / f"masks/train/{name}.png")
+        Image.fromarray(mask).save(tmp_path / f"masks/train/{name}.png")
     found = masks(tmp_path, "data.val=false")
     assert found.train is not None
-    for index in range(3):
+    for index in range(4):
         pair = decode_pair(found.train.read(index))
         assert torch.equal(pair.image[0] // 200, pair.mask), found.train.locate(index)
     assert found.notes[-1].startswith("1 of the pictures that were looked at have an EXIF orientation")

@@ -55,4 +55,5 @@ def same_text(names: Sequence[str]) -> list[str]:
 
 def with_count(count: int, noun: str) -> str:
     """A number and its noun: `1 image`, `1,281,167 images`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    ending = "es" if noun.endswith(("s", "x", "ch")) else "s"
+    return f"{count:,} {noun}" + ("" if count == 1 else ending)

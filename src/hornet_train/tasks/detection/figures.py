@@ -70,7 +70,7 @@ def draw_precision(
     for axes, (kind, found) in zip(panels, precision.items(), strict=True):
         for label in order:
             if np.isfinite(found.curves[label]).any():
-                name = f"{short(classes[label])}, AP {found.per_class[label]:.1f}"
+                name = f"AP {found.per_class[label]:.1f}, {short(classes[label])}"
                 axes.plot(recall, found.curves[label], color=palette[label], linewidth=1.4, label=name)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 102)
@@ -79,5 +79,6 @@ def draw_precision(
         axes.set_title(f"{kind}, IoU 0.5", fontsize=8, color=INK, loc="left")
         axes.grid(color="#e5e7eb", linewidth=0.6)
         plain(axes)
-        axes.legend(fontsize=6, frameon=False, loc="lower left", labelcolor=INK)
+        if axes.lines:
+            axes.legend(fontsize=6, frameon=False, loc="lower left", labelcolor=INK)
     write_figure(figure, path)

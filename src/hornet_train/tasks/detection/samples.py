@@ -16,7 +16,7 @@ from hornet_train.data.sources.source import Encoded, Fields, Source
 from hornet_train.data.worker import decoded_image
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode_with_orientation
-from hornet_train.images.orientation import turned
+from hornet_train.images.orientation import as_annotated, upright_size
 from hornet_train.tasks.detection.boxes import corners_of, trained
 from hornet_train.tasks.detection.copy_paste import Scene, copy_paste
 from hornet_train.tasks.detection.objects import PictureObjects
@@ -38,8 +38,8 @@ class Decoded(NamedTuple):
 def decode_picture(fields: Fields) -> Decoded:
     """The pixels of a picture, and its objects.
 
-    The picture is turned as its EXIF orientation says where, and only where, it then has the size for which
-    its objects are annotated.
+    The picture stands upright, as its EXIF orientation says, where it then has the size for which its objects
+    are annotated, or where that size is not known.
 
     Raises:
         SampleError: it is damaged, or of another size.
@@ -48,13 +48,13 @@ def decode_picture(fields: Fields) -> Decoded:
     if not isinstance(stored, Encoded):
         return Decoded(stored, objects, "a picture in memory")
     image_CHW, orientation = decode_with_orientation(stored.data, stored.where)
-    annotated = tuple(fields[SIZE])
-    if 0 not in annotated and tuple(image_CHW.shape[1:]) != annotated:
-        upright_CHW = turned(image_CHW.permute(1, 2, 0), orientation).permute(2, 0, 1)
-        if tuple(upright_CHW.shape[1:]) != annotated:
-            raise sizes_disagree(stored.where, tuple(image_CHW.shape[1:]), annotated)
-        image_CHW = upright_CHW
-    return Decoded(image_CHW, objects, stored.where)
+    pixels = (int(image_CHW.shape[1]), int(image_CHW.shape[2]))
+    height, width = fields[SIZE]
+    known = (height, width) if height and width else upright_size(pixels, orientation)
+    fitting_CHW = as_annotated(image_CHW, orientation, known)
+    if fitting_CHW is None:
+        raise sizes_disagree(stored.where, pixels, known)
+    return Decoded(fitting_CHW, objects, stored.where)
 
 
 def sizes_disagree(where: str, size: tuple[int, ...], annotated: tuple[int, ...]) -> SampleError:
@@ -150,7 +150,8 @@ class TrainSamples(_Pictures):
 
 def _stored_mask(objects: PictureObjects, number: int, size: tuple[int, int]) -> Window:
     rle = mask_code(objects.outlines[number], size)
-    return UNKNOWN if rle is None else window_of(rle)
+    window = NOTHING if rle is None else window_of(rle)
+    return window if window.pixels.size else UNKNOWN
 
 
 def packed(windows: Sequence[Window]) -> dict[str, Tensor]:
@@ -197,7 +198,7 @@ class PictureSamples:
 
     def decode(self, fields: Fields) -> Tensor:
         """See `Samples`."""
-        return decoded_image(fields[IMAGE])
+        return decoded_image(fields[IMAGE], "apply")
 
     def nbytes(self, decoded: Tensor) -> int:
         """See `Samples`."""

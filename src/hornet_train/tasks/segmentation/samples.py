@@ -15,7 +15,7 @@ from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.worker import decoded_image
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode_with_orientation
-from hornet_train.images.orientation import turned
+from hornet_train.images.orientation import as_annotated
 from hornet_train.tasks.segmentation.mask_coding import MaskCoding
 from hornet_train.tasks.segmentation.metrics import IGNORED
 from hornet_train.tasks.segmentation.transforms import EvalTransform, TrainTransform
@@ -46,7 +46,7 @@ def sizes_disagree(
 def decode_pair(fields: Fields) -> Decoded:
     """The pixels of a picture and its mask.
 
-    The picture is turned as its EXIF orientation says where, and only where, this makes the sizes agree.
+    The picture stands upright, as its EXIF orientation says, where it then has the size of its mask.
 
     Raises:
         SampleError: either is damaged, their sizes differ, or the mask has values that mean nothing.
@@ -57,17 +57,16 @@ def decode_pair(fields: Fields) -> Decoded:
     if not isinstance(stored, Encoded):
         return Decoded(stored, mask_HW, "a picture in memory")
     image_CHW, orientation = decode_with_orientation(stored.data, stored.where)
-    if image_CHW.shape[1:] != mask_HW.shape:
-        upright_CHW = turned(image_CHW.permute(1, 2, 0), orientation).permute(2, 0, 1)
-        if upright_CHW.shape[1:] != mask_HW.shape:
-            raise sizes_disagree(
-                mask.where if isinstance(mask, Encoded) else stored.where,
-                (int(mask_HW.shape[0]), int(mask_HW.shape[1])),
-                stored.where,
-                (int(image_CHW.shape[1]), int(image_CHW.shape[2])),
-            )
-        image_CHW = upright_CHW
-    return Decoded(image_CHW, mask_HW, stored.where)
+    size = (int(mask_HW.shape[0]), int(mask_HW.shape[1]))
+    fitting_CHW = as_annotated(image_CHW, orientation, size)
+    if fitting_CHW is None:
+        raise sizes_disagree(
+            mask.where if isinstance(mask, Encoded) else stored.where,
+            size,
+            stored.where,
+            (int(image_CHW.shape[1]), int(image_CHW.shape[2])),
+        )
+    return Decoded(fitting_CHW, mask_HW, stored.where)
 
 
 class _PairedSamples:
@@ -144,7 +143,7 @@ class PictureSamples(_Scaled):
 
     def decode(self, fields: Fields) -> Tensor:
         """See `Samples`."""
-        image, stored = decoded_image(fields[IMAGE]), fields[IMAGE]
+        image, stored = decoded_image(fields[IMAGE], "apply"), fields[IMAGE]
         self.check(image, stored.where if isinstance(stored, Encoded) else "the picture")
         return image
 

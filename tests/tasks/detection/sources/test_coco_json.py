@@ -76,6 +76,10 @@ MENDED: list[tuple[dict[str, Any], str]] = [
     ({"segmentation": [*SQUARE, [1.0, 1.0, 2.0, 2.0]]}, "fewer than three points"),
     ({"bbox": [2.0, 2.0, 0.5, 4.0]}, "narrower than a pixel, not trained on"),
     ({"bbox": [20.0, 2.0, 4.0, 4.0]}, "outside of its picture, not trained on"),
+    ({"area": -5.0}, "area is no number of pixels"),
+    ({"area": 10**400}, "area is no number of pixels"),
+    ({"segmentation": {"size": [10, 12], "counts": [120]}, "area": 16.0}, "its mask has no pixels"),
+    ({"segmentation": [[20.0, 2.0, 25.0, 2.0, 25.0, 6.0]]}, "its mask has no pixels"),
 ]
 
 
@@ -124,7 +128,17 @@ def test_what_cannot_be_used_is_left_out_and_told(tmp_path: Path, changed: dict[
 def test_an_object_without_area_is_not_trained_on(tmp_path: Path) -> None:
     found = read(tmp_path, annotation(area=0))
     assert found.notes() == [note for note in found.notes() if "area is 0, not trained on" in note] != []
-    assert not trained(found.objects.of(0), (10, 12), masks=True).any()
+    assert not trained(found.objects.of(0), (10, 12)).any()
+
+
+def test_numbers_as_some_programs_write_them(tmp_path: Path) -> None:
+    images = [{"id": "70", "file_name": "sub\\b.jpg", "height": 10.0, "width": "12"}]
+    found = read(tmp_path, annotation(image_id=70.0, category_id="90"), images=images)
+    assert not found.notes()
+    assert (found.names, found.numbers, found.sizes) == (["sub/b.jpg"], [70], [(10, 12)])
+    assert found.objects.of(0).labels.tolist() == [1]
+    with pytest.raises(DataError, match="needs height and width"):
+        read(tmp_path, annotation(), images=[{**images[0], "width": 12.5}])
 
 
 def test_numbers_that_come_twice_get_others(tmp_path: Path) -> None:

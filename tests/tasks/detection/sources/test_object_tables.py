@@ -115,6 +115,45 @@ def test_unknown_sizes_and_boxes(tmp_path: Path) -> None:
     assert not any("outside" in note for note in opened.notes)
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"area": []}, None),
+        ({"area": [1.0]}, "row 0: objects.area has 1 value for 2 boxes"),
+        ({"category": ["cat"]}, "row 0: objects.category has 1 value for 2 boxes"),
+        ({"category": []}, "row 0: objects.category has 0 values for 2 boxes"),
+    ],
+)
+def test_no_object_is_lost_where_lists_differ(
+    tmp_path: Path, changed: dict[str, list[Any]], told: str | None
+) -> None:
+    import datasets
+
+    boxes = [box for box, _ in ROWS[0]]
+    full = {"bbox": boxes, "category": ["dog", "cat"], "area": [120.0, 72.0]}
+    rows = [
+        {"image": {"bytes": picture(0), "path": None}, "objects": {**full, **changed}},
+        {"image": {"bytes": picture(1), "path": None}, "objects": full},
+    ]
+    kinds = {"bbox": datasets.List(datasets.Value("float64")), "category": datasets.Value("string")}
+    fields: Any = {
+        name: datasets.List(kind) for name, kind in {**kinds, "area": datasets.Value("float64")}.items()
+    }
+    features = datasets.Features({"image": datasets.Image(), "objects": fields})
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(
+        tmp_path / "data/train-00000-of-00001.parquet"
+    )
+    if told is not None:
+        with pytest.raises(DataError, match=told):
+            open_objects(data_of(tmp_path, "data.val_split=null"))
+        return
+    opened = open_objects(data_of(tmp_path, "data.val_split=null"))
+    assert opened.train is not None
+    assert opened.train.objects.of(0).labels.tolist() == [1, 0]
+    assert opened.train.objects.of(0).areas.tolist() == [120, 72]
+
+
 def test_a_table_without_objects_is_refused(tmp_path: Path) -> None:
     import datasets
 

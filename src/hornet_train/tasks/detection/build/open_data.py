@@ -64,9 +64,7 @@ def open_objects(
         numbers = {one.name: one.number for one in categories}
         categories = tuple(Category(numbers.get(name, -1), name) for name in classes)
         names = tuple(classes)
-    notes = list(
-        dict.fromkeys(note for one in (train, val) if one is not None for note in one.pictures.notes)
-    )
+    notes = list(dict.fromkeys(note for one in (train, val) if one is not None for note in one.notes))
     kept = None
     if train is not None:
         kept, more = _to_train_on(train.pictures, data.empty)
@@ -117,8 +115,7 @@ def _to_train_on(pictures: Pictures, empty: bool) -> tuple[Pictures, list[str]]:
     kept = ~small & (empty | (counts > 0))
     notes = []
     if not counts.sum():
-        why = "".join(f"\n  - {note}" for note in pictures.notes)
-        raise DataError(f"{place_of(pictures)}: no picture has an object that can be trained on{why}")
+        raise DataError(nothing_to_train_on(pictures))
     if small.any():
         notes.append(f"{with_count(int(small.sum()), 'training picture')} below {SMALLEST} pixels left out")
     if without := int((~small & (counts == 0)).sum()):
@@ -132,6 +129,16 @@ def _to_train_on(pictures: Pictures, empty: bool) -> tuple[Pictures, list[str]]:
             "side, or no objects"
         )
     return (pictures if kept.all() else pictures.part(np.flatnonzero(kept).tolist())), notes
+
+
+def nothing_to_train_on(pictures: Pictures) -> str:
+    """What is said where no object can be trained on."""
+    objects = pictures.objects
+    crowds, rest = int(objects.crowd.sum()), objects.objects - int(objects.crowd.sum())
+    why = [f"{with_count(crowds, 'crowd or difficult object')}"] * bool(crowds)
+    why += [f"{with_count(rest, 'object')} of no area"] * bool(rest)
+    told = "".join(f"\n  - {note}" for note in (*why, *pictures.notes))
+    return f"{place_of(pictures)}: no picture has an object that can be trained on{told}"
 
 
 def _shapes(pictures: Pictures) -> Shapes | None:

@@ -20,9 +20,9 @@ from hornet_train.data.sources.source import Encoded
 from hornet_train.errors import SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
-from hornet_train.images.orientation import orientation_of
+from hornet_train.images.orientation import orientation_of, upright_size
 from hornet_train.tasks.detection.boxes import usable
-from hornet_train.tasks.detection.build.open_data import check_same
+from hornet_train.tasks.detection.build.open_data import check_same, nothing_to_train_on, usable_objects
 from hornet_train.tasks.detection.build.read_splits import Read, read_splits
 from hornet_train.tasks.detection.objects import PictureObjects
 from hornet_train.tasks.detection.rle import mask_code, window_of
@@ -32,6 +32,7 @@ from hornet_train.tasks.detection.sources import coco_folders, voc_xml
 from hornet_train.tasks.detection.sources.pictures import AnnotatedFiles, Pictures
 from hornet_train.tasks.stored_files import FilesFound, ImageFiles
 
+_VOC = ("Annotations/*.xml", "VOC20*/Annotations", "*.xml", "train*/*.xml")
 _TOLD = 10  # faults of a split that are named
 _THREADS = min(16, os.cpu_count() or 1)  # Pillow reads headers without Python's lock
 _APART = 2.0  # pixels by which a box may differ from that of its mask
@@ -42,7 +43,7 @@ def recognised(root: Path) -> Data:
     source = "coco_folder"
     if (root / "annotations" / "instances_train2017.json").is_file():
         source = "coco"
-    elif (root / "Annotations").is_dir() or any(root.glob("VOC20*/Annotations")):
+    elif any(any(root.glob(one)) for one in _VOC):
         source = "voc"
     settings: dict[str, Any] = {**all_settings("data", source), "root": str(root)}
     if source == "coco_folder" and coco_folders.find(root, "val") is None:
@@ -63,6 +64,8 @@ def check_pictures(data: Data) -> FilesFound:
     found = FilesFound(training="train")
     if train is not None and val is not None:
         check_same(train, val)
+    if train is not None and not usable_objects(train.pictures).any():
+        found.faults.append(nothing_to_train_on(train.pictures))
     for name, read in (("train", train), ("val", val)):
         if read is None:
             continue
@@ -83,11 +86,12 @@ def _describe(found: FilesFound, name: str, read: Read) -> None:
     outlined = int(objects.outlined.sum())
     found.lines.append(
         f"{name}: {with_count(len(pictures), 'picture')}, {with_count(objects.objects, 'object')} "
-        f"({outlined:,} with an outline, {int(objects.crowd.sum()):,} crowds), {len(names)} classes: {shown}"
+        f"({outlined:,} with an outline, {with_count(int(objects.crowd.sum()), 'crowd')}), "
+        f"{with_count(len(names), 'class')}: {shown}"
     )
     if without := int((np.diff(objects.starts) == 0).sum()):
         found.lines.append(f"{name}: {with_count(without, 'picture')} without objects")
-    found.warnings += [f"{name}: {note}" for note in pictures.notes]
+    found.warnings += [f"{name}: {note}" for note in read.notes]
     if never := [name_ for label, name_ in enumerate(names) if not counts[label]]:
         found.warnings.append(
             f"{name}: {len(never)} of the {len(names)} classes never come: {preview(never)}"
@@ -131,11 +135,18 @@ def _masks_apart(objects: PictureObjects, size: tuple[int, int]) -> list[int]:
     return found
 
 
+_TURNED = "are turned by their EXIF orientation, and have the size of their annotation either way"
+_AS_STORED = "have an EXIF orientation that is not taken: they have the size of their annotation without it"
+
+
 def _check_sizes(found: FilesFound, name: str, pictures: Pictures) -> None:
-    """Pictures of another size than they are annotated for."""
+    """Pictures of another size than they are annotated for, and those that may be meant otherwise."""
     with ThreadPoolExecutor(_THREADS) as pool:
         looked = list(pool.map(lambda index: _size_fault(pictures, index), range(len(pictures))))
-    faults = [one for one in looked if one is not None]
+    faults = [one for one in looked if isinstance(one, SampleError)]
+    for what in (_TURNED, _AS_STORED):
+        if count := looked.count(what):
+            found.warnings.append(f"{name}: {with_count(count, 'picture')} {what}; look at them")
     found.lines += [f"{name}: {fault}" for fault in faults[:_TOLD]]
     if len(faults) > _TOLD:
         found.lines.append(f"{name}: ... and {len(faults) - _TOLD} more")
@@ -146,18 +157,21 @@ def _check_sizes(found: FilesFound, name: str, pictures: Pictures) -> None:
         )
 
 
-def _size_fault(pictures: Pictures, index: int) -> SampleError | None:
+def _size_fault(pictures: Pictures, index: int) -> SampleError | str:
+    """What is wrong with a picture's size, or what is to be said of it; "" for nothing."""
     height, width = pictures.sizes[index].tolist()
     try:
         stored = pictures.read(index)[IMAGE]
         if not height or not width or not isinstance(stored, Encoded):
-            return None
+            return ""
         with Image.open(io.BytesIO(stored.data), formats=tuple(FORMATS)) as image:
             size, orientation = (image.height, image.width), orientation_of(image)
     except SampleError as error:
         return error
     except DAMAGED_FILE_ERRORS as error:
         return SampleError(pictures.locate(index), f"cannot be decoded as an image ({error})")
-    if size == (height, width) or (orientation >= 5 and size[::-1] == (height, width)):
-        return None
+    if upright_size(size, orientation) == (height, width):
+        return _TURNED if orientation > 1 and size == (height, width) else ""
+    if size == (height, width):
+        return _AS_STORED
     return sizes_disagree(pictures.locate(index), size, (height, width))

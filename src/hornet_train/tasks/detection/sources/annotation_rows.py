@@ -6,12 +6,12 @@ What is wrong is told with the number of the annotation. What the COCO tools tak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
+from hornet_train.images.layout import Points
 from hornet_train.tasks.detection.boxes import unusable
 from hornet_train.tasks.detection.objects import Annotation, Outline, Rle, TableBuilder
 from hornet_train.tasks.detection.rle import area_of, checked, coded, counts_of, mask_code, window_of
@@ -20,6 +20,8 @@ from hornet_train.tasks.detection.sources.annotated import Annotated, Category, 
 _LEAST_POINTS = 3  # of a polygon
 _FARTHEST = 10  # sides of a picture that a polygon may reach: to draw one takes memory by its length
 _LARGEST = 1e7  # pixels
+_HUGE = 1e300  # no number is as large, nor infinite
+_NO_PIXELS = "its mask has no pixels, not trained on"
 
 
 class Picture(NamedTuple):
@@ -108,12 +110,10 @@ def _annotation(
     findings: Findings,
 ) -> tuple[int, Annotation]:
     """The number of its picture, and the object. Raises _Fault where it cannot be taken."""
-    picture = raw.get("image_id")
-    if isinstance(picture, str) and picture.isdecimal():
-        picture = int(picture)
-    if not is_whole(picture) or picture not in sizes:
+    picture, category = as_whole(raw.get("image_id")), as_whole(raw.get("category_id"))
+    if picture is None or picture not in sizes:
         raise _Fault("image_id is no picture of the file")
-    if not is_whole(raw.get("category_id")) or raw["category_id"] not in places:
+    if category is None or category not in places:
         raise _Fault("category_id is no category of the file")
     outline = _outline(raw.get("segmentation"), sizes[picture], name, findings)
     box = _box(raw.get("bbox"), outline, sizes[picture], name, findings)
@@ -123,13 +123,14 @@ def _annotation(
         crowd = 0
     area = raw.get("area")
     if not _is_number(area) or area < 0:
-        findings.mend("area is missing, that of its mask or box is taken", name)
+        why = "is missing" if area is None else "is no number of pixels"
+        findings.mend(f"area {why}, that of its mask or box is taken", name)
         rle = mask_code(outline, sizes[picture])
         area = box[2] * box[3] if rle is None else area_of(rle)
     elif area == 0:
         findings.mend("area is 0, not trained on", name)
     _look(box, sizes[picture], name, findings)
-    return picture, Annotation(box, places[raw["category_id"]], bool(crowd), float(area), 0, outline)
+    return picture, Annotation(box, places[category], bool(crowd), float(area), 0, outline)
 
 
 def _box(
@@ -175,9 +176,11 @@ def _outline(raw: Any, size: tuple[int, int], name: str, findings: Findings) -> 
         if isinstance(counts, list):
             if any(type(one) is not int for one in counts):
                 raise _Fault("its run-length code is no list of whole numbers")
-            return coded(checked(np.array(counts, dtype=np.int64), size), size)
-        rle = Rle(size, str(counts).encode())
-        counts_of(rle)
+            rle = coded(checked(np.array(counts, dtype=np.int64), size), size)
+        else:
+            rle = Rle(size, str(counts).encode())
+        if not counts_of(rle)[1::2].any():
+            findings.mend(_NO_PIXELS, name)
     except (ValueError, OverflowError) as error:
         raise _Fault("its run-length code is damaged") from error
     return rle
@@ -196,7 +199,14 @@ def _polygons(raw: list[Any], size: tuple[int, int], name: str, findings: Findin
                 raise _Fault("a polygon reaches far out of its picture")
     if len(rings) < len(raw):
         findings.mend("polygons of fewer than three points are left out", name)
+    if rings and 0 not in size and not any(_seen(ring, size) for ring in rings):
+        findings.mend(_NO_PIXELS, name)
     return tuple(rings) or None
+
+
+def _seen(ring: Points, size: tuple[int, int]) -> bool:
+    """Whether a polygon may have pixels in a picture of (height, width)."""
+    return bool((ring.max(0) > 0).all() and (ring.min(0) < np.array(size[::-1])).all())
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
@@ -204,5 +214,12 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62
 
 
+def as_whole(value: Any) -> int | None:
+    """A whole number, which some programs write as 7.0 or "7"; None for anything else."""
+    if (isinstance(value, str) and value.isdecimal()) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    return value if is_whole(value) else None
+
+
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _HUGE

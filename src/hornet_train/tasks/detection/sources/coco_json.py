@@ -9,10 +9,11 @@ from typing import Any
 
 from hornet_train.errors import DataError
 from hornet_train.tasks.detection.sources.annotated import Annotated, Category
-from hornet_train.tasks.detection.sources.annotation_rows import Picture, annotated, is_whole
+from hornet_train.tasks.detection.sources.annotation_rows import Picture, annotated, as_whole
 from hornet_train.untrusted import parse_json, read_within
 
 MAX_ANNOTATIONS = 2 * 10**9  # bytes; COCO's have 450 MB
+_SMALL = 10**7  # bytes
 _OTHER_KINDS = {  # keys of JSON files of other programs
     "shapes": "labelme's, one file a picture",
     "_via_img_metadata": "VIA's",
@@ -29,6 +30,12 @@ def read_coco(path: Path) -> Annotated:
     content = _content(path)
     pictures, categories = _pictures(content, path), _categories(content, path)
     return annotated(str(path), pictures, categories, _rows(content, "annotations", path))
+
+
+def check_kind(path: Path) -> None:
+    """Raises DataError where a file, if it is small, is no JSON of COCO's."""
+    if path.stat().st_size <= _SMALL:
+        _content(path)
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -66,15 +73,13 @@ def _pictures(content: Mapping[str, Any], path: Path) -> list[Picture]:
     """Number, name and (height, width) of each picture."""
     found = []
     for row in _rows(content, "images", path):
-        number, name = row.get("id"), row.get("file_name")
-        height, width = row.get("height"), row.get("width")
-        if isinstance(number, str) and number.isdecimal():
-            number = int(number)
-        if not is_whole(number) or not isinstance(name, str) or not name:
+        number, name = as_whole(row.get("id")), row.get("file_name")
+        height, width = as_whole(row.get("height")), as_whole(row.get("width"))
+        if number is None or not isinstance(name, str) or not name:
             raise DataError(f"{path}: the picture {row} needs a whole number as id, and a file_name")
-        if not (is_whole(height) and is_whole(width) and height > 0 and width > 0):
+        if height is None or width is None or height <= 0 or width <= 0:
             raise DataError(f"{path}: picture {number} ({name}) needs height and width in pixels")
-        found.append(Picture(int(number), name, (int(height), int(width))))
+        found.append(Picture(number, name.replace("\\", "/"), (height, width)))  # as Windows writes paths
     if not found:
         raise DataError(f"{path} lists no pictures")
     for what, values in (("id", [one.number for one in found]), ("file_name", [one.name for one in found])):
@@ -86,10 +91,10 @@ def _pictures(content: Mapping[str, Any], path: Path) -> list[Picture]:
 def _categories(content: Mapping[str, Any], path: Path) -> tuple[Category, ...]:
     found = []
     for row in _rows(content, "categories", path) if "categories" in content else []:
-        number, name = row.get("id"), row.get("name")
-        if not is_whole(number) or not isinstance(name, str) or not name:
+        number, name = as_whole(row.get("id")), row.get("name")
+        if number is None or not isinstance(name, str) or not name:
             raise DataError(f"{path}: the category {row} needs a whole number as id, and a name")
-        found.append(Category(int(number), name))
+        found.append(Category(number, name))
     if not found:
         raise DataError(f"{path} lists no categories: they say what the annotations' category_id are called")
     for what, values in (("id", [one.number for one in found]), ("name", [one.name for one in found])):

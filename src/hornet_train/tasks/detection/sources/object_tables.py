@@ -21,13 +21,15 @@ from hornet_train.data.sources.columns import (
     is_integer,
 )
 from hornet_train.data.sources.hub import OpenedTable, open_files, open_hub
+from hornet_train.data.sources.listing import with_count
 from hornet_train.data.sources.source import Fields, sha256_of
 from hornet_train.data.sources.split_files import find_files, is_local
 from hornet_train.data.sources.split_names import split_notes
 from hornet_train.data.sources.table_rows import TableRows
-from hornet_train.errors import SampleError
+from hornet_train.errors import DataError, SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
+from hornet_train.images.orientation import orientation_of, upright_size
 from hornet_train.tasks.detection.objects import ObjectTable
 from hornet_train.tasks.detection.samples import IMAGE, OBJECTS, SIZE
 from hornet_train.tasks.detection.sources.annotated import Annotated
@@ -129,7 +131,7 @@ def open_table(
     where = f"data.name={table.name}, split {table.split}"
     columns = find_columns(dict(table.rows.features), where, image_column, objects_column)
     rows = TableRows(table, files={IMAGE: columns.image}, numbers={})
-    objects = _objects(table, columns)
+    objects = _objects(table, columns, where)
     categories, places = find_categories(table.rows.features[columns.objects], columns, objects, where)
     sizes = _sizes(table, rows)
     numbers = _numbers(table, len(rows))
@@ -147,18 +149,33 @@ def open_table(
     return found, read
 
 
-def _objects(table: OpenedTable, columns: Columns) -> list[list[dict[str, Any]]]:
+def _objects(table: OpenedTable, columns: Columns, where: str) -> list[list[dict[str, Any]]]:
     """Of each row its objects, by the table's own names of fields."""
-    found = []
+    found = list[list[dict[str, Any]]]()
     for chunk in column_chunks(table.rows.data.table, columns.objects):
         for value in chunk.to_pylist():
-            if isinstance(value, dict):  # lists of equal lengths
-                names = [name for name in columns.fields.values() if value.get(name) is not None]
-                rows = zip(*(value[name] for name in names), strict=False)
-                found.append([dict(zip(names, row, strict=True)) for row in rows])
+            if isinstance(value, dict):
+                found.append(_of_lists(value, columns, f"{where}, row {len(found)}"))
             else:
                 found.append([dict(one) for one in value or ()])
     return found
+
+
+def _of_lists(value: Mapping[str, Any], columns: Columns, where: str) -> list[dict[str, Any]]:
+    """The objects of a row whose fields are lists; an empty one of those that may be left out is none."""
+    count = len(value.get(columns.fields["bbox"]) or ())
+    lists = {}
+    for key, name in columns.fields.items():
+        values = value.get(name)
+        if not values and (key not in ("bbox", "category_id") or not count):
+            continue
+        if len(values or ()) != count:
+            raise DataError(
+                f"{where}: {columns.objects}.{name} has {with_count(len(values or ()), 'value')} for "
+                f"{with_count(count, 'box')}"
+            )
+        lists[name] = values
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def _annotations(
@@ -202,10 +219,10 @@ def _sizes(table: OpenedTable, rows: TableRows) -> list[tuple[int, int]]:
 
 
 def _size(rows: TableRows, row: int) -> tuple[int, int]:
-    """Of one picture; (0, 0) for one that cannot be read, which is told when it is."""
+    """Of one picture, upright; (0, 0) for one that cannot be read, which is told when it is."""
     try:
         with Image.open(io.BytesIO(rows.read(row)[IMAGE].data), formats=tuple(FORMATS)) as image:
-            return image.height, image.width
+            return upright_size((image.height, image.width), orientation_of(image))
     except (SampleError, *DAMAGED_FILE_ERRORS):
         return 0, 0
 

@@ -15,7 +15,7 @@ from hornet_train.data.sources.source import Encoded, Source
 from hornet_train.errors import SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
-from hornet_train.images.orientation import orientation_of
+from hornet_train.images.orientation import orientation_of, upright_size
 from hornet_train.tasks.segmentation.mask_coding import MaskCoding
 from hornet_train.tasks.segmentation.mask_files import read_mask
 from hornet_train.tasks.segmentation.metrics import IGNORED
@@ -129,9 +129,9 @@ def _look(source: Source, index: int) -> tuple[np.ndarray, tuple[int, int], bool
         size = (int(mask_HW.shape[0]), int(mask_HW.shape[1]))
         if isinstance(stored, Encoded):
             picture, orientation = _header(stored)
-            if picture != size and not (orientation >= 5 and picture[::-1] == size):
+            as_stored = upright_size(picture, orientation) != size
+            if as_stored and picture != size:
                 return sizes_disagree(where, size, stored.where, picture)
-            as_stored = picture == size and orientation > 1
         return np.bincount(mask_HW.numpy().reshape(-1), minlength=256), size, as_stored
     except SampleError as error:
         return error
