@@ -50,15 +50,16 @@ def test_picture_mask_and_box_agree(jitter: tuple[float, float] | None, seed: in
     size = (int(view.image_CHW.shape[1]), int(view.image_CHW.shape[2]))
     assert max(size) <= 60
     seen = whole(view.mask(mask), size)
-    # within the pixel or two that each of two resizings blurs or rounds
+    # half a pixel, and one of the crop, which is enlarged at most 40 / 16 times
+    most = 0.5 + 40 / 16
     white = (view.image_CHW[0] >= 128).numpy()
     rows, columns = np.ix_(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
     left, top, right, bottom = view.boxes_N4[0]
     down, across = np.minimum(rows - top, bottom - rows), np.minimum(columns - left, right - columns)
     depth = np.minimum(down, across)
     for name, found in (("mask", seen), ("picture", white)):
-        assert not (found & (depth < -2.5)).any(), name
-        assert found[depth > 2.5].all(), name
+        assert not (found & (depth < -most)).any(), name
+        assert found[depth > most].all(), name
     assert (view.boxes_N4 >= 0).all()
     assert (view.boxes_N4[:, 2:] <= [size[1], size[0]]).all()
 

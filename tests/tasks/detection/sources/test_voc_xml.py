@@ -101,9 +101,6 @@ def test_a_share_is_held_out_where_there_is_no_split(root: Path) -> None:
 
 def test_a_folder_is_recognised_and_checked(root: Path) -> None:
     data = recognised(root)
-    if (root / "train").is_dir():  # the layout of no data set in particular
-        assert data.source == "coco_folder"
-        return
     assert data.source == "voc"
     found = check_pictures(data)
     assert not found.faults
