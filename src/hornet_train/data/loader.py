@@ -196,12 +196,11 @@ class _Addresses(Sampler[list[Address]]):
         return iter(self.batches)
 
 
-def _checked(
-    batches: Iterator[CollatedBatch | DataError], settings: LoaderSettings
-) -> Iterator[CollatedBatch]:
+def _checked(batches: RestartingLoader, settings: LoaderSettings) -> Iterator[CollatedBatch]:
     """The batches; raises the first that is an error, and warns where they do not fit into shared memory."""
     for collated in batches:
         if isinstance(collated, DataError):
+            batches.close()
             raise collated
         if collated.unshared:
             _warn_once("size", too_small(collated.unshared * settings.workers * (settings.prefetch + 1)))

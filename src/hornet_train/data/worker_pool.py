@@ -57,6 +57,10 @@ class RestartingLoader(Iterator[Any]):
             del self._batches  # ends the other workers
             self._batches = self._started()
 
+    def close(self) -> None:
+        """End the workers, of whom an error's traceback would keep hold."""
+        self._batches = iter(())
+
     def _started(self) -> Iterator[Any]:
         """A DataLoader that begins with the next batch, its workers started."""
         main = threading.current_thread() is threading.main_thread()
