@@ -49,6 +49,7 @@ def compare(
     common: Sequence[str],
     given: argparse.Namespace,
     measures: Mapping[str, str],
+    weights: str = "ema",
 ) -> None:
     """Train all contenders, or what is left of their trainings, and print a table of means, least and most.
 
@@ -57,6 +58,7 @@ def compare(
         common: keys of all trainings.
         given: what `parser` read.
         measures: heading -> key of an evaluation.
+        weights: of the last evaluation: `model`, or `ema` for their average.
     """
     given.out.mkdir(parents=True, exist_ok=True)
     if unknown := set(given.only or ()) - set(contenders):
@@ -76,7 +78,8 @@ def compare(
             one.result()
     lines = [f"| model | {' | '.join(measures)} | minutes |", f"|---|{'---|' * len(measures)}---|"]
     for name in chosen:
-        lines += [_row(name, [folder for (of, _), folder in folders.items() if of == name], measures)]
+        of_name = [folder for (of, _), folder in folders.items() if of == name]
+        lines += [_row(name, of_name, measures, weights)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -96,8 +99,8 @@ def _train(one: Contender, common: Sequence[str], more: Sequence[str], folder: P
     sys.stderr.write(f"{folder.name}: {(time.monotonic() - began) / 60:.0f} minutes\n")
 
 
-def _row(name: str, folders: Sequence[Path], measures: Mapping[str, str]) -> str:
-    found = [_last_evaluation(folder) for folder in folders]
+def _row(name: str, folders: Sequence[Path], measures: Mapping[str, str], weights: str) -> str:
+    found = [_last_evaluation(folder, weights) for folder in folders]
     cells = [name]
     for key in measures.values():
         values = [one[key] for one in found]
@@ -107,10 +110,9 @@ def _row(name: str, folders: Sequence[Path], measures: Mapping[str, str]) -> str
     return f"| {' | '.join(cells)} |"
 
 
-def _last_evaluation(folder: Path) -> dict[str, Any]:
-    """That of the averaged weights."""
+def _last_evaluation(folder: Path, weights: str) -> dict[str, Any]:
     evaluations = [event for event in _events(folder) if event["event"] == "eval"]
-    return [event for event in evaluations if event["weights"] == "ema"][-1]
+    return [event for event in evaluations if event["weights"] == weights][-1]
 
 
 def _minutes(folder: Path) -> float:
