@@ -174,10 +174,12 @@ def pictures_of(found: JsonAndPictures, names: Sequence[str]) -> tuple[Path, lis
     """
     if outside := next((one for one in names if os.path.isabs(one) or ".." in Path(one).parts), None):
         raise DataError(f"{outside} lies outside of {found.places[0]}: file_name is a path within it")
-    missing = {place: _missing(place, names) for place in found.places}
+    missing = dict[Path, list[str]]()
+    for place in found.places:
+        missing[place] = _missing(place, names)
+        if not missing[place]:
+            return place, [os.fsencode(name) for name in names]
     place = min(missing, key=lambda one: len(missing[one]))  # the first of equals
-    if not missing[place]:
-        return place, [os.fsencode(name) for name in names]
     tried = [str(one) for one in found.places if one != place and one.is_dir()]
     raise DataError(
         f"{len(missing[place]):,} of {len(names):,} pictures are not in {place}: {preview(missing[place])}"
