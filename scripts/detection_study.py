@@ -42,7 +42,7 @@ BUDGET = {
     ],
     "nuclei": [
         *("data.scale=[192,288]", "augment.short_sides=[160,176,192]"),
-        *("batch_size=4", "epochs=3", "eval.every=3ep", "checkpoint.every=1ep"),
+        *("batch_size=4", "epochs=2", "eval.every=2ep", "checkpoint.every=1ep"),
     ],
 }
 PEER = "torchvision, ResNet-50"

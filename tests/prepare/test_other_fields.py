@@ -25,7 +25,7 @@ MASK = StoredField("mask", ".mask.png", "bytes", {"dtype": "binary", "_type": "V
 
 
 class BoxKit(ClassificationKit):
-    def check_files(self, root, splits):
+    def check_files(self, root, splits, *, open_files):
         found = FilesFound(training=splits[0])
         for name in splits:
             folder = root / name

@@ -72,7 +72,11 @@ def parser() -> Parser:
         metavar="SECONDS",
         help="a file that takes longer counts as damaged (default: 60)",
     )
-    made.add_argument("--no-decode", action="store_true", help="check names only, without opening files")
+    made.add_argument(
+        "--no-decode",
+        action="store_true",
+        help="check names and annotations, without opening pictures and masks",
+    )
     return made
 
 
@@ -102,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
         console.say(line)
     for warning in report.found.warnings:
         console.say(f"warning: {warning}")
-    console.say(report.verdict() + (" (names only; no file was opened)" if options.no_decode else ""))
+    console.say(report.verdict() + (" (no picture was opened)" if options.no_decode else ""))
     if report.found.faults:
         used = "trained" if report.found.evaluates is None else "evaluated"
         what = " ".join(options.what)
@@ -122,7 +126,9 @@ def _found(options: argparse.Namespace) -> FilesFound:
     if not keys:
         if len(options.what) > 1:
             raise ConfigError([f"one folder at a time, not {' '.join(options.what)}"])
-        return files_of(options.task).check_files(Path(options.what[0]).expanduser(), options.splits)
+        return files_of(options.task).check_files(
+            Path(options.what[0]).expanduser(), options.splits, open_files=not options.no_decode
+        )
     if len(keys) < len(options.what):
         folder = next(one for one in options.what if one not in keys)
         raise ConfigError([f"{folder} beside keys: data.root={folder} names the folder"])
@@ -130,5 +136,7 @@ def _found(options: argparse.Namespace) -> FilesFound:
 
     composed = compose_train(keys, find=find, names=NAMES)
     assert composed.task is not None
-    found: FilesFound = kit_of(composed.task).check_data(composed.config.data)
+    found: FilesFound = kit_of(composed.task).check_data(
+        composed.config.data, open_files=not options.no_decode
+    )
     return found

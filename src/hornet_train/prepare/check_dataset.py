@@ -109,7 +109,7 @@ def _check_images(
             f"{split.name}: {with_count(statistics.black, 'image')} without a pixel above 15 of 255: "
             "are these 12 bits in files of 16? Their high byte is taken: scale them to 16 bits, or to 8"
         )
-    if statistics.turned:
+    if statistics.turned and not found.upright:
         found.warnings.append(
             f"{split.name}: {with_count(statistics.turned, 'photo')} with an EXIF orientation: stored turned "
             "or mirrored, and read so, as by torchvision and timm; data.exif=apply turns them upright"

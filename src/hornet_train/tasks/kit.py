@@ -263,19 +263,19 @@ class Kit(ABC, Generic[C, E]):
         del config, given
         return None
 
-    def check_data(self, data: Any) -> FilesFound:
-        """Look at every sample of a data group, for `hornet-data check data=...`.
+    def check_data(self, data: Any, *, open_files: bool = True) -> FilesFound:
+        """Look at every sample of a data group, for `hornet-data check data=...`; see `DataFiles`.
 
         Raises:
             DataError: there is nothing to check.
             ConfigError: the task does not check data groups.
         """
-        del data
+        del data, open_files
         raise ConfigError([f"task={self.schema.name}: hornet-data check takes a folder: its class folders"])
 
-    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+    def check_files(self, root: Path, splits: tuple[str, ...], *, open_files: bool) -> FilesFound:
         """See `DataFiles`; by default a task has no data sets of files."""
-        del root, splits
+        del root, splits, open_files
         raise ConfigError([f"task={self.schema.name} does not check data sets"])
 
     def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:

@@ -43,6 +43,8 @@ class FilesFound:
         warnings: what the user should look at.
         faults: why the data set cannot be used as it is; empty if it can.
         evaluates: if this is a known evaluation set, the command that evaluates on it.
+        upright: whether pictures are turned as their EXIF orientation says where they then fit what is
+            annotated, of which the task tells what there is to tell.
     """
 
     splits: list[ImageFiles] = field(default_factory=list)
@@ -51,6 +53,7 @@ class FilesFound:
     warnings: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     evaluates: str | None = None
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,13 @@ class FilesToPack(ImageFiles):
 class DataFiles(Protocol):
     """What a task knows of its data sets on disk, by the names of their files."""
 
-    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+    def check_files(self, root: Path, splits: tuple[str, ...], *, open_files: bool) -> FilesFound:
         """What the names of the files say of a data set, for `hornet-data check`.
 
         Args:
             root: the folder that contains `splits`, or one split itself.
             splits: names of folders in it, that of the training images first; missing ones are skipped.
+            open_files: False leaves pictures and masks unopened, as far as their classes are known.
 
         Raises:
             DataError: there is nothing to check.

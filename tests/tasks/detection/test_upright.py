@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from hornet_train.data.sources.source import Encoded
 from hornet_train.images.orientation import exif_of
+from hornet_train.prepare.check_dataset import check
 from hornet_train.tasks.detection.build.open_data import open_objects
 from hornet_train.tasks.detection.layout.check_objects import check_pictures
 from hornet_train.tasks.detection.samples import PictureSamples, TrainSamples
@@ -58,8 +59,17 @@ def test_which_way_pictures_are_taken(tmp_path: Path) -> None:
     found = check_pictures(data)
     assert not found.faults
     told = " ".join(found.warnings)
-    assert "2 pictures are turned by their EXIF orientation, and have the size" in told
-    assert "1 picture have an EXIF orientation that is not taken" in told
+    assert "2 pictures turned by the EXIF orientation" in told
+    assert "1 picture with an EXIF orientation that is not taken" in told
+    check(found, workers=1, timeout=60, damaged_csv=tmp_path / "damaged.csv")
+    assert not any("data.exif" in warning for warning in found.warnings)  # a key of classification
+
+
+def test_pictures_can_be_left_unopened(tmp_path: Path) -> None:
+    data = data_of(tmp_path, {"a": ((40, 60), 1, (40, 60))})
+    (tmp_path / "images/a.png").write_bytes(b"no picture")
+    assert not check_pictures(data, open_files=False).faults
+    assert check_pictures(data).faults
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

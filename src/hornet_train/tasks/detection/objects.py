@@ -117,10 +117,25 @@ class ObjectTable:
             tuple(self._outline(number) for number in range(first, last)),
         )
 
+    def bounds_of_polygons(self) -> tuple[Array, Array]:
+        """Which objects have polygons, int64 (M,), and left, top, right, bottom of their points, (M, 4)."""
+        drawn = np.flatnonzero(np.diff(self.rings))
+        if not len(drawn):
+            return drawn, np.zeros((0, 4))
+        starts = self.points[self.rings[drawn]]
+        bounds = [least.reduceat(self.xy, starts, axis=0) for least in (np.minimum, np.maximum)]
+        found: Array = np.concatenate(bounds, axis=1)
+        return drawn, found if self.xy.dtype == np.float64 else found / _CENTS
+
+    def code(self, number: int) -> Rle:
+        """The run-length code of an object; without any counts if it has none."""
+        height, width = self.sizes[number].tolist()
+        counts = self.bytes_of_codes[self.codes[number] : self.codes[number + 1]]
+        return Rle((height, width), counts.tobytes())
+
     def _outline(self, number: int) -> Outline:
-        if code := self.bytes_of_codes[self.codes[number] : self.codes[number + 1]].tobytes():
-            height, width = self.sizes[number].tolist()
-            return Rle((height, width), code)
+        if (code := self.code(number)).counts:
+            return code
         rings = range(int(self.rings[number]), int(self.rings[number + 1]))
         if not rings:
             return None

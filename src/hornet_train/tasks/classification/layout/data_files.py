@@ -12,8 +12,9 @@ from hornet_train.tasks.stored_files import FilesFound, FilesToPack
 class ClassFolders:
     """Class folders, listed as `DataFiles` asks for it."""
 
-    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
-        """See `DataFiles`."""
+    def check_files(self, root: Path, splits: tuple[str, ...], *, open_files: bool) -> FilesFound:
+        """See `DataFiles`. No file is opened."""
+        del open_files
         return check_layout(root, splits)
 
     def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:

@@ -157,8 +157,8 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
             raise ConfigError([f"{place} cannot be written ({error.strerror}): save_dir=<folder>"]) from error
         return [f"pictures in {gallery.folder}: {', '.join(drawn)}"] if drawn else []
 
-    def check_data(self, data: Data) -> FilesFound:
-        return check_pictures(data)
+    def check_data(self, data: Data, *, open_files: bool = True) -> FilesFound:
+        return check_pictures(data, open_files=open_files)
 
     def describe_model(self, config: DetectionInfo, given: Collection[str]) -> ModelParts:
         return describe_model(config, given)

@@ -21,11 +21,11 @@ from hornet_train.errors import SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
 from hornet_train.images.orientation import orientation_of, upright_size
-from hornet_train.tasks.detection.boxes import usable
+from hornet_train.tasks.detection.boxes import corners_of, usable
 from hornet_train.tasks.detection.build.open_data import check_same, nothing_to_train_on, usable_objects
 from hornet_train.tasks.detection.build.read_splits import Read, read_splits
-from hornet_train.tasks.detection.objects import PictureObjects
-from hornet_train.tasks.detection.rle import mask_code, window_of
+from hornet_train.tasks.detection.objects import ObjectTable
+from hornet_train.tasks.detection.rle import window_of
 from hornet_train.tasks.detection.samples import IMAGE, sizes_disagree
 from hornet_train.tasks.detection.schema import Data
 from hornet_train.tasks.detection.sources import coco_folders, voc_xml
@@ -54,14 +54,18 @@ def recognised(root: Path) -> Data:
     return found
 
 
-def check_pictures(data: Data) -> FilesFound:
+def check_pictures(data: Data, *, open_files: bool = True) -> FilesFound:
     """Read every annotation, and the header of every picture. All faults are collected.
+
+    Args:
+        data: the group.
+        open_files: False leaves the pictures alone.
 
     Raises:
         DataError: there is nothing to check, or it cannot be read at all.
     """
     train, val = read_splits(data)
-    found = FilesFound(training="train")
+    found = FilesFound(training="train", upright=True)
     if train is not None and val is not None:
         check_same(train, val)
     if train is not None and not usable_objects(train.pictures).any():
@@ -74,7 +78,8 @@ def check_pictures(data: Data) -> FilesFound:
             found.splits.append(ImageFiles(name, files.folders[0], PackedPaths(files.paths())))
         _describe(found, name, read)
         _check_boxes(found, name, read.pictures)
-        _check_sizes(found, name, read.pictures)
+        if open_files:
+            _check_sizes(found, name, read.pictures)
     return found
 
 
@@ -100,43 +105,45 @@ def _describe(found: FilesFound, name: str, read: Read) -> None:
 
 def _check_boxes(found: FilesFound, name: str, pictures: Pictures) -> None:
     """Boxes that reach out of their picture, and masks that disagree with their boxes."""
-    out, large, apart = list[str](), list[str](), list[str]()
-    for place in range(len(pictures)):
-        objects, size = pictures.objects.of(place), pictures.sizes[place]
-        left, top, wide, tall = objects.boxes.T
-        height, width = (int(side) for side in size)
-        if height and width:
-            fits = usable(objects.boxes, size)  # others are told where the annotations are read
-            over = (left < -1) | (top < -1) | (left + wide > width + 1) | (top + tall > height + 1)
-            out += [f"id {number}" for number in objects.ids[over & fits]]
-            large += [f"id {number}" for number in objects.ids[(wide > width + 1) | (tall > height + 1)]]
-        apart += [f"id {number}" for number in _masks_apart(objects, (height, width))]
-    for what, names in (
-        ("reach out of their picture, and are cut to it", out),
-        ("are larger than their picture", large),
-        (f"are {_APART:g} pixels or more from those of their masks", apart),
+    objects = pictures.objects
+    sizes_N2 = np.repeat(pictures.sizes, np.diff(objects.starts), axis=0).astype(np.float64)
+    corners_N4, sides_N2 = corners_of(objects.boxes), sizes_N2[:, ::-1]
+    known = (sizes_N2 > 0).all(1)
+    over = (corners_N4[:, :2] < -1).any(1) | (corners_N4[:, 2:] > sides_N2 + 1).any(1)
+    for what, chosen in (
+        # unusable ones are told where the annotations are read
+        ("reach out of their picture, and are cut to it", over & usable(objects.boxes, sizes_N2)),
+        ("are larger than their picture", (objects.boxes[:, 2:] > sides_N2 + 1).any(1)),
+        (f"are {_APART:g} pixels or more from those of their masks", _masks_apart(objects, sides_N2)),
     ):
-        if names:
-            found.warnings.append(f"{name}: {with_count(len(names), 'bbox')} {what}: {preview(names)}")
+        if len(ids := objects.ids[known & chosen]):
+            names = preview([f"id {number}" for number in ids])
+            found.warnings.append(f"{name}: {with_count(len(ids), 'bbox')} {what}: {names}")
 
 
-def _masks_apart(objects: PictureObjects, size: tuple[int, int]) -> list[int]:
-    """The numbers of the objects whose masks' boxes are others than theirs."""
-    found = []
-    for box, outline, number in zip(objects.boxes, objects.outlines, objects.ids.tolist(), strict=True):
-        if (rle := mask_code(outline, size)) is None:
-            continue
-        window = window_of(rle)
+def _masks_apart(objects: ObjectTable, sides_N2: np.ndarray) -> np.ndarray:
+    """Whether the part of each mask that its picture shows has another box than the object, bool (N,).
+
+    Args:
+        objects: N of them.
+        sides_N2: (width, height) of the picture of each.
+    """
+    drawn, bounds_M4 = objects.bounds_of_polygons()
+    apart = np.zeros(objects.objects, dtype=bool)
+    most_N4 = np.tile(sides_N2, 2)
+    corners_N4 = np.clip(corners_of(objects.boxes), 0, most_N4)
+    differences_M4 = np.clip(bounds_M4, 0, most_N4[drawn]) - corners_N4[drawn]
+    apart[drawn] = np.abs(differences_M4).max(1) >= _APART
+    for place in np.flatnonzero(np.diff(objects.codes)).tolist():
+        window = window_of(objects.code(place))
         tall, wide = window.pixels.shape
         of_mask = np.array([window.left, window.top, window.left + wide, window.top + tall])
-        corners = np.concatenate([box[:2], box[:2] + box[2:]])
-        if not tall or np.abs(of_mask - corners).max() >= _APART:
-            found.append(number)
-    return found
+        apart[place] = not tall or np.abs(of_mask - corners_N4[place]).max() >= _APART
+    return apart
 
 
-_TURNED = "are turned by their EXIF orientation, and have the size of their annotation either way"
-_AS_STORED = "have an EXIF orientation that is not taken: they have the size of their annotation without it"
+_TURNED = "turned by the EXIF orientation, of the annotated size either way"
+_AS_STORED = "with an EXIF orientation that is not taken, of the annotated size only without it"
 
 
 def _check_sizes(found: FilesFound, name: str, pictures: Pictures) -> None:

@@ -13,7 +13,7 @@ _SPLITS = ("train", "val")
 class ObjectFiles:
     """Pictures and their annotations, listed as `DataFiles` asks for it."""
 
-    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+    def check_files(self, root: Path, splits: tuple[str, ...], *, open_files: bool) -> FilesFound:
         """See `DataFiles`. Annotations are read, and the headers of pictures."""
         from hornet_train.tasks.detection.layout.check_objects import check_pictures, recognised
 
@@ -21,7 +21,7 @@ class ObjectFiles:
             raise ConfigError(
                 ["--splits is of class folders: hornet-data check data=coco_folder data.root=<folder>"]
             )
-        return check_pictures(recognised(root))
+        return check_pictures(recognised(root), open_files=open_files)
 
     def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
         """See `DataFiles`."""

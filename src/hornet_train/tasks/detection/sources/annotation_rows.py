@@ -21,6 +21,7 @@ _LEAST_POINTS = 3  # of a polygon
 _FARTHEST = 10  # sides of a picture that a polygon may reach: to draw one takes memory by its length
 _LARGEST = 1e7  # pixels
 _HUGE = 1e300  # no number is as large, nor infinite
+_PLAIN = frozenset((int, float))
 _NO_PIXELS = "its mask has no pixels, not trained on"
 
 
@@ -40,7 +41,7 @@ def annotated(
     where: str,
     pictures: Sequence[Picture],
     categories: tuple[Category, ...],
-    annotations: Sequence[Mapping[str, Any]],
+    annotations: list[dict[str, Any]],
 ) -> Annotated:
     """Take annotations, and note what is left out and mended.
 
@@ -48,14 +49,16 @@ def annotated(
         where: what was read.
         pictures: with numbers of their own.
         categories: rising by number.
-        annotations: with COCO's keys.
+        annotations: with COCO's keys. The list is emptied: COCO's takes gigabytes.
     """
     places = {one.number: place for place, one in enumerate(categories)}
     findings = Findings()
     by_picture: dict[int, list[Annotation]] = {one.number: [] for one in pictures}
     sizes = {one.number: one.size for one in pictures}
     numbers = _Numbers(annotations)
-    for place, raw in enumerate(annotations):
+    annotations.reverse()
+    for place in range(len(annotations)):
+        raw = annotations.pop()
         name = f"id {raw['id']}" if "id" in raw else f"annotation {place + 1} (without id)"
         try:
             picture, found = _annotation(raw, places, sizes, name, findings)
@@ -189,24 +192,34 @@ def _outline(raw: Any, size: tuple[int, int], name: str, findings: Findings) -> 
 def _polygons(raw: list[Any], size: tuple[int, int], name: str, findings: Findings) -> Outline:
     if all(map(_is_number, raw)):
         raise _Fault("segmentation is one list of numbers: polygons are lists in a list")
-    rings = []
-    for ring in raw:
-        if not isinstance(ring, list) or len(ring) % 2 or not all(map(_is_number, ring)):
-            raise _Fault("a polygon is no list of pairs of numbers")
-        if len(ring) >= 2 * _LEAST_POINTS:
-            rings.append(np.array(ring, dtype=np.float64).reshape(-1, 2))
-            if 0 not in size and np.abs(rings[-1]).max() > _FARTHEST * max(size):
+    rings, seen = [], False
+    for one in raw:
+        ring = _ring(one)
+        if len(ring) < _LEAST_POINTS:
+            continue
+        rings.append(ring)
+        if 0 not in size:
+            (left, top), (right, bottom) = ring.min(0).tolist(), ring.max(0).tolist()
+            if max(-left, -top, right, bottom) > _FARTHEST * max(size):
                 raise _Fault("a polygon reaches far out of its picture")
+            seen |= right > 0 and bottom > 0 and left < size[1] and top < size[0]
     if len(rings) < len(raw):
         findings.mend("polygons of fewer than three points are left out", name)
-    if rings and 0 not in size and not any(_seen(ring, size) for ring in rings):
+    if rings and 0 not in size and not seen:
         findings.mend(_NO_PIXELS, name)
     return tuple(rings) or None
 
 
-def _seen(ring: Points, size: tuple[int, int]) -> bool:
-    """Whether a polygon may have pixels in a picture of (height, width)."""
-    return bool((ring.max(0) > 0).all() and (ring.min(0) < np.array(size[::-1])).all())
+def _ring(raw: Any) -> Points:
+    # all at once: COCO's polygons have 40 million numbers
+    if isinstance(raw, list) and len(raw) % 2 == 0 and _PLAIN.issuperset(map(type, raw)):
+        try:
+            points = np.array(raw, dtype=np.float64).reshape(-1, 2)
+        except OverflowError:  # a whole number of hundreds of digits
+            points = np.full((1, 2), np.inf)
+        if (np.abs(points) < _HUGE).all():
+            return points
+    raise _Fault("a polygon is no list of pairs of numbers")
 
 
 def is_whole(value: Any) -> TypeGuard[int]:

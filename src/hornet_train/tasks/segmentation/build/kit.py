@@ -161,8 +161,8 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
     def describe_model(self, config: SegmentationInfo, given: Collection[str]) -> ModelParts:
         return describe_model(config, given)
 
-    def check_data(self, data: Data) -> FilesFound:
-        return check_pictures(data)
+    def check_data(self, data: Data, *, open_files: bool = True) -> FilesFound:
+        return check_pictures(data, open_files=open_files)
 
     def draw(self, config: SegmentationConfig, *, images: int, epoch: int) -> Drawn:
         return draw_batch(config, images=images, epoch=epoch)

@@ -13,7 +13,7 @@ _SPLITS = ("train", "val")
 class MaskFiles:
     """Pictures and masks, listed as `DataFiles` asks for it."""
 
-    def check_files(self, root: Path, splits: tuple[str, ...]) -> FilesFound:
+    def check_files(self, root: Path, splits: tuple[str, ...], *, open_files: bool) -> FilesFound:
         """See `DataFiles`. Masks are read one by one."""
         from hornet_train.tasks.segmentation.layout.check_masks import check_pictures, recognised
 
@@ -21,7 +21,7 @@ class MaskFiles:
             raise ConfigError(
                 ["--splits is of class folders; for masks: hornet-data check data=masks data.root=<folder>"]
             )
-        return check_pictures(recognised(root))
+        return check_pictures(recognised(root), open_files=open_files)
 
     def list_files(self, folder: Path, name: str, labels: Path | None) -> FilesToPack:
         """See `DataFiles`."""
