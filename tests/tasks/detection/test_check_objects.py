@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from configs import compose_train
 
+from hornet_train.errors import DataError
 from hornet_train.tasks.detection.layout.check_objects import check_pictures
 from hornet_train.tasks.detection.rle import mask_code
+from hornet_train.tasks.detection.sources.coco_json import read_coco
 
 SIZE = (90, 120)
 
@@ -25,6 +29,21 @@ def annotation(number: int, left: int, top: int, *, moved: float, coded: bool) -
         outline = {"size": list(SIZE), "counts": rle.counts.decode()}
     box = [left + moved, top, 20, 10]
     return {"id": number, "image_id": 1, "category_id": 1, "bbox": box, "segmentation": outline, "area": 100}
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_boxes_that_are_corners(corners: bool, tmp_path: Path) -> None:
+    boxes = np.random.default_rng(0).integers((1, 1, 5, 5), (80, 60, 40, 30), size=(20, 4))
+    boxes[:, 2:] += boxes[:, :2] if corners else 0
+    annotations = [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes.tolist()]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": SIZE[0], "width": SIZE[1]}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="convert them") if corners else nullcontext():
+        assert read_coco(tmp_path / "train.json").objects.objects == 20
 
 
 def test_masks_apart_from_their_boxes(tmp_path: Path) -> None:

@@ -10,12 +10,41 @@ import numpy as np
 from hornet_train.tasks.detection.objects import PictureObjects
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+_FEWEST, _MANY, _NEARLY_ALL = 5, 0.2, 0.99
 NARROW, OUTSIDE = "bbox narrower than a pixel", "bbox outside of its picture"
 
 
 def corners_of(boxes_N4: Floats) -> Floats:
     """Left, top, right, bottom of boxes given as left, top, width, height."""
     return np.concatenate([boxes_N4[:, :2], boxes_N4[:, :2] + boxes_N4[:, 2:]], 1)
+
+
+def reach_out(boxes_N4: Floats, sizes_N2: np.ndarray) -> np.ndarray:
+    """Which boxes reach out of their picture by more than a pixel, bool (N,).
+
+    Args:
+        boxes_N4: left, top, width, height.
+        sizes_N2: (height, width) of each one's picture.
+    """
+    corners_N4 = corners_of(boxes_N4)
+    first_N2, last_N2 = corners_N4[:, :2], corners_N4[:, 2:]
+    over_N4 = np.concatenate([first_N2 < -1, last_N2 > sizes_N2[:, ::-1] + 1], 1)
+    found: np.ndarray = np.logical_or.reduce(over_N4, axis=1)
+    return found
+
+
+def look_like_corners(boxes_N4: Floats, sizes_N2: np.ndarray) -> bool:
+    """Whether what should be left, top, width, height must be left, top, right, bottom.
+
+    Many reach out of their pictures, and nearly all would not. See `reach_out`.
+    """
+    known = (sizes_N2 > 0).all(1) & (boxes_N4[:, 2:] > 0).all(1)
+    boxes_N4, sizes_N2 = boxes_N4[known], sizes_N2[known]
+    if int(reach_out(boxes_N4, sizes_N2).sum()) < max(_FEWEST, _MANY * len(boxes_N4)):
+        return False
+    as_corners_N4 = np.concatenate([boxes_N4[:, :2], boxes_N4[:, 2:] - boxes_N4[:, :2]], 1)
+    fit = (as_corners_N4[:, 2:] > 0).all(1) & ~reach_out(as_corners_N4, sizes_N2)
+    return bool(fit.mean() >= _NEARLY_ALL)
 
 
 def unusable(box: Sequence[float], size: tuple[int, int]) -> str:

@@ -117,6 +117,10 @@ class ObjectTable:
             tuple(self._outline(number) for number in range(first, last)),
         )
 
+    def sizes_of_pictures(self, sizes_P2: Any) -> Array:
+        """(height, width) of each object's picture, float64 (N, 2), from those of the pictures."""
+        return np.repeat(np.asarray(sizes_P2, dtype=np.float64), np.diff(self.starts), axis=0)
+
     def bounds_of_polygons(self) -> tuple[Array, Array]:
         """Which objects have polygons, int64 (M,), and left, top, right, bottom of their points, (M, 4)."""
         drawn = np.flatnonzero(np.diff(self.rings))

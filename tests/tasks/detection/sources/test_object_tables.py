@@ -105,6 +105,14 @@ def test_corners_and_numbers_of_pictures(tmp_path: Path) -> None:
     assert decode_picture(part.read(0)).image.shape == (3, 42, 50)
 
 
+def test_corners_that_nobody_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[([20.0 + number, 15.0, 20.0, 20.0], 1)] * 2 for number in range(3)]
+    monkeypatch.setitem(globals(), "ROWS", rows)
+    data = data_of(written(tmp_path, "lists", "train", corners=True), "data.val_split=null")
+    with pytest.raises(DataError, match=r"data.box_format=xyxy"):
+        open_objects(data)
+
+
 def test_unknown_sizes_and_boxes(tmp_path: Path) -> None:
     """Missing numbers are no traceback; an object of a picture of unknown size is kept."""
     written(tmp_path, "lists", "train", height=[40, None, 42], width=[50, None, None])

@@ -21,7 +21,7 @@ from hornet_train.errors import SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
 from hornet_train.images.formats import FORMATS
 from hornet_train.images.orientation import orientation_of, upright_size
-from hornet_train.tasks.detection.boxes import corners_of, usable
+from hornet_train.tasks.detection.boxes import corners_of, reach_out, usable
 from hornet_train.tasks.detection.build.open_data import check_same, nothing_to_train_on, usable_objects
 from hornet_train.tasks.detection.build.read_splits import Read, read_splits
 from hornet_train.tasks.detection.objects import ObjectTable
@@ -106,10 +106,10 @@ def _describe(found: FilesFound, name: str, read: Read) -> None:
 def _check_boxes(found: FilesFound, name: str, pictures: Pictures) -> None:
     """Boxes that reach out of their picture, and masks that disagree with their boxes."""
     objects = pictures.objects
-    sizes_N2 = np.repeat(pictures.sizes, np.diff(objects.starts), axis=0).astype(np.float64)
-    corners_N4, sides_N2 = corners_of(objects.boxes), sizes_N2[:, ::-1]
+    sizes_N2 = objects.sizes_of_pictures(pictures.sizes)
+    sides_N2 = sizes_N2[:, ::-1]
     known = (sizes_N2 > 0).all(1)
-    over = (corners_N4[:, :2] < -1).any(1) | (corners_N4[:, 2:] > sides_N2 + 1).any(1)
+    over = reach_out(objects.boxes, sizes_N2)
     for what, chosen in (
         # unusable ones are told where the annotations are read
         ("reach out of their picture, and are cut to it", over & usable(objects.boxes, sizes_N2)),

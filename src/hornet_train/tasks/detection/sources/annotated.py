@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hornet_train.data.sources.listing import preview, with_count
+from hornet_train.errors import DataError
+from hornet_train.tasks.detection.boxes import look_like_corners
 from hornet_train.tasks.detection.objects import ObjectTable
 
 
@@ -70,6 +72,14 @@ class Annotated:
     objects: ObjectTable
     categories: tuple[Category, ...]
     findings: Findings
+
+    def check_boxes(self, remedy: str) -> None:
+        """Raises DataError, which ends with a remedy, where boxes are corners; see `look_like_corners`."""
+        if look_like_corners(self.objects.boxes, self.objects.sizes_of_pictures(self.sizes)):
+            raise DataError(
+                f"{self.where}: read as left, top, width and height, many boxes reach out of their pictures; "
+                f"read as left, top, right and bottom, they do not: {remedy}"
+            )
 
     def notes(self) -> list[str]:
         """One sentence for each thing that a user should know of."""

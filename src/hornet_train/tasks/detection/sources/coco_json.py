@@ -25,11 +25,14 @@ def read_coco(path: Path) -> Annotated:
     """Read a file of annotations.
 
     Raises:
-        DataError: it is not there, not COCO's JSON, or its pictures or categories are not as they should be.
+        DataError: it is not there, not COCO's JSON, or its pictures, categories or boxes are not as they
+            should be.
     """
     content = _content(path)
     pictures, categories = _pictures(content, path), _categories(content, path)
-    return annotated(str(path), pictures, categories, _rows(content, "annotations", path))
+    found = annotated(str(path), pictures, categories, _rows(content, "annotations", path))
+    found.check_boxes("COCO's bbox is [left, top, width, height]; convert them")
+    return found
 
 
 def check_kind(path: Path) -> None:

@@ -122,7 +122,7 @@ def open_table(
         box_format: what a box's numbers are: left, top, width, height; or left, top, right, bottom.
 
     Raises:
-        DataError: it cannot be had, or has no such columns.
+        DataError: it cannot be had, has no such columns, or boxes of another format.
     """
     if is_local(name, config_name, revision):
         table = open_files(find_files(name, split), name)
@@ -141,6 +141,8 @@ def open_table(
     ]
     annotations = list(_annotations(objects, columns.fields, numbers, places, box_format))
     read = annotated(where, pictures, categories, annotations)
+    if box_format == "xywh":
+        read.check_boxes("data.box_format=xyxy says so")
     notes = [*read.notes(), *split_notes(split, table.split)]
     found = AnnotatedRows(
         *(rows, range(len(rows)), read.objects, np.array(sizes, dtype=np.int32).reshape(-1, 2)),
