@@ -75,7 +75,7 @@ def parser() -> Parser:
     made.add_argument(
         "--no-decode",
         action="store_true",
-        help="check names and annotations, without opening pictures and masks",
+        help="check names and annotations alone, without decoding pictures",
     )
     return made
 
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
         console.say(line)
     for warning in report.found.warnings:
         console.say(f"warning: {warning}")
-    console.say(report.verdict() + (" (no picture was opened)" if options.no_decode else ""))
+    console.say(report.verdict() + (" (names and annotations alone)" if options.no_decode else ""))
     if report.found.faults:
         used = "trained" if report.found.evaluates is None else "evaluated"
         what = " ".join(options.what)

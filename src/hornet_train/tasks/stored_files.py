@@ -115,7 +115,8 @@ class DataFiles(Protocol):
         Args:
             root: the folder that contains `splits`, or one split itself.
             splits: names of folders in it, that of the training images first; missing ones are skipped.
-            open_files: False leaves pictures and masks unopened, as far as their classes are known.
+            open_files: False leaves pictures and masks unopened, but where their sizes or classes are to be
+                found in nothing else.
 
         Raises:
             DataError: there is nothing to check.

@@ -285,6 +285,16 @@ def test_a_check_goes_on_after_a_mask_that_cannot_be_read(small: Path) -> None:
     assert [fault.partition(" (")[0] for fault in found.faults] == ["2 of 6 masks of train cannot be used"]
 
 
+def test_masks_can_be_left_unopened(small: Path) -> None:
+    (small / "classes.txt").write_text("sky\nland\nsea\n")
+    (small / "masks/train/p0.png").write_bytes(b"no mask")
+    data = compose_train(["recipe=masks", f"data.root={small}"]).config.data
+    assert KIT.check_data(data).faults
+    found = KIT.check_data(data, open_files=False)
+    assert not found.faults
+    assert found.lines[1:] == ["train: 6 masks", "val: 3 masks"]
+
+
 def test_an_evaluation_needs_nothing_but_held_out_pictures(small: Path) -> None:
     for number in range(3):  # nor all the classes of its checkpoint
         file = small / f"masks/val/p{number}.png"

@@ -10,7 +10,8 @@ import numpy as np
 from hornet_train.tasks.detection.objects import PictureObjects
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-_FEWEST, _MANY, _NEARLY_ALL = 5, 0.2, 0.99
+_FEWEST, _MANY = 5, 0.2  # boxes, and the share of them, that careless annotation does not explain
+_NEARLY_ALL = 0.99
 NARROW, OUTSIDE = "bbox narrower than a pixel", "bbox outside of its picture"
 
 
@@ -34,16 +35,16 @@ def reach_out(boxes_N4: Floats, sizes_N2: np.ndarray) -> np.ndarray:
 
 
 def look_like_corners(boxes_N4: Floats, sizes_N2: np.ndarray) -> bool:
-    """Whether what should be left, top, width, height must be left, top, right, bottom.
+    """Whether boxes that are read as left, top, width, height must be left, top, right, bottom.
 
-    Many reach out of their pictures, and nearly all would not. See `reach_out`.
+    So it is if many reach out of their pictures, and nearly all would fit as corners. See `reach_out`.
     """
     known = (sizes_N2 > 0).all(1) & (boxes_N4[:, 2:] > 0).all(1)
     boxes_N4, sizes_N2 = boxes_N4[known], sizes_N2[known]
     if int(reach_out(boxes_N4, sizes_N2).sum()) < max(_FEWEST, _MANY * len(boxes_N4)):
         return False
-    as_corners_N4 = np.concatenate([boxes_N4[:, :2], boxes_N4[:, 2:] - boxes_N4[:, :2]], 1)
-    fit = (as_corners_N4[:, 2:] > 0).all(1) & ~reach_out(as_corners_N4, sizes_N2)
+    if_corners_N4 = np.concatenate([boxes_N4[:, :2], boxes_N4[:, 2:] - boxes_N4[:, :2]], 1)
+    fit = (if_corners_N4[:, 2:] > 0).all(1) & ~reach_out(if_corners_N4, sizes_N2)
     return bool(fit.mean() >= _NEARLY_ALL)
 
 

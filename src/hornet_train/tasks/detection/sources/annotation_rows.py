@@ -21,7 +21,7 @@ _LEAST_POINTS = 3  # of a polygon
 _FARTHEST = 10  # sides of a picture that a polygon may reach: to draw one takes memory by its length
 _LARGEST = 1e7  # pixels
 _HUGE = 1e300  # no number is as large, nor infinite
-_PLAIN = frozenset((int, float))
+_PLAIN = frozenset((int, float))  # types of numbers, of which bool is none
 _NO_PIXELS = "its mask has no pixels, not trained on"
 
 
@@ -211,6 +211,7 @@ def _polygons(raw: list[Any], size: tuple[int, int], name: str, findings: Findin
 
 
 def _ring(raw: Any) -> Points:
+    """Raises _Fault where there are no pairs of numbers."""
     # all at once: COCO's polygons have 40 million numbers
     if isinstance(raw, list) and len(raw) % 2 == 0 and _PLAIN.issuperset(map(type, raw)):
         try:

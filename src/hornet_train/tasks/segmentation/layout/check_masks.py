@@ -45,7 +45,7 @@ def check_pictures(data: Data, *, open_files: bool = True) -> FilesFound:
 
     Args:
         data: the group.
-        open_files: False checks names alone.
+        open_files: False checks names alone; masks are read where nothing else names their classes.
 
     Raises:
         DataError: there is nothing to check, or pictures and masks do not belong together.
