@@ -27,7 +27,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs one of our commands in this process: (exit code, stdout, stderr)."""
-    from hornet_train.cli import bench, data, evaluate, info, train
+    from hornet_train.cli import bench, data, evaluate, info, predict, train
 
     entry = {
         "hornet-train": train.main,
@@ -35,6 +35,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         "hornet-info": info.main,
         "hornet-data": data.main,
         "hornet-bench": bench.main,
+        "hornet-predict": predict.main,
     }
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:

@@ -123,7 +123,7 @@ def test_weights_alone_need_a_name_for_their_preprocessing(tmp_path: Path) -> No
     torch.save(timm.create_model("hornet_pico_7x7", num_classes=0).state_dict(), tmp_path / "trunk.pth")
     with pytest.raises(CheckpointError, match=r"trunk\.pth has no head, and so no classes to predict"):
         hornet_train.load(tmp_path / "trunk.pth", ["data=imagenet"])
-    with pytest.raises(ConfigError, match="a prediction writes nothing"):
+    with pytest.raises(ConfigError, match="is the file of an evaluation's results"):
         hornet_train.load(file, ["data=imagenet", "out=x.json"])
 
 

@@ -10,8 +10,8 @@ from hornet_train._interrupt import end_at_once_on_interrupt
 end_at_once_on_interrupt()
 
 from hornet_train._timm import register_with_timm
-from hornet_train.library import evaluate, info, load, train
+from hornet_train.library import evaluate, info, load, predict, train
 
-__all__ = ["evaluate", "info", "load", "train"]
+__all__ = ["evaluate", "info", "load", "predict", "train"]
 
 register_with_timm()

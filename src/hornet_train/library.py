@@ -7,6 +7,7 @@ One may be called after the other in one process.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from hornet_train.errors import ConfigError
 if TYPE_CHECKING:
     from hornet_train.config.compose import Composed
     from hornet_train.config.schema import Config
+    from hornet_train.prediction.answer_loop import Answered
+    from hornet_train.prediction.wanted import Prediction
     from hornet_train.report.model_tables import Table as ModelTable
     from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
@@ -148,6 +151,47 @@ def evaluate(overrides: Sequence[str], *, quiet: bool = False) -> EvalResult:
                 f"written to {out}" + f", beside {others} other result{'s' * (others > 1)}" * bool(others)
             )
     return EvalResult(values, out, tables)
+
+
+def predict(
+    overrides: Sequence[str],
+    pictures: Sequence[str | os.PathLike[str]],
+    wanted: Prediction | None = None,
+    *,
+    quiet: bool = False,
+) -> Answered:
+    """Answer for pictures as `hornet-predict <overrides> <pictures>` does, and write what is wanted.
+
+    For answers as values there is `load(checkpoint).predict(pictures)`.
+
+    Args:
+        overrides: such as `["checkpoint=runs/photos"]`.
+        pictures: files, folders, patterns, lists of paths; `-` for standard input.
+        wanted: the formats and files; None for a table on standard output.
+        quiet: print answers and warnings alone.
+
+    Raises:
+        UserError: the overrides, the pictures or the checkpoint are at fault, or a file cannot be written.
+    """
+    from hornet_train.prediction.wanted import Prediction
+    from hornet_train.run.compose_checkpoint import compose_checkpoint
+
+    job = Prediction() if wanted is None else wanted
+    job.check_files()
+    kit, composed = compose_checkpoint(_listed(overrides), opens_data=False)
+    from hornet_train.prediction.picture_list import find_pictures
+    from hornet_train.prediction.predict_files import run_prediction, save_sheet
+    from hornet_train.report.contact_sheet import draw_sheet
+    from hornet_train.run.process import joined
+
+    found = find_pictures([os.fspath(one) for one in pictures], sys.stdin.buffer.read)
+    with joined(composed.config.dist) as world:
+        answered = run_prediction(
+            kit, composed.config, found, job, world=world, notes=composed.notes, quiet=quiet
+        )
+        if world.is_main and job.drawn.sheet is not None:
+            save_sheet(answered, job.drawn.sheet, len(found), draw_sheet)
+    return answered
 
 
 def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedModel:

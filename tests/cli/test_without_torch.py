@@ -13,8 +13,9 @@ from helpers import ROOT
 OLD_RUN = ROOT / "tests" / "old_run" / "run"
 PROGRAM = """
 import contextlib, io, json, sys
-from hornet_train.cli import bench, evaluate, info, train
+from hornet_train.cli import bench, evaluate, info, predict, train
 entries = {"hornet-train": train, "hornet-eval": evaluate, "hornet-info": info, "hornet-bench": bench}
+entries["hornet-predict"] = predict
 said = []
 for name, *arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.suppress(SystemExit):
@@ -34,6 +35,9 @@ CASES = [
     (["hornet-eval", "checkpoint=official.pth", "bach_size=3"], "did you mean 'batch_size'?"),
     (["hornet-info", "mdel=hornet_s_gf"], "did you mean 'model'?"),
     (["hornet-bench", "step", "roundz=3"], "did you mean 'rounds'?"),
+    (["hornet-predict", f"checkpoint={OLD_RUN}", "a.jpg", "--topp", "3"], "did you mean '--top'?"),
+    (["hornet-predict", f"checkpoint={OLD_RUN}", "a.jpg", "bach_size=3"], "did you mean 'batch_size'?"),
+    (["hornet-predict", f"checkpoint={OLD_RUN}", "a.jpg", "--out", "x.xml"], "its suffix is none of"),
 ]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from faster_coco_eval import COCO
 from helpers import BIN, events, run, torchrun
 from PIL import Image
 from shapes import DETECT, write_shapes
@@ -205,6 +206,43 @@ def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
         assert one["class"] in names
         assert 0 <= one["box"][0] <= one["box"][2] <= 36
         assert one["mask"]["size"] == [48, 36]
+
+
+def test_predicted_objects_are_those_of_the_evaluation(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    done = run("hornet-eval", f"checkpoint={trained}", "save=json", f"out={tmp_path}/eval.json", "worst=0")
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((tmp_path / "eval_pictures/mask_results.json").read_text())
+    pictures, out = shapes / "images/validation", tmp_path / "found.json"
+    drawn = ["--masks", f"{tmp_path}/masks", "--overlays", f"{tmp_path}/over"]
+    given = [f"checkpoint={trained}", str(pictures), *drawn, "--threshold", "0", "--out", str(out)]
+    done = run("hornet-predict", *given)
+    assert done.returncode == 0, done.stderr
+    found, truth = json.loads(out.read_text()), json.loads((shapes / "val.json").read_text())
+    assert [one["name"] for one in found["categories"]] == [one["name"] for one in truth["categories"]]
+    number = {one["file_name"]: one["id"] for one in truth["images"]}
+    images = {one["id"]: number[Path(one["file_name"]).name] for one in found["images"]}
+    classes = {one["id"]: one["id"] for one in found["categories"]}
+    assert classes == {one["id"]: one["id"] for one in truth["categories"]}  # from 1 on, as there
+
+    def key(one: dict[str, Any], image: int) -> tuple[Any, ...]:
+        return (image, one["category_id"], one["segmentation"]["counts"])
+
+    theirs = {key(one, one["image_id"]): one for one in expected}
+    ours = {key(one, images[one["image_id"]]): one for one in found["annotations"]}
+    assert ours.keys() == theirs.keys()
+    for place, one in ours.items():
+        assert one["score"] == pytest.approx(theirs[place]["score"], abs=1e-4)
+        assert one["segmentation"] == theirs[place]["segmentation"]
+    COCO(found)  # the tools read it
+    for image in found["images"]:
+        with Image.open(tmp_path / "masks" / Path(image["file_name"]).with_suffix(".png").name) as mask:
+            numbers = np.array(mask)
+        assert numbers.shape == (image["height"], image["width"])
+        mine = [one for one in found["annotations"] if one["image_id"] == image["id"]]
+        assert numbers.max() <= len(mine)
+        if mine:  # the first object lies on top, and so is whole
+            assert (numbers == 1).sum() == mine[0]["area"]
+    assert len(list((tmp_path / "over").iterdir())) == len(found["images"]) == 7
 
 
 def without(shapes: Path, out: Path, change: Any) -> Path:

@@ -24,6 +24,8 @@ from timm.data import ImageNetInfo
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.cli.data import SUBCOMMANDS
+from hornet_train.cli.predict import keys_and_pictures
+from hornet_train.cli.predict import parser as predict_parser
 
 
 def commands_of(text: str) -> list[str]:
@@ -132,6 +134,24 @@ def test_evaluation_commands(home: Path) -> None:
         assert "top-1" in done.stdout
 
 
+@pytest.mark.long
+def test_prediction_commands(home: Path) -> None:
+    lines = [line for line in COMMANDS if "hornet-predict" in line]
+    assert len(lines) == 3
+    made = "model=hornet_pico_gf data=folder data.root=photos data.workers=0 batch_size=4 epochs=1it"
+    arguments = f"{made} schedule.warmup=0it data.image_size=32 dist=cpu run_dir=runs/photos"
+    shutil.rmtree(home / "runs/photos", ignore_errors=True)
+    assert run("hornet-train", *arguments.split(), cwd=home).returncode == 0
+    shutil.copytree(home / "photos/val/cat", home / "holiday")
+    shutil.copy(home / "holiday/0.jpg", home / "cat.jpg")
+    for line in lines:
+        small = " model.name=hornet_pico_gf data.image_size=32" if "imagenet" in line else ""
+        done = typed(shlex.split(line + small), home)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len((home / "answers.csv").read_text().splitlines()) == 6 * 2 + 1
+    assert len(done.stdout.splitlines()) == 6
+
+
 def test_data_commands(home: Path) -> None:
     lines = [line for line in COMMANDS if "hornet-data" in line]
     assert len(lines) == 2
@@ -144,7 +164,9 @@ def test_data_commands(home: Path) -> None:
 
 
 PAGES = {
-    line: page for page in ("data", "dense") for line in commands_of((ROOT / f"docs/{page}.md").read_text())
+    line: page
+    for page in ("data", "dense", "deploy")
+    for line in commands_of((ROOT / f"docs/{page}.md").read_text())
 }
 
 
@@ -159,6 +181,12 @@ def test_the_commands_of_other_pages_are_understood(line: str) -> None:
         compose_train(keys)
     elif program == "hornet-train":
         compose_train(arguments)
+    elif "predict" in line:
+        given = [one for one in arguments if not one.startswith(("--nproc", "-m", "hornet_train"))]
+        given = given[given.index("hornet-predict") + 1 :] if "hornet-predict" in given else given
+        keys, pictures = keys_and_pictures(predict_parser().read(given).what)
+        assert pictures
+        assert all(key.startswith("checkpoint=") for key in keys)
     else:
         assert program == "hornet-eval"
         absent = dict.fromkeys(("backbone", "fusion", "channels"))

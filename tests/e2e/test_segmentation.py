@@ -191,6 +191,32 @@ def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
     assert set(answer["shares"]) <= set((shapes / "classes.txt").read_text().split())
 
 
+def test_predicted_masks_are_those_of_the_evaluation(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    done = run("hornet-eval", f"checkpoint={trained}", "save=masks", f"out={tmp_path}/eval.json", "worst=0")
+    assert done.returncode == 0, done.stderr
+    pictures, out = shapes / "images/validation", tmp_path / "answers.jsonl"
+    drawn = ["--masks", f"{tmp_path}/masks", "--overlays", f"{tmp_path}/over", "--sheet", f"{tmp_path}/s.png"]
+    done = run("hornet-predict", f"checkpoint={trained}", str(pictures), *drawn, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    expected = sorted((tmp_path / "eval_pictures/masks").iterdir())
+    assert [one.name for one in sorted((tmp_path / "masks").iterdir())] == [one.name for one in expected]
+    names = (shapes / "classes.txt").read_text().split()
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    for one, record in zip(expected, records, strict=True):
+        labels = np.array(Image.open(one))
+        assert np.array_equal(np.array(Image.open(tmp_path / "masks" / one.name)), labels)
+        shares = {name: float((labels == label).mean()) for label, name in enumerate(names)}
+        assert record["shares"] == pytest.approx({k: v for k, v in shares.items() if v}, abs=1e-6)
+        assert (record["height"], record["width"]) == labels.shape
+    with Image.open(next((tmp_path / "over").iterdir())) as overlay:
+        assert overlay.width == 48
+        assert overlay.height > 48 + 14  # a legend below
+    again = run("hornet-predict", f"checkpoint={trained}", str(pictures), *drawn[:4])  # its own pictures
+    assert again.returncode == 0, again.stderr
+    among = run("hornet-predict", f"checkpoint={trained}", str(pictures), "--masks", f"{pictures}/m")
+    assert (among.returncode, "where the data are" in among.stderr) == (2, True)
+
+
 def test_an_official_file_says_which_model_it_is_of(tmp_path: Path) -> None:
     file, data = tmp_path / "official.pth", write_shapes(tmp_path / "ade", train=1, val=1, size=64)
     (data / "classes.txt").unlink()

@@ -31,6 +31,7 @@ COMMANDS = {
     "hornet-info": "hornet_train.cli.info",
     "hornet-data": "hornet_train.cli.data",
     "hornet-bench": "hornet_train.cli.bench",
+    "hornet-predict": "hornet_train.cli.predict",
 }
 LAUNCHER = "torchrun"
 # What the commands import only when there is something to do.

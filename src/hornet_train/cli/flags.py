@@ -61,6 +61,13 @@ def positive(text: str) -> float:
     return float(text)
 
 
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or float(text) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return float(text)
+
+
 def size(text: str) -> int:
     """An argparse type: a number of bytes, given as 512MB, 1.5GiB or 1000000."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B)?", text, re.IGNORECASE)

@@ -12,9 +12,9 @@ from typing import IO
 from hornet_train.errors import ConfigError
 from hornet_train.file_names import as_text
 from hornet_train.prepare.examine_images import Batch, DecodedImage, ImageStatistics, examine_batch
-from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.watched_workers import Lost, run_watched
 from hornet_train.tasks.stored_files import ImageFiles
+from hornet_train.track.progress import Progress
 
 _BATCH_SIZE = 32  # files in one task of a worker
 

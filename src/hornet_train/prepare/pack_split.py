@@ -14,13 +14,13 @@ from hornet_train.data.sources.listing import with_count
 from hornet_train.errors import ConfigError, DataError, SampleError
 from hornet_train.file_names import as_text
 from hornet_train.images.resize import load_loops
-from hornet_train.prepare.progress import Progress
 from hornet_train.prepare.shard_files import verify_shard, write_shard
 from hornet_train.prepare.shard_folder import ShardFolder
 from hornet_train.prepare.shard_plan import Arguments, PlannedShards, make_plan
 from hornet_train.prepare.watched_workers import Lost, run_watched
 from hornet_train.tasks.stored_files import DataFiles, FilesToPack
 from hornet_train.track.durable_files import write_json, write_text
+from hornet_train.track.progress import Progress
 
 INDEX_VERSION = 1
 _SHARD_TIMEOUT_FACTOR = 60  # reading back a shard may take this many times the time of an image

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +17,11 @@ from hornet_train.data.order import Address
 from hornet_train.data.sources.source import Encoded, Fields
 from hornet_train.data.worker import make_samples
 from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.errors import ConfigError, SampleError
+from hornet_train.errors import SampleError
 from hornet_train.images.decode import read_bytes
-from hornet_train.models.structure import fuse
-from hornet_train.run.open_weights import find_weights
+from hornet_train.run.open_predictor import open_predictor
 from hornet_train.run.process import chosen_device, set_up_process
+from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Predictor
 
@@ -56,7 +55,8 @@ class LoadedModel:
         """What the model says of a picture, or of each of several.
 
         A classifier gives `classes`, at most five names, the most probable first, and their `probabilities`;
-        a segmentation model `mask`, the class of each pixel, uint8 (H, W), and `shares` of the classes.
+        a segmentation model `mask`, the class of each pixel, uint8 (H, W), and `shares` of the classes; a
+        detector `objects`, each with `class`, `score`, `box` and perhaps `mask`, COCO's run-length code.
 
         Args:
             pictures: one, or a list; see `Picture`.
@@ -77,7 +77,7 @@ class LoadedModel:
         for start in range(0, len(pictures), self._batch_size):
             batch = self._batch(pictures, range(start, min(start + self._batch_size, len(pictures))))
             with torch.inference_mode(), autocast(self._precision, self._device):
-                answers += self._predictor.answer(self.model, batch)
+                answers += self._predictor.answers(self.model, batch)
         return answers
 
     def _batch(self, pictures: Sequence[Picture], numbers: Iterable[int]) -> Batch:
@@ -96,21 +96,19 @@ def load_model(kit: Kit[Any, Any], config: EvalConfig, notes: Sequence[str] = ()
     `notes`: what is known before.
 
     Raises:
-        UserError: the checkpoint is damaged or for another model, or its task does not predict.
+        UserError: see `open_predictor`.
     """
-    assert config.checkpoint is not None
-    if config.out is not None:
-        raise ConfigError([f"out={config.out}: a prediction writes nothing"])
     device = chosen_device(config.dist)
     set_up_process(config.dist, device, deterministic=False)
-    weights = find_weights(Path(config.checkpoint), config.weights)
-    predictor = kit.open_prediction(config, weights)
-    model = predictor.model.to(device).eval()
-    if config.fuse and predictor.image_size is not None:
-        fuse(model, predictor.image_size)
-    known = tuple(dict.fromkeys([*notes, *weights.notes, *predictor.notes]))
+    predictor = open_predictor(kit, config, device, Asked(), notes)
     return LoadedModel(
-        model, predictor.classes, known, predictor, device, config.precision, config.batch_size
+        predictor.model,
+        predictor.classes,
+        tuple(predictor.notes),
+        predictor,
+        device,
+        config.precision,
+        config.batch_size,
     )
 
 

@@ -23,6 +23,7 @@ from hornet_train.data.worker import Samples
 from hornet_train.engine.task import Task
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.models.weights import load_into
+from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit_types import (
     Datasets,
     Drawn,
@@ -236,18 +237,19 @@ class Kit(ABC, Generic[C, E]):
         del config, images, epoch
         raise ConfigError([f"task={self.schema.name} does not draw its samples"])
 
-    def open_prediction(self, config: E, weights: Weights) -> Predictor:
+    def open_prediction(self, config: E, weights: Weights, asked: Asked) -> Predictor:
         """The model with its weights, ready to answer for pictures. No data set is needed.
 
         Args:
             config: of an evaluation.
             weights: of the checkpoint.
+            asked: what the answers are to say.
 
         Raises:
             CheckpointError: the checkpoint is for another model.
-            ConfigError: the task does not answer for pictures.
+            ConfigError: the task does not answer for pictures, or not as asked.
         """
-        del config, weights
+        del config, weights, asked
         raise ConfigError([f"task={self.schema.name} does not predict"])
 
     def describe_model(self, config: Any, given: Collection[str]) -> ModelParts | None:

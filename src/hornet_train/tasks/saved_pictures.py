@@ -37,29 +37,32 @@ def folder_of(save_dir: str | None, out: str | None, checkpoint: str | None) -> 
     return folder
 
 
-def check_pictures(folder: Path, paths: Mapping[str, Sequence[Path]], data: Sequence[Path]) -> None:
+def check_pictures(
+    folder: Path, paths: Mapping[str, Sequence[Path]], data: Sequence[Path], key: str = "save_dir"
+) -> None:
     """Refuse to write among the data, or over what others wrote.
 
     Args:
         folder: where the pictures go.
         paths: folder in it -> the pictures that will be written there.
         data: folders of the data.
+        key: that names the folder; for messages.
 
     Raises:
-        ConfigError: a file would be overwritten that is none of an earlier evaluation.
+        ConfigError: a file would be overwritten that is not this program's own.
     """
     for kind, pictures in paths.items():
         target = (folder / kind).resolve()
+        if target.exists() and not target.is_dir():
+            raise ConfigError([f"{key}={folder}: {target} is a file: choose another"])
         for one in (place.resolve() for place in data):
             if target == one or target in one.parents or one in target.parents:
-                raise ConfigError(
-                    [f"save_dir={folder} writes to {target}, where the data are: choose another"]
-                )
+                raise ConfigError([f"{key}={folder} writes to {target}, where the data are: choose another"])
         if not target.is_dir():
             continue
         if foreign := next((path for path in pictures if path.is_file() and not _is_of_ours(path)), None):
             raise ConfigError(
-                [f"save_dir={folder}: {foreign} is no file of an earlier evaluation: choose another"]
+                [f"{key}={folder}: {foreign} is none that this program wrote before: choose another"]
             )
 
 

@@ -327,7 +327,7 @@ def test_nothing_is_saved_over_the_data_or_over_files_of_others(small: Path, tmp
     mine(0, labels, labels, torch.zeros(4, 3, dtype=torch.int64))
     gallery(tmp_path / "new").check_folder()  # an evaluation may be repeated
     shutil.copy(small / "masks/val/p1.png", tmp_path / "new/masks/p1.png")
-    with pytest.raises(ConfigError, match=r"p1\.png is no file of an earlier evaluation"):
+    with pytest.raises(ConfigError, match=r"p1\.png is none that this program wrote"):
         gallery(tmp_path / "new").check_folder()
 
 

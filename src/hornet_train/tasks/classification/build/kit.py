@@ -11,6 +11,7 @@ from torch import nn
 
 from hornet_train.data.order import Plan
 from hornet_train.images.size import times
+from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.classification.build.channels import channel_notes
 from hornet_train.tasks.classification.build.components import (
     build_task,
@@ -139,8 +140,8 @@ class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEv
     def draw(self, config: ClassificationConfig, *, images: int, epoch: int) -> Drawn:
         return draw_batch(config, images=images, epoch=epoch)
 
-    def open_prediction(self, config: ClassificationEval, weights: Weights) -> Predictor:
-        return open_prediction(config, weights)
+    def open_prediction(self, config: ClassificationEval, weights: Weights, asked: Asked) -> Predictor:
+        return open_prediction(config, weights, asked)
 
 
 KIT = ClassificationKit()

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import nn
-
-from hornet_train.data.batch import Batch
 from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.tasks.asked import Asked
+from hornet_train.tasks.classification.answers import TOP, ClassAnswers
 from hornet_train.tasks.classification.build.channels import channel_notes
 from hornet_train.tasks.classification.build.components import build_task, eval_transform, outputs_of
 from hornet_train.tasks.classification.head import load_classifier, read_class_map
 from hornet_train.tasks.classification.samples import PictureSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
-from hornet_train.tasks.classification.task import Classification
 from hornet_train.tasks.kit_types import Predictor, Weights
 from hornet_train.tasks.model_check import check_image_size, filter_notes
 
-TOP = 5  # classes of an answer
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The most probable classes of each picture of a batch."""
-
-    task: Classification
-    classes: tuple[str, ...]
-
-    def __call__(self, model: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        """A picture's `classes`, at most `TOP` names, most probable first, and their `probabilities`."""
-        best = self.task.probabilities(model, batch).topk(min(TOP, len(self.classes)), dim=1)
-        return [
-            {"classes": [self.classes[row] for row in rows], "probabilities": values}
-            for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
-
-
-def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
+def open_prediction(config: ClassificationEval, weights: Weights, asked: Asked) -> Predictor:
     """The model with its weights, and the names of its outputs.
 
     Raises:
@@ -63,7 +41,9 @@ def open_prediction(config: ClassificationEval, weights: Weights) -> Predictor:
     check_image_size(model, config.model.name, size, in_chans=config.model.in_chans)
     notes += [*filter_notes(model, size), *channel_notes(config)]
     samples = PictureSamples(eval_transform(config.data), config.data.exif)
-    return Predictor(model, samples, Answer(task, classes), classes, notes, size)
+    top = TOP if asked.top is None else asked.top
+    answers = ClassAnswers(task, classes, top, asked.threshold or 0.0)
+    return Predictor(model, samples, answers, classes, notes, size)
 
 
 def _usual_names(outputs: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from hornet_train.data.batch import Batch
 from hornet_train.data.order import Plan
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.errors import ConfigError
+from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.detection.build.components import (
     build_task,
     eval_transform,
@@ -166,8 +167,8 @@ class DetectionKit(ObjectFiles, Kit[DetectionConfig, DetectionEval]):
     def draw(self, config: DetectionConfig, *, images: int, epoch: int) -> Drawn:
         return draw_batch(config, images=images, epoch=epoch)
 
-    def open_prediction(self, config: DetectionEval, weights: Weights) -> Predictor:
-        return open_prediction(config, weights)
+    def open_prediction(self, config: DetectionEval, weights: Weights, asked: Asked) -> Predictor:
+        return open_prediction(config, weights, asked)
 
 
 def _gallery(one: EvaluationSet) -> Gallery:

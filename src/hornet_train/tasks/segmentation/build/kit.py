@@ -14,6 +14,7 @@ from hornet_train.data.order import Plan
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import ConfigError
 from hornet_train.images.size import as_value, height_width, times
+from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import (
     Datasets,
@@ -167,8 +168,8 @@ class SegmentationKit(MaskFiles, Kit[SegmentationConfig, SegmentationEval]):
     def draw(self, config: SegmentationConfig, *, images: int, epoch: int) -> Drawn:
         return draw_batch(config, images=images, epoch=epoch)
 
-    def open_prediction(self, config: SegmentationEval, weights: Weights) -> Predictor:
-        return open_prediction(config, weights)
+    def open_prediction(self, config: SegmentationEval, weights: Weights, asked: Asked) -> Predictor:
+        return open_prediction(config, weights, asked)
 
 
 def looked_at(config: SegmentationConfig, datasets: Datasets) -> MaskScan:

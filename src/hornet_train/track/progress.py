@@ -51,12 +51,13 @@ class Progress:
         """Show that `done` items are done. Cheap enough to be called often."""
         now = time.monotonic()
         rate = done / max(now - self._start_time, 1e-3)
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s")
+            self._bar.update(self._task, completed=done, rate=f"{shown} {self._unit}/s")
         elif now - self._last_line_time >= _LINE_SECONDS:
             self._last_line_time = now
             left = duration((self._total - done) / rate if rate else None)
             self._stream.write(
-                f"{self._title}: {done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s, {left} left\n"
+                f"{self._title}: {done:,} of {self._total:,} {self._unit}, {shown}/s, {left} left\n"
             )
             self._stream.flush()

@@ -1,0 +1,70 @@
+"""What a classifier says of pictures: their most probable classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from PIL import Image
+from torch import Tensor, nn
+
+from hornet_train.data.batch import Batch
+from hornet_train.images.layout import Pixels, pixels_of
+from hornet_train.tasks.classification.task import Classification
+from hornet_train.tasks.kit_types import Answer
+
+TOP = 5  # classes of an answer, unless another number is asked for
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """See `Answers`.
+
+    Attributes:
+        task: asks the model.
+        classes: names, in the order of the probabilities.
+        top: how many classes an answer has, at most.
+        threshold: probability, 0..1, below which a class is left out.
+    """
+
+    task: Classification
+    classes: tuple[str, ...]
+    top: int = TOP
+    threshold: float = 0.0
+    columns: ClassVar[tuple[str, ...]] = ("rank", "class", "probability")
+    objects: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    masks: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
+        """A picture's `classes`, names, the most probable first, and their `probabilities`."""
+        best = self.task.probabilities(model, batch).topk(min(self.top, len(self.classes)), dim=1)
+        answers = []
+        for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+            kept = sum(value >= self.threshold for value in values)
+            names = [self.classes[row] for row in rows[:kept]]
+            answers.append({"classes": names, "probabilities": values[:kept]})
+        return answers
+
+    def record(self, answer: Answer) -> dict[str, Any]:
+        """See `Answers`."""
+        return {**answer, "probabilities": [round(value, 6) for value in answer["probabilities"]]}
+
+    def rows(self, answer: Answer) -> list[tuple[Any, ...]]:
+        """See `Answers`."""
+        pairs = zip(answer["classes"], answer["probabilities"], strict=True)
+        return [(rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(pairs, start=1)]
+
+    def line(self, answer: Answer) -> str:
+        """See `Answers`."""
+        pairs = zip(answer["classes"], answer["probabilities"], strict=True)
+        return ", ".join(f"{name} {value:.1%}" for name, value in pairs) or f"none above {self.threshold:.1%}"
+
+    def drawn(self, picture_CHW: Tensor, answer: Answer) -> Pixels:
+        """See `Answers`: the picture as it is."""
+        del answer
+        return pixels_of(picture_CHW)
+
+    def mask(self, answer: Answer) -> Image.Image:
+        """See `Answers`."""
+        raise ValueError(f"classes are no mask: {answer['classes']}")

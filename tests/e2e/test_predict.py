@@ -1,0 +1,214 @@
+"""hornet-predict: answers of a classifier for files, folders and lists, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import BIN, ROOT, run, torchrun
+from PIL import Image
+
+import hornet_train
+
+Command = Callable[..., tuple[int, str, str]]
+
+RUN = ROOT / "tests" / "old_run" / "run"
+CHECKPOINT = f"checkpoint={RUN}"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Seven pictures of several sizes and modes in photos/, and a damaged one among them."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    modes = ("RGB", "L", "RGBA", "RGB", "1", "RGB", "LA")
+    for number, mode in enumerate(modes):
+        pixels = rng.integers(0, 255, (9 + 3 * number, 30, 4), dtype=np.uint8)
+        image = Image.fromarray(pixels).convert(mode)
+        image.save(folder / ("more" if number > 4 else "") / f"p{number}.png")
+    content = (folder / "p0.png").read_bytes()
+    (folder / "p2b.png").write_bytes(content[: len(content) // 2])
+    return folder
+
+
+def files(photos: Path) -> list[str]:
+    names = ["p0", "p1", "p2", "p2b", "p3", "p4", "more/p5", "more/p6"]
+    return [f"photos/{name}.png" for name in names]
+
+
+def test_answers_are_those_of_the_library_in_every_format(photos: Path, command: Command) -> None:
+    code, out, err = command("hornet-predict", CHECKPOINT, "photos", "--format", "jsonl", "batch_size=3")
+    assert code == 0, err
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [one["file"] for one in found] == files(photos)
+    assert "could not be read" in err
+    model = hornet_train.load(RUN)
+    for one in found:
+        if one["file"] == "photos/p2b.png":
+            assert one.keys() == {"file", "error"}
+            continue
+        expected = model.predict(one["file"])
+        assert one["classes"] == expected["classes"]
+        assert one["probabilities"] == pytest.approx(expected["probabilities"], abs=2e-6)
+
+    code, out, err = command("hornet-predict", CHECKPOINT, "photos", "--out", "out.csv", "--top", "2")
+    assert (code, out) == (0, ""), err
+    rows = list(csv.DictReader(io.StringIO(Path("out.csv").read_text(encoding="utf-8"))))
+    assert [*rows[0]] == ["file", "rank", "class", "probability", "error"]
+    assert [row["file"] for row in rows if row["rank"] in ("1", "")] == files(photos)
+    assert len(rows) == 2 * 7 + 1
+    by_file = {one["file"]: one for one in found}
+    for row in rows:
+        one = by_file[row["file"]]
+        if row["error"]:
+            assert row["error"] == one["error"]
+            continue
+        place = int(row["rank"]) - 1
+        assert row["class"] == one["classes"][place]
+        assert float(row["probability"]) == pytest.approx(one["probabilities"][place], abs=2e-6)
+
+    code, out, _ = command("hornet-predict", CHECKPOINT, "photos", "--quiet", "--top", "1")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == files(photos)
+    assert lines[3].split(maxsplit=1)[1].startswith("cannot be read: ")
+    first = found[0]
+    assert lines[0].split(maxsplit=1)[1] == f"{first['classes'][0]} {first['probabilities'][0]:.1%}"
+
+
+def test_a_threshold_leaves_classes_out(photos: Path, command: Command) -> None:
+    given = (CHECKPOINT, "photos/p0.png", "--format", "jsonl", "--quiet")
+    _, out, _ = command("hornet-predict", *given, "--top", "10")
+    whole = json.loads(out)
+    limit = (whole["probabilities"][2] + whole["probabilities"][3]) / 2
+    _, out, _ = command("hornet-predict", *given, "--top", "10", "--threshold", f"{limit:.6f}")
+    assert json.loads(out)["classes"] == whole["classes"][:3]
+    _, out, _ = command("hornet-predict", CHECKPOINT, "photos/p0.png", "--threshold", "1")
+    assert out.split(maxsplit=1)[1] == "none above 100.0%\n"
+
+
+@pytest.mark.quick
+def test_two_processes_write_what_one_writes(photos: Path) -> None:
+    given = ["-m", "hornet_train.cli.predict", CHECKPOINT, "photos", "--quiet", "batch_size=1"]
+    one = run(sys.executable, *given, "--out", "one.jsonl", cwd=photos.parent)
+    assert one.returncode == 0, one.stderr
+    two = torchrun(2, *given, "--out", "two.jsonl", cwd=photos.parent)
+    assert two.returncode == 0, two.stderr
+    assert Path("two.jsonl").read_text(encoding="utf-8") == Path("one.jsonl").read_text(encoding="utf-8")
+    assert len(Path("one.jsonl").read_text(encoding="utf-8").splitlines()) == 8
+
+
+def test_workers_read_what_this_process_reads(photos: Path, command: Command) -> None:
+    for number in range(40):
+        shutil.copy(photos / "p0.png", photos / f"q{number}.png")
+    outs = [
+        command("hornet-predict", CHECKPOINT, "photos", "batch_size=4", f"data.workers={workers}")[:2]
+        for workers in (0, 2)
+    ]
+    assert outs[0] == outs[1]
+    assert len(outs[0][1].splitlines()) == 48
+
+
+def test_names_that_are_no_utf8(photos: Path, command: Command) -> None:
+    odd = os.fsdecode(b"Gr\xfcn.png")
+    (photos / "p0.png").rename(photos / odd)
+    for form, escaped in (("jsonl", r"photos/Gr\\xfcn.png"), ("csv", r"photos/Gr\xfcn.png")):
+        code, out, err = command("hornet-predict", CHECKPOINT, f"photos/{odd}", "--format", form)
+        assert code == 0, err
+        assert escaped in out
+    Path("list.txt").write_text(r"photos/Gr\xfcn.png", encoding="utf-8")  # as the answers have it
+    code, out, err = command("hornet-predict", CHECKPOINT, "list.txt")
+    assert code == 0, err
+    assert "cannot be read" not in out
+
+
+def test_standard_input(photos: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(content: bytes) -> list[dict[str, object]]:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        code, out, err = command("hornet-predict", CHECKPOINT, "-", "--format", "jsonl")
+        assert code == 0, err
+        return [json.loads(line) for line in out.splitlines()]
+
+    (picture,) = answer((photos / "p0.png").read_bytes())
+    listed = answer(b"photos/p0.png\nphotos/p1.png\n")
+    assert [one["file"] for one in listed] == ["photos/p0.png", "photos/p1.png"]
+    assert (picture["file"], picture["classes"]) == ("-", listed[0]["classes"])
+
+
+def test_a_contact_sheet(photos: Path, command: Command) -> None:
+    code, _, err = command("hornet-predict", CHECKPOINT, "photos", "--sheet", "sheet.png")
+    assert code == 0, err
+    assert "sheet.png shows 7 pictures" in err
+    with Image.open("sheet.png") as sheet:
+        assert min(sheet.size) > 300
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["photos"], "checkpoint is missing"),
+        ([CHECKPOINT], "no pictures are given"),
+        ([CHECKPOINT, "gone/"], "gone/: cannot be read"),
+        (
+            [CHECKPOINT, "photos", "--out", "there.csv"],
+            "--out=there.csv exists: choose another, or --overwrite",
+        ),
+        ([CHECKPOINT, "photos", "--sheet", "there.png"], "--sheet=there.png exists"),
+        ([CHECKPOINT, "photos", "--out", "answers.xml"], "none of .jsonl"),
+        ([CHECKPOINT, "photos", "--out", "no/folder.csv"], "there is no folder"),
+        ([CHECKPOINT, "photos", "--format", "coco"], "--format coco is for the boxes of a detector"),
+        ([CHECKPOINT, "photos", "--masks", "m"], "--masks: the answers of this checkpoint are no masks"),
+        ([CHECKPOINT, "photos", "--overlays", "m"], "--overlays: the answers of this checkpoint"),
+        ([CHECKPOINT, "photos", "--threshold", "1.5"], "'1.5' is not a number from 0 to 1"),
+        (
+            [CHECKPOINT, "photos", "--topp", "3"],
+            "unknown flag --topp of hornet-predict: did you mean '--top'",
+        ),
+        ([CHECKPOINT, "photos", "bach_size=3"], "did you mean 'batch_size'?"),
+        ([CHECKPOINT, "photos", "out=x.json"], "out=x.json is the file of an evaluation's results"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_and_leave_nothing(
+    photos: Path, command: Command, given: list[str], message: str
+) -> None:
+    for name in ("there.csv", "there.png"):
+        Path(name).write_text("somebody's", encoding="utf-8")
+    before = sorted(Path().rglob("*"))
+    code, out, err = command("hornet-predict", *given)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(Path().rglob("*")) == before
+    assert Path("there.csv").read_text(encoding="utf-8") == "somebody's"
+
+
+def test_where_no_picture_can_be_read_the_answers_say_why_and_the_code_is_2(
+    photos: Path, command: Command
+) -> None:
+    code, _, err = command("hornet-predict", CHECKPOINT, "photos/p2b.png", "--out", "none.csv")
+    assert code == 2
+    assert "none of 1 picture could be read" in err
+    (row,) = csv.DictReader(io.StringIO(Path("none.csv").read_text(encoding="utf-8")))
+    assert "cannot be decoded" in row["error"]
+
+
+def test_a_pipe_that_is_closed_is_no_error(photos: Path) -> None:
+    command = f"set -o pipefail; {BIN}/hornet-predict {CHECKPOINT} photos --quiet batch_size=1 | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=photos.parent, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
