@@ -2,6 +2,7 @@
 
 import copy
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from hornet_train.models.kernels import (
     tiles,
 )
 from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.models.kernels.instructions import WIDTH
 from hornet_train.models.layers import LayerNorm, PointwiseConv2d
 
 pytestmark = pytest.mark.skipif(not openmp.available(), reason="torch's OpenMP library is another one here")
@@ -454,24 +456,25 @@ def test_results_do_not_depend_on_the_default_dtype():
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-WIDE = """
+OTHER_WIDTH = """
 import sys, llvmlite.binding, torch
 known = llvmlite.binding.get_host_cpu_features
-llvmlite.binding.get_host_cpu_features = lambda: {**known(), "avx512f": True}
+has_wide = known().get("avx512f", False)
+llvmlite.binding.get_host_cpu_features = lambda: {**known(), "avx512f": not has_wide}
 from hornet_train.models.kernels import instructions, product_vectors
 llvmlite.binding.get_host_cpu_features = known
-assert instructions.WIDTH == 16
-product_vectors.X86 = known().get("avx512f", False)  # its registers are named where the processor has them
+assert instructions.WIDTH == (8 if has_wide else 16)
+product_vectors.X86 = has_wide  # registers of AVX-512 cannot be named where there are none
 from test_row_kernels import results_of_all_operators
 torch.save(results_of_all_operators([(torch.float32, False)]), sys.argv[1])
 """
 
 
 @pytest.mark.long
-def test_tiles_for_wider_registers_give_the_same(tmp_path):
-    """Those of AVX-512, split by the compiler where the processor has none."""
-    script, out = tmp_path / "wide.py", tmp_path / "results.pt"
-    script.write_text(WIDE)
+def test_tiles_for_other_registers_give_the_same(tmp_path):
+    """Those of AVX-512, split by the compiler where the processor has none; those of AVX2 where it has."""
+    script, out = tmp_path / "other.py", tmp_path / "results.pt"
+    script.write_text(OTHER_WIDTH)
     here = Path(__file__).parent
     paths = os.pathsep.join((str(here), str(here.parent / "support"), os.environ.get("PYTHONPATH", "")))
     environment = {**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -479,8 +482,52 @@ def test_tiles_for_wider_registers_give_the_same(tmp_path):
         [sys.executable, str(script), str(out)], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for wide, narrow in zip(torch.load(out), results_of_all_operators(KINDS[:1]), strict=True):
-        assert differs(wide, narrow.double()) < GRADIENT_ROUNDING[torch.float32]
+    for other, ours in zip(torch.load(out), results_of_all_operators(KINDS[:1]), strict=True):
+        assert differs(other, ours.double()) < GRADIENT_ROUNDING[torch.float32]
+
+
+EVERY_LOOP = """
+import importlib, inspect, pkgutil
+from typing import get_type_hints
+from hornet_train.models import kernels
+from hornet_train.models.kernels.instructions import WIDTH
+
+def simplest(kind):
+    if kind is int:
+        return 7  # taps
+    return False if kind is bool else kind(*map(simplest, get_type_hints(kind).values()))
+
+found = 0
+for module in pkgutil.iter_modules(kernels.__path__):
+    if module.name.endswith("_loops"):
+        members = vars(importlib.import_module(f"{kernels.__name__}.{module.name}"))
+        for name, loop in members.items():
+            if hasattr(loop, "cache_info") and loop.__module__.endswith(module.name):
+                hints = {key: kind for key, kind in get_type_hints(loop).items() if key != "return"}
+                assert loop(*map(simplest, hints.values()))
+                found += 1
+print(WIDTH, found)
+"""
+AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2"
+PROCESSORS = {
+    8: ("haswell", AVX2),
+    16: ("skylake-avx512", f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"),
+}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="compiles for x86 alone")
+def test_every_loop_compiles_for_processors_of_the_other_width(tmp_path):
+    """They are not run: this processor may not have their instructions."""
+    other = 24 - WIDTH
+    processor, features = PROCESSORS[other]
+    told = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_LOOP], env={**os.environ, **told}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    width, loops = map(int, done.stdout.split())
+    assert width == other
+    assert loops >= 22
 
 
 def model(**options):

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 import llvmlite.binding
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from hornet_train.models.kernels import LANES
@@ -32,7 +32,17 @@ _SOURCES = (
 )
 # of the code that is compiled into loops from beside their own file, for the copies of them that are kept
 VERSION = zlib.crc32(b"".join(path.read_bytes() for path in _SOURCES))
-_FEATURES = llvmlite.binding.get_host_cpu_features()
+
+
+def _features() -> dict[str, bool]:
+    """What the processor can do, or the one that numba is told to compile for (NUMBA_CPU_FEATURES)."""
+    told: str | None = vars(config)["CPU_FEATURES"]
+    if told is None:
+        return dict(llvmlite.binding.get_host_cpu_features())
+    return {one[1:]: one[0] == "+" for one in told.split(",") if one}
+
+
+_FEATURES = _features()
 WIDTH = 16 if _FEATURES.get("avx512f") else 8  # floats of an instruction
 HAS_BFLOAT16 = bool(_FEATURES.get("avx512bf16"))  # an instruction that rounds to bfloat16
 

@@ -64,10 +64,11 @@ def _settled(builder: ir.IRBuilder, sums: list[ir.Value]) -> list[ir.Value]:
     products, until no register is left, and a third of all instructions move values to memory and back.
     """
     count = len(sums)
-    outputs = ir.LiteralStructType([VECTOR] * count)
+    # LLVM takes no struct of one
+    outputs = VECTOR if count == 1 else ir.LiteralStructType([VECTOR] * count)
     constraint = ",".join(["=v"] * count + [str(i) for i in range(count)])
     tied = builder.asm(ir.FunctionType(outputs, [VECTOR] * count), "", constraint, sums, side_effect=True)
-    return [builder.extract_value(tied, i) for i in range(count)]
+    return [tied] if count == 1 else [builder.extract_value(tied, i) for i in range(count)]
 
 
 def summed(
