@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hornet_train.report.model_tables import Table as ModelTable
     from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
+    from hornet_train.tasks.asked import Asked
     from hornet_train.tasks.kit_types import Table
 
 
@@ -194,7 +195,9 @@ def predict(
     return answered
 
 
-def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedModel:
+def load(
+    checkpoint: str | os.PathLike[str], overrides: Sequence[str] = (), *, asked: Asked | None = None
+) -> LoadedModel:
     """The model of a checkpoint, to ask it about pictures: `load("runs/photos").predict("cat.jpg")`.
 
     Args:
@@ -202,6 +205,7 @@ def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> L
             official .pth.
         overrides: as for `hornet-eval`, such as `["weights=model", "precision=fp32"]`. For weights that do
             not say what they were trained on, `data=imagenet` names the preprocessing. No data are opened.
+        asked: of every answer, such as `Asked(top=1, flip=True)`; None for the task's defaults.
 
     Raises:
         UserError: the overrides or the checkpoint are at fault, or its task does not predict.
@@ -212,7 +216,7 @@ def load(checkpoint: str | os.PathLike[str], overrides: Sequence[str] = ()) -> L
     kit, composed = compose_checkpoint(given, opens_data=False)
     from hornet_train.run.load_model import load_model
 
-    return load_model(kit, composed.config, composed.notes)
+    return load_model(kit, composed.config, composed.notes, asked)
 
 
 @dataclass(frozen=True)

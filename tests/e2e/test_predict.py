@@ -19,11 +19,13 @@ from helpers import BIN, ROOT, run, torchrun
 from PIL import Image
 
 import hornet_train
+from hornet_train.tasks.asked import Asked
 
 Command = Callable[..., tuple[int, str, str]]
 
 RUN = ROOT / "tests" / "old_run" / "run"
 CHECKPOINT = f"checkpoint={RUN}"
+JSON_OF_ALL = ("--format", "jsonl", "--quiet", "--top", "10")
 
 
 @pytest.fixture
@@ -86,6 +88,38 @@ def test_answers_are_those_of_the_library_in_every_format(photos: Path, command:
     assert lines[3].split(maxsplit=1)[1].startswith("cannot be read: ")
     first = found[0]
     assert lines[0].split(maxsplit=1)[1] == f"{first['classes'][0]} {first['probabilities'][0]:.1%}"
+
+
+def test_several_views_of_a_picture(photos: Path, command: Command) -> None:
+    """With its mirror image, a picture and its mirror image have one answer; without, two."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    pixels[:, :20] = (255, 0, 0)
+    image = Image.fromarray(pixels)
+    image.save("left.png")
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("right.png")
+
+    def ask(*flags: str) -> list[dict[str, float]]:
+        code, out, err = command("hornet-predict", CHECKPOINT, "left.png", "right.png", *flags, *JSON_OF_ALL)
+        assert code == 0, err
+        found = map(json.loads, out.splitlines())
+        return [dict(zip(one["classes"], one["probabilities"], strict=True)) for one in found]
+
+    plain, both = ask(), ask("--flip")
+    assert both[0] == pytest.approx(both[1], abs=2e-6)
+    assert plain[0] != pytest.approx(plain[1], abs=1e-5)
+    assert both[0] == pytest.approx(
+        {name: (plain[0][name] + plain[1][name]) / 2 for name in plain[0]}, abs=3e-6
+    )
+    assert ask("--scales", "1", "--crops", "1") == plain
+    several = ask("--scales", "1,2", "--crops", "5", "--flip")
+    assert several[0] == pytest.approx(several[1], abs=2e-6)
+    assert several[0] != pytest.approx(both[0], abs=1e-5)
+    asked = Asked(top=10, scales=(1.0, 2.0), crops=5, flip=True)
+    answer = hornet_train.load(RUN, asked=asked).predict("left.png")
+    assert dict(zip(answer["classes"], answer["probabilities"], strict=True)) == pytest.approx(
+        several[0], abs=2e-6
+    )
 
 
 def test_a_threshold_leaves_classes_out(photos: Path, command: Command) -> None:

@@ -20,6 +20,7 @@ from shapes import SEGMENT, write_shapes
 from hornet_train.dense import create
 from hornet_train.library import load
 from hornet_train.models.weight_files import read_weights
+from hornet_train.tasks.asked import Asked
 
 pytestmark = pytest.mark.dense
 CLASSES = 8
@@ -215,6 +216,24 @@ def test_predicted_masks_are_those_of_the_evaluation(trained: Path, shapes: Path
     assert again.returncode == 0, again.stderr
     among = run("hornet-predict", f"checkpoint={trained}", str(pictures), "--masks", f"{pictures}/m")
     assert (among.returncode, "where the data are" in among.stderr) == (2, True)
+    crops = run("hornet-predict", f"checkpoint={trained}", str(pictures), "--crops", "5")
+    assert (crops.returncode, "--crops is for classification" in crops.stderr) == (2, True)
+
+
+def test_views_of_a_picture_are_those_of_an_evaluation(trained: Path, shapes: Path) -> None:
+    file = sorted((shapes / "images/validation").iterdir())[0]
+    keys = ["data.flip=true", "data.ratios=[1,1.5]"]
+    asked = Asked(flip=True, scales=(1.0, 1.5))
+    masks = []
+    for model in (load(trained), load(trained, keys), load(trained, asked=asked)):
+        torch.manual_seed(0)
+        with torch.no_grad():  # hardly trained, it sees background alone
+            for value in model.model.decode_head.conv_seg.parameters():
+                value.normal_()
+        masks.append(model.predict(file)["mask"])
+    plain, expected, found = masks
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, plain)
 
 
 def test_an_official_file_says_which_model_it_is_of(tmp_path: Path) -> None:

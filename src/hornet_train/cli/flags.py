@@ -61,6 +61,14 @@ def positive(text: str) -> float:
     return float(text)
 
 
+def factors(text: str) -> tuple[float, ...]:
+    """An argparse type: different numbers above 0, as in 0.75,1,1.25."""
+    found = tuple(map(positive, text.split(",")))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} names a factor twice")
+    return found
+
+
 def share(text: str) -> float:
     """An argparse type: a number from 0 to 1."""
     if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or float(text) > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hornet_train.cli.command import run_command
-from hornet_train.cli.flags import Parser, share, whole_number
+from hornet_train.cli.flags import Parser, factors, share, whole_number
 from hornet_train.library import predict
 from hornet_train.prediction.wanted import FORMATS, PicturesAsked, Prediction
 from hornet_train.tasks.asked import Asked
@@ -62,6 +62,23 @@ def parser() -> Parser:
         "none; 0.3 where people look: table, masks, overlays, sheet)",
     )
     made.add_argument(
+        "--flip",
+        action="store_true",
+        help="ask about the mirror image of each picture, too, and put both answers together",
+    )
+    made.add_argument(
+        "--scales",
+        type=factors,
+        metavar="F,F",
+        help="ask about each picture at several sizes, such as 0.75,1,1.25 times the usual one",
+    )
+    made.add_argument(
+        "--crops",
+        type=int,
+        choices=(1, 5),
+        help="ask about the middle of each picture, or about its corners, too (classification)",
+    )
+    made.add_argument(
         "--masks",
         type=Path,
         metavar="DIR",
@@ -103,7 +120,7 @@ def _work(arguments: list[str]) -> None:
     options = parser().read(arguments)
     keys, pictures = keys_and_pictures(options.what)
     wanted = Prediction(
-        asked=Asked(top=options.top, threshold=options.threshold),
+        asked=Asked(options.top, options.threshold, options.flip, options.scales, options.crops),
         form=options.format,
         out=options.out,
         overwrite=options.overwrite,

@@ -19,6 +19,7 @@ from torch.nn import functional
 from hornet_train.images.layout import RGB, Box, Points, image_of
 from hornet_train.images.resize import resize as resize_image
 
+Scale = tuple[int, int]  # the most pixels that the shorter and the longer side may have
 Polygons = tuple[tuple[Points, ...], ...]
 
 
@@ -61,6 +62,18 @@ def size_within(size: tuple[int, int], short: int, long: int) -> tuple[int, int]
     """
     scale = min(long / max(size), short / min(size))
     return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+def scaled_size(size: tuple[int, int], scale: Scale | None, ratio: float = 1.0) -> tuple[int, int]:
+    """The size, (height, width), of a picture resized to fit a scale times a ratio, its aspect ratio kept.
+
+    `scale`: None for the picture's own size.
+    """
+    if scale is None:
+        height, width = (int(side * ratio + 0.5) for side in size)
+    else:
+        height, width = size_within(size, *(int(side * ratio) for side in scale))
+    return max(1, height), max(1, width)
 
 
 def resize(scene: Scene, size: tuple[int, int], antialias: bool = True) -> Scene:

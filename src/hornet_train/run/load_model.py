@@ -90,17 +90,21 @@ class LoadedModel:
         return to_device(collated.batch(), self._device)
 
 
-def load_model(kit: Kit[Any, Any], config: EvalConfig, notes: Sequence[str] = ()) -> LoadedModel:
+def load_model(
+    kit: Kit[Any, Any], config: EvalConfig, notes: Sequence[str] = (), asked: Asked | None = None
+) -> LoadedModel:
     """The model of a checkpoint.
 
-    `notes`: what is known before.
+    Args:
+        notes: what is known before.
+        asked: of every answer; None for the task's defaults.
 
     Raises:
         UserError: see `open_predictor`.
     """
     device = chosen_device(config.dist)
     set_up_process(config.dist, device, deterministic=False)
-    predictor = open_predictor(kit, config, device, Asked(), notes)
+    predictor = open_predictor(kit, config, device, asked or Asked(), notes)
     return LoadedModel(
         predictor.model,
         predictor.classes,

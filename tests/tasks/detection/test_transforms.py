@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornet_train.images.geometry import Scene, flip, resize
+from hornet_train.images.geometry import Scene, flip, resize, scaled_size
 from hornet_train.tasks.detection.rle import Window
-from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransform, View, scaled_size
+from hornet_train.tasks.detection.transforms import EvalTransform, TrainTransform, View
 
 SMALL = TrainTransform(
     short_sides=(24, 32, 40),

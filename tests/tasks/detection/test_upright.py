@@ -78,6 +78,6 @@ def test_pictures_without_annotation_stand_upright(orientation: int, tmp_path: P
     pixels = np.random.default_rng(1).integers(256, size=(40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, exif=exif_of(orientation))
     stored = Encoded(path.read_bytes(), str(path))
-    found = PictureSamples(EvalTransform(None)).decode({"image": stored})
+    found = PictureSamples((EvalTransform(None),)).decode({"image": stored})
     with Image.open(path) as image:
         assert np.array_equal(found.permute(1, 2, 0), np.asarray(ImageOps.exif_transpose(image)))

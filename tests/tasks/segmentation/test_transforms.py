@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hornet_train.data.address import sample_rng
+from hornet_train.images.geometry import scaled_size
 from hornet_train.images.policies.photometric import PhotometricDistortion
 from hornet_train.tasks.segmentation.metrics import IGNORED
-from hornet_train.tasks.segmentation.transforms import EvalTransform, TrainTransform, scaled_size
+from hornet_train.tasks.segmentation.transforms import EvalTransform, TrainTransform
 
 
 def pair(height: int, width: int) -> tuple[Tensor, Tensor]:

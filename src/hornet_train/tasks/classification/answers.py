@@ -25,12 +25,14 @@ class ClassAnswers:
         classes: names, in the order of the probabilities.
         top: how many classes an answer has, at most.
         threshold: probability, 0..1, below which a class is left out.
+        flip: whether mirror images are asked about, too.
     """
 
     task: Classification
     classes: tuple[str, ...]
     top: int = TOP
     threshold: float = 0.0
+    flip: bool = False
     columns: ClassVar[tuple[str, ...]] = ("rank", "class", "probability")
     objects: ClassVar[bool] = False
     draws: ClassVar[bool] = False
@@ -38,7 +40,8 @@ class ClassAnswers:
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """A picture's `classes`, names, the most probable first, and their `probabilities`."""
-        best = self.task.probabilities(model, batch).topk(min(self.top, len(self.classes)), dim=1)
+        probabilities = self.task.probabilities(model, batch, flip=self.flip)
+        best = probabilities.topk(min(self.top, len(self.classes)), dim=1)
         answers = []
         for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
             kept = sum(value >= self.threshold for value in values)

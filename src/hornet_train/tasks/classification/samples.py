@@ -13,6 +13,7 @@ from hornet_train.data.order import Address
 from hornet_train.data.sources.source import Fields
 from hornet_train.data.worker import decoded_image
 from hornet_train.images.orientation import Exif
+from hornet_train.tasks.asked import view_name
 from hornet_train.tasks.classification.sources.labelled import IMAGE, LABEL
 from hornet_train.tasks.classification.transforms import EvalTransform, TrainTransform
 
@@ -62,10 +63,17 @@ class TrainSamples(_LabelledSamples):
 
 @dataclass(frozen=True)
 class PictureSamples:
-    """Pictures without labels; see `Samples`. A sample: `image`, as for an evaluation."""
+    """Pictures without labels; see `Samples`. A sample: `image`, as for an evaluation, and more views.
 
-    transform: EvalTransform
+    Attributes:
+        transforms: of each scale.
+        exif: see `_LabelledSamples`.
+        corners: whether those are views, too, beside the middle.
+    """
+
+    transforms: tuple[EvalTransform, ...]
     exif: Exif = "ignore"
+    corners: bool = False
     ragged: ClassVar[Collection[str]] = frozenset()
 
     def decode(self, fields: Fields) -> Tensor:
@@ -78,7 +86,10 @@ class PictureSamples:
 
     def make(self, address: Address, decoded: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - nothing is drawn
         """See `Samples`."""
-        return {"image": self.transform(decoded)}
+        views: list[Tensor] = []
+        for transform in self.transforms:
+            views += transform.five(decoded) if self.corners else [transform(decoded)]
+        return {view_name(number): view for number, view in enumerate(views)}
 
 
 @dataclass(frozen=True)

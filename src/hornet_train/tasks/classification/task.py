@@ -16,6 +16,7 @@ from hornet_train.engine.task import Loss
 from hornet_train.images.luma import luma
 from hornet_train.images.normalize import Normalize
 from hornet_train.models.spec import ModelSpec
+from hornet_train.tasks.asked import view_names
 from hornet_train.tasks.classification.metrics import topk_correct
 from hornet_train.tasks.classification.mixing import Mixer, erase
 
@@ -76,12 +77,20 @@ class Classification:
             loss = -logs.masked_fill(labels < 0, -torch.inf).logsumexp(dim=1).sum()
         return {"count": len(labels), "loss": loss, **topk_correct(logits, labels, (1, 5))}
 
-    def probabilities(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Of each class for each image, float32 (B, classes)."""
-        return torch.softmax(model(self._images(batch)).float(), dim=1)
+    def probabilities(self, model: nn.Module, batch: Batch, *, flip: bool = False) -> Tensor:
+        """Of each class for each image, float32 (B, classes); of several views the mean.
 
-    def _images(self, batch: Batch) -> Tensor:
-        pixels = stacked(batch, "image")
+        `flip`: whether the mirror images are views, too.
+        """
+        found: list[Tensor] = []
+        for name in view_names(batch):
+            images = self._images(batch, name)
+            seen = (images, images.flip(3)) if flip else (images,)
+            found += [torch.softmax(model(one).float(), dim=1) for one in seen]
+        return torch.stack(found).mean(dim=0)
+
+    def _images(self, batch: Batch, name: str = "image") -> Tensor:
+        pixels = stacked(batch, name)
         images = self.normalize(luma(pixels) if self.model.in_chans == 1 else pixels)
         wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=wanted)  # they come channels-last

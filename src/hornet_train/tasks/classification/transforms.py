@@ -156,6 +156,25 @@ class EvalTransform:
         tall, wide = height_width(self.image_size)
         if tall == wide >= WARP_FROM:
             return image_of(pixels_of(resize(image, (tall, wide), self.interpolation)))
+        image, (height, width) = self._covering(image)
+        top, left = round((height - tall) / 2), round((width - wide) / 2)
+        return resize_and_crop(image, (height, width), (top, left, tall, wide), self.interpolation)
+
+    def five(self, image: Tensor) -> list[Tensor]:
+        """The middle and the corners, each as `__call__` gives one, of squares from 384 pixels on too."""
+        image, (height, width) = self._covering(image)
+        tall, wide = height_width(self.image_size)
+        below, right = height - tall, width - wide
+        corners = [(0, 0), (0, right), (below, 0), (below, right)]
+        places = [(round(below / 2), round(right / 2)), *corners]
+        return [
+            resize_and_crop(image, (height, width), (top, left, tall, wide), self.interpolation)
+            for top, left in places
+        ]
+
+    def _covering(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """What is looked at of an image, and the (height, width) it is resized to before it is cropped."""
+        tall, wide = height_width(self.image_size)
         image = _central(image, max(tall, wide) / min(tall, wide))
         height, width = image.shape[1:]
         if tall == wide:
@@ -167,8 +186,7 @@ class EvalTransform:
         else:
             shrink = min(height / int(tall / self.crop_pct), width / int(wide / self.crop_pct))
             height, width = round(height / shrink), round(width / shrink)
-        top, left = round((height - tall) / 2), round((width - wide) / 2)
-        return resize_and_crop(image, (height, width), (top, left, tall, wide), self.interpolation)
+        return image, (height, width)
 
 
 def _central(image: Tensor, elongation: float) -> Tensor:

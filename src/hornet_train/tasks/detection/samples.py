@@ -17,6 +17,7 @@ from hornet_train.data.worker import decoded_image
 from hornet_train.errors import SampleError
 from hornet_train.images.decode import decode_with_orientation
 from hornet_train.images.orientation import as_annotated, upright_size
+from hornet_train.tasks.asked import view_name
 from hornet_train.tasks.detection.boxes import corners_of, trained
 from hornet_train.tasks.detection.copy_paste import Scene, copy_paste
 from hornet_train.tasks.detection.objects import PictureObjects
@@ -191,10 +192,18 @@ class EvalSamples(_Pictures):
 
 @dataclass(frozen=True)
 class PictureSamples:
-    """Pictures without annotations; see `EvalSamples`."""
+    """Pictures without annotations; see `EvalSamples`. More scales are `image1`, ... of a sample.
 
-    transform: EvalTransform
-    ragged: ClassVar[Collection[str]] = frozenset({IMAGE})
+    Attributes:
+        transforms: of each scale.
+    """
+
+    transforms: tuple[EvalTransform, ...]
+
+    @property
+    def ragged(self) -> Collection[str]:
+        """See `Samples`."""
+        return frozenset(map(view_name, range(len(self.transforms))))
 
     def decode(self, fields: Fields) -> Tensor:
         """See `Samples`."""
@@ -206,4 +215,5 @@ class PictureSamples:
 
     def make(self, address: Address, decoded: Tensor) -> dict[str, Any]:  # noqa: ARG002 - nothing is drawn
         """See `Samples`."""
-        return {IMAGE: self.transform(decoded), SIZE: torch.tensor(decoded.shape[1:])}
+        views = {view_name(number): make(decoded) for number, make in enumerate(self.transforms)}
+        return {**views, SIZE: torch.tensor(decoded.shape[1:])}

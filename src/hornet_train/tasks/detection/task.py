@@ -14,14 +14,17 @@ from hornet_train.data.sources.listing import with_count
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.dense.rcnn.region_masks import pasted
 from hornet_train.dense.rcnn.regions import Objects, Picture
+from hornet_train.dense.rcnn.roi_head import RoiRules
 from hornet_train.engine.task import Loss
 from hornet_train.images.normalize import Normalize
+from hornet_train.tasks.asked import view_names
 from hornet_train.tasks.detection.average_precision import Found
 from hornet_train.tasks.detection.objects import Rle
 from hornet_train.tasks.detection.rle import Window, rle_of
 from hornet_train.tasks.detection.samples import BOXES, DRAW, IMAGE, LABELS, PIXELS, SIZE, WINDOWS, unpacked
 from hornet_train.tasks.detection.sources.pictures import Pictures
 from hornet_train.tasks.detection.tally import DetectionTally, Keeper
+from hornet_train.tasks.detection.views import View, merged, unmirrored
 
 MULTIPLE = 32  # sides of batches
 
@@ -47,6 +50,7 @@ class Detection:
         truth: what an evaluation measures on; None where there is none.
         present: the classes that the evaluation's data set knows.
         keeper: sees every picture of an evaluation.
+        flip: whether `answer` asks about mirror images, too.
     """
 
     build: Callable[[], Detector]
@@ -58,6 +62,7 @@ class Detection:
     truth: Pictures | None = None
     present: tuple[int, ...] = ()
     keeper: Keeper | None = None
+    flip: bool = False
 
     def build_model(self) -> nn.Module:
         return self.build()
@@ -117,23 +122,34 @@ class Detection:
         return DetectionTally(self.answer, self.truth, self.classes, self.masks, self.present, self.keeper)
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Found]:
-        """What the model finds in each picture of an evaluation batch.
+        """What the model finds in each picture of an evaluation batch, in all its views together.
 
         Each goes through the model on its own, so that it has one answer whatever it is batched with.
         """
         found = []
         for place in range(size(batch)):
-            pixels, ((height, width),) = self.padded([ragged(batch, IMAGE)[place]])
             tall, wide = stacked(batch, SIZE)[place].tolist()
-            scales = [(width / wide, height / tall)]
-            ((kept, shares),) = model(pixels, [(height, width)], scales=scales)
-            boxes = kept.boxes.float().clamp(min=0)
-            boxes = boxes.minimum(boxes.new_tensor([wide, tall, wide, tall])).cpu()
+            views: list[View] = []
+            for name in view_names(batch):
+                image = ragged(batch, name)[place]
+                views.append(self._view(model, image, (tall, wide)))
+                if self.flip:
+                    views.append(unmirrored(self._view(model, image.flip(2), (tall, wide)), wide))
+            kept, shares = views[0] if len(views) == 1 else merged(views, RoiRules())
+            boxes = kept.boxes.cpu()
             masks = () if shares is None else codes(shares.cpu(), boxes, (tall, wide))
             found.append(
                 Found(boxes.numpy(), kept.scores.float().cpu().numpy(), kept.labels.cpu().numpy(), masks)
             )
         return found
+
+    def _view(self, model: nn.Module, image: Tensor, picture: Picture) -> View:
+        """What is found in a picture of (height, width) pixels by its image, uint8 (3, h, w)."""
+        tall, wide = picture
+        pixels, ((height, width),) = self.padded([image])
+        ((kept, shares),) = model(pixels, [(height, width)], scales=[(width / wide, height / tall)])
+        boxes = kept.boxes.float().clamp(min=0)
+        return kept._replace(boxes=boxes.minimum(boxes.new_tensor([wide, tall, wide, tall]))), shares
 
 
 def codes(shares_DSS: Tensor, boxes_D4: Tensor, picture: tuple[int, int]) -> tuple[Rle, ...]:

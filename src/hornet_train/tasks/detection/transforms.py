@@ -14,24 +14,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hornet_train.images.geometry import size_within
+from hornet_train.images.geometry import Scale, scaled_size
 from hornet_train.images.layout import image_of, pixels_of
 from hornet_train.images.policies import Policy
 from hornet_train.images.resize import resize, resize_and_crop
 from hornet_train.tasks.detection.rle import NOTHING, Window
 
-Scale = tuple[int, int]  # the most pixels that the shorter and the longer side may have
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
 _ANY = 10**6  # pixels that no picture has
-
-
-def scaled_size(size: tuple[int, int], scale: Scale | None) -> tuple[int, int]:
-    """The size, (height, width), of a picture resized to fit a scale; None leaves it as it is."""
-    if scale is None:
-        return size
-    height, width = size_within(size, *scale)
-    return max(1, height), max(1, width)
 
 
 @dataclass(frozen=True)
@@ -203,13 +194,15 @@ class EvalTransform:
     Attributes:
         scale: most pixels of the shorter and the longer side; None for its own size.
         antialias: see `TrainTransform`.
+        ratio: factor of the scale.
     """
 
     scale: Scale | None = None
     antialias: bool = False
+    ratio: float = 1.0
 
     def __call__(self, image_CHW: Tensor) -> Tensor:
         """uint8 (3, H, W) to uint8 (3, h, w), channels-last in memory."""
         height, width = (int(side) for side in image_CHW.shape[1:])
-        size = scaled_size((height, width), self.scale)
+        size = scaled_size((height, width), self.scale, self.ratio)
         return image_of(pixels_of(resize(image_CHW, size, "bilinear", antialias=self.antialias)))

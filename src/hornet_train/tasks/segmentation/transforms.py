@@ -12,26 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hornet_train.images.geometry import size_within
+from hornet_train.images.geometry import Scale, scaled_size
 from hornet_train.images.layout import Box, image_of, pixels_of
 from hornet_train.images.policies import Policy
 from hornet_train.images.resize import resize, resize_and_crop
 from hornet_train.images.size import Size, height_width
 from hornet_train.tasks.segmentation.metrics import IGNORED
 
-Scale = tuple[int, int]  # the most pixels that the shorter and the longer side may have
 _TRIES = 10  # boxes looked at until none of the classes has too large a share; one more is taken as it is
-
-
-def scaled_size(size: tuple[int, int], scale: Scale | None, ratio: float = 1.0) -> tuple[int, int]:
-    """The size, (height, width), of a picture resized by a scale times a ratio, its aspect ratio kept.
-
-    `scale`: None for the picture's own size.
-    """
-    if scale is None:
-        return max(1, int(size[0] * ratio + 0.5)), max(1, int(size[1] * ratio + 0.5))
-    height, width = size_within(size, int(scale[0] * ratio), int(scale[1] * ratio))
-    return max(1, height), max(1, width)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.tasks.asked import Asked
@@ -22,6 +24,8 @@ def open_prediction(config: DetectionEval, weights: Weights, asked: Asked) -> Pr
     """
     if asked.top is not None:
         raise ConfigError(["--top is for classification: --threshold says which objects are left out"])
+    if asked.crops is not None:
+        raise ConfigError(["--crops is for classification: a detector sees whole pictures"])
     heads = [tensor for name, tensor in weights.tensors.items() if name.endswith("fc_cls.weight")]
     if not heads:
         raise CheckpointError(f"{weights.place} has no box head, and so no classes to predict")
@@ -30,11 +34,12 @@ def open_prediction(config: DetectionEval, weights: Weights, asked: Asked) -> Pr
     classes = weights.classes or usual
     if len(classes) != outputs:
         raise CheckpointError(f"{weights.place} has {outputs} classes and {len(classes)} names of classes")
-    task = build_task(config, outputs)
+    task = replace(build_task(config, outputs), flip=asked.flip)
     model = task.build_model()
     assert isinstance(model, Detector)
     notes = load_detector(model, weights)
-    samples = PictureSamples(eval_transform(config.data))
+    transform = eval_transform(config.data)
+    samples = PictureSamples(tuple(replace(transform, ratio=ratio) for ratio in asked.scales or (1.0,)))
     shown = SHOWN if asked.threshold is None else asked.threshold
     answers = ObjectAnswers(task, classes, asked.threshold or 0.0, shown)
     return Predictor(model, samples, answers, classes, notes)

@@ -13,6 +13,7 @@ from torch import nn
 from hornet_train.data.order import Plan
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import ConfigError
+from hornet_train.images.geometry import scaled_size
 from hornet_train.images.size import as_value, height_width, times
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
@@ -56,7 +57,6 @@ from hornet_train.tasks.segmentation.schema import (
 from hornet_train.tasks.segmentation.sources.scan import MaskScan
 from hornet_train.tasks.segmentation.starting_weights import start_segmenter
 from hornet_train.tasks.segmentation.task import Segmentation
-from hornet_train.tasks.segmentation.transforms import scaled_size
 from hornet_train.tasks.stored_files import FilesFound
 
 

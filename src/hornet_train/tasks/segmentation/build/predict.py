@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.tasks.asked import Asked
@@ -22,6 +24,10 @@ def open_prediction(config: SegmentationEval, weights: Weights, asked: Asked) ->
     """
     if asked.top is not None or asked.threshold is not None:
         raise ConfigError(["--top and --threshold: segmentation gives each pixel its most probable class"])
+    if asked.crops is not None:
+        raise ConfigError(["--crops is for classification: segmentation sees whole pictures"])
+    flip, ratios = config.data.flip or asked.flip, asked.scales or config.data.ratios
+    config = replace(config, data=replace(config.data, flip=flip, ratios=ratios))
     heads = [
         tensor for name, tensor in weights.tensors.items() if name.endswith("decode_head.conv_seg.weight")
     ]
