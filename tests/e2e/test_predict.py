@@ -14,7 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers import BIN, ROOT, run, torchrun
 from PIL import Image
 
@@ -122,6 +124,52 @@ def test_several_views_of_a_picture(photos: Path, command: Command) -> None:
     )
 
 
+def test_features_are_what_the_last_layer_sees(photos: Path, command: Command) -> None:
+    """From them come the probabilities that are said; they are in the order of the answers."""
+    given = (CHECKPOINT, "photos", "batch_size=3", *JSON_OF_ALL)
+    code, out, err = command("hornet-predict", *given, "--features", "all.npy")
+    assert code == 0, err
+    _, plain, _ = command("hornet-predict", *given)
+    assert out == plain
+    found = np.load("all.npy")
+    model = hornet_train.load(RUN)
+    head = model.model.head
+    assert found.shape == (8, head.in_features)
+    assert found.dtype == np.float32
+    probabilities = torch.softmax(head(torch.from_numpy(found)), dim=1)
+    for row, line in zip(probabilities, map(json.loads, out.splitlines()), strict=True):
+        if "error" in line:
+            assert row.isnan().all()
+            continue
+        values = dict(zip(model.classes, row.tolist(), strict=True))
+        assert [values[name] for name in line["classes"]] == pytest.approx(line["probabilities"], abs=2e-6)
+    known = [name for name in files(photos) if "p2b" not in name]
+    kept = np.delete(found, 3, axis=0)
+    torch.testing.assert_close(model.features(known), torch.from_numpy(kept), rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.features(known[0]), model.features(known[:1])[0])
+
+    code, _, err = command("hornet-predict", *given, "--features", "all.parquet")
+    assert code == 0, err
+    table = pq.read_table("all.parquet").to_pylist()
+    assert [row["file"] for row in table] == files(photos)
+    assert [row["features"] is None for row in table] == [bool(row["error"]) for row in table]
+    assert np.array_equal([row["features"] for row in table if not row["error"]], kept)
+
+
+def test_damaged_pictures_at_the_front_have_rows_of_features(photos: Path, command: Command) -> None:
+    given = ("photos/p2b.png", "photos/p0.png", "--features", "some.npy", "batch_size=1")
+    code, _, err = command("hornet-predict", CHECKPOINT, *given)
+    assert code == 0, err
+    assert np.isnan(np.load("some.npy")).all(axis=1).tolist() == [True, False]
+    code, _, err = command("hornet-predict", CHECKPOINT, "photos/p0.png", "--features", "some.npy")
+    assert (code, "some.npy exists" in err) == (2, True)
+    code, _, err = command("hornet-predict", CHECKPOINT, "photos/p0.png", "--features", "some.csv")
+    assert (code, "its suffix is neither .npy nor .parquet" in err) == (2, True)
+    same = ("--out", "x.npy", "--format", "jsonl", "--features", "./x.npy")
+    code, _, err = command("hornet-predict", CHECKPOINT, "photos/p0.png", *same)
+    assert (code, "two of them are one file" in err) == (2, True)
+
+
 def test_a_threshold_leaves_classes_out(photos: Path, command: Command) -> None:
     given = (CHECKPOINT, "photos/p0.png", "--format", "jsonl", "--quiet")
     _, out, _ = command("hornet-predict", *given, "--top", "10")
@@ -136,12 +184,13 @@ def test_a_threshold_leaves_classes_out(photos: Path, command: Command) -> None:
 @pytest.mark.quick
 def test_two_processes_write_what_one_writes(photos: Path) -> None:
     given = ["-m", "hornet_train.cli.predict", CHECKPOINT, "photos", "--quiet", "batch_size=1"]
-    one = run(sys.executable, *given, "--out", "one.jsonl", cwd=photos.parent)
+    one = run(sys.executable, *given, "--out", "one.jsonl", "--features", "1.npy", cwd=photos.parent)
     assert one.returncode == 0, one.stderr
-    two = torchrun(2, *given, "--out", "two.jsonl", cwd=photos.parent)
+    two = torchrun(2, *given, "--out", "two.jsonl", "--features", "2.npy", cwd=photos.parent)
     assert two.returncode == 0, two.stderr
     assert Path("two.jsonl").read_text(encoding="utf-8") == Path("one.jsonl").read_text(encoding="utf-8")
     assert len(Path("one.jsonl").read_text(encoding="utf-8").splitlines()) == 8
+    assert np.array_equal(np.load("1.npy"), np.load("2.npy"), equal_nan=True)
 
 
 def test_workers_read_what_this_process_reads(photos: Path, command: Command) -> None:

@@ -91,6 +91,13 @@ def parser() -> Parser:
     made.add_argument(
         "--sheet", type=Path, metavar="FILE", help="write a PNG of the first pictures with their answers"
     )
+    made.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="write the vector from which the model concludes for each picture, a .npy or .parquet file "
+        "(classification)",
+    )
     made.add_argument("--quiet", action="store_true", help="print answers and warnings alone")
     return made
 
@@ -125,6 +132,7 @@ def _work(arguments: list[str]) -> None:
         out=options.out,
         overwrite=options.overwrite,
         drawn=PicturesAsked(options.masks, options.overlays, options.sheet),
+        features=options.features,
     )
     predict(keys, pictures, wanted, quiet=options.quiet)
 

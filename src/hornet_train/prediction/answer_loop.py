@@ -20,6 +20,7 @@ from hornet_train.images.layout import Pixels
 from hornet_train.prediction.answer_formats import AnswerFormat
 from hornet_train.prediction.answer_output import TextOutput
 from hornet_train.prediction.drawn_answers import AnswerPictures
+from hornet_train.prediction.feature_file import FeatureFile, Vector
 from hornet_train.prediction.picture_list import PictureList
 from hornet_train.tasks.kit_types import Answer, Predictor
 
@@ -56,9 +57,10 @@ class Answered:
 
 class _Entry(NamedTuple):
     number: int
-    answered: bool
+    fault: str  # why it could not be read; empty where it was
     text: Any  # as the format has it
     shown: tuple[Pixels, str] | None
+    features: Vector | None = None
 
 
 def answer_pictures(
@@ -69,6 +71,7 @@ def answer_pictures(
     draw: AnswerPictures,
     *,
     output: TextOutput,
+    features: FeatureFile | None = None,
     world: World,
     progress: Callable[[int], None],
 ) -> Answered:
@@ -80,6 +83,7 @@ def answer_pictures(
     Args:
         form: of the text that goes to `output`, on the main process.
         draw: is given every answer, on the process that has it.
+        features: gets the vector of every picture, on the main process; the answers must have them.
         progress: is told how many pictures are done, on the main process.
 
     Raises:
@@ -93,12 +97,14 @@ def answer_pictures(
     for _ in range(-(-share // settings.batch_size)):
         entries = world.on_all_ranks(lambda: next(mine, []))
         for entry in sorted(chain(*world.gather(entries)), key=lambda entry: entry.number):
-            found.count += entry.answered
-            found.bad += not entry.answered
+            found.count += not entry.fault
+            found.bad += bool(entry.fault)
             found.shown += [] if entry.shown is None else [entry.shown]
             done += 1
             if world.is_main:
                 output.write(form.text(entry.text))
+                if features is not None:
+                    features.add(pictures.locate(entry.number), entry.features, entry.fault)
         if world.is_main:
             progress(done)
     if world.is_main:
@@ -119,7 +125,7 @@ def _entries(
     data = EvalLoader(pictures, predictor.samples, loader, on_bad="skip")
     for loaded in data.batches(world.rank, world.size, settings.batch_size):
         entries = [
-            _Entry(bad.index, False, form.entry(pictures.locate(bad.index), None, bad.reason), None)
+            _Entry(bad.index, bad.reason, form.entry(pictures.locate(bad.index), None, bad.reason), None)
             for bad in loaded.bad
         ]
         indices = stacked(loaded.batch, "index").tolist() if loaded.batch else []
@@ -127,7 +133,8 @@ def _entries(
             where = pictures.locate(index)
             drawn = draw(index, answer)
             shown = None if drawn is None else (drawn, predictor.answers.line(answer))
-            entries.append(_Entry(index, True, form.entry(where, answer, ""), shown))
+            vector = answer["features"].numpy() if "features" in answer else None
+            entries.append(_Entry(index, "", form.entry(where, answer, ""), shown, vector))
         yield entries
 
 

@@ -1,14 +1,15 @@
-"""Where answers go: standard output, or a file that is complete when it has its name."""
+"""Where answers go: standard output, or files that are complete when they have their names."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from hornet_train.errors import ConfigError
 from hornet_train.track.text import SafeStream
@@ -22,21 +23,29 @@ class TextOutput(Protocol):
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextOutput]:
-    """Standard output (None), or a file beside `path` that takes its name at the end; nothing is left of it
-    after an error.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Standard output (None), or a file of text; see `unfinished`."""
     if path is None:
         stream = SafeStream(sys.stdout)
         yield stream
         stream.flush()
         return
+    with unfinished(path, "--out") as file:
+        yield codecs.getwriter("utf-8")(file)
+
+
+@contextmanager
+def unfinished(path: Path, flag: str) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its name at the end; nothing is left of it after an error.
+
+    `flag`: names it on the command line.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)  # of a killed process with this number; or a link
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -44,7 +53,7 @@ def opened_output(path: Path | None) -> Iterator[TextOutput]:
     except OSError as error:
         if error.filename not in (None, str(temporary)):
             raise
-        raise ConfigError([f"--out={path} cannot be written: {error.strerror}"]) from error
+        raise ConfigError([f"{flag}={path} cannot be written: {error.strerror}"]) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from hornet_train.prediction.answer_formats import format_of_answers
 from hornet_train.prediction.answer_loop import Answered, AnswerSettings, answer_pictures
 from hornet_train.prediction.answer_output import opened_output
 from hornet_train.prediction.drawn_answers import AnswerPictures, stacked_for_sheet
+from hornet_train.prediction.feature_file import opened_features
 from hornet_train.prediction.picture_list import PictureList
 from hornet_train.prediction.wanted import Prediction
 from hornet_train.run.open_predictor import open_predictor
 from hornet_train.tasks.kit import Kit
+from hornet_train.tasks.kit_types import Predictor
 from hornet_train.track.progress import Progress
 
 _FEW_BATCHES = 2  # of a process: fewer pictures are read in this process itself, which starts sooner
@@ -49,7 +52,7 @@ def run_prediction(
     Raises:
         UserError: the checkpoint is at fault, a file cannot be written, or no picture can be read.
     """
-    predictor = world.on_all_ranks(lambda: open_predictor(kit, config, world.device, wanted.asked, notes))
+    predictor = world.on_all_ranks(lambda: _opened(kit, config, wanted, world, notes))
     if not world.same_on_all_ranks(pictures.fingerprint):
         raise DataError("the processes see other pictures than each other: folders must be the same for all")
     if world.is_main and not quiet:
@@ -67,7 +70,12 @@ def run_prediction(
     begin = time.perf_counter()
     shows = world.is_main and not quiet and len(pictures) > 1
     bar = Progress("predict", len(pictures), "pictures") if shows else None
-    with opened_output(wanted.out if world.is_main else None) as output, bar or nullcontext():
+    kept = wanted.features if world.is_main else None
+    with (
+        opened_output(wanted.out if world.is_main else None) as output,
+        nullcontext() if kept is None else opened_features(kept, len(pictures)) as features,
+        bar or nullcontext(),
+    ):
         found = answer_pictures(
             predictor,
             pictures,
@@ -75,6 +83,7 @@ def run_prediction(
             form,
             draw,
             output=output,
+            features=features,
             world=world,
             progress=bar.update if bar is not None else lambda _: None,
         )
@@ -83,6 +92,15 @@ def run_prediction(
     if not found.count:
         raise DataError(f"none of {with_count(len(pictures), 'picture')} could be read")
     return found
+
+
+def _opened(
+    kit: Kit[Any, Any], config: EvalConfig, wanted: Prediction, world: World, notes: Sequence[str]
+) -> Predictor:
+    predictor = open_predictor(kit, config, world.device, wanted.asked, notes)
+    if wanted.features is None:
+        return predictor
+    return replace(predictor, answers=predictor.answers.with_features())
 
 
 def _say(found: Answered, wanted: Prediction, seconds: float, *, quiet: bool) -> None:

@@ -10,6 +10,7 @@ from hornet_train.tasks.asked import Asked
 from hornet_train.track.output_file import check_output
 
 FORMATS = ("table", "jsonl", "csv", "coco")
+FEATURE_SUFFIXES = (".npy", ".parquet")
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".json": "coco", ".txt": "table"}
 
 
@@ -37,6 +38,7 @@ class Prediction:
         out: a file; None: standard output.
         overwrite: whether files that exist may be replaced.
         drawn: pictures of the answers.
+        features: a file for the vector of each picture; None: they are not wanted.
     """
 
     asked: Asked = field(default_factory=Asked)
@@ -44,6 +46,7 @@ class Prediction:
     out: Path | None = None
     overwrite: bool = False
     drawn: PicturesAsked = field(default_factory=PicturesAsked)
+    features: Path | None = None
 
     @property
     def format(self) -> str:
@@ -66,7 +69,11 @@ class Prediction:
         Raises:
             ConfigError: one cannot, or is there already.
         """
-        files = [("--out", self.out, ""), ("--sheet", self.drawn.sheet, ".png")]
+        vectors = self.features
+        if vectors is not None and vectors.suffix.lower() not in FEATURE_SUFFIXES:
+            either = " nor ".join(FEATURE_SUFFIXES)
+            raise ConfigError([f"--features={vectors}: its suffix is neither {either}"])
+        files = [("--out", self.out, ""), ("--sheet", self.drawn.sheet, ".png"), ("--features", vectors, "")]
         _ = self.format
         for flag, path, suffix in files:
             if path is None:
@@ -74,3 +81,6 @@ class Prediction:
             check_output(f"{flag}={path}", path, suffix or path.suffix.lower())
             if path.exists() and not self.overwrite:
                 raise ConfigError([f"{flag}={path} exists: choose another, or --overwrite"])
+        named = {flag: path.resolve() for flag, path, _ in files if path is not None}
+        if len(set(named.values())) < len(named):
+            raise ConfigError([f"{', '.join(named)}: two of them are one file"])

@@ -23,7 +23,7 @@ from hornet_train.run.open_predictor import open_predictor
 from hornet_train.run.process import chosen_device, set_up_process
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.kit_types import Predictor
+from hornet_train.tasks.kit_types import Answers, Predictor
 
 Picture = str | os.PathLike[str] | bytes | Tensor
 """A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB, or (1, H, W), grey."""
@@ -72,12 +72,31 @@ class LoadedModel:
             return self._answers([pictures])[0]
         return self._answers(pictures)
 
-    def _answers(self, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    def features(self, pictures: Picture | Sequence[Picture]) -> Tensor:
+        """The vector from which a classifier concludes, of a picture or of each of several.
+
+        Args:
+            pictures: see `predict`.
+
+        Returns:
+            float32 (C,) for one picture, (N, C) for a list, on the CPU.
+
+        Raises:
+            ConfigError: the model is no classifier.
+            SampleError, TypeError, ValueError: see `predict`.
+        """
+        answers = self._predictor.answers.with_features()
+        if isinstance(pictures, (str, os.PathLike, bytes, Tensor)):
+            return torch.as_tensor(self._answers([pictures], answers)[0]["features"])
+        return torch.stack([answer["features"] for answer in self._answers(pictures, answers)])
+
+    def _answers(self, pictures: Sequence[Picture], asking: Answers | None = None) -> list[dict[str, Any]]:
+        asking = asking or self._predictor.answers
         answers = []
         for start in range(0, len(pictures), self._batch_size):
             batch = self._batch(pictures, range(start, min(start + self._batch_size, len(pictures))))
             with torch.inference_mode(), autocast(self._precision, self._device):
-                answers += self._predictor.answers(self.model, batch)
+                answers += asking(self.model, batch)
         return answers
 
     def _batch(self, pictures: Sequence[Picture], numbers: Iterable[int]) -> Batch:

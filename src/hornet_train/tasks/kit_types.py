@@ -182,6 +182,14 @@ class Answers(Protocol):
     def drawn(self, picture_CHW: Tensor, answer: Answer) -> Pixels:
         """A picture, uint8 (3, H, W), with the answer on it, uint8 (H, W, 3)."""
 
+    def with_features(self) -> Answers:
+        """These, and in each answer `features` besides: the vector, float32 (C,) on the CPU, from which the
+        model concludes. Record, rows and line are without it.
+
+        Raises:
+            ConfigError: this task has none.
+        """
+
     def mask(self, answer: Answer) -> Image.Image:
         """An answer as a picture of numbers, of the size of the one that was asked about.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from PIL import Image
@@ -26,6 +26,7 @@ class ClassAnswers:
         top: how many classes an answer has, at most.
         threshold: probability, 0..1, below which a class is left out.
         flip: whether mirror images are asked about, too.
+        features: see `with_features`.
     """
 
     task: Classification
@@ -33,6 +34,7 @@ class ClassAnswers:
     top: int = TOP
     threshold: float = 0.0
     flip: bool = False
+    features: bool = False
     columns: ClassVar[tuple[str, ...]] = ("rank", "class", "probability")
     objects: ClassVar[bool] = False
     draws: ClassVar[bool] = False
@@ -40,18 +42,27 @@ class ClassAnswers:
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """A picture's `classes`, names, the most probable first, and their `probabilities`."""
-        probabilities = self.task.probabilities(model, batch, flip=self.flip)
+        vectors: Tensor | None = None
+        if self.features:
+            probabilities, vectors = self.task.with_features(model, batch, flip=self.flip)
+            vectors = vectors.cpu()
+        else:
+            probabilities = self.task.probabilities(model, batch, flip=self.flip)
         best = probabilities.topk(min(self.top, len(self.classes)), dim=1)
-        answers = []
+        answers: list[Answer] = []
         for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
             kept = sum(value >= self.threshold for value in values)
             names = [self.classes[row] for row in rows[:kept]]
             answers.append({"classes": names, "probabilities": values[:kept]})
+        if vectors is not None:
+            for answer, vector in zip(answers, vectors, strict=True):
+                answer["features"] = vector
         return answers
 
     def record(self, answer: Answer) -> dict[str, Any]:
         """See `Answers`."""
-        return {**answer, "probabilities": [round(value, 6) for value in answer["probabilities"]]}
+        rounded = [round(value, 6) for value in answer["probabilities"]]
+        return {"classes": answer["classes"], "probabilities": rounded}
 
     def rows(self, answer: Answer) -> list[tuple[Any, ...]]:
         """See `Answers`."""
@@ -67,6 +78,10 @@ class ClassAnswers:
         """See `Answers`: the picture as it is."""
         del answer
         return pixels_of(picture_CHW)
+
+    def with_features(self) -> ClassAnswers:
+        """See `Answers`."""
+        return replace(self, features=True)
 
     def mask(self, answer: Answer) -> Image.Image:
         """See `Answers`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +20,13 @@ from hornet_train.models.spec import ModelSpec
 from hornet_train.tasks.asked import view_names
 from hornet_train.tasks.classification.metrics import topk_correct
 from hornet_train.tasks.classification.mixing import Mixer, erase
+
+
+class _Headed(Protocol):
+    """How timm's models are called by halves."""
+
+    def forward_features(self, x: Tensor) -> Tensor: ...
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,29 @@ class Classification:
 
         `flip`: whether the mirror images are views, too.
         """
-        found: list[Tensor] = []
+        found = [torch.softmax(model(one).float(), dim=1) for one in self._views(batch, flip=flip)]
+        return torch.stack(found).mean(dim=0)
+
+    def with_features(self, model: nn.Module, batch: Batch, *, flip: bool = False) -> tuple[Tensor, Tensor]:
+        """The probabilities, and of each image what the model's last layer sees, float32 (B, C); of several
+        views the means.
+
+        `model`: HorNet, or one of timm's.
+        """
+        whole = cast("_Headed", model)
+        probabilities, features = [], []
+        for images in self._views(batch, flip=flip):
+            maps = whole.forward_features(images)
+            features.append(whole.forward_head(maps, pre_logits=True).float())
+            probabilities.append(torch.softmax(whole.forward_head(maps).float(), dim=1))
+        return torch.stack(probabilities).mean(dim=0), torch.stack(features).mean(dim=0)
+
+    def _views(self, batch: Batch, *, flip: bool) -> Iterator[Tensor]:
         for name in view_names(batch):
             images = self._images(batch, name)
-            seen = (images, images.flip(3)) if flip else (images,)
-            found += [torch.softmax(model(one).float(), dim=1) for one in seen]
-        return torch.stack(found).mean(dim=0)
+            yield images
+            if flip:
+                yield images.flip(3)
 
     def _images(self, batch: Batch, name: str = "image") -> Tensor:
         pixels = stacked(batch, name)

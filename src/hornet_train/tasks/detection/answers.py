@@ -11,13 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch, stacked
+from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
 from hornet_train.tasks.detection.drawing import Marks, marked
 from hornet_train.tasks.detection.objects import Rle
 from hornet_train.tasks.detection.rle import area_of, window_of
 from hornet_train.tasks.detection.samples import SIZE
 from hornet_train.tasks.detection.task import Detection
-from hornet_train.tasks.kit_types import Answer
+from hornet_train.tasks.kit_types import Answer, Answers
 
 SHOWN = 0.3  # score, unless another is asked for
 _FEW = 20  # objects of a picture whose names are written
@@ -114,6 +115,10 @@ class ObjectAnswers:
         boxes = np.array([one["box"] for one in objects], dtype=np.float64).reshape(-1, 4)
         marks = Marks(boxes, labels, texts, [False] * len(objects), masks)
         return marked(pixels_of(picture_CHW), marks, len(self.classes))
+
+    def with_features(self) -> Answers:
+        """See `Answers`."""
+        raise ConfigError(["--features: a classifier describes a picture by one vector, this model does not"])
 
     def mask(self, answer: Answer) -> Image.Image:
         """See `Answers`: 16 bits, in each pixel the place, from 1 on, of the first object there; 0: none."""

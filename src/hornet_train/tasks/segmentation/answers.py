@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch, ragged, size
+from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
 from hornet_train.images.palette import colours
-from hornet_train.tasks.kit_types import Answer
+from hornet_train.tasks.kit_types import Answer, Answers
 from hornet_train.tasks.segmentation.palette import overlay, with_legend
 from hornet_train.tasks.segmentation.task import Segmentation
 
@@ -72,6 +73,10 @@ class MaskAnswers:
         labels_HW = answer["mask"].numpy()
         shown = overlay(pixels_of(picture_CHW), labels_HW, len(self.classes))
         return with_legend(shown, [labels_HW], self.classes)
+
+    def with_features(self) -> Answers:
+        """See `Answers`."""
+        raise ConfigError(["--features: a classifier describes a picture by one vector, this model does not"])
 
     def mask(self, answer: Answer) -> Image.Image:
         """See `Answers`: 8 bits with a palette, the number of its class in each pixel."""
