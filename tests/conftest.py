@@ -27,7 +27,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs one of our commands in this process: (exit code, stdout, stderr)."""
-    from hornet_train.cli import bench, data, evaluate, info, predict, train
+    from hornet_train.cli import bench, data, evaluate, export, info, predict, train
 
     entry = {
         "hornet-train": train.main,
@@ -36,6 +36,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         "hornet-data": data.main,
         "hornet-bench": bench.main,
         "hornet-predict": predict.main,
+        "hornet-export": export.main,
     }
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:

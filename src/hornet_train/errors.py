@@ -78,6 +78,10 @@ class CheckpointError(UserError):
     """A checkpoint is damaged, missing, or made for something else."""
 
 
+class ExportError(UserError):
+    """What was exported says something else than the model, and was removed."""
+
+
 class OutOfMemory(UserError):  # noqa: N818 - as torch and operating systems call it
     """The memory of a GPU or of the machine is not enough; the other processes may have enough of it."""
 

@@ -19,9 +19,12 @@ from hornet_train.errors import ConfigError
 if TYPE_CHECKING:
     from hornet_train.config.compose import Composed
     from hornet_train.config.schema import Config
+    from hornet_train.export.export_checkpoint import Exported
+    from hornet_train.export.export_wanted import Export
     from hornet_train.prediction.answer_loop import Answered
+    from hornet_train.prediction.picture_list import PictureList
     from hornet_train.prediction.wanted import Prediction
-    from hornet_train.report.model_tables import Table as ModelTable
+    from hornet_train.report.model_info import ModelInfo
     from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
     from hornet_train.tasks.asked import Asked
@@ -195,6 +198,39 @@ def predict(
     return answered
 
 
+def export_model(
+    overrides: Sequence[str],
+    wanted: Export,
+    pictures: Sequence[str | os.PathLike[str]] = (),
+    calibration: Sequence[str | os.PathLike[str]] = (),
+) -> Exported:
+    """Write a model for other programs as `hornet-export <overrides> <pictures>` does.
+
+    Args:
+        overrides: such as `["checkpoint=runs/photos"]`.
+        wanted: the format and the file.
+        pictures: on which the export is compared with the model: files, folders, patterns, lists of paths;
+            none: on noise.
+        calibration: pictures likewise, for integers of 8 bits.
+
+    Raises:
+        UserError: the overrides, the pictures or the checkpoint are at fault, the model cannot be exported
+            so, a package is missing, or the file cannot be written.
+    """
+    from hornet_train.run.compose_checkpoint import compose_checkpoint
+
+    wanted.check(calibrated=bool(calibration))
+    kit, composed = compose_checkpoint(_listed(overrides), opens_data=False)
+    from hornet_train.export.export_checkpoint import run_export
+    from hornet_train.prediction.picture_list import find_pictures
+
+    def found(given: Sequence[str | os.PathLike[str]]) -> PictureList | None:
+        paths = [os.fspath(one) for one in given]
+        return find_pictures(paths, sys.stdin.buffer.read) if paths else None
+
+    return run_export(kit, composed.config, wanted, found(pictures), found(calibration), notes=composed.notes)
+
+
 def load(
     checkpoint: str | os.PathLike[str], overrides: Sequence[str] = (), *, asked: Asked | None = None
 ) -> LoadedModel:
@@ -219,25 +255,6 @@ def load(
     return load_model(kit, composed.config, composed.notes, asked)
 
 
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model is made of and what it costs.
-
-    Attributes:
-        name: as timm knows it.
-        image_size: pixels, one number for a square or (height, width), that the costs are for.
-        parameters: their number.
-        macs: multiply-accumulates of the convolutions and linear layers, of one image.
-        table: its stages.
-    """
-
-    name: str
-    image_size: int | tuple[int, int]
-    parameters: int
-    macs: int
-    table: ModelTable
-
-
 def info(overrides: Sequence[str] = ()) -> ModelInfo:
     """What `hornet-info <overrides>` says of a model. Nothing is computed, and no memory taken for weights.
 
@@ -251,32 +268,8 @@ def info(overrides: Sequence[str] = ()) -> ModelInfo:
     from hornet_train.tasks.table import NAMES, find, kit_of
 
     composed = compose_info(_listed(overrides), find=find, names=NAMES)
-    config = composed.config
     import_timm()
     assert composed.task is not None
-    from hornet_train.report.model_tables import Table as ModelTable
+    from hornet_train.report.model_info import info_of
 
-    parts = kit_of(composed.task).describe_model(config, composed.given)
-    if parts is not None:
-        shown = parts.table
-        rows = [tuple(map(str, row)) for row in shown.rows]
-        table = ModelTable(shown.title, shown.columns, rows, list(parts.notes))
-        return ModelInfo(config.model.name, parts.image_size, parts.parameters, parts.macs, table)
-    import torch
-
-    from hornet_train.images.size import size_of
-    from hornet_train.models.spec import ModelSpec
-    from hornet_train.models.structure import image_size_of
-    from hornet_train.report.model_tables import stage_table
-    from hornet_train.tasks.model_check import check_image_size
-
-    given = config.model
-    if given.args.get("pretrained"):
-        raise ConfigError(["model.args.pretrained: hornet-info reads no weights"])
-    with torch.device("meta"):
-        classes = given.num_classes or config.num_classes
-        model = ModelSpec(given.name, classes, args=given.args, in_chans=given.in_chans).build()
-    size = config.image_size or size_of(*(image_size_of(model) or (224, 224)))  # timm's own default
-    cost = check_image_size(model, given.name, size, "image_size", in_chans=given.in_chans)
-    table = stage_table(model, given.name, size, in_chans=given.in_chans)
-    return ModelInfo(given.name, size, cost.parameters, cost.macs, table)
+    return info_of(kit_of(composed.task), composed.config, composed.given)

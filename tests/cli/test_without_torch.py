@@ -13,9 +13,9 @@ from helpers import ROOT
 OLD_RUN = ROOT / "tests" / "old_run" / "run"
 PROGRAM = """
 import contextlib, io, json, sys
-from hornet_train.cli import bench, evaluate, info, predict, train
+from hornet_train.cli import bench, evaluate, export, info, predict, train
 entries = {"hornet-train": train, "hornet-eval": evaluate, "hornet-info": info, "hornet-bench": bench}
-entries["hornet-predict"] = predict
+entries |= {"hornet-predict": predict, "hornet-export": export}
 said = []
 for name, *arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.suppress(SystemExit):
@@ -38,6 +38,7 @@ CASES = [
     (["hornet-predict", f"checkpoint={OLD_RUN}", "a.jpg", "--topp", "3"], "did you mean '--top'?"),
     (["hornet-predict", f"checkpoint={OLD_RUN}", "a.jpg", "bach_size=3"], "did you mean 'batch_size'?"),
     (["hornet-predict", f"checkpoint={OLD_RUN}", "a.jpg", "--out", "x.xml"], "its suffix is none of"),
+    (["hornet-export", f"checkpoint={OLD_RUN}", "--format", "onxn", "--out", "x"], "did you mean 'onnx'?"),
 ]
 
 

@@ -245,6 +245,13 @@ def test_predicted_objects_are_those_of_the_evaluation(trained: Path, shapes: Pa
     assert len(list((tmp_path / "over").iterdir())) == len(found["images"]) == 7
 
 
+def test_what_cannot_be_exported_says_so(trained: Path, tmp_path: Path) -> None:
+    done = run("hornet-export", f"checkpoint={trained}", "--format", "onnx", "--out", f"{tmp_path}/m.onnx")
+    assert done.returncode == 2
+    assert "task=detection: its models cannot be exported" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def without(shapes: Path, out: Path, change: Any) -> Path:
     """A copy of the data with other annotations."""
     shutil.copytree(shapes, out)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,10 @@ from timm.data import ImageNetInfo
 
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.cli.data import SUBCOMMANDS
+from hornet_train.cli.export import parser as export_parser
 from hornet_train.cli.predict import keys_and_pictures
 from hornet_train.cli.predict import parser as predict_parser
+from hornet_train.export.export_wanted import FORMATS
 
 
 def commands_of(text: str) -> list[str]:
@@ -136,8 +139,8 @@ def test_evaluation_commands(home: Path) -> None:
 
 @pytest.mark.long
 def test_prediction_commands(home: Path) -> None:
-    lines = [line for line in COMMANDS if "hornet-predict" in line]
-    assert len(lines) == 3
+    lines = [line for line in COMMANDS if "hornet-predict" in line or "hornet-export" in line]
+    assert len(lines) == 5
     made = "model=hornet_pico_gf data=folder data.root=photos data.workers=0 batch_size=4 epochs=1it"
     arguments = f"{made} schedule.warmup=0it data.image_size=32 dist=cpu run_dir=runs/photos"
     shutil.rmtree(home / "runs/photos", ignore_errors=True)
@@ -148,8 +151,9 @@ def test_prediction_commands(home: Path) -> None:
         small = " model.name=hornet_pico_gf data.image_size=32" if "imagenet" in line else ""
         done = typed(shlex.split(line + small), home)
         assert done.returncode == 0, done.stdout + done.stderr
+        said = 6 if "imagenet" in line else 5 if "hornet-export" in line else 1
+        assert len(done.stdout.splitlines()) == (0 if "--out answers.csv" in line else said)
     assert len((home / "answers.csv").read_text().splitlines()) == 6 * 2 + 1
-    assert len(done.stdout.splitlines()) == 6
 
 
 def test_data_commands(home: Path) -> None:
@@ -163,6 +167,7 @@ def test_data_commands(home: Path) -> None:
         assert message in done.stdout
 
 
+EXTRAS = metadata("hornet-train").get_all("Provides-Extra")
 PAGES = {
     line: page
     for page in ("data", "dense", "deploy")
@@ -181,6 +186,15 @@ def test_the_commands_of_other_pages_are_understood(line: str) -> None:
         compose_train(keys)
     elif program == "hornet-train":
         compose_train(arguments)
+    elif "hornet-export" in line:
+        options = export_parser().read(arguments)
+        assert keys_and_pictures(options.what)[0]
+        assert options.format in FORMATS
+        assert options.out.suffix == FORMATS[options.format].suffix
+    elif program == "pip":
+        assert arguments[1].removeprefix("hornet-train[").rstrip("]") in EXTRAS
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file()
     elif "predict" in line:
         given = [one for one in arguments if not one.startswith(("--nproc", "-m", "hornet_train"))]
         given = given[given.index("hornet-predict") + 1 :] if "hornet-predict" in given else given

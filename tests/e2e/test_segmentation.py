@@ -20,6 +20,7 @@ from shapes import SEGMENT, write_shapes
 from hornet_train.dense import create
 from hornet_train.library import load
 from hornet_train.models.weight_files import read_weights
+from hornet_train.run.onnx_model import OnnxModel
 from hornet_train.tasks.asked import Asked
 
 pytestmark = pytest.mark.dense
@@ -234,6 +235,23 @@ def test_views_of_a_picture_are_those_of_an_evaluation(trained: Path, shapes: Pa
     plain, expected, found = masks
     assert torch.equal(found, expected)
     assert not torch.equal(found, plain)
+
+
+def test_it_is_exported_for_other_programs(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    pictures, given = str(shapes / "images/validation"), f"checkpoint={trained}"
+    for form, name in (("onnx", "m.onnx"), ("official", "m.pth")):
+        done = run("hornet-export", given, "--format", form, "--out", f"{tmp_path}/{name}", pictures)
+        assert done.returncode == 0, done.stderr
+        assert "same most probable class: 100.00%" in done.stdout
+    images = torch.randn(3, 3, *OnnxModel(tmp_path / "m.onnx").size)
+    with torch.inference_mode():
+        expected = load(trained, ["fuse=false"]).model(images)
+        torch.testing.assert_close(OnnxModel(tmp_path / "m.onnx")(images), expected, rtol=1e-4, atol=1e-5)
+    assert set(torch.load(tmp_path / "m.pth", weights_only=True)) == {"meta", "state_dict"}
+    refused = run("hornet-export", given, "--format", "huggingface", "--out", f"{tmp_path}/hf")
+    assert (refused.returncode, "is for classifiers" in refused.stderr) == (2, True)
+    asked = run("hornet-predict", f"checkpoint={tmp_path}/m.onnx", pictures)
+    assert (asked.returncode, "hornet-predict runs classifiers alone" in asked.stderr) == (2, True)
 
 
 def test_an_official_file_says_which_model_it_is_of(tmp_path: Path) -> None:

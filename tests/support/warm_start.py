@@ -32,6 +32,7 @@ COMMANDS = {
     "hornet-data": "hornet_train.cli.data",
     "hornet-bench": "hornet_train.cli.bench",
     "hornet-predict": "hornet_train.cli.predict",
+    "hornet-export": "hornet_train.cli.export",
 }
 LAUNCHER = "torchrun"
 # What the commands import only when there is something to do.

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from hornet_train.config.choose_task import same_task
 from hornet_train.config.key import keys_where, walk
+from hornet_train.config.onnx_texts import SUFFIX, onnx_texts
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.redaction import redacted_tree
 from hornet_train.untrusted import (
@@ -103,6 +104,8 @@ def config_in_weights(checkpoint: Path) -> Tree | None:
     Raises:
         CheckpointError: there is one that cannot be read.
     """
+    if checkpoint.suffix == SUFFIX and checkpoint.is_file():
+        return _config_in_onnx(checkpoint)
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None
     try:
@@ -114,6 +117,17 @@ def config_in_weights(checkpoint: Path) -> Tree | None:
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is not a complete safetensors file ({error})") from error
     return None if tree is None else _training_config(tree, checkpoint)
+
+
+def _config_in_onnx(path: Path) -> Tree:
+    try:
+        text = onnx_texts(path).get(HEADER)
+        tree = parse_json(text, MAX_HEADER) if text else None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from error
+    if tree is None:
+        raise CheckpointError(f"{path} is not from hornet-export: it does not say how it is to be used")
+    return _training_config(tree, path)
 
 
 def _training_config(tree: object, place: Path) -> Tree:

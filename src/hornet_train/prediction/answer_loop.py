@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hornet_train.data.batch import stacked
+from hornet_train.data.batch import stacked, tensors
 from hornet_train.data.loader import EvalLoader, Loaded, LoaderSettings
 from hornet_train.data.sources.listing import with_count
 from hornet_train.engine.distributed import World
@@ -148,7 +148,7 @@ def _asked(
     """
     if not loaded.batch:
         return []
-    device = next(predictor.model.parameters()).device
+    device = next(tensors(loaded.batch)).device
     try:
         with torch.inference_mode(), autocast(settings.precision, device):
             return predictor.answers(predictor.model, loaded.batch)

@@ -16,6 +16,7 @@ from hornet_train.run.open_weights import find_weights
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
 from hornet_train.tasks.kit_types import Predictor
+from hornet_train.tasks.model_check import filter_notes
 
 
 def open_predictor(
@@ -36,10 +37,13 @@ def open_predictor(
     assert config.checkpoint is not None
     if config.out is not None:
         raise ConfigError([f"out={config.out} is the file of an evaluation's results"])
-    weights = find_weights(Path(config.checkpoint), config.weights)
+    weights = find_weights(Path(config.checkpoint), config.weights, exports=True)
     predictor = kit.open_prediction(config, weights, asked)
     model = predictor.model.to(device).eval()
+    slow: list[str] = []
     if config.fuse and predictor.image_size is not None:
         fuse(model, predictor.image_size)
-    known = tuple(dict.fromkeys([*notes, *weights.notes, *predictor.notes]))
-    return replace(predictor, model=model, notes=known)
+    elif predictor.image_size is not None:
+        slow = filter_notes(model, predictor.image_size)
+    known = tuple(dict.fromkeys([*notes, *weights.notes, *predictor.notes, *slow]))
+    return replace(predictor, model=model, notes=known, step=weights.step)

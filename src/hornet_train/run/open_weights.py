@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hornet_train.config.stored import CLASSES, HEADER, config_in_folder
+from hornet_train.config.onnx_texts import SUFFIX
+from hornet_train.config.stored import CLASSES, HEADER, config_in_folder, config_in_weights
 from hornet_train.data.sources.listing import with_count
 from hornet_train.engine.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from hornet_train.engine.find_checkpoint import find_checkpoint, followed
@@ -19,18 +20,21 @@ from hornet_train.untrusted import MAX_HEADER, parse_json
 _MOSTLY = 0.5  # of an average that is still what it began with
 
 
-def find_weights(path: Path, wanted: str | None) -> Weights:
+def find_weights(path: Path, wanted: str | None, *, exports: bool = False) -> Weights:
     """The weights at a path: of a run folder its best checkpoint, of a step folder, or of a file.
 
     Args:
         path: of a run folder, a step folder or a file.
         wanted: `model` or `ema`; None for those that were the best if that is recorded, else the averaged
             ones if there are any, and they are no longer mostly those with which the run began.
+        exports: whether an exported model serves, too.
 
     Raises:
         CheckpointError: there are none, or they are damaged.
     """
     path = followed(path)
+    if path.suffix == SUFFIX and path.is_file():
+        return _of_export(path, serves=exports)
     if not path.is_dir():
         tensors, origin = read_weights(path, prefer="model" if wanted == "model" else "ema", whole=True)
         name = "ema" if origin["ema"] or path.name == "ema.safetensors" else "model"
@@ -49,6 +53,15 @@ def find_weights(path: Path, wanted: str | None) -> Weights:
     if name not in saved.tensors:
         raise CheckpointError(f"{saved.folder} holds no averaged weights: weights=model")
     return Weights(saved.tensors[name], saved.folder, name, step, classes_of(saved), [*notes, *early])
+
+
+def _of_export(path: Path, *, serves: bool) -> Weights:
+    if not serves:
+        raise CheckpointError(f"{path} is an exported model: hornet-predict runs it; here weights are needed")
+    from hornet_train.run.onnx_model import OnnxModel
+
+    tree = config_in_weights(path)
+    return Weights({}, path, "model", None, _class_names(tree, path), [], OnnxModel(path))
 
 
 def _made_it_the_best(saved: Checkpoint) -> str | None:

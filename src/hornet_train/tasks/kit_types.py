@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -67,6 +67,16 @@ def samples_of(source: Source | Shards) -> int:
     return sum(source.lengths) if isinstance(source, Shards) else len(source)
 
 
+class ExportedModel(nn.Module):
+    """Images (B, C, H, W), float32, to an output; see `Graph`.
+
+    Attributes:
+        size: (height, width) in pixels that images must have; None: any.
+    """
+
+    size: tuple[int, int] | None
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weights from a checkpoint.
@@ -78,6 +88,7 @@ class Weights:
         step: of the run; None where it is not known.
         classes: their names in the order of the outputs; empty where they are not known.
         notes: one sentence for each thing a user should know of.
+        exported: in place of the tensors, a model that is a function of images.
     """
 
     tensors: dict[str, Tensor]
@@ -86,6 +97,7 @@ class Weights:
     step: int | None
     classes: tuple[str, ...]
     notes: list[str]
+    exported: ExportedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +211,23 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True)
+class Graph:
+    """A model as a function of images, float32 (B, C, H, W), that exports can hold.
+
+    Attributes:
+        inputs: images of that size, as the model takes them, of a batch of `Predictor.samples`.
+        size: of the images, in pixels.
+        output: what its output is called; a class is one of dimension 1.
+        dense: whether the output has the height and width of the images.
+    """
+
+    inputs: Callable[[Batch], Tensor]
+    size: int | tuple[int, int]
+    output: str = "logits"
+    dense: bool = False
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A model with its weights, and how it answers for pictures.
 
@@ -209,6 +238,8 @@ class Predictor:
         classes: names of the classes, in the order of the outputs.
         notes: one sentence for each thing that a user should know of.
         image_size: see `Evaluation`.
+        graph: the model as a function of tensors, for other programs; None where it cannot be one.
+        step: of the training that the weights are from; None where it is not known.
     """
 
     model: nn.Module
@@ -217,6 +248,8 @@ class Predictor:
     classes: tuple[str, ...]
     notes: Sequence[str] = ()
     image_size: int | tuple[int, int] | None = None
+    graph: Graph | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True)

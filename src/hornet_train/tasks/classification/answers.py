@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hornet_train.data.batch import Batch
+from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
 from hornet_train.tasks.classification.task import Classification
 from hornet_train.tasks.kit_types import Answer
@@ -27,6 +28,7 @@ class ClassAnswers:
         threshold: probability, 0..1, below which a class is left out.
         flip: whether mirror images are asked about, too.
         features: see `with_features`.
+        whole: whether the model is more than a function of images, so that there are features.
     """
 
     task: Classification
@@ -35,6 +37,7 @@ class ClassAnswers:
     threshold: float = 0.0
     flip: bool = False
     features: bool = False
+    whole: bool = True
     columns: ClassVar[tuple[str, ...]] = ("rank", "class", "probability")
     objects: ClassVar[bool] = False
     draws: ClassVar[bool] = False
@@ -81,6 +84,8 @@ class ClassAnswers:
 
     def with_features(self) -> ClassAnswers:
         """See `Answers`."""
+        if not self.whole:
+            raise ConfigError(["--features: an exported model gives probabilities alone"])
         return replace(self, features=True)
 
     def mask(self, answer: Answer) -> Image.Image:

@@ -61,7 +61,7 @@ class Classification:
         Returns:
             Images, float (B, C, H, W), C being the model's; target probabilities, float32 (B, classes).
         """
-        images = self._images(batch)
+        images = self.images(batch)
         if self.erasing:
             images = erase(images, stacked(batch, "erase"))
         return self.mixer(images, stacked(batch, "label"), rng)
@@ -75,7 +75,7 @@ class Classification:
 
         The loss of an image is -log of the probability of its label, or of its labels together.
         """
-        logits, labels = model(self._images(batch)).float(), stacked(batch, "label")
+        logits, labels = model(self.images(batch)).float(), stacked(batch, "label")
         if self.rows is not None:
             logits = logits.index_select(1, self.rows.to(logits.device))
         if labels.ndim == 1:
@@ -109,12 +109,13 @@ class Classification:
 
     def _views(self, batch: Batch, *, flip: bool) -> Iterator[Tensor]:
         for name in view_names(batch):
-            images = self._images(batch, name)
+            images = self.images(batch, name)
             yield images
             if flip:
                 yield images.flip(3)
 
-    def _images(self, batch: Batch, name: str = "image") -> Tensor:
+    def images(self, batch: Batch, name: str = "image") -> Tensor:
+        """What the model sees of a batch, or of one of its views: normalised, float (B, C, H, W)."""
         pixels = stacked(batch, name)
         images = self.normalize(luma(pixels) if self.model.in_chans == 1 else pixels)
         wanted = torch.channels_last if self.model.channels_last else torch.contiguous_format

@@ -26,6 +26,8 @@ def open_prediction(config: DetectionEval, weights: Weights, asked: Asked) -> Pr
         raise ConfigError(["--top is for classification: --threshold says which objects are left out"])
     if asked.crops is not None:
         raise ConfigError(["--crops is for classification: a detector sees whole pictures"])
+    if weights.exported is not None:
+        raise ConfigError([f"{weights.place}: of exported models hornet-predict runs classifiers alone"])
     heads = [tensor for name, tensor in weights.tensors.items() if name.endswith("fc_cls.weight")]
     if not heads:
         raise CheckpointError(f"{weights.place} has no box head, and so no classes to predict")

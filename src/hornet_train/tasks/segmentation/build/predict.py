@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hornet_train.data.batch import Batch
+from hornet_train.data.batch import size as count
 from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.images.size import Size, height_width
 from hornet_train.tasks.asked import Asked
-from hornet_train.tasks.kit_types import Predictor, Weights
+from hornet_train.tasks.kit_types import Graph, Predictor, Weights
 from hornet_train.tasks.segmentation.answers import MaskAnswers
 from hornet_train.tasks.segmentation.build.components import build_task, eval_transform
 from hornet_train.tasks.segmentation.samples import PictureSamples
 from hornet_train.tasks.segmentation.schema import SegmentationEval
 from hornet_train.tasks.segmentation.sources.published_classes import ADE20K
 from hornet_train.tasks.segmentation.starting_weights import has_auxiliary, load_segmenter
+from hornet_train.tasks.segmentation.task import Segmentation
 
 
 def open_prediction(config: SegmentationEval, weights: Weights, asked: Asked) -> Predictor:
@@ -28,6 +37,8 @@ def open_prediction(config: SegmentationEval, weights: Weights, asked: Asked) ->
         raise ConfigError(["--crops is for classification: segmentation sees whole pictures"])
     flip, ratios = config.data.flip or asked.flip, asked.scales or config.data.ratios
     config = replace(config, data=replace(config.data, flip=flip, ratios=ratios))
+    if weights.exported is not None:
+        raise ConfigError([f"{weights.place}: of exported models hornet-predict runs classifiers alone"])
     heads = [
         tensor for name, tensor in weights.tensors.items() if name.endswith("decode_head.conv_seg.weight")
     ]
@@ -44,4 +55,16 @@ def open_prediction(config: SegmentationEval, weights: Weights, asked: Asked) ->
     notes = load_segmenter(model, weights)
     samples = PictureSamples(eval_transform(config.data))
     window = config.data.image_size if config.data.inference == "slide" else None
-    return Predictor(model, samples, MaskAnswers(task, classes), classes, notes, window)
+    graph = Graph(_inputs(task, config.data.image_size), config.data.image_size, dense=True)
+    return Predictor(model, samples, MaskAnswers(task, classes), classes, notes, window, graph)
+
+
+def _inputs(task: Segmentation, size: Size) -> Callable[[Batch], Tensor]:
+    """See `Graph`: whole pictures at the first scale, stretched to the size."""
+
+    def inputs(batch: Batch) -> Tensor:
+        images = (task.scales(batch, place)[0].float() for place in range(count(batch)))
+        sides = height_width(size)
+        return torch.cat([F.interpolate(one, sides, mode="bilinear", antialias=True) for one in images])
+
+    return inputs

@@ -1,0 +1,70 @@
+"""Whether an export says what the model says, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+Run = Callable[[Tensor], Tensor]
+_TURNS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An export beside the model.
+
+    Attributes:
+        images: how many.
+        difference: the largest, as a share of the model's largest output.
+        same_class: share of images (dense: of pixels) whose most probable class is the same, 0..1.
+        speed: images a second of the export over those of the model, in turns, both in as many threads.
+        batch: images at once.
+    """
+
+    images: int
+    difference: float
+    same_class: float
+    speed: float
+    batch: int
+
+
+@torch.inference_mode()
+def compare(model: nn.Module, run: Run, batches: Sequence[Tensor]) -> Comparison:
+    """Run both on the same images.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        run: the export.
+        batches: images as the model takes them, (B, C, H, W).
+    """
+    largest = difference = 0.0
+    same = total = images = 0
+    for batch in batches:
+        expected, found = model(batch).float(), run(batch).float()
+        largest = max(largest, expected.abs().max().item())
+        difference = max(difference, (found - expected).abs().max().item())
+        equal = found.argmax(1) == expected.argmax(1)
+        same, total, images = same + int(equal.sum()), total + equal.numel(), images + len(batch)
+    return Comparison(
+        images,
+        difference / max(largest, 1e-12),
+        same / total,
+        _speed(model, run, batches[0]),
+        len(batches[0]),
+    )
+
+
+def _speed(model: nn.Module, run: Run, batch: Tensor) -> float:
+    ratios = []
+    for _ in range(_TURNS):
+        begin = time.perf_counter()
+        model(batch)
+        middle = time.perf_counter()
+        run(batch)
+        ratios.append((middle - begin) / (time.perf_counter() - middle))
+    return median(ratios)

@@ -1,0 +1,286 @@
+"""hornet-export: every format is the model, names no file of this machine, and travels with all it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+from helpers import ROOT
+from PIL import Image
+from torch import Tensor, nn
+
+import hornet_train
+from hornet_train.export.export_wanted import FORMATS, Export
+from hornet_train.run.onnx_model import OnnxModel
+
+Command = Callable[..., tuple[int, str, str]]
+CHECKPOINT = f"checkpoint={ROOT / 'tests' / 'old_run' / 'run'}"  # hornet_pico_gf, of pictures of 32 pixels
+IMAGENET = ("data=imagenet", "data.image_size=64")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Official files of pico models whose blocks do something."""
+    folder, found = tmp_path_factory.mktemp("weights"), {}
+    for mixer in ("7x7", "gf"):
+        torch.manual_seed(0)
+        model = timm.create_model(f"hornet_pico_{mixer}", num_classes=7)
+        for name, weight in model.named_parameters():
+            if "gamma" in name:
+                nn.init.normal_(weight, std=0.4)
+        found[mixer] = folder / f"{mixer}.pth"
+        torch.save({"model": model.state_dict()}, found[mixer])
+    return found
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twenty pictures of coarse colours in photos/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        pixels = np.kron(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), np.ones((15, 15, 1), np.uint8))
+        Image.fromarray(pixels).save(tmp_path / f"photos/p{number:02}.png")
+    return tmp_path / "photos"
+
+
+def model_of(file: Path, size: int) -> nn.Module:
+    return hornet_train.load(file, ["data=imagenet", f"data.image_size={size}", "fuse=false"]).model
+
+
+def differs(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize("mixer", ["7x7", "gf"])
+def test_onnx_is_the_model_for_any_batch(
+    weights: dict[str, Path], photos: Path, command: Command, mixer: str
+) -> None:
+    given = (f"checkpoint={weights[mixer]}", *IMAGENET, "--format", "onnx", "--out", "m.onnx", "photos")
+    code, out, err = command("hornet-export", *given)
+    assert code == 0, err
+    assert "compared on 20 pictures" in out
+    assert "same most probable class: 100.00%" in out
+    run, model = OnnxModel(Path("m.onnx")), model_of(weights[mixer], 64)
+    for batch in (1, 3, 8):
+        images = torch.randn(batch, 3, 64, 64)
+        with torch.inference_mode():
+            assert differs(run(images), model(images)) < 1e-5
+    proto = onnx.load("m.onnx")
+    assert proto.opset_import[0].version == Export.opset
+    assert not {node.op_type for node in proto.graph.node} & {"DFT", "Einsum"}
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert b"site-packages" not in Path("m.onnx").read_bytes()
+    assert sorted(path.name for path in Path().iterdir()) == ["m.onnx", "photos"]
+
+
+def test_an_exported_file_predicts_as_its_checkpoint_does(photos: Path, command: Command) -> None:
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "m.onnx", "photos")
+    assert code == 0, err
+    flags = ("photos", "--format", "jsonl", "--quiet", "--top", "3", "--flip")
+    _, theirs, _ = command("hornet-predict", CHECKPOINT, *flags)
+    code, ours, err = command("hornet-predict", "checkpoint=m.onnx", *flags)
+    assert code == 0, err
+    for one, other in zip(
+        map(json.loads, ours.splitlines()), map(json.loads, theirs.splitlines()), strict=True
+    ):
+        assert one["classes"] == other["classes"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=2e-6)
+    for given, message in (
+        (("--features", "x.npy"), "an exported model gives probabilities alone"),
+        (("data.image_size=64",), "m.onnx is for 32x32"),
+        (("--scales", "1,2"), "for images of one size"),
+    ):
+        code, _, err = command("hornet-predict", "checkpoint=m.onnx", "photos", *given)
+        assert (code, message in err) == (2, True), err
+    code, _, err = command("hornet-eval", "checkpoint=m.onnx")
+    assert (code, "hornet-predict runs it" in err) == (2, True), err
+
+
+def test_images_of_any_size(weights: dict[str, Path], photos: Path, command: Command) -> None:
+    given = ("--format", "onnx", "--out", "m.onnx", "--any-size", "--opset", "18")
+    code, _, err = command("hornet-export", f"checkpoint={weights['7x7']}", *IMAGENET, *given)
+    assert code == 0, err
+    run, model = OnnxModel(Path("m.onnx")), model_of(weights["7x7"], 64)
+    assert run.size is None
+    for height, width in ((32, 32), (50, 65), (96, 160)):
+        images = torch.randn(2, 3, height, width)
+        with torch.inference_mode():
+            assert differs(run(images), model(images)) < 1e-5
+    code, _, err = command("hornet-export", f"checkpoint={weights['gf']}", *IMAGENET, *given, "--overwrite")
+    assert (code, "filters (GF) are stored for images of one size" in err) == (2, True)
+
+
+@pytest.mark.long
+def test_smaller_numbers(weights: dict[str, Path], photos: Path, command: Command) -> None:
+    checkpoint, sizes = f"checkpoint={weights['gf']}", []
+    for name, *flags in (["full"], ["half", "--half"], ["int8", "--int8", "--calibrate", "photos"]):
+        given = ("--format", "onnx", "--out", f"{name}.onnx", *flags, "photos")
+        code, _, err = command("hornet-export", checkpoint, *IMAGENET, *given)
+        assert code == 0, err
+        sizes.append(Path(f"{name}.onnx").stat().st_size)
+        assert OnnxModel(Path(f"{name}.onnx")).size == (64, 64)
+        _, answers, err = command(
+            "hornet-predict", f"checkpoint={name}.onnx", "photos", "--top", "1", "--quiet"
+        )
+        assert len(answers.splitlines()) == 20, err
+    assert sizes[1] < 0.55 * sizes[0]
+    assert sizes[2] < 0.45 * sizes[0]  # pico has small layers, and ranges for each
+
+
+def everything_in(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, of a folder's files, and of what is packed in them."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            yield file.read_bytes()
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as packed:
+                    yield from (packed.read(name) for name in packed.namelist())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_the_model_and_names_no_file(
+    weights: dict[str, Path], photos: Path, command: Command, form: str
+) -> None:
+    suffix = FORMATS[form].suffix
+    given = ("--format", form, "--out", f"m{suffix}", "--license", "mit", "photos")
+    code, out, err = command("hornet-export", f"checkpoint={weights['gf']}", *IMAGENET, *given)
+    assert code == 0, err
+    line = next(line for line in out.splitlines() if "largest difference" in line)
+    assert float(line.split()[2]) < 1e-5
+    places = (b"site-packages", str(ROOT).encode(), str(weights["gf"].parent).encode())
+    for content in everything_in(Path(f"m{suffix}")):
+        assert not [place for place in places if place in content]
+    if form == "official":
+        assert (
+            torch.load("m.pth", weights_only=True)["model"].keys()
+            == model_of(weights["gf"], 64).state_dict().keys()
+        )
+    if form == "huggingface":
+        images = torch.randn(2, 3, 64, 64)
+        model = timm.create_model("local-dir:m", pretrained=True).eval()
+        with torch.inference_mode():
+            assert torch.equal(model(images), model_of(weights["gf"], 64)(images))
+        config = json.loads(Path("m/config.json").read_text(encoding="utf-8"))
+        assert config["label_names"] == [str(number) for number in range(7)]
+        assert "num_classes" not in config.get("model_args", {})
+        seen = timm.data.resolve_model_data_config(model)
+        assert (tuple(seen["input_size"]), seen["crop_pct"]) == ((3, 64, 64), 0.875)
+        assert Path("m/README.md").read_text(encoding="utf-8").startswith("---\nlicense: mit\n")
+    again = command("hornet-export", f"checkpoint={weights['gf']}", *IMAGENET, *given)
+    assert (again[0], "exists: choose another, or --overwrite" in again[2]) == (2, True)
+
+
+def needed_by(package: str, found: set[str]) -> set[str]:
+    """A package and what it needs, by their names in the index."""
+    if package not in found:
+        found.add(package)
+        for one in requires(package) or []:
+            if "extra" not in one:
+                needed_by(
+                    one.split(";")[0].split(">")[0].split("=")[0].split("<")[0].split("!")[0].strip(), found
+                )
+    return found
+
+
+def test_a_file_runs_without_torch(photos: Path, tmp_path: Path, command: Command) -> None:
+    """In a Python that has nothing but NumPy, Pillow and ONNX Runtime."""
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "m.onnx")
+    assert code == 0, err
+    site = Path(np.__file__).parents[1]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    tops = {"protobuf": "google", "pillow": "PIL", "typing-extensions": "typing_extensions.py"}
+    for name in needed_by("onnxruntime", {"pillow", "sympy", "mpmath"}):
+        for top in (tops.get(name, name), f"{name}.libs"):
+            if (site / top).exists():
+                os.symlink(site / top, bare / top)
+    files = ["run_onnx.py", "m.onnx", "photos/p00.png", "photos/p07.png"]
+    example = (ROOT / "examples/run_onnx.py").read_text(encoding="utf-8")
+    script = f"import sys; sys.path.append({str(bare)!r}); sys.argv = {files!r}\n"
+    script += example.partition("from __future__ import annotations\n")[2]
+    script += "\nassert 'torch' not in sys.modules and 'hornet_train' not in sys.modules\n"
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    model = hornet_train.load(CHECKPOINT.partition("=")[2])
+    for line in done.stdout.splitlines():
+        path, *answers = line.split("  ")
+        best, probability = answers[0].rsplit(" ", 1)
+        expected = model.predict(path)
+        assert best == expected["classes"][0]
+        assert float(probability.rstrip("%")) / 100 == pytest.approx(expected["probabilities"][0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--format", "onnx", "--out", "x.onnx", "--opset", "99"], "writes 18 to 25 right, and no other"),
+        (["--format", "onnx", "--out", "x.onnx", "--opset", "12"], "writes 18 to 25 right, and no other"),
+        (["--format", "onxn", "--out", "x.onnx"], "did you mean 'onnx'"),
+        (["--format", "onnx", "--out", "x.pt"], "onnx is a .onnx file: name it x.onnx"),
+        (["--format", "onnx", "--out", "no/x.onnx"], "there is no folder"),
+        (["--format", "onnx", "--out", "there.onnx"], "there.onnx exists: choose another, or --overwrite"),
+        (["--format", "openvino", "--out", "other.xml"], "other.bin exists"),
+        (["--format", "huggingface", "--out", "photos"], "photos exists"),
+        (["--format", "pt2", "--out", "x.pt2", "--half"], "--half is for --format onnx"),
+        (["--format", "official", "--out", "x.pth", "--any-size"], "holds weights, which have no size"),
+        (["--format", "onnx", "--out", "x.onnx", "--int8"], "--int8 needs --calibrate"),
+        (["--format", "onnx", "--out", "x.onnx", "--calibrate", "photos"], "--calibrate is for --int8"),
+        (
+            ["--format", "onnx", "--out", "x.onnx", "--any-size"],
+            "filters (GF) are stored for images of one size",
+        ),
+        (["--format", "onnx", "--out", "x.onnx", "gone.png"], "gone.png: cannot be read"),
+        (["--format", "onnx", "--out", "x.onnx", "--ops", "18"], "did you mean '--opset'"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_and_leave_nothing(
+    photos: Path, command: Command, given: list[str], message: str
+) -> None:
+    for name in ("there.onnx", "other.bin"):
+        Path(name).write_text("somebody's", encoding="utf-8")
+    before = sorted(Path().rglob("*"))
+    code, out, err = command("hornet-export", CHECKPOINT, *given)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_missing_package_is_named(photos: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import util
+
+    known = util.find_spec
+    monkeypatch.setattr(
+        util, "find_spec", lambda name, *rest: None if name == "onnxscript" else known(name, *rest)
+    )
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
+    assert code == 2
+    assert "--format onnx needs onnxscript: pip install 'hornet-train[onnx]'" in err
+
+
+def test_an_export_that_is_not_the_model_is_removed(
+    photos: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = OnnxModel.forward
+    monkeypatch.setattr(OnnxModel, "forward", lambda self, images: forward(self, images) + 0.01)
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
+    assert code == 2
+    assert "x.onnx would differ from the model by" in err
+    assert not Path("x.onnx").exists()
+    assert [path.name for path in Path().iterdir()] == ["photos"]
