@@ -369,9 +369,9 @@ def test_a_change_of_what_is_asked_for_installs_again(tmp_path: Path) -> None:
 
 def test_the_calls(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Those of the README, of a smaller model for a step on the photos."""
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     small = " ".join(f'"{key}",' for key in SMALL.split() if not key.startswith(("batch_size", "epochs")))
-    loading, training, _ = EXAMPLES
+    loading, training, _, _ = EXAMPLES
     call = training.replace("hornet_t_7x7", "hornet_pico_7x7").replace("batch_size=64", "batch_size=8")
     call = call.replace('"epochs=30"', f'"epochs=1it", {small}'.replace('"model.name=hornet_pico_gf",', ""))
     monkeypatch.chdir(home)
@@ -388,8 +388,10 @@ def test_the_calls(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert [sorted(one["classes"]) for one in ast.literal_eval(shown[1])] == [["cat", "dog"]] * 2
 
 
-def test_the_library_example(command: Callable[..., object]) -> None:
+def test_the_library_example(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
+    exec(EXAMPLES[3], {})  # which prints what would be exchanged
+    assert "8 layers would be exchanged" in capsys.readouterr().out
     exec(EXAMPLES[2], names)
     assert type(names["model"]).__name__ == "HorNet"
     x = torch.randn(1, 64, 9, 10)

@@ -32,6 +32,7 @@ class Complexity:
         gate_products: name of each gnConv -> multiplications of its gating for one image, which no other
             figure counts.
         output_sizes: name of each module whose output is a map -> (height, width) of it.
+        output_tokens: name of each module whose output is (B, N, C) -> N.
     """
 
     parameters: int
@@ -41,6 +42,7 @@ class Complexity:
     by_module: Mapping[str, int] = field(repr=False)
     gate_products: Mapping[str, int] = field(repr=False)
     output_sizes: Mapping[str, tuple[int, int]] = field(repr=False)
+    output_tokens: Mapping[str, int] = field(repr=False)
 
     def macs_of(self, module: str) -> int:
         """The MACs of a module and of all modules inside it."""
@@ -55,10 +57,13 @@ class _Tally:
     extras: int = 0
     gates: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             self.sizes[name] = (output.shape[2], output.shape[3])
+        if isinstance(output, Tensor) and output.ndim == 3:
+            self.tokens[name] = output.shape[1]
         if isinstance(module, nn.Linear | nn.Conv2d):
             macs = macs_of_layer(module, output)
             self.macs[name] = self.macs.get(name, 0) + macs  # a layer may be called more than once
@@ -114,6 +119,7 @@ def count(model: nn.Module, image_size: int | tuple[int, int] = 224, *, in_chans
         by_module=tally.macs,
         gate_products=tally.gates,
         output_sizes=tally.sizes,
+        output_tokens=tally.tokens,
     )
 
 

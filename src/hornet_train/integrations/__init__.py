@@ -1,0 +1,1 @@
+"""gnConv in networks of others."""
