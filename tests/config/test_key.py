@@ -19,7 +19,7 @@ PATHS = {
     *("data.root", "data.name", "data.val_labels", "data.labels", "run_dir", "init_from", "init_map"),
     *("checkpoint", "out", "plot", "data.class_map", "data.file"),
 }
-LISTS = {"models", "peers", "modes", "layouts", "batches", "parts", "widths", "sides", "orders"}
+LISTS = {"models", "peers", "modes", "layouts", "batches", "parts", "widths", "sides", "orders", "runtimes"}
 TRAINING_ONLY = {
     *("model.drop_path", "model.grad_checkpointing", "data.drop_last", "data.max_bad", "data.val"),
     *("data.train_count", "data.train_split", "data.shuffle_buffer"),

@@ -43,6 +43,29 @@ def test_step_shows_ratios_to_the_first_peer(tmp_path: Path, command: Command) -
         assert picture.width > 500
 
 
+def test_models_run_in_other_programs(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "step.json"
+    models = (
+        "models=hornet_pico_gf",
+        "peers=hornet_pico_gf",
+        "layouts=channels_last",
+        "runtimes=onnx,openvino",
+    )
+    code, out, err = command("hornet-bench", "step", *SMALL, *models, f"out={file}")
+    assert (code, err) == (0, "")
+    name = "hornet_pico_gf"
+    found = [(one["mode"], one["model"]) for one in json.loads(file.read_text())["measured"]]
+    assert found == [
+        ("train", name),
+        *(("inference", one) for one in (name, f"{name}, ONNX Runtime", f"{name}, OpenVINO")),
+    ]
+    assert "as exported" in out
+    code, _, err = command("hornet-bench", "step", *SMALL, *models, "modes=train")
+    assert (code, "runtimes= are for inference" in err) == (2, True)
+    code, _, err = command("hornet-bench", "step", *SMALL, *models, "precision=bf16")
+    assert (code, "runtimes= are measured in fp32 on a CPU" in err) == (2, True)
+
+
 def test_cuda_graphs_need_a_gpu(command: Command) -> None:
     few = [one for one in SMALL if not one.startswith("compile")]
     code, _, err = command("hornet-bench", "step", *few, "compile=graphs")

@@ -39,23 +39,29 @@ class Contender:
     Attributes:
         name: in tables and files.
         build: builds the model, on the CPU.
+        runtime: for inference, makes of the fused model and images what runs them in place of torch.
     """
 
     name: str
     build: Callable[[], nn.Module]
+    runtime: Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]] | None = None
 
 
 @dataclass(frozen=True)
 class Setting:
     """How a model is run: memory format, and whether it, or each of its blocks, is compiled.
 
-    With "graphs" the whole model is, and its kernels are started together, as CUDA graphs.
+    With "graphs" the whole model is, and its kernels are started together, as CUDA graphs. A model in another
+    runtime is as that has it.
     """
 
     channels_last: bool
     compiled: bool | Literal["blocks", "graphs"]
+    exported: bool = False
 
     def __str__(self) -> str:
+        if self.exported:
+            return "as exported"
         layout = "channels-last" if self.channels_last else "contiguous"
         return f"{layout}, {_COMPILED[self.compiled]}"
 
@@ -148,7 +154,8 @@ def measure(
         say(f"{case.mode}: the fastest setting of {contender.name}")
         tried[contender.name] = {}
         best: float | None = None
-        for setting in _settings(compiling, layouts):
+        alone = [Setting(channels_last=False, compiled=False, exported=True)]
+        for setting in alone if contender.runtime else _settings(compiling, layouts):
             call = build_step(contender, setting, case)
             seconds = _fastest(call, case, contender, setting)
             tried[contender.name][str(setting)] = seconds
@@ -186,12 +193,17 @@ def _settings(compiling: Compiling, layouts: Sequence[Layout]) -> Iterator[Setti
 
 def build_step(contender: Contender, setting: Setting, case: Case) -> Callable[[], object]:
     """A function that does the work of `case` once when called; a HorNet is fused for inference."""
+    if contender.runtime is not None and case.mode != "inference":
+        raise ValueError(f"{contender.name} infers, and does not train")
     torch.manual_seed(0)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     model = lay_out(contender.build().to(case.device), layout)
     images = random_images(case).contiguous(memory_format=layout)
     if case.mode == "inference":
         fuse(model, case.image_size)
+    if contender.runtime is not None:
+        run = contender.runtime(model.eval(), images)
+        return lambda: run(images)
     if setting.compiled:
         keep_compiled_code()
     if setting.compiled == "blocks":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hornet_train.cli.bench_common import (
     before_torch,
@@ -24,6 +25,9 @@ from hornet_train.config.compose_info import compose_bench
 from hornet_train.errors import ConfigError, did_you_mean
 from hornet_train.images.size import brief
 
+if TYPE_CHECKING:
+    from hornet_train.bench.step_times import Contender
+
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
@@ -37,6 +41,27 @@ def _work(arguments: list[str]) -> None:
     BENCHES[name](overrides)
 
 
+def _in_runtimes(config: StepBench, contenders: Sequence[Contender]) -> list[Contender]:
+    """The models, not their peers, in each of the runtimes.
+
+    Raises:
+        ConfigError: a package is missing, or nothing is inferred.
+    """
+    if not config.runtimes:
+        return []
+    if "inference" not in config.modes:
+        raise ConfigError(["runtimes= are for inference: modes=[inference]"])
+    from hornet_train.export.runtimes import NAMES, check_runtimes, runtime
+
+    check_runtimes(config.runtimes)
+    return [
+        replace(one, name=f"{one.name}, {NAMES[name]}", runtime=runtime(name))
+        for one in contenders
+        if one.name in config.models
+        for name in config.runtimes
+    ]
+
+
 def _step(overrides: list[str]) -> None:
     config = compose_bench(StepBench, "step", overrides).config
     before_torch(config.out, config.plot)
@@ -45,16 +70,19 @@ def _step(overrides: list[str]) -> None:
     from hornet_train.report.bench_figures import draw_ratios
 
     contenders = build_contenders(config.peers, config.models, config.image_size, plain=config.plain)
+    in_runtimes = _in_runtimes(config, contenders)
     console = console_sink()
     from hornet_train.run.process import joined
 
     with joined(config.dist) as world:
         precision = precision_of(config.precision, world.device)
+        if in_runtimes and (precision != "fp32" or world.device.type != "cpu"):
+            raise ConfigError(["runtimes= are measured in fp32 on a CPU: precision=fp32 dist=cpu"])
         results = [
             one
             for mode in config.modes
             for one in measure(
-                contenders,
+                [*contenders, *(in_runtimes if mode == "inference" else ())],
                 Case(mode, config.batch_size, config.image_size, precision, world.device),
                 rounds=config.rounds,
                 compiling=config.compile,

@@ -32,6 +32,9 @@ class StepBench:
     layouts: Layouts  # memory formats to try
     compile: bool | Literal["blocks", "graphs", "all"]  # also try torch.compile
     plain: bool  # also time the HorNets among models in plain layers
+    runtimes: Annotated[  # also time inference of the models in other programs
+        tuple[Literal["onnx", "openvino"], ...], SEVERAL
+    ]
     out: FilePath  # a JSON file
     plot: FilePath  # a PNG
     dist: Dist

@@ -52,12 +52,14 @@ def _next(file: IO[bytes]) -> tuple[int, int]:
     """The number of a field and the bytes that follow; of numbers none, as they are read."""
     tag = _varint(file)
     field, kind = tag >> 3, tag & 7
+    if not field:
+        raise Refused("it is no ONNX file")
     if kind == _VARINT:
         _varint(file)
         return field, 0
     if kind == _BYTES:
         return field, _varint(file)
-    if kind in (_EIGHT, _FOUR) and field:
+    if kind in (_EIGHT, _FOUR):
         return field, 8 if kind == _EIGHT else 4
     raise Refused("it is no ONNX file")
 
