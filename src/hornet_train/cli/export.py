@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,23 +74,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script."""
-    run_command(_work, _answer_questions, arguments)
-
-
-def _answer_questions(arguments: list[str]) -> list[str] | None:
-    """Answer --help and --version and return None; else return the arguments.
-
-    Raises:
-        ConfigError: an unknown flag, or one with an invalid value.
-    """
-    if not arguments or {"--help", "-h"} & set(arguments):
-        sys.stdout.write(parser().format_help())
-        return None
-    if arguments == ["--version"]:
-        sys.stdout.write(f"hornet-export {version('hornet-train')}\n")
-        return None
-    parser().read(arguments)
-    return arguments
+    run_command(_work, parser().questions, arguments)
 
 
 def _work(arguments: list[str]) -> None:

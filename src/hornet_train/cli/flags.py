@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from hornet_train.errors import ConfigError, did_you_mean
@@ -36,6 +38,21 @@ class Parser(argparse.ArgumentParser):
             if name.startswith("--") and name not in flags:
                 raise ConfigError(f"unknown flag {name} of {self.prog}: {did_you_mean(name, flags)}")
         return self.parse_intermixed_args(arguments)
+
+    def questions(self, arguments: list[str]) -> list[str] | None:
+        """Answer --help, --version and an empty command line and return None; else return the arguments.
+
+        Raises:
+            ConfigError: an unknown flag, or a missing or invalid value.
+        """
+        if not arguments or {"--help", "-h"} & set(arguments):
+            sys.stdout.write(self.format_help())
+            return None
+        if arguments == ["--version"]:
+            sys.stdout.write(f"{self.prog} {version('hornet-train')}\n")
+            return None
+        self.read(arguments)
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError instead of exiting."""

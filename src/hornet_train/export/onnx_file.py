@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import ConfigError
+from hornet_train.models.spec import first_line
 from hornet_train.run.onnx_model import INPUT, Floats
 
 _QUANTIZED = ["Conv", "MatMul", "Gemm"]
@@ -64,10 +65,7 @@ def write_onnx(
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ConfigError(
-            [f"this model cannot be written as ONNX ({type(error).__name__}: {reason[0] if reason else ''})"]
-        ) from error
+        raise ConfigError([f"this model cannot be written as ONNX ({first_line(error)})"]) from error
     assert program is not None
     proto = program.model_proto
     _clean(proto, output, any_size=any_size, dense=dense)

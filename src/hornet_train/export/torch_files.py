@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import ConfigError
+from hornet_train.models.spec import first_line
 
 _TEXTS = "provenance.json"  # the file within both that holds the texts
 Run = Callable[[Tensor], Tensor]
@@ -84,7 +85,4 @@ def open_torchscript(path: Path) -> Run:
 
 
 def _refused(what: str, error: Exception) -> ConfigError:
-    reason = str(error).strip().splitlines()
-    return ConfigError(
-        [f"this model cannot be written by {what} ({type(error).__name__}: {reason[0] if reason else ''})"]
-    )
+    return ConfigError([f"this model cannot be written by {what} ({first_line(error)})"])

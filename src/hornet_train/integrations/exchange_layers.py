@@ -15,7 +15,7 @@ from hornet_train.images.size import times
 from hornet_train.integrations.stand_ins import Place, TokenGnConv, described, is_candidate, refusal, stand_in
 from hornet_train.models.complexity import Complexity, count
 from hornet_train.models.mixers import Mixer
-from hornet_train.models.spec import MODEL_ERRORS
+from hornet_train.models.spec import MODEL_ERRORS, first_line
 
 Where = str | Sequence[str] | Callable[[str, nn.Module], bool]
 
@@ -196,8 +196,9 @@ def _cost(model: nn.Module, size: tuple[int, int]) -> tuple[Complexity | None, l
     try:
         return count(model, size), []
     except MODEL_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return None, [f"MACs are not counted: it does not take an image of {times(size)} ({reason})"]
+        return None, [
+            f"MACs are not counted: it does not take an image of {times(size)} ({first_line(error)})"
+        ]
 
 
 def _checked(model: nn.Module, before: Complexity | None, size: tuple[int, int]) -> Complexity | None:

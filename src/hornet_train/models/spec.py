@@ -49,6 +49,11 @@ def error_text(error: Exception) -> str:
     return str(error) or f"it raises {type(error).__name__}"
 
 
+def first_line(error: Exception) -> str:
+    """The type of an error, and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}".rstrip(": ")
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What `timm.create_model` needs, HorNet being one of timm's models.

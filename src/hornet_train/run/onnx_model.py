@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.errors import CheckpointError, ConfigError
+from hornet_train.models.spec import first_line
 from hornet_train.tasks.kit_types import ExportedModel
 
 INPUT = "images"
@@ -42,8 +43,7 @@ class OnnxModel(ExportedModel):
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its classes of errors are not public
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{path} cannot be run by ONNX Runtime: {reason}") from error
+            raise CheckpointError(f"{path} cannot be run by ONNX Runtime ({first_line(error)})") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].name != INPUT or len(inputs[0].shape) != 4:
             raise CheckpointError(f"{path} is no export of this program: its input is not `{INPUT}`")
