@@ -21,6 +21,7 @@ _FIRST: tuple[RGB, ...] = (
     (165, 125, 85),
     (245, 160, 190),
 )
+_DARK_AND_RED = 2  # of these: the dark one, and the one beside red
 UNLABELLED: RGB = (255, 255, 255)
 
 
@@ -37,3 +38,9 @@ def colours(classes: int) -> tuple[RGB, ...]:
         red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(*share))
         found.append((red, green, blue))
     return tuple(found)
+
+
+def object_colours(classes: int) -> tuple[RGB, ...]:
+    """For objects, which lie on dark pictures, too: without the dark colour, and without the one beside the
+    red in which mistakes are drawn."""
+    return colours(classes + _DARK_AND_RED)[_DARK_AND_RED:]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from hornet_train.images.layout import RGB, Pixels
-from hornet_train.images.palette import colours
+from hornet_train.images.palette import object_colours
 from hornet_train.images.resize import resize
 from hornet_train.tasks.detection.rle import Window
 from hornet_train.tasks.figure_style import font_of
@@ -62,7 +62,7 @@ def marked(picture_HWC: Pixels, marks: Marks, classes: int, size: tuple[int, int
     size = size or (height, width)
     image_CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)
     shown: Any = resize(image_CHW, size, "bilinear").permute(1, 2, 0).numpy().copy()
-    palette = colours(classes)
+    palette = object_colours(classes)
     rows, columns = (np.arange(new) * old // new for new, old in zip(size, (height, width), strict=True))
     for place in reversed(range(len(marks.masks))):
         _paint(shown, marks.masks[place], palette[marks.labels[place]], rows, columns)

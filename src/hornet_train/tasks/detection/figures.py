@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hornet_train.images.palette import colours
+from hornet_train.images.palette import object_colours
 from hornet_train.tasks.detection.average_precision import Precision
 from hornet_train.tasks.detection.gallery import Seen
 from hornet_train.tasks.detection.mistakes import LEAST_SCORE
@@ -66,7 +66,7 @@ def draw_precision(
     figure.suptitle(title, fontsize=9, color=INK)
     panels = figure.subplots(1, len(precision), squeeze=False)[0]
     recall = np.linspace(0, 100, 101)
-    palette = [np.array(one) / 255 for one in colours(len(classes))]
+    palette = [np.array(one) / 255 for one in object_colours(len(classes))]
     for axes, (kind, found) in zip(panels, precision.items(), strict=True):
         for label in order:
             if np.isfinite(found.curves[label]).any():
