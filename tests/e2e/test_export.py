@@ -182,6 +182,8 @@ def test_every_format_is_the_model_and_names_no_file(
         assert Path("m/README.md").read_text(encoding="utf-8").startswith("---\nlicense: mit\n")
     again = command("hornet-export", f"checkpoint={weights['gf']}", *IMAGENET, *given)
     assert (again[0], "exists: choose another, or --overwrite" in again[2]) == (2, True)
+    again = command("hornet-export", f"checkpoint={weights['gf']}", *IMAGENET, *given, "--overwrite")
+    assert again[0] == 0, again[2]
 
 
 def needed_by(package: str, found: set[str]) -> set[str]:
@@ -237,6 +239,12 @@ def test_a_file_runs_without_torch(photos: Path, tmp_path: Path, command: Comman
         (["--format", "onnx", "--out", "there.onnx"], "there.onnx exists: choose another, or --overwrite"),
         (["--format", "openvino", "--out", "other.xml"], "other.bin exists"),
         (["--format", "huggingface", "--out", "photos"], "photos exists"),
+        (
+            ["--format", "huggingface", "--out", "photos", "--overwrite"],
+            "is nothing that hornet-export wrote",
+        ),
+        (["--format", "huggingface", "--out", "there.onnx", "--overwrite"], "is nothing that hornet-export"),
+        (["--format", "huggingface", "--out", ".", "--overwrite"], "is nothing that hornet-export wrote"),
         (["--format", "pt2", "--out", "x.pt2", "--half"], "--half is for --format onnx"),
         (["--format", "official", "--out", "x.pth", "--any-size"], "holds weights, which have no size"),
         (["--format", "onnx", "--out", "x.onnx", "--int8"], "--int8 needs --calibrate"),

@@ -6,7 +6,9 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from hornet_train.config.stored import HEADER
 from hornet_train.errors import ConfigError, did_you_mean
+from hornet_train.untrusted import MAX_JSON, parse_json, read_text
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ FORMATS = {
     "official": FormatFacts("a .pth with the names and layout of the published weights", ".pth"),
 }
 OPSETS = (18, 25)  # the first and last that are written right
+CONFIG = "config.json"
+HUGGINGFACE = {CONFIG, "README.md", "model.safetensors", "pytorch_model.bin"}  # the files of such a folder
 GRAPHS = ("onnx", "openvino", "pt2", "torchscript")  # formats of the computation, not of the weights alone
 
 
@@ -122,9 +126,23 @@ class Export:
             return [f"--out={out}: there is no folder {out.absolute().parent}"]
         if out.is_dir() and suffix:
             return [f"--out={out} is a folder: give the path of a file"]
+        if not suffix and out.exists() and self.overwrite and not _is_export(out):
+            return [f"--out={out} is nothing that hornet-export wrote, and is not replaced: choose another"]
         beside = [out, out.with_suffix(".bin")] if self.form == "openvino" else [out]
         return [
             f"--out={one} exists: choose another, or --overwrite"
             for one in beside
             if one.exists() and not self.overwrite
         ]
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is an earlier export of ours, and holds nothing else."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not {CONFIG} <= names <= HUGGINGFACE:
+        return False
+    try:
+        kept = parse_json(read_text(folder / CONFIG, MAX_JSON))
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and HEADER in kept
