@@ -28,7 +28,7 @@ train: $(INSTALLED)  ## train the default model on real images; ARGS are those o
 	@$(BIN)/hornet-train $(ARGS)
 
 test: $(INSTALLED)  ## run the test suite; ARGS are those of pytest
-	@echo "== pytest: the test suite, about ten minutes on two CPU cores"
+	@echo "== pytest: the test suite, about a quarter of an hour on two CPU cores"
 	@$(BIN)/pytest $(TWO) -m "not accuracy and not faults and not dense and not long" $(ARGS)
 
 quick: $(INSTALLED)  ## the most telling minute of the tests, while you work
@@ -42,8 +42,8 @@ test-long: $(INSTALLED)  ## the tests that take long, each for itself (SHORT=1: 
 	@echo "== pytest: tests that take long, some minutes on two CPU cores"
 	@$(BIN)/pytest $(TWO) -m "long and not accuracy and not faults and not dense" $(FORM) $(ARGS)
 
-test-dense: $(INSTALLED)  ## train and evaluate segmentation models (SHORT=1: with fewer of the loop's options)
-	@echo "== pytest: runs of segmentation, some minutes on two CPU cores"
+test-dense: $(INSTALLED)  ## train and evaluate segmentation models and detectors (SHORT=1: with fewer of the loop's options)
+	@echo "== pytest: runs of segmentation and detection, ten minutes on two CPU cores"
 	@$(BIN)/pytest $(TWO) -m dense $(FORM) $(ARGS)
 
 test-accuracy: $(INSTALLED)  ## train the default model with five seeds (SHORT=1: one) and check what they reach
