@@ -170,6 +170,24 @@ def test_damaged_pictures_at_the_front_have_rows_of_features(photos: Path, comma
     assert (code, "two of them are one file" in err) == (2, True)
 
 
+def test_heat_maps_are_drawn_on_what_the_model_sees(photos: Path, command: Command) -> None:
+    given = (CHECKPOINT, "photos", "batch_size=3", *JSON_OF_ALL)
+    _, plain, _ = command("hornet-predict", *given, "fuse=false")
+    code, out, err = command("hornet-predict", *given, "--heatmaps", "heat", "--features", "all.npy")
+    assert code == 0, err
+    assert [json.loads(line)["file"] for line in out.splitlines()] == files(photos)
+    for line, known in zip(out.splitlines(), plain.splitlines(), strict=True):
+        expected = json.loads(known).get("probabilities")
+        assert json.loads(line).get("probabilities") == pytest.approx(expected, abs=2e-6)
+    drawn = sorted(path.relative_to("heat") for path in Path("heat").rglob("*.png"))
+    assert len(drawn) == 7
+    for path in drawn:
+        with Image.open("heat" / path) as picture:
+            assert picture.size == (32, 32)
+    code, _, err = command("hornet-predict", CHECKPOINT, "photos", "--heatmaps", "photos")
+    assert (code, "where the data are" in err) == (2, True)
+
+
 def test_a_threshold_leaves_classes_out(photos: Path, command: Command) -> None:
     given = (CHECKPOINT, "photos/p0.png", "--format", "jsonl", "--quiet")
     _, out, _ = command("hornet-predict", *given, "--top", "10")

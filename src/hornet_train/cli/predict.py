@@ -10,7 +10,7 @@ from typing import NoReturn
 from hornet_train.cli.command import run_command
 from hornet_train.cli.flags import Parser, factors, share, whole_number
 from hornet_train.library import predict
-from hornet_train.prediction.wanted import FORMATS, PicturesAsked, Prediction
+from hornet_train.prediction.wanted import FORMATS, HEATMAPS, PicturesAsked, Prediction
 from hornet_train.tasks.asked import Asked
 
 DESCRIPTION = """\
@@ -87,6 +87,19 @@ def parser() -> Parser:
         "--overlays", type=Path, metavar="DIR", help="write each picture with its masks or boxes drawn on it"
     )
     made.add_argument(
+        "--heatmaps",
+        type=Path,
+        metavar="DIR",
+        help="write what the model sees of each picture, under the heat of the most probable class "
+        "(classification)",
+    )
+    made.add_argument(
+        "--heatmap-method",
+        choices=HEATMAPS,
+        default=HEATMAPS[0],
+        help="layercam: by the gradients of the class (default); eigencam: by the maps alone",
+    )
+    made.add_argument(
         "--sheet", type=Path, metavar="FILE", help="write a PNG of the first pictures with their answers"
     )
     made.add_argument(
@@ -113,7 +126,9 @@ def _work(arguments: list[str]) -> None:
         form=options.format,
         out=options.out,
         overwrite=options.overwrite,
-        drawn=PicturesAsked(options.masks, options.overlays, options.sheet),
+        drawn=PicturesAsked(
+            options.masks, options.overlays, options.heatmaps, options.heatmap_method, options.sheet
+        ),
         features=options.features,
     )
     predict(keys, pictures, wanted, quiet=options.quiet)

@@ -29,8 +29,8 @@ from hornet_train.run.onnx_model import OnnxModel
 from hornet_train.run.open_predictor import open_predictor
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.kit_types import Graph, Predictor
 from hornet_train.tasks.model_check import filter_notes
+from hornet_train.tasks.predictor_types import Graph, Predictor
 
 COMPARED = 64  # pictures, at most, on which an export and the model are compared
 CALIBRATED = 512  # pictures, at most, of which 8-bit integers take their ranges

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from hornet_train.errors import ConfigError
 from hornet_train.file_names import as_text
-from hornet_train.tasks.kit_types import Answer, Answers
+from hornet_train.tasks.predictor_types import Answer, Answers
 
 _WIDEST = 60  # characters of the column of files
 

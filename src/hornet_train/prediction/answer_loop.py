@@ -22,7 +22,7 @@ from hornet_train.prediction.answer_output import TextOutput
 from hornet_train.prediction.drawn_answers import AnswerPictures
 from hornet_train.prediction.feature_file import FeatureFile, Vector
 from hornet_train.prediction.picture_list import PictureList
-from hornet_train.tasks.kit_types import Answer, Predictor
+from hornet_train.tasks.predictor_types import Answer, Predictor
 
 
 @dataclass(frozen=True)

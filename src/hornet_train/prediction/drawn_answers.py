@@ -15,7 +15,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels
 from hornet_train.prediction.picture_list import PictureList
 from hornet_train.prediction.wanted import PicturesAsked
-from hornet_train.tasks.kit_types import Answer, Answers
+from hornet_train.tasks.predictor_types import Answer, Answers
 from hornet_train.tasks.saved_pictures import check_pictures, write_picture
 
 ON_A_SHEET = 64  # pictures
@@ -35,13 +35,13 @@ class AnswerPictures:
             ConfigError: it would be, or the task does not draw what is asked for.
         """
         self._asked, self._pictures, self._samples, self._answers = asked, pictures, samples, answers
-        wanted = {"--masks": asked.masks, "--overlays": asked.overlays}
+        wanted = {"--masks": asked.masks, "--overlays": asked.overlays, "--heatmaps": asked.heatmaps}
         folders = {flag: place for flag, place in wanted.items() if place is not None}
         for flag, can in (("--masks", answers.masks), ("--overlays", answers.draws)):
             if flag in folders and not can:
                 raise ConfigError([f"{flag}: the answers of this checkpoint are no masks and no objects"])
         if len({place.resolve() for place in folders.values()}) < len(folders):
-            raise ConfigError([f"--masks and --overlays are the same folder, {asked.masks}: give two"])
+            raise ConfigError([f"{' and '.join(folders)}: two are the same folder, give each its own"])
         self._names = pictures.names() if folders else []
         for flag, place in folders.items():
             paths = [self._path(place, index) for index in range(len(pictures))]
@@ -55,6 +55,8 @@ class AnswerPictures:
         """
         if self._asked.masks is not None:
             write_picture(self._path(self._asked.masks, index), self._answers.mask(answer))
+        if self._asked.heatmaps is not None:
+            write_picture(self._path(self._asked.heatmaps, index), Image.fromarray(answer["heat"]))
         on_sheet = self._asked.sheet is not None and index < ON_A_SHEET
         if self._asked.overlays is None and not on_sheet:
             return None

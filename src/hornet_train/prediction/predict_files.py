@@ -26,7 +26,7 @@ from hornet_train.prediction.picture_list import PictureList
 from hornet_train.prediction.wanted import Prediction
 from hornet_train.run.open_predictor import open_predictor
 from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.kit_types import Predictor
+from hornet_train.tasks.predictor_types import Predictor
 from hornet_train.track.progress import Progress
 
 _FEW_BATCHES = 2  # of a process: fewer pictures are read in this process itself, which starts sooner
@@ -97,10 +97,16 @@ def run_prediction(
 def _opened(
     kit: Kit[Any, Any], config: EvalConfig, wanted: Prediction, world: World, notes: Sequence[str]
 ) -> Predictor:
+    looks = wanted.drawn.heatmaps is not None
+    if looks:
+        config = replace(config, fuse=False)
     predictor = open_predictor(kit, config, world.device, wanted.asked, notes)
-    if wanted.features is None:
-        return predictor
-    return replace(predictor, answers=predictor.answers.with_features())
+    answers = predictor.answers
+    if looks:
+        answers = answers.with_heat(wanted.drawn.heatmap_method)
+    if wanted.features is not None:
+        answers = answers.with_features()
+    return replace(predictor, answers=answers)
 
 
 def _say(found: Answered, wanted: Prediction, seconds: float, *, quiet: bool) -> None:

@@ -10,6 +10,7 @@ from hornet_train.tasks.asked import Asked
 from hornet_train.track.output_file import check_output
 
 FORMATS = ("table", "jsonl", "csv", "coco")
+HEATMAPS = ("layercam", "eigencam")
 FEATURE_SUFFIXES = (".npy", ".parquet")
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".json": "coco", ".txt": "table"}
 
@@ -19,12 +20,15 @@ class PicturesAsked:
     """Which pictures of answers are wanted; None: not.
 
     Attributes:
-        masks, overlays: folders, with a PNG for each picture.
+        masks, overlays, heatmaps: folders, with a PNG for each picture.
+        heatmap_method: of `HEATMAPS`.
         sheet: a PNG with the first pictures and what is said of them.
     """
 
     masks: Path | None = None
     overlays: Path | None = None
+    heatmaps: Path | None = None
+    heatmap_method: str = HEATMAPS[0]
     sheet: Path | None = None
 
 

@@ -23,7 +23,7 @@ from hornet_train.run.open_predictor import open_predictor
 from hornet_train.run.process import chosen_device, set_up_process
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.kit_types import Answers, Predictor
+from hornet_train.tasks.predictor_types import Answers, Predictor
 
 Picture = str | os.PathLike[str] | bytes | Tensor
 """A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB, or (1, H, W), grey."""

@@ -15,8 +15,8 @@ from hornet_train.models.structure import fuse
 from hornet_train.run.open_weights import find_weights
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.kit_types import Predictor
 from hornet_train.tasks.model_check import filter_notes
+from hornet_train.tasks.predictor_types import Predictor
 
 
 def open_predictor(

@@ -31,10 +31,10 @@ from hornet_train.tasks.kit_types import (
     EvaluationSet,
     ModelCheck,
     ModelParts,
-    Predictor,
     Table,
     Weights,
 )
+from hornet_train.tasks.predictor_types import Predictor
 from hornet_train.tasks.stored_files import FilesFound, FilesToPack
 from hornet_train.track.events import strict_json
 from hornet_train.track.metric_table import MetricTable

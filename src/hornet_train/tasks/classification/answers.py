@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from hornet_train.data.batch import Batch
 from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
+from hornet_train.tasks.classification.heat_maps import check_package, heat_maps
 from hornet_train.tasks.classification.task import Classification
-from hornet_train.tasks.kit_types import Answer
+from hornet_train.tasks.predictor_types import Answer
 
 TOP = 5  # classes of an answer, unless another number is asked for
 
@@ -28,6 +29,7 @@ class ClassAnswers:
         threshold: probability, 0..1, below which a class is left out.
         flip: whether mirror images are asked about, too.
         features: see `with_features`.
+        heat: see `with_heat`; None: no.
         whole: whether the model is more than a function of images, so that there are features.
     """
 
@@ -37,6 +39,7 @@ class ClassAnswers:
     threshold: float = 0.0
     flip: bool = False
     features: bool = False
+    heat: str | None = None
     whole: bool = True
     columns: ClassVar[tuple[str, ...]] = ("rank", "class", "probability")
     objects: ClassVar[bool] = False
@@ -60,6 +63,10 @@ class ClassAnswers:
         if vectors is not None:
             for answer, vector in zip(answers, vectors, strict=True):
                 answer["features"] = vector
+        if self.heat is not None:
+            seen = heat_maps(self.task, model, batch, best.indices[:, 0].tolist(), self.heat)
+            for answer, shown in zip(answers, seen, strict=True):
+                answer["heat"] = shown
         return answers
 
     def record(self, answer: Answer) -> dict[str, Any]:
@@ -87,6 +94,13 @@ class ClassAnswers:
         if not self.whole:
             raise ConfigError(["--features: an exported model gives probabilities alone"])
         return replace(self, features=True)
+
+    def with_heat(self, method: str) -> ClassAnswers:
+        """See `Answers`; of the most probable class."""
+        if not self.whole:
+            raise ConfigError(["--heatmaps: an exported model gives probabilities alone"])
+        check_package()
+        return replace(self, heat=method)
 
     def mask(self, answer: Answer) -> Image.Image:
         """See `Answers`."""

@@ -18,7 +18,7 @@ from hornet_train.tasks.detection.objects import Rle
 from hornet_train.tasks.detection.rle import area_of, window_of
 from hornet_train.tasks.detection.samples import SIZE
 from hornet_train.tasks.detection.task import Detection
-from hornet_train.tasks.kit_types import Answer, Answers
+from hornet_train.tasks.predictor_types import Answer, Answers
 
 SHOWN = 0.3  # score, unless another is asked for
 _FEW = 20  # objects of a picture whose names are written
@@ -119,6 +119,12 @@ class ObjectAnswers:
     def with_features(self) -> Answers:
         """See `Answers`."""
         raise ConfigError(["--features: a classifier describes a picture by one vector, this model does not"])
+
+    def with_heat(self, method: str) -> Answers:
+        """See `Answers`."""
+        raise ConfigError(
+            [f"--heatmaps ({method}) are for classifiers: this model says itself where it looks"]
+        )
 
     def mask(self, answer: Answer) -> Image.Image:
         """See `Answers`: 16 bits, in each pixel the place, from 1 on, of the first object there; 0: none."""

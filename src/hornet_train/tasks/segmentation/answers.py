@@ -12,7 +12,7 @@ from hornet_train.data.batch import Batch, ragged, size
 from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
 from hornet_train.images.palette import colours
-from hornet_train.tasks.kit_types import Answer, Answers
+from hornet_train.tasks.predictor_types import Answer, Answers
 from hornet_train.tasks.segmentation.palette import overlay, with_legend
 from hornet_train.tasks.segmentation.task import Segmentation
 
@@ -77,6 +77,12 @@ class MaskAnswers:
     def with_features(self) -> Answers:
         """See `Answers`."""
         raise ConfigError(["--features: a classifier describes a picture by one vector, this model does not"])
+
+    def with_heat(self, method: str) -> Answers:
+        """See `Answers`."""
+        raise ConfigError(
+            [f"--heatmaps ({method}) are for classifiers: this model says itself where it looks"]
+        )
 
     def mask(self, answer: Answer) -> Image.Image:
         """See `Answers`: 8 bits with a palette, the number of its class in each pixel."""

@@ -40,7 +40,6 @@ from hornet_train.tasks.kit_types import (
     Evaluation,
     EvaluationSet,
     ModelCheck,
-    Predictor,
     Table,
     Weights,
 )
@@ -49,6 +48,7 @@ from hornet_train.tasks.model_check import (
     check_micro_batches,
     filter_notes,
 )
+from hornet_train.tasks.predictor_types import Predictor
 
 
 class ClassificationKit(ClassFolders, Kit[ClassificationConfig, ClassificationEval]):

@@ -18,8 +18,9 @@ from hornet_train.tasks.classification.samples import PictureSamples
 from hornet_train.tasks.classification.schema import ClassificationEval
 from hornet_train.tasks.classification.sources import imagenet_wnids
 from hornet_train.tasks.classification.task import Classification
-from hornet_train.tasks.kit_types import Graph, Predictor, Weights
+from hornet_train.tasks.kit_types import Weights
 from hornet_train.tasks.model_check import check_image_size, filter_notes
+from hornet_train.tasks.predictor_types import Graph, Predictor
 
 FIVE = 5  # crops: the middle and the corners
 _MULTIPLE = 32  # pixels, of the sides of scaled images

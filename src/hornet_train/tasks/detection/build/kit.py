@@ -47,10 +47,10 @@ from hornet_train.tasks.kit_types import (
     EvaluationSet,
     ModelCheck,
     ModelParts,
-    Predictor,
     Table,
     Weights,
 )
+from hornet_train.tasks.predictor_types import Predictor
 from hornet_train.tasks.stored_files import FilesFound
 
 

@@ -13,7 +13,8 @@ from hornet_train.tasks.detection.samples import PictureSamples
 from hornet_train.tasks.detection.schema import DetectionEval
 from hornet_train.tasks.detection.sources.published_classes import COCO
 from hornet_train.tasks.detection.starting_weights import load_detector
-from hornet_train.tasks.kit_types import Predictor, Weights
+from hornet_train.tasks.kit_types import Weights
+from hornet_train.tasks.predictor_types import Predictor
 
 
 def open_prediction(config: DetectionEval, weights: Weights, asked: Asked) -> Predictor:

@@ -24,11 +24,11 @@ from hornet_train.tasks.kit_types import (
     EvaluationSet,
     ModelCheck,
     ModelParts,
-    Predictor,
     Table,
     Weights,
 )
 from hornet_train.tasks.model_check import check_image_size, filter_notes
+from hornet_train.tasks.predictor_types import Predictor
 from hornet_train.tasks.segmentation.build.components import (
     build_task,
     eval_transform,

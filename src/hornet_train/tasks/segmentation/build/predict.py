@@ -15,7 +15,8 @@ from hornet_train.dense.segmenter import Segmenter
 from hornet_train.errors import CheckpointError, ConfigError
 from hornet_train.images.size import Size, height_width
 from hornet_train.tasks.asked import Asked
-from hornet_train.tasks.kit_types import Graph, Predictor, Weights
+from hornet_train.tasks.kit_types import Weights
+from hornet_train.tasks.predictor_types import Graph, Predictor
 from hornet_train.tasks.segmentation.answers import MaskAnswers
 from hornet_train.tasks.segmentation.build.components import build_task, eval_transform
 from hornet_train.tasks.segmentation.samples import PictureSamples
