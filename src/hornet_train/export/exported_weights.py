@@ -14,6 +14,7 @@ from torch import nn
 from hornet_train.errors import ConfigError
 from hornet_train.export.provenance import Provenance
 from hornet_train.images.size import height_width
+from hornet_train.untrusted import parse_json
 
 _CARD = "README.md"
 
@@ -60,7 +61,7 @@ def write_huggingface(model: nn.Module, folder: Path, known: Provenance) -> None
     folder.mkdir()
     save_for_hf(model, str(folder), model_config=config, safe_serialization=True)
     path = folder / "config.json"
-    written = json.loads(path.read_text(encoding="utf-8"))
+    written = parse_json(path.read_bytes())
     # transformers gives the number of classes a second time
     rest = {"num_classes": None, "global_pool": "avg", "in_chans": 3}
     stored = written.get("model_args", {})

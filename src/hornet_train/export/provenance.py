@@ -16,6 +16,7 @@ from hornet_train.config.schema import EvalConfig
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.config.task_schema import TaskSchema
 from hornet_train.redaction import redacted_tree
+from hornet_train.untrusted import parse_json
 
 # arguments of a model that say where its weights were from, which may be a place on this machine
 _OF_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
@@ -97,7 +98,7 @@ def provenance_of(
         "data": {"source": data["source"], **seen},
         "precision": config.precision,
     }
-    plain = json.loads(json.dumps(redacted_tree(kept), default=str))
+    plain = parse_json(json.dumps(redacted_tree(kept), default=str))
     return Provenance(schema.name, config.model.name, tuple(classes), plain, licence, _digest(tensors), step)
 
 
