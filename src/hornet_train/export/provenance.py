@@ -18,9 +18,6 @@ from hornet_train.config.task_schema import TaskSchema
 from hornet_train.redaction import redacted_tree
 from hornet_train.untrusted import parse_json
 
-# arguments of a model that say where its weights were from, which may be a place on this machine
-_OF_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
-
 
 @dataclass(frozen=True)
 class Provenance:
@@ -89,12 +86,9 @@ def provenance_of(
     of_data = (key.partition(".")[2] for key in schema.preprocessing if key.startswith("data."))
     data = vars(config.data)
     seen = {name: data[name] for name in sorted(of_data) if name in data}
-    model = asdict(config.model)
-    if "args" in model:
-        model["args"] = {name: value for name, value in model["args"].items() if name not in _OF_WEIGHTS}
     kept = {
         "task": {"name": schema.name},
-        "model": model,
+        "model": asdict(config.model),
         "data": {"source": data["source"], **seen},
         "precision": config.precision,
     }
