@@ -16,7 +16,6 @@ import onnxruntime
 from PIL import Image
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-WARP_FROM = 384  # squares from here on show the whole picture, warped
 
 
 def prepared(picture: Image.Image, how: dict) -> np.ndarray:
@@ -24,7 +23,7 @@ def prepared(picture: Image.Image, how: dict) -> np.ndarray:
     size = how["image_size"]
     tall, wide = (size, size) if isinstance(size, int) else size
     width, height = picture.size
-    if tall == wide >= WARP_FROM:
+    if how["crop_mode"] == "squash":  # the whole picture, whatever its shape
         width, height = wide, tall
     else:
         shrink = min(height / int(tall / how["crop_pct"]), width / int(wide / how["crop_pct"]))

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 import hornet_train
 from hornet_train.export.export_wanted import FORMATS, Export
+from hornet_train.images.decode import read_image
 from hornet_train.run.onnx_model import OnnxModel
+from hornet_train.tasks.classification.transforms import EvalTransform
 
 Command = Callable[..., tuple[int, str, str]]
 CHECKPOINT = f"checkpoint={ROOT / 'tests' / 'old_run' / 'run'}"  # hornet_pico_gf, of pictures of 32 pixels
@@ -253,6 +255,7 @@ def test_a_file_runs_without_torch(photos: Path, tmp_path: Path, command: Comman
             ["--format", "onnx", "--out", "x.onnx", "--any-size"],
             "filters (GF) are stored for images of one size",
         ),
+        (["--format", "torchscript", "--out", "x.pt", "--any-size"], "a trace is for images of one size"),
         (["--format", "onnx", "--out", "x.onnx", "gone.png"], "gone.png: cannot be read"),
         (["--format", "onnx", "--out", "x.onnx", "--ops", "18"], "did you mean '--opset'"),
     ],
@@ -285,10 +288,44 @@ def test_a_missing_package_is_named(photos: Path, command: Command, monkeypatch:
 def test_an_export_that_is_not_the_model_is_removed(
     photos: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = OnnxModel.forward
-    monkeypatch.setattr(OnnxModel, "forward", lambda self, images: forward(self, images) + 0.01)
-    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
-    assert code == 2
-    assert "x.onnx would differ from the model by" in err
-    assert not Path("x.onnx").exists()
-    assert [path.name for path in Path().iterdir()] == ["photos"]
+    """Nor one that gives NaN, from which no number differs."""
+    forward, given = OnnxModel.forward, (CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
+    for wrong in (0.01, float("nan")):
+        monkeypatch.setattr(OnnxModel, "forward", lambda self, images, by=wrong: forward(self, images) + by)
+        for flags in ((), ("--int8", "--calibrate", "photos")):
+            code, _, err = command("hornet-export", *given, *flags)
+            if wrong == 0.01 and flags:
+                assert code == 0, err  # numbers of 8 bits are near the model, and a user judges
+                Path("x.onnx").unlink()
+                continue
+            assert code == 2
+            assert "x.onnx would differ from the model by" in err
+            assert [path.name for path in Path().iterdir()] == ["photos"]
+
+
+def test_pictures_that_cannot_be_read_are_no_pictures(photos: Path, command: Command) -> None:
+    Path("bad.png").write_bytes((photos / "p00.png").read_bytes()[:60])
+    given = (CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
+    for more in (("bad.png",), ("--int8", "--calibrate", "bad.png", "photos")):
+        code, _, err = command("hornet-export", *given, *more)
+        assert (code, "none of the first pictures, bad.png and so on, can be read" in err) == (2, True), err
+        assert not Path("x.onnx").exists()
+
+
+def test_squares_from_384_on_show_the_whole_picture(
+    weights: dict[str, Path], photos: Path, command: Command
+) -> None:
+    """As our own evaluation warps them, so does what timm makes of the folder."""
+    given = (f"checkpoint={weights['7x7']}", "data=imagenet", "data.image_size=384")
+    code, _, err = command("hornet-export", *given, "--format", "huggingface", "--out", "m")
+    assert code == 0, err
+    seen = timm.data.resolve_model_data_config(timm.create_model("local-dir:m", pretrained=True))
+    assert (seen["crop_pct"], seen["crop_mode"]) == (1.0, "squash")
+    config = json.loads(Path("m/config.json").read_text(encoding="utf-8"))
+    kept = json.loads(config["hornet_train"]["preprocessing"])
+    assert (kept["crop_pct"], kept["crop_mode"]) == (1.0, "squash")
+    with Image.open(photos / "p00.png") as picture:
+        theirs = timm.data.create_transform(**seen)(picture.convert("RGB"))
+    ours = EvalTransform(384)(read_image(photos / "p00.png")).float() / 255
+    mean, std = (torch.tensor(seen[key]).view(3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close(theirs, (ours - mean) / std, rtol=0, atol=0.05)

@@ -26,7 +26,7 @@ from timm.data import ImageNetInfo
 import hornet_train.models  # noqa: F401 - registers
 from hornet_train.cli.data import SUBCOMMANDS
 from hornet_train.cli.export import parser as export_parser
-from hornet_train.cli.predict import keys_and_pictures
+from hornet_train.cli.flags import keys_and_pictures
 from hornet_train.cli.predict import parser as predict_parser
 from hornet_train.export.export_wanted import FORMATS
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hornet_train.cli.command import run_command
-from hornet_train.cli.flags import Parser, whole_number
-from hornet_train.cli.predict import keys_and_pictures
-from hornet_train.errors import ConfigError
+from hornet_train.cli.flags import Parser, keys_and_pictures, whole_number
 from hornet_train.export.export_wanted import FORMATS, OPSETS, Export
 from hornet_train.images.size import times
 from hornet_train.library import export_model
@@ -80,8 +78,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _work(arguments: list[str]) -> None:
     options = parser().read(arguments)
     keys, pictures = keys_and_pictures(options.what)
-    if not keys:
-        raise ConfigError("checkpoint is missing: checkpoint=<run folder, step folder, .safetensors or .pth>")
     wanted = Export(
         form=options.format,
         out=options.out,

@@ -138,3 +138,9 @@ def add_workers(parser: Parser) -> None:
         metavar="N",
         help="number of processes (default: one per core, here %(default)s)",
     )
+
+
+def keys_and_pictures(given: list[str]) -> tuple[list[str], list[str]]:
+    """Apart: overrides, and what names pictures; an argument that is the name of a file is one."""
+    keys = [one for one in given if re.match(r"[+~]*[a-z_][a-z0-9_.]*=", one) and not os.path.lexists(one)]
+    return keys, [one for one in given if one not in keys]

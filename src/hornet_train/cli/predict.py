@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import NoReturn
 
 from hornet_train.cli.command import run_command
-from hornet_train.cli.flags import Parser, factors, share, whole_number
+from hornet_train.cli.flags import Parser, factors, keys_and_pictures, share, whole_number
 from hornet_train.library import predict
 from hornet_train.prediction.wanted import FORMATS, HEATMAPS, PicturesAsked, Prediction
 from hornet_train.tasks.asked import Asked
@@ -76,6 +74,13 @@ def parser() -> Parser:
         choices=(1, 5),
         help="ask about the middle of each picture, or about its corners, too (classification)",
     )
+    _add_files(made)
+    made.add_argument("--quiet", action="store_true", help="print answers and warnings alone")
+    return made
+
+
+def _add_files(made: Parser) -> None:
+    """The flags of what is written for each picture."""
     made.add_argument(
         "--masks",
         type=Path,
@@ -109,8 +114,6 @@ def parser() -> Parser:
         help="write the vector from which the model concludes for each picture, a .npy or .parquet file "
         "(classification)",
     )
-    made.add_argument("--quiet", action="store_true", help="print answers and warnings alone")
-    return made
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -132,12 +135,6 @@ def _work(arguments: list[str]) -> None:
         features=options.features,
     )
     predict(keys, pictures, wanted, quiet=options.quiet)
-
-
-def keys_and_pictures(given: list[str]) -> tuple[list[str], list[str]]:
-    """Apart: overrides, and what names pictures; an argument that is the name of a file is one."""
-    keys = [one for one in given if re.match(r"[+~]*[a-z_][a-z0-9_.]*=", one) and not os.path.lexists(one)]
-    return keys, [one for one in given if one not in keys]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class Comparison:
 
     Attributes:
         images: how many.
-        difference: the largest, as a share of the model's largest output.
+        difference: the largest, as a share of the model's largest output; NaN where the export gives such.
         same_class: share of images (dense: of pixels) whose most probable class is the same, 0..1.
         speed: images a second of the export over those of the model, in turns, both in as many threads.
         batch: images at once.
@@ -42,17 +42,18 @@ def compare(model: nn.Module, run: Run, batches: Sequence[Tensor]) -> Comparison
         run: the export.
         batches: images as the model takes them, (B, C, H, W).
     """
-    largest = difference = 0.0
+    largest, difference = torch.zeros(()), torch.zeros(())
     same = total = images = 0
     for batch in batches:
         expected, found = model(batch).float(), run(batch).float()
-        largest = max(largest, expected.abs().max().item())
-        difference = max(difference, (found - expected).abs().max().item())
+        # of torch, whose maximum of NaN and a number is NaN
+        largest = torch.maximum(largest, expected.abs().max())
+        difference = torch.maximum(difference, (found - expected).abs().max())
         equal = found.argmax(1) == expected.argmax(1)
         same, total, images = same + int(equal.sum()), total + equal.numel(), images + len(batch)
     return Comparison(
         images,
-        difference / max(largest, 1e-12),
+        (difference / largest.clamp(min=1e-12)).item(),
         same / total,
         _speed(model, run, batches[0]),
         len(batches[0]),

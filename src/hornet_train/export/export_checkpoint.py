@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,13 +18,13 @@ from torch import Tensor, nn
 from hornet_train.config.schema import EvalConfig
 from hornet_train.data.loader import EvalLoader, LoaderSettings
 from hornet_train.data.sources.source import Source
-from hornet_train.errors import ConfigError, ExportError
+from hornet_train.errors import ConfigError, DataError, ExportError
 from hornet_train.export.comparison import Comparison, Run, compare
 from hornet_train.export.export_wanted import GRAPHS, Export
+from hornet_train.export.plain_graph import plain_graph
 from hornet_train.export.provenance import Provenance, provenance_of
-from hornet_train.export.real_filters import has_filters, with_real_filters
+from hornet_train.export.real_filters import has_filters
 from hornet_train.images.size import Size, as_value, height_width
-from hornet_train.models.kernels.dispatch import use_kernels
 from hornet_train.models.structure import fuse
 from hornet_train.run.onnx_model import OnnxModel
 from hornet_train.run.open_predictor import open_predictor
@@ -36,6 +37,7 @@ COMPARED = 64  # pictures, at most, on which an export and the model are compare
 CALIBRATED = 512  # pictures, at most, of which 8-bit integers take their ranges
 _BATCH = 8
 _NOISE = 8  # images, where there are no pictures
+_OTHER = 32  # pixels by which images of another size are larger
 # the largest difference, as a share of the largest output, with which an export is still the model
 _EXACT, _HALF = 1e-4, 2e-2
 
@@ -97,12 +99,16 @@ def run_export(
         step=predictor.step,
         licence=wanted.licence,
     )
-    batches = list(_batches(predictor, graph, pictures, COMPARED)) or [_noise(graph, known)]
-    ranges = list(_batches(predictor, graph, calibration, CALIBRATED))
+    noise = _noise(known, graph.size)
+    batches = [noise] if pictures is None else _batches(predictor, graph, pictures, COMPARED)
+    ranges = [] if calibration is None else _batches(predictor, graph, calibration, CALIBRATED)
     reference = _fused(model, graph, batches[0]) if wanted.form in GRAPHS else model
     with _folder_beside(wanted.out) as folder:
         path = folder / wanted.out.name
         run = _written(kit, config, wanted, graph, reference, batches[0], ranges, known, path)
+        if wanted.any_size:
+            height, width = height_width(graph.size)
+            batches.append(_noise(known, (height + _OTHER, width + 2 * _OTHER)))
         found = compare(reference, run, batches)
         _judge(found, wanted)
         megabytes = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) / 1e6
@@ -113,22 +119,28 @@ def run_export(
     return Exported(wanted.out, size, megabytes, found, pictures is not None, tuple(told))
 
 
-def _batches(predictor: Predictor, graph: Graph, pictures: Source | None, most: int) -> Iterator[Tensor]:
-    """Images as the model takes them, of the first pictures that can be read."""
-    if pictures is None:
-        return
+def _batches(predictor: Predictor, graph: Graph, pictures: Source, most: int) -> list[Tensor]:
+    """Images as the model takes them, of the first pictures that can be read.
+
+    Raises:
+        DataError: none can.
+    """
+    found: list[Tensor] = []
     loader = EvalLoader(pictures, predictor.samples, LoaderSettings(torch.device("cpu"), 0, 1), on_bad="skip")
     for number, loaded in enumerate(loader.batches(0, 1, _BATCH)):
         if number * _BATCH >= most:
-            return
+            break
         if loaded.batch:
-            yield graph.inputs(loaded.batch)
+            found.append(graph.inputs(loaded.batch))
+    if not found:
+        raise DataError(f"none of the first pictures, {pictures.locate(0)} and so on, can be read")
+    return found
 
 
-def _noise(graph: Graph, known: Provenance) -> Tensor:
+def _noise(known: Provenance, size: Size) -> Tensor:
     channels = int(known.config["model"].get("in_chans") or 3)
     drawn = torch.Generator().manual_seed(0)
-    return torch.randn(_NOISE, channels, *height_width(graph.size), generator=drawn)
+    return torch.randn(_NOISE, channels, *height_width(size), generator=drawn)
 
 
 def _fused(model: nn.Module, graph: Graph, images: Tensor) -> nn.Module:
@@ -171,9 +183,7 @@ def _written(
         write_official(model, path, known)
         again = replace(config, checkpoint=str(path), weights=None)
         return open_predictor(kit, again, torch.device("cpu"), Asked()).model
-    plain = with_real_filters(model, images[:1])
-    use_kernels(plain, "plain")
-    plain = plain.to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+    plain = plain_graph(model, images)
     texts = known.texts()
     if wanted.form == "pt2":
         from hornet_train.export.torch_files import open_pt2, write_pt2
@@ -213,7 +223,7 @@ def _written(
 def _judge(found: Comparison, wanted: Export) -> None:
     """Raises ExportError where an export is not the model; 8-bit integers are near it, and a user judges."""
     most = _HALF if wanted.half else _EXACT
-    if wanted.int8 or found.difference <= most:
+    if found.difference <= (math.inf if wanted.int8 else most):  # false of NaN
         return
     raise ExportError(
         f"{wanted.out} would differ from the model by {found.difference:.1e} of its largest output, more "

@@ -114,6 +114,8 @@ class Export:
             faults += [f"{flag} is for --format onnx, not {self.form}" for flag, on in given.items() if on]
         if self.form not in GRAPHS:
             faults += [f"--any-size: {self.form} holds weights, which have no size"] * self.any_size
+        if self.form == "torchscript" and self.any_size:
+            faults.append("--any-size: a trace is for images of one size; onnx, openvino and pt2 take any")
         if self.half and self.int8:
             faults.append("--half and --int8 exclude each other")
         return faults

@@ -50,7 +50,7 @@ def write_huggingface(model: nn.Module, folder: Path, known: Provenance) -> None
         "std": _per_channel(seen["std"], channels),
         "crop_pct": seen["crop_pct"],
         "interpolation": seen["interpolation"],
-        "crop_mode": "center",
+        "crop_mode": seen["crop_mode"],
         "num_classes": len(known.classes),
         **({} if known.licence is None else {"license": known.licence}),
     }

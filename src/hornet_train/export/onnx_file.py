@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import ConfigError
-from hornet_train.models.spec import first_line
+from hornet_train.export.plain_graph import example_of, free_dimensions
+from hornet_train.models.spec import MODEL_ERRORS, first_line
 from hornet_train.run.onnx_model import INPUT, Floats
 
 _QUANTIZED = ["Conv", "MatMul", "Gemm"]
@@ -45,26 +46,20 @@ def write_onnx(
     """
     import onnx
 
-    batch = torch.export.Dim("batch")
-    axes: dict[int, Any] = {0: batch}
-    if any_size:
-        axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    # of a batch of 1 the exporter would make a constant
-    example = images[:1].expand(2, -1, -1, -1).contiguous()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
                 model,
-                (example,),
+                (example_of(images),),
                 dynamo=True,
                 opset_version=opset,
                 input_names=[INPUT],
                 output_names=[output],
-                dynamic_shapes=(axes,),
+                dynamic_shapes=free_dimensions(any_size=any_size),
                 verbose=False,
             )
-    except Exception as error:
+    except MODEL_ERRORS as error:
         raise ConfigError([f"this model cannot be written as ONNX ({first_line(error)})"]) from error
     assert program is not None
     proto = program.model_proto

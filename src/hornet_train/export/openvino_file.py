@@ -3,7 +3,7 @@ send reports over the network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Run = Callable[[Tensor], Tensor]
+from hornet_train.export.comparison import Run
 
 
 def write_openvino(onnx: Path, path: Path, texts: Mapping[str, str]) -> None:

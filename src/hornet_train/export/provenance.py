@@ -15,6 +15,7 @@ from torch import Tensor
 from hornet_train.config.schema import EvalConfig
 from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.config.task_schema import TaskSchema
+from hornet_train.images.size import WARP_FROM
 from hornet_train.redaction import redacted_tree
 from hornet_train.untrusted import parse_json
 
@@ -43,8 +44,17 @@ class Provenance:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How a picture becomes the model's input: the keys of `data` that say it."""
-        return {key: value for key, value in self.config["data"].items() if key != "source"}
+        """How a picture becomes the model's input: the keys of `data` that say it.
+
+        Of a classifier also, in timm's words, whether it sees the `center` or the whole picture, warped:
+        `squash`.
+        """
+        seen = {key: value for key, value in self.config["data"].items() if key != "source"}
+        size = seen.get("image_size")
+        if "crop_pct" in seen:
+            warps = isinstance(size, int) and size >= WARP_FROM
+            seen |= {"crop_mode": "squash", "crop_pct": 1.0} if warps else {"crop_mode": "center"}
+        return seen
 
     def texts(self) -> dict[str, str]:
         """Key -> text, for formats that keep such."""

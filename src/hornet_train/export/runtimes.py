@@ -7,18 +7,16 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import ConfigError
+from hornet_train.export.comparison import Run
 from hornet_train.export.export_wanted import FORMATS, Export
 from hornet_train.export.onnx_file import write_onnx
 from hornet_train.export.openvino_file import open_openvino, write_openvino
-from hornet_train.export.real_filters import with_real_filters
-from hornet_train.models.kernels.dispatch import use_kernels
+from hornet_train.export.plain_graph import plain_graph
 from hornet_train.run.onnx_model import OnnxModel
 
-Run = Callable[[Tensor], Tensor]
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -41,9 +39,7 @@ def runtime(name: str) -> Callable[[nn.Module, Tensor], Run]:
     """
 
     def made(model: nn.Module, images: Tensor) -> Run:
-        plain = with_real_filters(model, images[:1])
-        use_kernels(plain, "plain")
-        plain = plain.to(memory_format=torch.contiguous_format).requires_grad_(False)
+        plain = plain_graph(model, images)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
             write_onnx(

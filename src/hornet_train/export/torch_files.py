@@ -6,7 +6,7 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.errors import ConfigError
-from hornet_train.models.spec import first_line
+from hornet_train.export.comparison import Run
+from hornet_train.export.plain_graph import example_of, free_dimensions
+from hornet_train.models.spec import MODEL_ERRORS, first_line
 
 _TEXTS = "provenance.json"  # the file within both that holds the texts
-Run = Callable[[Tensor], Tensor]
 
 
 def write_pt2(
@@ -28,14 +29,11 @@ def write_pt2(
     Raises:
         ConfigError: the model cannot be written so.
     """
-    axes: dict[int, Any] = {0: torch.export.Dim("batch")}
-    if any_size:
-        axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    example = images[:1].expand(2, -1, -1, -1).contiguous()
+    axes = free_dimensions(any_size=any_size)
     try:
         with torch.no_grad():
-            program = torch.export.export(model, (example,), dynamic_shapes=(axes,), strict=False)
-    except Exception as error:
+            program = torch.export.export(model, (example_of(images),), dynamic_shapes=axes, strict=False)
+    except MODEL_ERRORS as error:
         raise _refused("torch.export", error) from error
     for node in program.graph.nodes:  # which would name files of this machine
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
@@ -55,15 +53,14 @@ def write_torchscript(model: nn.Module, images: Tensor, path: Path, *, texts: Ma
     Raises:
         ConfigError: the model cannot be written so.
     """
-    example = images[:1].expand(2, -1, -1, -1).contiguous()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that TorchScript is deprecated, and that traces are traces
-            traced: Any = torch.jit.trace(model, (example,), check_trace=False)
+            traced: Any = torch.jit.trace(model, (example_of(images),), check_trace=False)
             traced = torch.jit.freeze(traced)
             torch.jit.save(traced, str(path), _extra_files={_TEXTS: json.dumps(dict(texts))})
             _forget_sources(path)
-    except Exception as error:
+    except MODEL_ERRORS as error:
         raise _refused("TorchScript", error) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 Size = int | tuple[int, int]
+WARP_FROM = 384  # classifiers see the whole picture, warped, in squares from here on; below, and else, a crop
 
 
 def height_width(size: Size) -> tuple[int, int]:

@@ -42,7 +42,7 @@ class OnnxModel(ExportedModel):
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its classes of errors are not public
+        except Exception as error:  # its own classes derive from nothing else, and are not public
             raise CheckpointError(f"{path} cannot be run by ONNX Runtime ({first_line(error)})") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].name != INPUT or len(inputs[0].shape) != 4:

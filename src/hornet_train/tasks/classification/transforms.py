@@ -17,9 +17,8 @@ from hornet_train.images.layout import Interpolation, image_of, pixels_of
 from hornet_train.images.policies import Policy
 from hornet_train.images.random_boxes import random_erase_box, random_resized_crop_box
 from hornet_train.images.resize import load_loops, resize, resize_and_crop
-from hornet_train.images.size import Size, height_width, size_of
+from hornet_train.images.size import WARP_FROM, Size, height_width, size_of
 
-WARP_FROM = 384  # squares from here on are evaluated on the whole image, warped
 _LONGEST = 32  # times as long as wide
 _WARM_UP = 100  # images after which each of a policy's operations has most likely come up
 
