@@ -17,7 +17,7 @@ FORM := $(if $(SHORT),--short)
 TWO := -n 2 --dist loadfile --no-loadscope-reorder --time-limit 900
 
 .DEFAULT_GOAL := help
-.PHONY: help train quick test test-all test-long test-dense test-accuracy test-faults test-timm bench-data check format install constraints clean
+.PHONY: help train quick test test-all test-long test-dense test-accuracy test-faults test-timm bench-data check format install browser constraints clean
 
 help:  ## this list
 	@echo "hornet-train: make <target> [ARGS='key=value ...']"
@@ -71,6 +71,10 @@ format: $(INSTALLED)  ## format the code and mend what lint can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 install: $(INSTALLED)  ## make the virtual environment and install what pyproject.toml asks for
+
+browser:  ## install Chromium, in which the page of hornet-predict --serve is tested (Debian, as root)
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
 
 constraints: $(INSTALLED)  ## write the versions installed now to constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable \

@@ -51,6 +51,10 @@ class SampleError(DataError):
         return SampleError, (self.where, self.reason, self.remedy)  # for pickling, in a worker process
 
 
+class PictureTooLarge(SampleError):  # noqa: N818 - what it is, like OutOfMemory
+    """A picture has more pixels, or its file more bytes, than are decoded."""
+
+
 class PeerError(Exception):
     """Another process of the run is gone: killed, crashed or disconnected. This one has no error itself."""
 

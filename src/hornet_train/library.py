@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hornet_train.report.model_info import ModelInfo
     from hornet_train.run.load_model import LoadedModel
     from hornet_train.run.training import TrainResult
+    from hornet_train.serving.service_wanted import Service
     from hornet_train.tasks.asked import Asked
     from hornet_train.tasks.kit_types import Table
 
@@ -196,6 +197,28 @@ def predict(
         if world.is_main and job.drawn.sheet is not None:
             save_sheet(answered, job.drawn.sheet, len(found), draw_sheet)
     return answered
+
+
+def serve(overrides: Sequence[str], service: Service | None = None, *, quiet: bool = False) -> None:
+    """Answer for pictures over HTTP as `hornet-predict <overrides> --serve` does, until SIGINT or SIGTERM.
+
+    Args:
+        overrides: such as `["checkpoint=runs/photos"]`.
+        service: the address and the limits; None: on localhost.
+        quiet: print warnings alone.
+
+    Raises:
+        UserError: the overrides or the checkpoint are at fault, the address is taken, a package is missing.
+    """
+    from hornet_train.run.compose_checkpoint import compose_checkpoint
+    from hornet_train.serving.service_wanted import Service
+
+    wanted = Service() if service is None else service
+    wanted.check()
+    kit, composed = compose_checkpoint(_listed(overrides), opens_data=False)
+    from hornet_train.serving.serve_pictures import run_service
+
+    run_service(kit, composed.config, wanted, composed.notes, quiet=quiet)
 
 
 def export_model(

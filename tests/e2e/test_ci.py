@@ -11,7 +11,7 @@ import pytest
 from helpers import BIN, ROOT
 
 LONG = [f"test-{name} SHORT=1" for name in ("long", "dense", "accuracy", "faults", "timm")]
-PARTS = ["install", "check", "test", *LONG]
+PARTS = ["install", "browser", "check", "test", *LONG]
 
 
 def ci(folder: Path, failing: str = "none") -> subprocess.CompletedProcess[str]:
@@ -42,7 +42,7 @@ def test_all_parts_run_and_a_table_shows_their_seconds(tmp_path: Path) -> None:
 def test_it_ends_with_the_first_part_that_fails(tmp_path: Path) -> None:
     done = ci(tmp_path, failing="test")
     assert done.returncode == 3
-    assert (tmp_path / "asked").read_text().splitlines() == PARTS[:3]
+    assert (tmp_path / "asked").read_text().splitlines() == PARTS[:4]
     table = done.stdout.partition("== seconds of each part\n")[2]
     assert re.search(r"^  make check +\d+ s  passed$", table, re.MULTILINE)
     assert re.search(r"^  make test +\d+ s  failed with code 3$", table, re.MULTILINE)

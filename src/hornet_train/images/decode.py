@@ -24,13 +24,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from hornet_train.errors import SampleError
+from hornet_train.errors import PictureTooLarge, SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
-from hornet_train.images.formats import FORMATS
+from hornet_train.images.formats import FORMATS, MAX_PIXELS
 from hornet_train.images.orientation import UPRIGHT, Exif, jpeg_orientation, orientation_of, turned
 from hornet_train.untrusted import Refused, read_within
 
-MAX_PIXELS = 2 * 89_478_485  # where Pillow raises DecompressionBombError by default
 MAX_BYTES = 10**9  # of an encoded image: enough for MAX_PIXELS without compression
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -70,7 +69,7 @@ def _decode(data: bytes, where: str, *, with_orientation: bool) -> tuple[Pixels,
     if not data:
         raise SampleError(where, "the file is empty (0 bytes)")
     if len(data) > MAX_BYTES:
-        raise SampleError(where, f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed")
+        raise PictureTooLarge(where, f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed")
     try:
         pixels_HWC = _decode_jpeg(data, where) if data.startswith(_JPEG_START) else None
         if pixels_HWC is None:
@@ -141,14 +140,33 @@ def _decode_pillow(data: bytes, where: str, *, with_orientation: bool) -> tuple[
                 raise _too_large(where, f"{image.width}x{image.height} pixels")
             pixels_HWC = _to_rgb(image)
             return pixels_HWC, orientation_of(image) if with_orientation else UPRIGHT
-    except Image.DecompressionBombError as error:
-        raise _too_large(where, str(error)) from error
     except DAMAGED_FILE_ERRORS as error:
-        if isinstance(error, UnidentifiedImageError):
-            reason = f"not one of {', '.join(FORMATS)}"
-        else:
-            reason = str(error) or type(error).__name__
-        raise SampleError(where, f"cannot be decoded as an image ({reason})") from error
+        raise _undecodable(error, where) from error
+
+
+def stored_pixels(data: bytes, where: str = "an image in memory") -> int:
+    """How many pixels an image has, as its header says; nothing is decoded.
+
+    Raises:
+        PictureTooLarge: about twice `MAX_PIXELS` or more, as Pillow counts.
+        SampleError: the header cannot be read.
+    """
+    try:
+        with _warnings_ignored(), Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
+            return image.width * image.height
+    except DAMAGED_FILE_ERRORS as error:
+        raise _undecodable(error, where) from error
+
+
+def _undecodable(error: Exception, where: str) -> SampleError:
+    """What Pillow's error means to a user."""
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large(where, str(error))
+    if isinstance(error, UnidentifiedImageError):
+        reason = f"not one of {', '.join(FORMATS)}"
+    else:
+        reason = str(error) or type(error).__name__
+    return SampleError(where, f"cannot be decoded as an image ({reason})")
 
 
 @contextmanager
@@ -176,8 +194,8 @@ def _unused_bits(image: Image.Image) -> int:
     return min(8, max(0, int(most).bit_length() - 8)) if isinstance(most, int) and most > 0 else 8
 
 
-def _too_large(where: str, size: str) -> SampleError:
-    return SampleError(
+def _too_large(where: str, size: str) -> PictureTooLarge:
+    return PictureTooLarge(
         where,
         f"{size} is more than the {MAX_PIXELS} allowed (a decompression bomb?)",
         "scale it down or remove it",

@@ -15,6 +15,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "JPEG2000": (".jp2", ".j2k"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
+MAX_PIXELS = 2 * 89_478_485  # of an image: where Pillow raises DecompressionBombError by default
 EXTENSIONS = tuple(extension for some in FORMATS.values() for extension in some)  # in lower case
 
 _STARTS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from hornet_train.config.schema import EvalConfig
-from hornet_train.data.batch import Batch, to_device
-from hornet_train.data.collate import Collate
-from hornet_train.data.order import Address
 from hornet_train.data.sources.source import Encoded, Fields
-from hornet_train.data.worker import make_samples
-from hornet_train.engine.precision import PrecisionName, autocast
-from hornet_train.errors import SampleError
 from hornet_train.images.decode import read_bytes
+from hornet_train.run.asking import Asking
 from hornet_train.run.open_predictor import open_predictor
 from hornet_train.run.process import chosen_device, set_up_process
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
-from hornet_train.tasks.predictor_types import Answers, Predictor
+from hornet_train.tasks.predictor_types import Answer, Answers
 
 Picture = str | os.PathLike[str] | bytes | Tensor
 """A path, the bytes of an image file, or pixels: uint8 (3, H, W), RGB, or (1, H, W), grey."""
@@ -42,14 +37,13 @@ class LoadedModel:
     model: nn.Module
     classes: tuple[str, ...]
     notes: tuple[str, ...]
-    _predictor: Predictor
-    _device: torch.device
-    _precision: PrecisionName
+    _asking: Asking
     _batch_size: int
 
     def __repr__(self) -> str:
         """One line: that of the module alone would have hundreds."""
-        return f"<LoadedModel: {type(self.model).__name__}, {len(self.classes):,} classes, {self._device}>"
+        kind, device = type(self.model).__name__, self._asking.device
+        return f"<LoadedModel: {kind}, {len(self.classes):,} classes, {device}>"
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
         """What the model says of a picture, or of each of several.
@@ -85,28 +79,18 @@ class LoadedModel:
             ConfigError: the model is no classifier.
             SampleError, TypeError, ValueError: see `predict`.
         """
-        answers = self._predictor.answers.with_features()
+        answers = self._asking.predictor.answers.with_features()
         if isinstance(pictures, (str, os.PathLike, bytes, Tensor)):
             return torch.as_tensor(self._answers([pictures], answers)[0]["features"])
         return torch.stack([answer["features"] for answer in self._answers(pictures, answers)])
 
-    def _answers(self, pictures: Sequence[Picture], asking: Answers | None = None) -> list[dict[str, Any]]:
-        asking = asking or self._predictor.answers
-        answers = []
+    def _answers(self, pictures: Sequence[Picture], answers: Answers | None = None) -> list[Answer]:
+        found: list[Answer] = []
         for start in range(0, len(pictures), self._batch_size):
-            batch = self._batch(pictures, range(start, min(start + self._batch_size, len(pictures))))
-            with torch.inference_mode(), autocast(self._precision, self._device):
-                answers += asking(self.model, batch)
-        return answers
-
-    def _batch(self, pictures: Sequence[Picture], numbers: Iterable[int]) -> Batch:
-        samples = self._predictor.samples
-        addresses = [Address(0, number) for number in numbers]
-        items = make_samples(samples, addresses, lambda index: _stored(pictures[index], index))
-        collated = Collate(samples.ragged, on_bad="error")(items)
-        if isinstance(collated, SampleError):
-            raise collated
-        return to_device(collated.batch(), self._device)
+            numbers = range(start, min(start + self._batch_size, len(pictures)))
+            items = self._asking.items(numbers, lambda number: _stored(pictures[number], number))
+            found += self._asking.answers(items, answers)
+        return found
 
 
 def load_model(
@@ -128,9 +112,7 @@ def load_model(
         predictor.model,
         predictor.classes,
         tuple(predictor.notes),
-        predictor,
-        device,
-        config.precision,
+        Asking(predictor, device, config.precision),
         config.batch_size,
     )
 

@@ -29,6 +29,7 @@ class Answers(Protocol):
             (left, top, right, bottom), `area` in pixels, and perhaps `mask`, COCO's run-length code.
         draws: whether there is anything to draw on a picture.
         masks: whether an answer can be a picture of numbers.
+        schema: what a record is, as JSON Schema.
     """
 
     @property
@@ -39,6 +40,8 @@ class Answers(Protocol):
     def draws(self) -> bool: ...
     @property
     def masks(self) -> bool: ...
+    @property
+    def schema(self) -> dict[str, Any]: ...
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The answer for each picture of a batch. Called in inference mode, on the device."""
@@ -79,6 +82,20 @@ class Answers(Protocol):
         Raises:
             ValueError: this task has none.
         """
+
+
+def json_object(**properties: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of an object that has all of these, and no others."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+SHARE: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
+PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1}
 
 
 @dataclass(frozen=True)

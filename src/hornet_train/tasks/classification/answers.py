@@ -13,7 +13,7 @@ from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
 from hornet_train.tasks.classification.heat_maps import check_package, heat_maps
 from hornet_train.tasks.classification.task import Classification
-from hornet_train.tasks.predictor_types import Answer
+from hornet_train.tasks.predictor_types import SHARE, Answer, json_object
 
 TOP = 5  # classes of an answer, unless another number is asked for
 
@@ -45,6 +45,10 @@ class ClassAnswers:
     objects: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     masks: ClassVar[bool] = False
+    schema: ClassVar[dict[str, Any]] = json_object(
+        classes={"type": "array", "items": {"type": "string"}},
+        probabilities={"type": "array", "items": SHARE},
+    )
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """A picture's `classes`, names, the most probable first, and their `probabilities`."""

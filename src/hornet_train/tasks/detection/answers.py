@@ -18,7 +18,7 @@ from hornet_train.tasks.detection.objects import Rle
 from hornet_train.tasks.detection.rle import area_of, window_of
 from hornet_train.tasks.detection.samples import SIZE
 from hornet_train.tasks.detection.task import Detection
-from hornet_train.tasks.predictor_types import Answer, Answers
+from hornet_train.tasks.predictor_types import PIXELS, SHARE, Answer, Answers, json_object
 
 SHOWN = 0.3  # score, unless another is asked for
 _FEW = 20  # objects of a picture whose names are written
@@ -48,6 +48,19 @@ class ObjectAnswers:
     def masks(self) -> bool:
         """See `Answers`."""
         return self.task.masks
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """See `Answers`."""
+        code = json_object(size={"type": "array", "items": PIXELS}, counts={"type": "string"})
+        one = json_object(
+            **{"class": {"type": "string"}},
+            score=SHARE,
+            box={"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
+            area={"type": "number", "minimum": 0},
+            **({"mask": code} if self.masks else {}),
+        )
+        return json_object(height=PIXELS, width=PIXELS, objects={"type": "array", "items": one})
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """A picture's `height` and `width`, and its `objects`, the highest score first: each with `class`,

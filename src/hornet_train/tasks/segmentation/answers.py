@@ -12,7 +12,7 @@ from hornet_train.data.batch import Batch, ragged, size
 from hornet_train.errors import ConfigError
 from hornet_train.images.layout import Pixels, pixels_of
 from hornet_train.images.palette import colours
-from hornet_train.tasks.predictor_types import Answer, Answers
+from hornet_train.tasks.predictor_types import PIXELS, SHARE, Answer, Answers, json_object
 from hornet_train.tasks.segmentation.palette import overlay, with_legend
 from hornet_train.tasks.segmentation.task import Segmentation
 
@@ -34,6 +34,9 @@ class MaskAnswers:
     objects: ClassVar[bool] = False
     draws: ClassVar[bool] = True
     masks: ClassVar[bool] = True
+    schema: ClassVar[dict[str, Any]] = json_object(
+        height=PIXELS, width=PIXELS, shares={"type": "object", "additionalProperties": SHARE}
+    )
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """A picture's `mask`, uint8 (H, W) on the CPU, of the picture's own size, and `shares`: class -> its

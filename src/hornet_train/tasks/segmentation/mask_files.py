@@ -11,8 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hornet_train.errors import SampleError
 from hornet_train.images.damaged import DAMAGED_FILE_ERRORS
-from hornet_train.images.decode import MAX_PIXELS
-from hornet_train.images.formats import FORMATS
+from hornet_train.images.formats import FORMATS, MAX_PIXELS
 from hornet_train.images.layout import Pixels
 
 _LOSSY = ("JPEG", "MPO", "AVIF", "JPEG2000")
