@@ -222,3 +222,16 @@ def test_heads_compares_the_fusions_of_upernets_levels(tmp_path: Path, command: 
     assert kinds == [(p, m, n) for m in ("train", "inference") for p in ("fusion", "head") for n in names]
     assert all(one["ratio"] == [1, 1, 1] for one in measured if one["name"] == "conv")
     assert "fusion" in out
+
+
+def test_a_service_answers_one_client_and_several(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "service.json"
+    given = ("model=hornet_pico_7x7", "image_size=32", "precision=fp32", "dist=cpu", "seconds=2", "clients=3")
+    code, out, err = command("hornet-bench", "service", *given, f"out={file}")
+    assert (code, err) == (0, "")
+    assert "0 requests failed" in out
+    found = json.loads(file.read_text())
+    assert len(found["alone"]) == 20
+    assert len(found["together"]) > 3
+    assert 1 <= found["batch"] <= 3
+    assert found["clients"] == 3

@@ -17,7 +17,9 @@ import pytest
 import torch
 from faster_coco_eval import COCO
 from helpers import BIN, events, run, torchrun
+from jsonschema import Draft202012Validator
 from PIL import Image
+from service import picture_of, served
 from shapes import DETECT, write_shapes
 
 from hornet_train.dense import create
@@ -206,6 +208,24 @@ def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
         assert one["class"] in names
         assert 0 <= one["box"][0] <= one["box"][2] <= 36
         assert one["mask"]["size"] == [48, 36]
+
+
+def test_it_answers_over_http(trained: Path, shapes: Path) -> None:
+    path = sorted((shapes / "images" / "validation").iterdir())[0]
+    expected = load(trained).predict(path)
+    with served(trained, "--threshold", "0.02") as service:
+        status, found = service.ask("/predict?mask=true&drawn=true", path.read_bytes())
+        _, described = service.ask("/openapi.json")
+    assert status == 200, found
+    Draft202012Validator(described["components"]["schemas"]["Answer"]).validate(found)
+    wanted = [one for one in expected["objects"] if one["score"] >= 0.02]
+    assert [one["class"] for one in found["objects"]] == [one["class"] for one in wanted]
+    for one, other in zip(found["objects"], wanted, strict=True):
+        assert one["box"] == pytest.approx(other["box"], abs=0.01)
+        assert one["mask"] == other["mask"]
+    size = (expected["height"], expected["width"])
+    assert picture_of(found["mask_png"]).shape == size
+    assert picture_of(found["drawn"]).shape == (*size, 3)
 
 
 def test_predicted_objects_are_those_of_the_evaluation(trained: Path, shapes: Path, tmp_path: Path) -> None:

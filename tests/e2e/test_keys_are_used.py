@@ -207,6 +207,7 @@ def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "step_times.build_step",
         "head_times.measure_heads",
         "detector_times.measure_detectors",
+        "service_load.measure_service",
     ):
         monkeypatch.setattr(f"hornet_train.bench.{measures}", stop)
     for measures in ("batch_growth", "pixel_growth", "order_growth"):
@@ -219,6 +220,7 @@ def read_benches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         ["limit", one],
         ["heads"],
         ["detectors"],
+        ["service", one],
     ):
         code, _, err = command("hornet-bench", *bench)
         assert (code, "far enough" in err) == (2, True), err

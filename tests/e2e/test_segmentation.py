@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import BIN, events, run, torchrun
+from jsonschema import Draft202012Validator
 from PIL import Image
+from service import picture_of, served
 from shapes import SEGMENT, write_shapes
 
 from hornet_train.dense import create
@@ -191,6 +193,21 @@ def test_it_answers_for_pictures(trained: Path, shapes: Path) -> None:
     assert answer["mask"].dtype == torch.uint8
     assert sum(answer["shares"].values()) == pytest.approx(1)
     assert set(answer["shares"]) <= set((shapes / "classes.txt").read_text().split())
+
+
+def test_it_answers_over_http(trained: Path, shapes: Path) -> None:
+    path = next((shapes / "images" / "validation").iterdir())
+    expected = load(trained).predict(path)
+    with served(trained) as service:
+        status, found = service.ask("/predict?mask=true&drawn=true", path.read_bytes())
+        _, described = service.ask("/openapi.json")
+    assert status == 200, found
+    Draft202012Validator(described["components"]["schemas"]["Answer"]).validate(found)
+    np.testing.assert_array_equal(picture_of(found["mask_png"]), expected["mask"])
+    assert found["shares"] == pytest.approx(expected["shares"], abs=2e-6)
+    height, width = expected["mask"].shape
+    assert picture_of(found["drawn"]).shape[1:] == (width, 3)
+    assert picture_of(found["drawn"]).shape[0] > height  # with a legend
 
 
 def test_predicted_masks_are_those_of_the_evaluation(trained: Path, shapes: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import io
 import json
 import re
 import signal
@@ -14,7 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 from helpers import BIN
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Served:
         self.process.send_signal(number)
         _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said
+
+
+def picture_of(url: str) -> np.ndarray[Any, np.dtype[np.generic]]:
+    """The pixels of a picture in a data: URL."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
 @contextmanager

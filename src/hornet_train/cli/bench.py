@@ -18,6 +18,7 @@ from hornet_train.cli.bench_common import (
     write_figures,
 )
 from hornet_train.cli.bench_dense import detectors, heads
+from hornet_train.cli.bench_service import service
 from hornet_train.cli.command import run_command
 from hornet_train.cli.help import answer_bench_questions
 from hornet_train.config.bench_schema import LimitBench, LoopBench, ScalingBench, StepBench
@@ -264,6 +265,7 @@ BENCHES: dict[str, Callable[[list[str]], None]] = {
     "limit": _limit,
     "heads": heads,
     "detectors": detectors,
+    "service": service,
 }
 
 

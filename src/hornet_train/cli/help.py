@@ -144,7 +144,7 @@ Examples:
 
 
 BENCH = """\
-hornet-bench step|loop|scaling|limit|heads|detectors [key=value ...]
+hornet-bench step|loop|scaling|limit|heads|detectors|service [key=value ...]
 
   step      speed of models compared with other models of timm, in turns in one process: a training step
             (forward, backward, AdamW) and inference (HorNets fused), each model in its fastest setting
@@ -158,6 +158,7 @@ hornet-bench step|loop|scaling|limit|heads|detectors [key=value ...]
   heads     the decode head of UperNet and its fusion of the levels, by a 3x3 convolution or gnConv (HorFPN)
   detectors Mask R-CNN on ResNet-50 beside torchvision's, RoIAlign alone, and the layers of HorFPN beside the
             3x3 convolutions
+  service   hornet-predict --serve of a model with random weights, to one client and to several
 
 Keys of a benchmark: hornet-bench <name> --help. Run nothing else meanwhile.
 

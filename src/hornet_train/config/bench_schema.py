@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hornet_train.config.fields import Count, ImageSize, group
+from hornet_train.config.fields import Count, ImageSize, Positive, group
 from hornet_train.config.key import Key
 from hornet_train.config.schema import Dist, FilePath
 
@@ -114,7 +114,15 @@ class DetectorsBench:
     dist: Dist
 
 
-Bench = StepBench | LoopBench | ScalingBench | LimitBench | HeadsBench | DetectorsBench
+@group
+class ServiceBench(OneModel):
+    """A model behind HTTP."""
+
+    clients: Count  # that send pictures at once
+    seconds: Positive  # for which they do
+
+
+Bench = StepBench | LoopBench | ScalingBench | LimitBench | HeadsBench | DetectorsBench | ServiceBench
 BENCHES: dict[str, type[Bench]] = {
     "step": StepBench,
     "loop": LoopBench,
@@ -122,4 +130,5 @@ BENCHES: dict[str, type[Bench]] = {
     "limit": LimitBench,
     "heads": HeadsBench,
     "detectors": DetectorsBench,
+    "service": ServiceBench,
 }

@@ -4,6 +4,7 @@
 const answers = document.getElementById("answers");
 const drop = document.getElementById("drop");
 const files = document.getElementById("files");
+const MOST = 20; // rows of an answer
 let draws = false;
 let turn; // the pictures before this one
 
@@ -31,7 +32,7 @@ function table(record) {
   const rows = rowsOf(record);
   if (!rows.length) return made("p", "nothing found");
   const found = made("table");
-  for (const [name, number, share] of rows) {
+  for (const [name, number, share] of rows.slice(0, MOST)) {
     const bar = made("meter");
     bar.value = share;
     const cell = made("td");
@@ -40,6 +41,7 @@ function table(record) {
     row.append(made("td", name, "name"), cell, made("td", number, "number"));
     found.append(row);
   }
+  if (rows.length > MOST) found.createCaption().textContent = `${rows.length - MOST} more are in the answer to programs`;
   return found;
 }
 
