@@ -20,6 +20,7 @@ import torch
 from configs import compose_eval, compose_train
 from helpers import BIN, ROOT, run
 from PIL import Image
+from service import served
 from shapes import write_shapes
 from timm.data import ImageNetInfo
 
@@ -140,13 +141,16 @@ def test_evaluation_commands(home: Path) -> None:
 @pytest.mark.long
 def test_prediction_commands(home: Path) -> None:
     lines = [line for line in COMMANDS if "hornet-predict" in line or "hornet-export" in line]
-    assert len(lines) == 5
+    assert len(lines) == 6
     made = "model=hornet_pico_gf data=folder data.root=photos data.workers=0 batch_size=4 epochs=1it"
     arguments = f"{made} schedule.warmup=0it data.image_size=32 dist=cpu run_dir=runs/photos"
     shutil.rmtree(home / "runs/photos", ignore_errors=True)
     assert run("hornet-train", *arguments.split(), cwd=home).returncode == 0
     shutil.copytree(home / "photos/val/cat", home / "holiday")
     shutil.copy(home / "holiday/0.jpg", home / "cat.jpg")
+    lines.remove(".venv/bin/hornet-predict checkpoint=runs/photos --serve")
+    with served(home / "runs/photos") as service:
+        assert set(service.ask(body=(home / "cat.jpg").read_bytes())[1]["classes"]) == {"cat", "dog"}
     for line in lines:
         small = " model.name=hornet_pico_gf data.image_size=32" if "imagenet" in line else ""
         done = typed(shlex.split(line + small), home)
@@ -198,8 +202,9 @@ def test_the_commands_of_other_pages_are_understood(line: str) -> None:
     elif "predict" in line:
         given = [one for one in arguments if not one.startswith(("--nproc", "-m", "hornet_train"))]
         given = given[given.index("hornet-predict") + 1 :] if "hornet-predict" in given else given
-        keys, pictures = keys_and_pictures(predict_parser().read(given).what)
-        assert pictures
+        read = predict_parser().read(given)
+        keys, pictures = keys_and_pictures(read.what)
+        assert bool(pictures) != read.serve
         assert all(key.startswith("checkpoint=") for key in keys)
     else:
         assert program == "hornet-eval"
