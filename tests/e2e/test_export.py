@@ -158,11 +158,24 @@ def test_every_format_is_the_model_and_names_no_file(
     weights: dict[str, Path], photos: Path, command: Command, form: str
 ) -> None:
     suffix = FORMATS[form].suffix
+    for package in FORMATS[form].packages:
+        pytest.importorskip(package)
     given = ("--format", form, "--out", f"m{suffix}", "--license", "mit", "photos")
     code, out, err = command("hornet-export", f"checkpoint={weights['gf']}", *IMAGENET, *given)
     assert code == 0, err
     line = next(line for line in out.splitlines() if "largest difference" in line)
     assert float(line.split()[2]) < 1e-5
+    if form == "aoti":
+        run = torch._inductor.aoti_load_package("m.pt2")
+        assert json.loads(run.get_metadata()["classes"]) == [str(number) for number in range(7)]
+        for batch in (1, 3):
+            images = torch.randn(batch, 3, 64, 64)
+            assert differs(run(images), model_of(weights["gf"], 64)(images).detach()) < 1e-5
+    if form == "executorch":
+        from executorch.runtime import Runtime
+
+        kept = Runtime.get().load_program("m.pte").load_method("provenance").execute([])[0]
+        assert json.loads(json.loads(kept)["classes"]) == [str(number) for number in range(7)]
     places = (b"site-packages", str(ROOT).encode(), str(weights["gf"].parent).encode())
     for content in everything_in(Path(f"m{suffix}")):
         assert not [place for place in places if place in content]
@@ -256,6 +269,9 @@ def test_a_file_runs_without_torch(photos: Path, tmp_path: Path, command: Comman
             "filters (GF) are stored for images of one size",
         ),
         (["--format", "torchscript", "--out", "x.pt", "--any-size"], "a trace is for images of one size"),
+        (["--format", "executorch", "--out", "x.pte", "--any-size"], "a .pte is for images of one size"),
+        (["--format", "litert", "--out", "x.tflite", "--any-size"], "a .tflite is for images of one size"),
+        (["--format", "aoti", "--out", "x.pt2", "--int8"], "--int8 is for --format onnx, not aoti"),
         (["--format", "onnx", "--out", "x.onnx", "gone.png"], "gone.png: cannot be read"),
         (["--format", "onnx", "--out", "x.onnx", "--ops", "18"], "did you mean '--opset'"),
     ],
@@ -283,6 +299,9 @@ def test_a_missing_package_is_named(photos: Path, command: Command, monkeypatch:
     code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
     assert code == 2
     assert "--format onnx needs onnxscript: pip install 'hornet-train[onnx]'" in err
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "aoti", "--out", "x.pt2")
+    assert (code, "--format aoti needs a C++ compiler: g++ or clang++" in err) == (2, True), err
 
 
 def test_an_export_that_is_not_the_model_is_removed(

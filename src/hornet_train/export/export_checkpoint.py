@@ -21,12 +21,11 @@ from hornet_train.data.sources.source import Source
 from hornet_train.errors import ConfigError, DataError, ExportError
 from hornet_train.export.comparison import Comparison, Run, compare
 from hornet_train.export.export_wanted import GRAPHS, Export
-from hornet_train.export.plain_graph import plain_graph
+from hornet_train.export.graph_files import write_graph
 from hornet_train.export.provenance import Provenance, provenance_of
 from hornet_train.export.real_filters import has_filters
 from hornet_train.images.size import Size, as_value, height_width
 from hornet_train.models.structure import fuse
-from hornet_train.run.onnx_model import OnnxModel
 from hornet_train.run.open_predictor import open_predictor
 from hornet_train.tasks.asked import Asked
 from hornet_train.tasks.kit import Kit
@@ -183,41 +182,7 @@ def _written(
         write_official(model, path, known)
         again = replace(config, checkpoint=str(path), weights=None)
         return open_predictor(kit, again, torch.device("cpu"), Asked()).model
-    plain = plain_graph(model, images)
-    texts = known.texts()
-    if wanted.form == "pt2":
-        from hornet_train.export.torch_files import open_pt2, write_pt2
-
-        write_pt2(plain, images, path, any_size=wanted.any_size, texts=texts)
-        return open_pt2(path)
-    if wanted.form == "torchscript":
-        from hornet_train.export.torch_files import open_torchscript, write_torchscript
-
-        write_torchscript(plain, images, path, texts=texts)
-        return open_torchscript(path)
-    from hornet_train.export.onnx_file import to_half, to_int8, write_onnx
-
-    file = path if wanted.form == "onnx" else path.with_suffix(".onnx")
-    write_onnx(
-        plain,
-        images,
-        file,
-        output=graph.output,
-        dense=graph.dense,
-        opset=wanted.opset,
-        any_size=wanted.any_size,
-        texts=texts,
-    )
-    if wanted.form == "openvino":
-        from hornet_train.export.openvino_file import open_openvino, write_openvino
-
-        write_openvino(file, path, texts)
-        return open_openvino(path)
-    if wanted.half:
-        to_half(path)
-    if wanted.int8:
-        to_int8(path, ranges)
-    return OnnxModel(path)
+    return write_graph(wanted, graph, model, images, ranges, known.texts(), path)
 
 
 def _judge(found: Comparison, wanted: Export) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +43,31 @@ FORMATS = {
         "openvino",
     ),
     "pt2": FormatFacts("torch.export's program, for torch.export.load", ".pt2"),
+    "aoti": FormatFacts(
+        "a library that AOTInductor compiles for the processor at hand; needs a C++ compiler", ".pt2"
+    ),
+    "executorch": FormatFacts(
+        "ExecuTorch, for phones: one image at a time", ".pte", ("executorch",), "executorch"
+    ),
+    "litert": FormatFacts(
+        "LiteRT (TensorFlow Lite), for phones: one image at a time",
+        ".tflite",
+        ("litert_torch", "ai_edge_litert"),
+        "litert",
+    ),
     "torchscript": FormatFacts("TorchScript, which torch keeps but does not develop further", ".pt"),
     "huggingface": FormatFacts(
         "a folder that timm.create_model('local-dir:...') loads, with a model card", ""
     ),
     "official": FormatFacts("a .pth with the names and layout of the published weights", ".pth"),
 }
+COMPILERS = ("g++", "clang++")
 OPSETS = (18, 25)  # the first and last that are written right
 CONFIG = "config.json"
 HUGGINGFACE = {CONFIG, "README.md", "model.safetensors", "pytorch_model.bin"}  # the files of such a folder
-GRAPHS = ("onnx", "openvino", "pt2", "torchscript")  # formats of the computation, not of the weights alone
+# formats of the computation, not of the weights alone
+GRAPHS = ("onnx", "openvino", "pt2", "aoti", "executorch", "litert", "torchscript")
+_ONE_SIZE = {"torchscript": "a trace is", "executorch": "a .pte is", "litert": "a .tflite is"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,8 @@ class Export:
         if calibrated and not self.int8:
             faults.append("--calibrate is for --int8")
         missing = [one for one in FORMATS[self.form].packages if importlib.util.find_spec(one) is None]
+        if self.form == "aoti" and not any(map(shutil.which, COMPILERS)):
+            faults.append(f"--format aoti needs a C++ compiler: {' or '.join(COMPILERS)}")
         if missing:
             extra = FORMATS[self.form].extra
             faults.append(
@@ -114,8 +132,9 @@ class Export:
             faults += [f"{flag} is for --format onnx, not {self.form}" for flag, on in given.items() if on]
         if self.form not in GRAPHS:
             faults += [f"--any-size: {self.form} holds weights, which have no size"] * self.any_size
-        if self.form == "torchscript" and self.any_size:
-            faults.append("--any-size: a trace is for images of one size; onnx, openvino and pt2 take any")
+        if self.any_size and self.form in _ONE_SIZE:
+            what = f"{_ONE_SIZE[self.form]} for images of one size"
+            faults.append(f"--any-size: {what}; onnx, openvino, pt2 and aoti take any")
         if self.half and self.int8:
             faults.append("--half and --int8 exclude each other")
         return faults
