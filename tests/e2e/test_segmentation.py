@@ -267,8 +267,53 @@ def test_it_is_exported_for_other_programs(trained: Path, shapes: Path, tmp_path
     assert set(torch.load(tmp_path / "m.pth", weights_only=True)) == {"meta", "state_dict"}
     refused = run("hornet-export", given, "--format", "huggingface", "--out", f"{tmp_path}/hf")
     assert (refused.returncode, "is for classifiers" in refused.stderr) == (2, True)
-    asked = run("hornet-predict", f"checkpoint={tmp_path}/m.onnx", pictures)
-    assert (asked.returncode, "hornet-predict runs classifiers alone" in asked.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("flags", [["data.inference=slide", "data.flip=true"], ["data.inference=whole"]])
+def test_an_exported_file_answers_as_its_checkpoint_does(
+    trained: Path, shapes: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    """In windows of its size, and of whole pictures where it takes any."""
+    official, pictures = tmp_path / "m.pth", str(shapes / "images/validation")
+    done = run(
+        "hornet-export", f"checkpoint={trained}", "--format", "official", "--out", str(official), pictures
+    )
+    assert done.returncode == 0, done.stderr
+    state = torch.load(official, weights_only=True)
+    torch.manual_seed(0)
+    for name, value in state["state_dict"].items():
+        if "decode_head.conv_seg" in name:  # hardly trained, it sees background alone
+            value.normal_()
+    torch.save(state, official)
+    model = [one for one in SEGMENT if one.startswith("model.")]
+    keys = [
+        "model=upernet",
+        "model.backbone=hornet_pico_7x7",
+        *model,
+        "data=masks",
+        "data.image_size=32",
+        *flags,
+    ]
+    size = ["--any-size"] if "data.inference=whole" in flags else []
+    command = [
+        "hornet-export",
+        f"checkpoint={official}",
+        *keys,
+        "--format",
+        "onnx",
+        "--out",
+        f"{tmp_path}/m.onnx",
+    ]
+    done = run(*command, *size, pictures)
+    assert done.returncode == 0, done.stderr
+    masks = []
+    for name, more in (("m.pth", keys), ("m.onnx", flags)):
+        folder = tmp_path / f"masks_{name}"
+        done = run("hornet-predict", f"checkpoint={tmp_path}/{name}", *more, pictures, "--masks", str(folder))
+        assert done.returncode == 0, done.stderr
+        masks.append(np.stack([np.array(Image.open(path)) for path in sorted(folder.iterdir())]))
+    assert len(np.unique(masks[0])) > 3
+    assert (masks[0] == masks[1]).mean() > 0.9999
 
 
 def test_an_official_file_says_which_model_it_is_of(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from hornet_train.export.graph_files import write_graph
 from hornet_train.export.provenance import Provenance, provenance_of
 from hornet_train.export.real_filters import has_filters
 from hornet_train.images.size import Size, as_value, height_width
+from hornet_train.models.spec import MODEL_ERRORS, first_line
 from hornet_train.models.structure import fuse
 from hornet_train.run.open_predictor import open_predictor
 from hornet_train.tasks.asked import Asked
@@ -108,7 +109,10 @@ def run_export(
         if wanted.any_size:
             height, width = height_width(graph.size)
             batches.append(_noise(known, (height + _OTHER, width + 2 * _OTHER)))
-        found = compare(reference, run, batches)
+        try:
+            found = compare(reference, run, batches)
+        except MODEL_ERRORS as error:
+            raise ExportError(f"{wanted.out} would not run ({first_line(error)}); it was removed") from error
         _judge(found, wanted)
         megabytes = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) / 1e6
         _put(folder, wanted.out)

@@ -36,7 +36,7 @@ def write_graph(
     Raises:
         ConfigError: the model cannot be written so.
     """
-    plain = plain_graph(model, images)
+    plain = plain_graph(model, images, any_size=wanted.any_size)
     if wanted.form == "pt2":
         from hornet_train.export.torch_files import open_pt2, write_pt2
 

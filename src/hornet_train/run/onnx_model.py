@@ -52,6 +52,14 @@ class OnnxModel(ExportedModel):
         self.size = (sides[0], sides[1]) if fixed else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """The output on the device of the images."""
-        found: Floats = self._session.run(None, {INPUT: images.float().cpu().contiguous().numpy()})[0]
+        """The output on the device of the images.
+
+        Raises:
+            RuntimeError: ONNX Runtime cannot run the file on them.
+        """
+        given = {INPUT: images.float().cpu().contiguous().numpy()}
+        try:
+            found: Floats = self._session.run(None, given)[0]
+        except Exception as error:  # see above
+            raise RuntimeError(f"ONNX Runtime: {first_line(error)}") from error
         return torch.from_numpy(found).to(images.device)
