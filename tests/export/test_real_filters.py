@@ -9,8 +9,8 @@ from torch import nn
 
 import hornet_train  # noqa: F401 - registers HorNet
 from hornet_train.errors import ConfigError
-from hornet_train.export.real_filters import RealFilter, has_filters, with_real_filters
-from hornet_train.models.global_filter import GlobalLocalFilter, filter_globally
+from hornet_train.export.real_filters import RealFilter, with_real_filters
+from hornet_train.models.global_filter import GlobalLocalFilter, filter_globally, has_filters
 
 
 @pytest.mark.parametrize("size", [(14, 14), (7, 7), (9, 12), (1, 2), (24, 5)])

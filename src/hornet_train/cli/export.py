@@ -94,11 +94,15 @@ def _work(arguments: list[str]) -> None:
     found = done.comparison
     kind = "picture" if done.on_pictures else "image of noise"
     where = "" if done.size is None else f" for images of {times(done.size)}"
+    objects = "" if found.objects is None else f", {found.objects} objects of a score of 0.3 or more"
+    told = ("of the largest output", "most probable class")
+    if found.objects is not None:
+        told = ("of scores, masks, and boxes by the longer side", "objects")
     sys.stdout.write(
         f"{done.out}: {done.megabytes:.1f} MB{where}\n"
-        f"  compared on {found.images} {kind}{'s' * (found.images > 1 and done.on_pictures)}\n"
-        f"  largest difference: {found.difference:.1e} of the largest output\n"
-        f"  same most probable class: {found.same_class:.2%}\n"
+        f"  compared on {found.images} {kind}{'s' * (found.images > 1 and done.on_pictures)}{objects}\n"
+        f"  largest difference: {found.difference:.1e} {told[0]}\n"
+        f"  same {told[1]}: {found.same_class:.2%}\n"
         f"  speed: {found.speed:.2f} times that of the model here, {found.batch} at once\n"
     )
 

@@ -24,6 +24,7 @@ class Comparison:
         same_class: share of images (dense: of pixels) whose most probable class is the same, 0..1.
         speed: images a second of the export over those of the model, in turns, both in as many threads.
         batch: images at once.
+        objects: that either finds in them, of a score that people look at; None: the model is no detector.
     """
 
     images: int
@@ -31,6 +32,7 @@ class Comparison:
     same_class: float
     speed: float
     batch: int
+    objects: int | None = None
 
 
 @torch.inference_mode()
@@ -55,12 +57,13 @@ def compare(model: nn.Module, run: Run, batches: Sequence[Tensor]) -> Comparison
         images,
         (difference / largest.clamp(min=1e-12)).item(),
         same / total,
-        _speed(model, run, batches[0]),
+        speed_of(model, run, batches[0]),
         len(batches[0]),
     )
 
 
-def _speed(model: nn.Module, run: Run, batch: Tensor) -> float:
+def speed_of(model: Callable[[Tensor], object], run: Callable[[Tensor], object], batch: Tensor) -> float:
+    """Images a second of an export over those of the model: the median of some turns."""
     ratios = []
     for _ in range(_TURNS):
         begin = time.perf_counter()

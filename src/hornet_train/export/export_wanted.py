@@ -67,6 +67,9 @@ CONFIG = "config.json"
 HUGGINGFACE = {CONFIG, "README.md", "model.safetensors", "pytorch_model.bin"}  # the files of such a folder
 # formats of the computation, not of the weights alone
 GRAPHS = ("onnx", "openvino", "pt2", "aoti", "executorch", "litert", "torchscript")
+_OF_DETECTORS = ("onnx", "official")
+_MOST_TRACED = 20  # opset of the exporter that detectors need
+NO_SIZES = "--any-size: global filters (GF) are stored for images of one size; 7x7 models take any"
 _ONE_SIZE = {"torchscript": "a trace is", "executorch": "a .pte is", "litert": "a .tflite is"}
 
 
@@ -119,6 +122,24 @@ class Export:
             faults.append(
                 f"--format {self.form} needs {', '.join(missing)}: pip install 'hornet-train[{extra}]'"
             )
+        if faults:
+            raise ConfigError(faults)
+
+    def check_detector(self, *, fixed: bool) -> None:
+        """Find what a detector cannot be exported as. `fixed`: it takes images of one size.
+
+        Raises:
+            ConfigError: with every fault found.
+        """
+        faults = []
+        if self.form not in _OF_DETECTORS:
+            faults.append(f"--format {self.form}: detectors are exported as {' or '.join(_OF_DETECTORS)}")
+        if self.half or self.int8:
+            faults.append("--half and --int8 are for classifiers and segmentation")
+        if self.opset > _MOST_TRACED:
+            faults.append(f"--opset {self.opset}: detectors are written in {OPSETS[0]} to {_MOST_TRACED}")
+        if self.any_size and fixed:
+            faults.append(NO_SIZES)
         if faults:
             raise ConfigError(faults)
 

@@ -63,14 +63,15 @@ def write_onnx(
         raise ConfigError([f"this model cannot be written as ONNX ({first_line(error)})"]) from error
     assert program is not None
     proto = program.model_proto
-    _clean(proto, output, any_size=any_size, dense=dense)
+    clean(proto)
+    _name_dimensions(proto, output, any_size=any_size, dense=dense)
     onnx.helper.set_model_props(proto, dict(texts))
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
 
 
-def _clean(proto: Any, output: str, *, any_size: bool, dense: bool) -> None:
-    """Without what names files of this machine; dimensions by the names that people know."""
+def clean(proto: Any) -> None:
+    """Leave out what names files of this machine."""
     for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
         for node in nodes:
             node.ClearField("metadata_props")
@@ -79,6 +80,10 @@ def _clean(proto: Any, output: str, *, any_size: bool, dense: bool) -> None:
     proto.ClearField("metadata_props")
     for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         value.ClearField("metadata_props")
+
+
+def _name_dimensions(proto: Any, output: str, *, any_size: bool, dense: bool) -> None:
+    """Give dimensions the names that people know."""
     names = {0: "batch", **({2: "height", 3: "width"} if any_size else {})}
     for value in (*proto.graph.input, *proto.graph.output):
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):

@@ -68,11 +68,6 @@ class RealFilter(nn.Module):
         return torch.matmul(self.back, x).reshape(-1, height, width, channels)
 
 
-def has_filters(model: nn.Module) -> bool:
-    """Whether a model has global filters, which are for images of one size."""
-    return any(isinstance(module, GlobalLocalFilter) for module in model.modules())
-
-
 @torch.no_grad()
 def with_real_filters(model: nn.Module, images: Tensor) -> nn.Module:
     """A copy of a model whose global filters are `RealFilter`s, for images of the size of `images`.

@@ -142,3 +142,8 @@ class GlobalLocalFilter(nn.Module, dispatch.HasKernels):
     def extra_repr(self) -> str:
         half, height, width, _ = self.complex_weight.shape
         return f"{2 * half}, grid=({height}, {width})"
+
+
+def has_filters(model: nn.Module) -> bool:
+    """Whether a model has global filters, which are for images of one size."""
+    return any(isinstance(module, GlobalLocalFilter) for module in model.modules())

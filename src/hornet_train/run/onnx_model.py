@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hornet_train.tasks.kit_types import ExportedModel
 
 INPUT = "images"
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class OnnxModel(ExportedModel):
@@ -23,31 +25,23 @@ class OnnxModel(ExportedModel):
 
     Attributes:
         size: (height, width) in pixels that images must have; None: any.
+        session: ONNX Runtime's.
 
     Raises:
         CheckpointError: the file cannot be run, or is no export of this program.
         ConfigError: ONNX Runtime is not installed.
     """
 
+    inputs: tuple[str, ...] = (INPUT,)
+
     def __init__(self, path: Path) -> None:
         super().__init__()
-        if find_spec("onnxruntime") is None:
-            raise ConfigError([f"{path} needs onnxruntime: pip install 'hornet-train[onnx]'"])
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its own classes derive from nothing else, and are not public
-            raise CheckpointError(f"{path} cannot be run by ONNX Runtime ({first_line(error)})") from error
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or inputs[0].name != INPUT or len(inputs[0].shape) != 4:
-            raise CheckpointError(f"{path} is no export of this program: its input is not `{INPUT}`")
-        sides = inputs[0].shape[2:]
+        self.session = open_session(path)
+        found = self.session.get_inputs()
+        if tuple(one.name for one in found) != self.inputs or len(found[0].shape) != 4:
+            wanted = " and ".join(f"`{name}`" for name in self.inputs)
+            raise CheckpointError(f"{path} is no export of this program: its input is not {wanted}")
+        sides = found[0].shape[2:]
         fixed = all(isinstance(side, int) for side in sides)
         self.size = (sides[0], sides[1]) if fixed else None
 
@@ -58,8 +52,37 @@ class OnnxModel(ExportedModel):
             RuntimeError: ONNX Runtime cannot run the file on them.
         """
         given = {INPUT: images.float().cpu().contiguous().numpy()}
-        try:
-            found: Floats = self._session.run(None, given)[0]
-        except Exception as error:  # see above
-            raise RuntimeError(f"ONNX Runtime: {first_line(error)}") from error
-        return torch.from_numpy(found).to(images.device)
+        return torch.from_numpy(run_session(self.session, given)[0]).to(images.device)
+
+
+def open_session(path: Path) -> Any:
+    """An ONNX file in ONNX Runtime, on the CPU.
+
+    Raises:
+        CheckpointError: it cannot be run.
+        ConfigError: ONNX Runtime is not installed.
+    """
+    if find_spec("onnxruntime") is None:
+        raise ConfigError([f"{path} needs onnxruntime: pip install 'hornet-train[onnx]'"])
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes derive from nothing else, and are not public
+        raise CheckpointError(f"{path} cannot be run by ONNX Runtime ({first_line(error)})") from error
+
+
+def run_session(session: Any, given: Mapping[str, Array]) -> list[Array]:
+    """All outputs.
+
+    Raises:
+        RuntimeError: ONNX Runtime cannot run the file on what is given.
+    """
+    try:
+        found: list[Array] = session.run(None, dict(given))
+    except Exception as error:  # see `open_session`
+        raise RuntimeError(f"ONNX Runtime: {first_line(error)}") from error
+    return found

@@ -58,10 +58,14 @@ def find_weights(path: Path, wanted: str | None, *, exports: bool = False) -> We
 def _of_export(path: Path, *, serves: bool) -> Weights:
     if not serves:
         raise CheckpointError(f"{path} is an exported model: hornet-predict runs it; here weights are needed")
+    from hornet_train.run.onnx_detector import OnnxDetector
     from hornet_train.run.onnx_model import OnnxModel
 
     tree = config_in_weights(path)
-    return Weights({}, path, "model", None, _class_names(tree, path), [], OnnxModel(path))
+    task = tree.get("task") if isinstance(tree, dict) else None
+    finds = isinstance(task, dict) and task.get("name") == "detection"
+    model = OnnxDetector(path) if finds else OnnxModel(path)
+    return Weights({}, path, "model", None, _class_names(tree, path), [], model)
 
 
 def _made_it_the_best(saved: Checkpoint) -> str | None:

@@ -116,6 +116,24 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class ObjectGraph:
+    """A detector as a function of one image, that ONNX can hold.
+
+    Attributes:
+        plain: of the model: a module of an image (1, C, H, W) and of the height and width of the picture in
+            it, float32 (2,), that gives `outputs`.
+        inputs: the image and the picture's (height, width) of each of a batch of `Predictor.samples`.
+        size: (height, width) that all images have; None: any multiples of 32.
+        outputs: their names, each with the objects in its first dimension.
+    """
+
+    plain: Callable[[nn.Module], nn.Module]
+    inputs: Callable[[Batch], list[tuple[Tensor, tuple[int, int]]]]
+    size: tuple[int, int] | None
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A model with its weights, and how it answers for pictures.
 
@@ -136,5 +154,5 @@ class Predictor:
     classes: tuple[str, ...]
     notes: Sequence[str] = ()
     image_size: int | tuple[int, int] | None = None
-    graph: Graph | None = None
+    graph: Graph | ObjectGraph | None = None
     step: int | None = None

@@ -20,7 +20,7 @@ from hornet_train.dense.rcnn.roi_head import CASCADE, RoiHead, RoiRules
 from hornet_train.dense.rcnn.roi_training import roi_losses
 from hornet_train.dense.rcnn.suppression import Kept
 
-_LEVELS = 4  # of the backbone that are used, as published of strides 4 to 32
+LEVELS = 4  # of the backbone that are used, as published of strides 4 to 32
 _DRAWS = 8  # of a picture in a step, at most: one of anchors, one a stage
 
 
@@ -69,7 +69,7 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone = backbone
         strides = _used_strides(backbone)
-        self.neck = HorFPN(widths_of(backbone)[-_LEVELS:], channels, 5, mixer)
+        self.neck = HorFPN(widths_of(backbone)[-LEVELS:], channels, 5, mixer)
         self.rpn_head = RpnHead(channels)
         if cascade:
             boxes = [BoxHead(num_classes, "4conv1fc", channels=channels, width=width) for _ in CASCADE]
@@ -104,7 +104,7 @@ class Detector(nn.Module):
             Name -> sum and count of each loss; or of each picture its detections and the probabilities of
             their masks, (D, 28, 28), or None.
         """
-        levels = self.neck(features_of(self.backbone, images)[-_LEVELS:])
+        levels = self.neck(features_of(self.backbone, images)[-LEVELS:])
         outputs = self.rpn_head(levels)
         if objects is None:
             proposals = [boxes for boxes, _ in self.rules.rpn.propose(outputs, pictures, training=False)]
@@ -133,7 +133,7 @@ class Detector(nn.Module):
 
     def forward_all(self, images: Tensor, regions: int = 1000, masks: int = 100) -> None:
         """Run every layer, the heads on so many regions of zeros, to count what they cost."""
-        levels = self.neck(features_of(self.backbone, images)[-_LEVELS:])
+        levels = self.neck(features_of(self.backbone, images)[-LEVELS:])
         self.rpn_head(levels)
         channels = levels[0].shape[1]
         for heads, number, side in (
@@ -150,8 +150,8 @@ def _used_strides(backbone: nn.Module) -> tuple[int, ...]:
     Raises:
         ValueError: they are not as `Detector` takes them.
     """
-    found = strides_of(backbone)[-_LEVELS:]
-    if found not in (STRIDES[:_LEVELS], tuple(stride // 2 for stride in STRIDES[:_LEVELS])):
+    found = strides_of(backbone)[-LEVELS:]
+    if found not in (STRIDES[:LEVELS], tuple(stride // 2 for stride in STRIDES[:LEVELS])):
         raise ValueError(
             f"its maps have strides {', '.join(map(str, strides_of(backbone)))}; "
             "a detector needs 4, 8, 16 and 32, or 2, 4, 8 and 16"

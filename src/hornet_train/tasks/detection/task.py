@@ -51,6 +51,7 @@ class Detection:
         present: the classes that the evaluation's data set knows.
         keeper: sees every picture of an evaluation.
         flip: whether `answer` asks about mirror images, too.
+        canvas: (height, width) up to which every picture is padded; None: see `padded`.
     """
 
     build: Callable[[], Detector]
@@ -63,6 +64,7 @@ class Detection:
     present: tuple[int, ...] = ()
     keeper: Keeper | None = None
     flip: bool = False
+    canvas: Picture | None = None
 
     def build_model(self) -> nn.Module:
         return self.build()
@@ -104,7 +106,9 @@ class Detection:
             Float (B, 3, H, W), and the (height, width) of each.
         """
         pictures = [(int(one.shape[1]), int(one.shape[2])) for one in images]
-        height, width = (-(-max(sides) // MULTIPLE) * MULTIPLE for sides in zip(*pictures, strict=True))
+        height, width = self.canvas or (
+            -(-max(sides) // MULTIPLE) * MULTIPLE for sides in zip(*pictures, strict=True)
+        )
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
         shape = (len(images), 3, height, width)
         pixels = torch.zeros(shape, device=images[0].device).contiguous(memory_format=memory)

@@ -195,14 +195,19 @@ class EvalTransform:
         scale: most pixels of the shorter and the longer side; None for its own size.
         antialias: see `TrainTransform`.
         ratio: factor of the scale.
+        canvas: (height, width) in which a picture has to fit, too; None: none.
     """
 
     scale: Scale | None = None
     antialias: bool = False
     ratio: float = 1.0
+    canvas: tuple[int, int] | None = None
 
     def __call__(self, image_CHW: Tensor) -> Tensor:
         """uint8 (3, H, W) to uint8 (3, h, w), channels-last in memory."""
         height, width = (int(side) for side in image_CHW.shape[1:])
         size = scaled_size((height, width), self.scale, self.ratio)
+        if self.canvas is not None:
+            shrunk = min(1.0, *(most / side for most, side in zip(self.canvas, size, strict=True)))
+            size = max(1, int(size[0] * shrunk)), max(1, int(size[1] * shrunk))
         return image_of(pixels_of(resize(image_CHW, size, "bilinear", antialias=self.antialias)))
