@@ -322,6 +322,19 @@ def test_an_export_that_is_not_the_model_is_removed(
             assert [path.name for path in Path().iterdir()] == ["photos"]
 
 
+def test_an_export_that_does_not_run_is_removed(
+    photos: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: object) -> None:
+        raise ValueError("no such operator")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession.run", fails)
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "x.onnx would not run (ONNX Runtime: no such operator); it was removed" in err
+    assert [path.name for path in Path().iterdir()] == ["photos"]
+
+
 def test_pictures_that_cannot_be_read_are_no_pictures(photos: Path, command: Command) -> None:
     Path("bad.png").write_bytes((photos / "p00.png").read_bytes()[:60])
     given = (CHECKPOINT, "--format", "onnx", "--out", "x.onnx")
