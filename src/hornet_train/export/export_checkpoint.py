@@ -119,8 +119,8 @@ def _judge(found: Comparison, wanted: Export) -> None:
     if not found.difference <= (math.inf if wanted.int8 else most):  # of NaN, too
         what = "of its largest output" if found.objects is None else "in scores, masks or boxes"
         raise ExportError(
-            f"{wanted.out} would differ from the model by {found.difference:.1e} {what}, more than {most:.0e}; "
-            "it was removed"
+            f"{wanted.out} would differ from the model by {found.difference:.1e} {what}, more than "
+            f"{most:.0e}; it was removed"
         )
     if found.objects is not None and found.same_class < _SAME_OBJECTS:
         raise ExportError(
