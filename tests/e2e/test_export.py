@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import hornet_train
+from hornet_train.config.stored import CLASSES, HEADER
 from hornet_train.export.export_wanted import FORMATS, Export
 from hornet_train.images.decode import read_image
 from hornet_train.run.onnx_model import OnnxModel
@@ -320,6 +321,19 @@ def test_an_export_that_is_not_the_model_is_removed(
             assert code == 2
             assert "x.onnx would differ from the model by" in err
             assert [path.name for path in Path().iterdir()] == ["photos"]
+
+
+def test_a_file_whose_names_do_not_fit_is_refused(photos: Path, command: Command) -> None:
+    code, _, err = command("hornet-export", CHECKPOINT, "--format", "onnx", "--out", "m.onnx")
+    assert code == 0, err
+    proto = onnx.load("m.onnx")
+    texts = {one.key: one.value for one in proto.metadata_props}
+    kept = json.loads(texts[HEADER])
+    texts[HEADER] = json.dumps({**kept, CLASSES: kept[CLASSES][:7]})
+    onnx.helper.set_model_props(proto, texts)
+    onnx.save(proto, "m.onnx")
+    code, _, err = command("hornet-predict", "checkpoint=m.onnx", "photos")
+    assert (code, "m.onnx has 10 outputs and 7 names of classes" in err) == (2, True), err
 
 
 def test_an_export_that_does_not_run_is_removed(

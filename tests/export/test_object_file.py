@@ -12,11 +12,13 @@ from torch import nn
 from hornet_train.dense.backbone import build_backbone
 from hornet_train.dense.rcnn.detector import Detector
 from hornet_train.dense.rcnn.plain_detector import PlainDetector
+from hornet_train.errors import CheckpointError
 from hornet_train.export.object_comparison import RunDetector, compare_objects
 from hornet_train.export.object_file import write_detector
 from hornet_train.export.plain_graph import plain_graph
 from hornet_train.models.global_filter import has_filters
 from hornet_train.run.onnx_detector import OnnxDetector
+from hornet_train.run.onnx_model import OnnxModel
 from hornet_train.tasks.predictor_types import ObjectGraph
 
 OUTPUTS = ("boxes", "scores", "labels", "masks")
@@ -104,6 +106,17 @@ def test_nothing_may_be_found(tmp_path: Path) -> None:
         assert len(kept.boxes) == len(kept.labels) == len(kept.scores) == 0
         assert shares is not None
         assert shares.shape == (0, 28, 28)
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    detector = detector_of("conv", "7x7", cascade=False, masks=False)
+    written(detector, tmp_path / "d.onnx", (64, 64))
+    image = torch.randn(1, 3, 64, 64)
+    assert len(OnnxDetector(tmp_path / "d.onnx", 3)(image, [(64, 64)])[0][0].labels) > 0
+    with pytest.raises(CheckpointError, match="of a class that has no name"):
+        OnnxDetector(tmp_path / "d.onnx", 1)(image, [(64, 64)])
+    with pytest.raises(CheckpointError, match="its input is not `images`"):
+        OnnxModel(tmp_path / "d.onnx")
 
 
 def test_other_objects_are_noticed() -> None:

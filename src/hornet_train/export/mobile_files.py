@@ -49,9 +49,10 @@ def write_executorch(model: nn.Module, images: Tensor, path: Path, texts: Mappin
 
 def open_executorch(path: Path) -> Run:
     """A .pte, ready to run on this CPU."""
-    from executorch.runtime import Runtime
+    with _silence():  # that its Python is experimental
+        from executorch.runtime import Runtime
 
-    method: Any = Runtime.get().load_program(path).load_method("forward")
+        method: Any = Runtime.get().load_program(path).load_method("forward")
 
     def one(image: Tensor) -> Tensor:
         found: Tensor = method.execute([image])[0]

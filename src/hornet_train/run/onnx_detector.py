@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hornet_train.dense.rcnn.suppression import Kept
+from hornet_train.errors import CheckpointError
 from hornet_train.run.onnx_model import OnnxModel, run_session
 
 PICTURE = "picture"
@@ -22,6 +23,14 @@ class OnnxDetector(OnnxModel):
 
     inputs = ("images", PICTURE)
 
+    def check_outputs(self) -> None:
+        """See `OnnxModel`; which classes there are shows in what is found."""
+        names = [one.name for one in self.session.get_outputs()]
+        if names not in (["boxes", "scores", "labels"], ["boxes", "scores", "labels", "masks"]):
+            raise CheckpointError(
+                f"{self.path} is no export of this program: its outputs are {', '.join(names)}"
+            )
+
     def forward(  # type: ignore[override]  # of one picture, as detectors are asked
         self,
         images: Tensor,
@@ -31,6 +40,7 @@ class OnnxDetector(OnnxModel):
         """See `Detector.forward`.
 
         Raises:
+            CheckpointError: it finds an object of a class that has no name.
             RuntimeError: ONNX Runtime cannot run the file on them.
         """
         found = []
@@ -42,6 +52,12 @@ class OnnxDetector(OnnxModel):
             boxes, scores, labels, *masks = (
                 torch.from_numpy(one).to(images.device) for one in run_session(self.session, given)
             )
+            if (
+                self.classes is not None
+                and len(labels)
+                and not 0 <= labels.min() <= labels.max() < self.classes
+            ):
+                raise CheckpointError(f"{self.path} finds objects of a class that has no name in it")
             across, down = (1.0, 1.0) if scales is None else scales[place]
             scale = boxes.new_tensor([across, down, across, down])
             kept = Kept(boxes / scale, scores, labels, torch.arange(len(labels), device=labels.device))

@@ -23,19 +23,25 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class OnnxModel(ExportedModel):
     """Images (B, C, H, W), float32, to the file's output, in as many threads as torch has.
 
+    Args:
+        path: of the file.
+        classes: how many names of classes it has; None: they are not used.
+
     Attributes:
         size: (height, width) in pixels that images must have; None: any.
         session: ONNX Runtime's.
 
     Raises:
-        CheckpointError: the file cannot be run, or is no export of this program.
+        CheckpointError: the file cannot be run, is no export of this program, or has another number of
+            outputs than of names.
         ConfigError: ONNX Runtime is not installed.
     """
 
     inputs: tuple[str, ...] = (INPUT,)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, classes: int | None = None) -> None:
         super().__init__()
+        self.path, self.classes = path, classes
         self.session = open_session(path)
         found = self.session.get_inputs()
         if tuple(one.name for one in found) != self.inputs or len(found[0].shape) != 4:
@@ -44,6 +50,18 @@ class OnnxModel(ExportedModel):
         sides = found[0].shape[2:]
         fixed = all(isinstance(side, int) for side in sides)
         self.size = (sides[0], sides[1]) if fixed else None
+        self.check_outputs()
+
+    def check_outputs(self) -> None:
+        """Make sure that there is a name for each output of a class.
+
+        Raises:
+            CheckpointError: there is not.
+        """
+        shape = self.session.get_outputs()[0].shape
+        if self.classes is not None and (len(shape) < 2 or shape[1] != self.classes):
+            given = shape[1] if len(shape) > 1 else "no"
+            raise CheckpointError(f"{self.path} has {given} outputs and {self.classes} names of classes")
 
     def forward(self, images: Tensor) -> Tensor:
         """The output on the device of the images.

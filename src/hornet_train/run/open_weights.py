@@ -64,8 +64,9 @@ def _of_export(path: Path, *, serves: bool) -> Weights:
     tree = config_in_weights(path)
     task = tree.get("task") if isinstance(tree, dict) else None
     finds = isinstance(task, dict) and task.get("name") == "detection"
-    model = OnnxDetector(path) if finds else OnnxModel(path)
-    return Weights({}, path, "model", None, _class_names(tree, path), [], model)
+    classes = _class_names(tree, path)
+    model = (OnnxDetector if finds else OnnxModel)(path, len(classes))
+    return Weights({}, path, "model", None, classes, [], model)
 
 
 def _made_it_the_best(saved: Checkpoint) -> str | None:
