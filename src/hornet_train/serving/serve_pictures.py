@@ -6,6 +6,7 @@ import io
 import logging
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -85,12 +86,12 @@ def run_service(
         )
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            uvicorn.Server(settings).run(sockets=[listener])
-        except KeyboardInterrupt:  # which uvicorn raises again when it has ended
-            if not quiet:
-                _log.info("ended")
+            with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended
+                uvicorn.Server(settings).run(sockets=[listener])
         finally:
             application.close()
+        if not quiet:
+            _log.info("ended")
 
 
 def _picture() -> bytes:
